@@ -1,0 +1,11 @@
+//! From an embedding to a class with a score, and to an honest "unknown".
+
+mod bank;
+mod classifier;
+mod reject;
+mod text;
+
+pub use bank::{BankError, BankOrigin, ClassBank, class_means};
+pub use classifier::{Classifier, Decision, Scored};
+pub use reject::Support;
+pub use text::{TextError, Tokenizer, check_templates, class_embeddings};

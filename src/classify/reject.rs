@@ -1,0 +1,108 @@
+//! Whether an image is like anything that the classes were made from.
+//!
+//! The score alone cannot tell: softmax shares out certainty among the classes it has. The cosine to the
+//! nearest class can, if it is known how large it is for images that do belong: that is measured when
+//! a bank is made from images, leaving each example out of its own class's mean.
+
+use super::bank::mean;
+use crate::icm::{Projection, unit};
+use serde::{Deserialize, Serialize};
+
+/// Fewer left-out examples than this say nothing about a distribution's tail.
+const MIN_EXAMPLES: usize = 20;
+/// The share of belonging images that may lie outside.
+const TAIL: f64 = 0.01;
+
+/// Cosines of belonging images to their own class, each left out of its class's mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Support {
+    /// Digest of the projection that they were measured under, or `identity`; they hold for no other.
+    pub projection: String,
+    /// How many images were measured.
+    pub examples: usize,
+    pub median_cosine: f32,
+    /// The cosine that 1 % of the images stay under.
+    pub tail_cosine: f32,
+}
+
+impl Support {
+    /// Measures on `examples[class][image]`, embeddings `[D]`; `None` where they are too few.
+    #[must_use]
+    pub fn measure(examples: &[Vec<Vec<f32>>], projection: Option<&Projection>, digest: &str) -> Option<Self> {
+        let mut cosines: Vec<f32> = examples.iter().flat_map(|class| left_out(class, projection)).collect();
+        if cosines.len() < MIN_EXAMPLES {
+            return None;
+        }
+        cosines.sort_by(f32::total_cmp);
+        Some(Self {
+            projection: digest.into(),
+            examples: cosines.len(),
+            median_cosine: quantile(&cosines, 0.5),
+            tail_cosine: quantile(&cosines, TAIL),
+        })
+    }
+
+    /// How far outside a cosine is: 0 at the median or above, 1 where only 1 % of belonging images lie lower.
+    #[must_use]
+    pub fn shift(&self, cosine: f32) -> f32 {
+        let width = (self.median_cosine - self.tail_cosine).max(f32::EPSILON);
+        ((self.median_cosine - cosine) / width).max(0.0)
+    }
+}
+
+fn left_out(class: &[Vec<f32>], projection: Option<&Projection>) -> Vec<f32> {
+    if class.len() < 2 {
+        return Vec::new();
+    }
+    let map = |v: &[f32]| projection.map_or_else(|| unit(v), |p| p.apply(v));
+    let cosine = |left: usize| {
+        let others = class.iter().enumerate().filter(|(i, _)| *i != left).map(|(_, e)| unit(e));
+        let center = map(&mean(others));
+        dot(&map(&class[left]), &center)
+    };
+    (0..class.len()).map(cosine).collect()
+}
+
+/// Linear interpolation between the two nearest of sorted values.
+fn quantile(sorted: &[f32], share: f64) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "counts of images are small")]
+    let at = share * (sorted.len() - 1) as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 ≤ at < len")]
+    let below = at.floor() as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    #[expect(clippy::cast_possible_truncation, reason = "a fraction below 1")]
+    let fraction = at.fract() as f32;
+    sorted[below] + (sorted[above] - sorted[below]) * fraction
+}
+
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_interpolate() {
+        let sorted = [0.0, 1.0, 2.0, 3.0];
+        assert!((quantile(&sorted, 0.5) - 1.5).abs() < 1e-6);
+        assert!((quantile(&sorted, 0.0)).abs() < 1e-6);
+        assert!((quantile(&sorted, 1.0) - 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_tail_of_belonging_images_is_at_shift_one() {
+        let support = Support { projection: "identity".into(), examples: 50, median_cosine: 0.8, tail_cosine: 0.6 };
+        assert!((support.shift(0.6) - 1.0).abs() < 1e-5);
+        assert!(support.shift(0.9).abs() < 1e-6, "nearer than most is not outside");
+        assert!(support.shift(0.2) > 2.9);
+    }
+
+    #[test]
+    fn few_examples_measure_nothing() {
+        let class = vec![vec![1.0, 0.0], vec![0.9, 0.1]];
+        assert_eq!(Support::measure(&[class.clone(), class], None, "identity"), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! CLIP-ICM: keeping of an embedding what the thing itself causes, and dropping what light, weather
+//! and sensor cause (Song et al., *Learning Invariant Causal Mechanism from Vision-Language Models*,
+//! ICML 2025, arXiv 2405.15289).
+
+mod projection;
+
+pub use projection::{Projection, ProjectionError, unit};
