@@ -1,0 +1,218 @@
+//! What is loaded together and must fit together: encoder, projection, classes.
+//!
+//! A [`Recognizer`] is the middle of a frame's path: a frame in, a [`Decision`] out, with the time each step took.
+
+use crate::classify::{BankError, BankOrigin, ClassBank, Classifier, Decision, TextError, Tokenizer, class_embeddings};
+use crate::config::Settings;
+use crate::engine::{Encoder, Manifest, ManifestError, ModelError, TextEncoder};
+use crate::frame::Frame;
+use crate::icm::{Projection, ProjectionError};
+use crate::preprocess::{DecodeError, Preprocessor};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use thiserror::Error;
+
+/// The digest that stands for "no projection".
+pub const IDENTITY: &str = "identity";
+
+/// Why the parts could not be loaded, or do not fit.
+#[derive(Debug, Error)]
+pub enum BundleError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("{what} {path}: {source}")]
+    Read { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("projection {path}: {source}")]
+    Projection { path: PathBuf, source: ProjectionError },
+    #[error("class bank {path}: {source}")]
+    Bank { path: PathBuf, source: BankError },
+    #[error("tokenizer {path}: {source}")]
+    Tokenizer { path: PathBuf, source: TextError },
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+impl From<ManifestError> for BundleError {
+    fn from(error: ManifestError) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+/// Why one frame got no decision.
+#[derive(Debug, Error)]
+pub enum FrameError {
+    /// The frame is at fault: skip it.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The model is at fault.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// A projection and the digest by which events name it.
+#[derive(Debug, Clone)]
+pub struct LoadedProjection {
+    pub projection: Projection,
+    /// First 12 hex digits of the file's SHA-256.
+    pub digest: String,
+}
+
+/// Milliseconds that the steps of one recognition took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StageLatency {
+    pub preprocess_ms: f64,
+    pub embed_ms: f64,
+    pub classify_ms: f64,
+}
+
+/// Preprocessing and encoder: a frame in, an embedding out.
+pub struct Eye {
+    preprocessor: Preprocessor,
+    encoder: Encoder,
+}
+
+impl Eye {
+    /// Loads the model that the manifest describes.
+    pub fn load(manifest: &Path) -> Result<Self, BundleError> {
+        let encoder = Encoder::load(manifest)?;
+        let preprocessor = Preprocessor::new(encoder.manifest().transform());
+        Ok(Self { preprocessor, encoder })
+    }
+
+    #[must_use]
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The embedding `[width]` of a frame, not normalised, and the time it took.
+    pub fn embed(&mut self, frame: &Frame) -> Result<(Vec<f32>, StageLatency), FrameError> {
+        let start = Instant::now();
+        let tensor = self.preprocessor.tensor(frame)?;
+        let preprocess_ms = ms_since(start);
+        let start = Instant::now();
+        let embedding = self.encoder.embed(&tensor)?;
+        let latency = StageLatency { preprocess_ms, embed_ms: ms_since(start), classify_ms: 0.0 };
+        Ok((embedding, latency))
+    }
+
+    /// Loads a projection fitted for this encoder.
+    pub fn projection(&self, path: &Path) -> Result<LoadedProjection, BundleError> {
+        let bytes = read("projection", path)?;
+        let width = self.encoder.manifest().output.width;
+        let projection = Projection::parse(&bytes, self.encoder.sha256(), width)
+            .map_err(|source| BundleError::Projection { path: path.into(), source })?;
+        Ok(LoadedProjection { projection, digest: short_digest(&bytes) })
+    }
+
+    /// Loads a class bank made for this model.
+    pub fn bank(&self, path: &Path) -> Result<ClassBank, BundleError> {
+        let manifest = self.encoder.manifest();
+        let text_sha256 = manifest.text.as_ref().and_then(|t| t.sha256.as_deref());
+        let bank = ClassBank::parse(&read("class bank", path)?).and_then(|bank| {
+            bank.check(manifest.output.width, self.encoder.sha256(), text_sha256)?;
+            Ok(bank)
+        });
+        bank.map_err(|source| BundleError::Bank { path: path.into(), source })
+    }
+
+    /// Makes a class bank of labels with the model's text tower.
+    pub fn bank_of_labels(&self, labels: &[String], templates: &[String]) -> Result<ClassBank, BundleError> {
+        let manifest = self.encoder.manifest();
+        let (tokenizer, tower) = load_text(manifest)?;
+        let rows = class_embeddings(labels, templates, |prompt| {
+            let (ids, used) = tokenizer.encode(prompt)?;
+            Ok::<_, BundleError>(tower.embed(&ids, used)?)
+        })?;
+        Ok(ClassBank {
+            labels: labels.to_vec(),
+            templates: templates.to_vec(),
+            origin: BankOrigin::Text,
+            encoder_sha256: tower.sha256().to_owned(),
+            rows,
+            support: None,
+        })
+    }
+}
+
+/// The whole middle of a frame's path.
+pub struct Recognizer {
+    eye: Eye,
+    classifier: Classifier,
+    /// First 12 hex digits of the encoder's SHA-256.
+    pub model_digest: String,
+    /// Digest of the projection, or [`IDENTITY`].
+    pub projection_digest: String,
+}
+
+impl Recognizer {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(eye: Eye, projection: Option<LoadedProjection>, bank: ClassBank) -> Self {
+        let projection_digest = projection.as_ref().map_or(IDENTITY, |p| &p.digest).to_owned();
+        let logit_scale = eye.encoder.manifest().output.logit_scale;
+        let projection = projection.map(|p| p.projection);
+        let classifier = Classifier::new(bank, projection, &projection_digest, logit_scale);
+        let model_digest = eye.encoder.sha256()[..12].to_owned();
+        Self { eye, classifier, model_digest, projection_digest }
+    }
+
+    /// Loads what a configuration names.
+    pub fn load(settings: &Settings) -> Result<Self, BundleError> {
+        let eye = Eye::load(&settings.model.manifest)?;
+        let projection = settings.model.projection.as_deref().map(|p| eye.projection(p)).transpose()?;
+        let classes = &settings.classes;
+        let bank = match &classes.bank {
+            Some(path) => eye.bank(path)?,
+            None => eye.bank_of_labels(&classes.labels, &classes.prompts)?,
+        };
+        Ok(Self::new(eye, projection, bank).with_limits(classes.top_k, classes.threshold))
+    }
+
+    /// How many classes a decision lists, and the least score of a known one.
+    #[must_use]
+    pub fn with_limits(self, top_k: usize, threshold: f32) -> Self {
+        Self { classifier: self.classifier.with_limits(top_k, threshold), ..self }
+    }
+
+    #[must_use]
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
+    #[must_use]
+    pub fn encoder(&self) -> &Encoder {
+        &self.eye.encoder
+    }
+
+    /// What a frame shows, and the time each step took.
+    pub fn recognize(&mut self, frame: &Frame) -> Result<(Decision, StageLatency), FrameError> {
+        let (embedding, mut latency) = self.eye.embed(frame)?;
+        let start = Instant::now();
+        let decision = self.classifier.classify(&embedding);
+        latency.classify_ms = ms_since(start);
+        Ok((decision, latency))
+    }
+}
+
+fn load_text(manifest: &Manifest) -> Result<(Tokenizer, TextEncoder), BundleError> {
+    let text = manifest.text()?;
+    let path = manifest.beside(&text.tokenizer);
+    let json = read("tokenizer", &path)?;
+    let tokenizer = Tokenizer::parse(&json, text.context_length, text.pad_token_id)
+        .map_err(|source| BundleError::Tokenizer { path, source })?;
+    Ok((tokenizer, TextEncoder::load(manifest)?))
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BundleError> {
+    std::fs::read(path).map_err(|source| BundleError::Read { what, path: path.into(), source })
+}
+
+fn ms_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// First 12 hex digits of the SHA-256 of `bytes`.
+fn short_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(6).map(|b| format!("{b:02x}")).collect()
+}
