@@ -1,0 +1,124 @@
+//! Images from disk, shown as if by a camera.
+
+use super::{CaptureError, Next, Source, clock};
+use crate::config::ReplaySettings;
+use crate::frame::{Frame, PixelFormat};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// The images of a folder or a list.
+pub(super) struct ReplaySource {
+    settings: ReplaySettings,
+    images: Vec<PathBuf>,
+    at: usize,
+    /// When the next image is due, where there is a rate.
+    due: Instant,
+}
+
+impl ReplaySource {
+    pub(super) fn open(settings: &ReplaySettings) -> Result<Self, CaptureError> {
+        let images = list_images(&settings.path)?;
+        Ok(Self { settings: settings.clone(), images, at: 0, due: Instant::now() })
+    }
+
+    /// Begins again, with what the folder holds by now.
+    fn rewind(&mut self) -> Result<(), CaptureError> {
+        self.images = list_images(&self.settings.path)?;
+        self.at = 0;
+        Ok(())
+    }
+
+    /// Waits until the next image is due; false if that is further away than `wait`.
+    fn wait_until_due(&mut self, wait: Duration) -> bool {
+        let Some(rate) = self.settings.rate else { return true };
+        let left = self.due.saturating_duration_since(Instant::now());
+        std::thread::sleep(left.min(wait));
+        if left > wait {
+            return false;
+        }
+        // After a pause the images that were missed are not made up for.
+        let behind = self.due.elapsed() > Duration::from_secs(1);
+        let from = if behind { Instant::now() } else { self.due };
+        self.due = from + Duration::from_secs_f64(1.0 / rate);
+        true
+    }
+}
+
+impl Source for ReplaySource {
+    fn next(&mut self, wait: Duration) -> Result<Next, CaptureError> {
+        if self.at == self.images.len() {
+            if !self.settings.looping {
+                return Ok(Next::End);
+            }
+            self.rewind()?;
+        }
+        if !self.wait_until_due(wait) {
+            return Ok(Next::Nothing);
+        }
+        let path = &self.images[self.at];
+        match std::fs::read(path) {
+            Ok(data) => {
+                self.at += 1;
+                let frame = Frame::compressed(PixelFormat::ImageFile, data, clock::now());
+                Ok(Next::Frame(Frame { file: Some(Arc::new(path.clone())), ..frame }))
+            }
+            // One file may be gone while the others are there; a vanished folder is the source's fault.
+            Err(source) if self.settings.path.exists() => {
+                log::warn!("{} cannot be read: {source}; skipped", path.display());
+                self.at += 1;
+                Ok(Next::Damaged)
+            }
+            Err(source) => Err(CaptureError::Read { path: self.settings.path.clone(), source }),
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        false
+    }
+
+    fn waits_for_reader(&self) -> bool {
+        self.settings.rate.is_none()
+    }
+
+    fn describe(&self) -> String {
+        format!("{} images of {}", self.images.len(), self.settings.path.display())
+    }
+}
+
+/// The images of a folder and its subfolders in the order of their names, or those that a text file lists.
+pub fn list_images(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
+    let unreadable = |source| CaptureError::Read { path: path.into(), source };
+    let mut images = Vec::new();
+    if path.is_dir() {
+        collect(path, &mut images).map_err(unreadable)?;
+        images.sort();
+    } else {
+        let list = std::fs::read_to_string(path).map_err(unreadable)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        images.extend(list.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| folder.join(l)));
+    }
+    if images.is_empty() {
+        return Err(CaptureError::Empty { path: path.into() });
+    }
+    Ok(images)
+}
+
+fn collect(folder: &Path, images: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, images)?;
+        } else if is_image(&path) {
+            images.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
+}

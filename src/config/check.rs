@@ -1,0 +1,132 @@
+//! What must hold of a configuration beyond its types.
+
+use super::{
+    BrokerAddress, CameraSettings, ConfigError, MqttSettings, ReplaySettings, Settings, SourceSettings, V4lSettings,
+    is_topic_name,
+};
+use std::path::Path;
+
+const TOPIC_NAME: &str = "expected 1 to 64 of A–Z, a–z, 0–9, _ and -";
+
+/// A key and what is wrong with it.
+type Problem = (String, String);
+
+pub(super) fn check(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
+    let problem = values(settings).err();
+    if let Some((key, problem)) = problem {
+        return Err(ConfigError::Value { path: path.into(), key, problem });
+    }
+    for (key, file) in files(settings) {
+        if let Err(source) = std::fs::metadata(file).map(drop) {
+            return Err(ConfigError::Missing { path: path.into(), key, file: file.into(), source });
+        }
+    }
+    Ok(())
+}
+
+fn values(settings: &Settings) -> Result<(), Problem> {
+    topic_name("device", &settings.device)?;
+    let classes = &settings.classes;
+    match (&classes.bank, classes.labels.is_empty()) {
+        (Some(_), false) => fail("classes.labels", "stands beside `classes.bank`; keep one of them")?,
+        (None, true) => fail("classes", "needs `bank` or `labels`")?,
+        _ => {}
+    }
+    crate::classify::check_templates(&classes.prompts)
+        .map_err(|e| ("classes.prompts".into(), format!("is wrong: {e}")))?;
+    within("classes.top_k", classes.top_k as f64, 1.0, 100.0)?;
+    within("classes.threshold", f64::from(classes.threshold), 0.0, 1.0)?;
+    cameras(&settings.cameras)?;
+    mqtt(&settings.mqtt)
+}
+
+fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
+    if cameras.is_empty() {
+        fail("camera", "is missing: add a [[camera]] section")?;
+    }
+    for (i, camera) in cameras.iter().enumerate() {
+        topic_name("camera.name", &camera.name)?;
+        if cameras[..i].iter().any(|c| c.name == camera.name) {
+            fail("camera.name", &format!("`{}` is given twice", camera.name))?;
+        }
+        let key = |k: &str| format!("camera.{k} ({})", camera.name);
+        within(&key("stall_s"), camera.stall_s, 0.1, 3600.0)?;
+        match &camera.source {
+            SourceSettings::V4l(settings) => v4l(settings, key)?,
+            SourceSettings::Pipe(pipe) if pipe.command.is_empty() => {
+                fail(&key("pipe.command"), "is empty, expected a program and its arguments")?;
+            }
+            SourceSettings::Replay(ReplaySettings { rate: Some(rate), .. }) => {
+                within(&key("replay.rate"), *rate, 0.001, 1000.0)?;
+            }
+            SourceSettings::Pipe(_) | SourceSettings::Replay(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn v4l(v4l: &V4lSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
+    within(&key("v4l.width"), f64::from(v4l.width), 16.0, 16384.0)?;
+    within(&key("v4l.height"), f64::from(v4l.height), 16.0, 16384.0)?;
+    within(&key("v4l.fps"), v4l.fps.map_or(1.0, f64::from), 1.0, 1000.0)
+}
+
+fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
+    let tls = match &mqtt.broker {
+        Some(url) => BrokerAddress::parse(url).map_err(|e| ("mqtt.broker".to_owned(), e))?.tls,
+        None => true,
+    };
+    let tls_keys = [
+        ("mqtt.ca_file", &mqtt.ca_file),
+        ("mqtt.client_cert_file", &mqtt.client_cert_file),
+        ("mqtt.client_key_file", &mqtt.client_key_file),
+    ];
+    if let Some((key, _)) = tls_keys.iter().find(|(_, file)| file.is_some() && !tls) {
+        fail(key, "has no effect without TLS; use mqtts:// in `mqtt.broker`")?;
+    }
+    if mqtt.client_cert_file.is_some() != mqtt.client_key_file.is_some() {
+        fail("mqtt.client_cert_file", "and `mqtt.client_key_file` belong together; give both or neither")?;
+    }
+    if mqtt.password_file.is_some() && mqtt.username.is_none() {
+        fail("mqtt.password_file", "needs `mqtt.username` beside it")?;
+    }
+    let prefix_ok = mqtt.prefix.split('/').all(is_topic_name);
+    if !prefix_ok {
+        fail("mqtt.prefix", &format!("is `{}`; between slashes {TOPIC_NAME}", mqtt.prefix))?;
+    }
+    within("mqtt.keep_alive_s", f64::from(mqtt.keep_alive_s), 5.0, 3600.0)?;
+    within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)?;
+    within("mqtt.queue", mqtt.queue as f64, 1.0, 1e6)
+}
+
+/// Files that must be there when the daemon starts, and the keys that name them. A camera need not: it may come.
+fn files(settings: &Settings) -> Vec<(String, &Path)> {
+    let mqtt = &settings.mqtt;
+    let single = [
+        ("model.manifest", Some(&settings.model.manifest)),
+        ("model.projection", settings.model.projection.as_ref()),
+        ("classes.bank", settings.classes.bank.as_ref()),
+        ("mqtt.password_file", mqtt.password_file.as_ref()),
+        ("mqtt.ca_file", mqtt.ca_file.as_ref()),
+        ("mqtt.client_cert_file", mqtt.client_cert_file.as_ref()),
+        ("mqtt.client_key_file", mqtt.client_key_file.as_ref()),
+    ];
+    let replays = settings.cameras.iter().filter_map(|c| {
+        let SourceSettings::Replay(replay) = &c.source else { return None };
+        Some((format!("camera.replay.path ({})", c.name), replay.path.as_path()))
+    });
+    let single = single.into_iter().filter_map(|(key, file)| Some((key.to_owned(), file?.as_path())));
+    single.chain(replays).collect()
+}
+
+fn topic_name(key: &str, name: &str) -> Result<(), Problem> {
+    if is_topic_name(name) { Ok(()) } else { fail(key, &format!("is `{name}`, {TOPIC_NAME}")) }
+}
+
+fn within(key: &str, value: f64, least: f64, most: f64) -> Result<(), Problem> {
+    if (least..=most).contains(&value) { Ok(()) } else { fail(key, &format!("is {value}, expected {least} to {most}")) }
+}
+
+fn fail(key: &str, problem: &str) -> Result<(), Problem> {
+    Err((key.to_owned(), problem.to_owned()))
+}
