@@ -1,0 +1,100 @@
+//! What is published; `docs/event.schema.json` says the same to other programs.
+
+use crate::classify::Scored;
+use serde::Serialize;
+use std::path::Path;
+
+/// One decision, schema 1.
+#[derive(Debug, Serialize)]
+pub struct Event<'a> {
+    pub schema: u32,
+    pub device: &'a str,
+    pub camera: &'a str,
+    /// Random, new with every start of the daemon.
+    pub boot_id: &'a str,
+    /// Counts this camera's events from 0 within a `boot_id`, without gaps.
+    pub seq: u64,
+    /// `device/boot_id/camera/seq`; a receiver drops what it has seen.
+    pub id: String,
+    /// When the frame was taken, RFC 3339, UTC.
+    pub ts: String,
+    pub monotonic_ns: u64,
+    pub clock_synced: bool,
+    pub class: &'a str,
+    /// `0..=1`.
+    pub score: f32,
+    pub margin: f32,
+    pub known: bool,
+    pub in_support: Option<bool>,
+    pub shift: Option<f32>,
+    pub top: &'a [Scored],
+    pub latency_ms: LatencyMs,
+    /// Short digest of the encoder.
+    pub model: &'a str,
+    /// Short digest of the projection, or `identity`.
+    pub projection: &'a str,
+    /// This camera's frames that a newer one replaced before they were looked at, since the start.
+    pub dropped_frames: u64,
+    /// This camera's frames that could not be decoded, since the start.
+    pub damaged_frames: u64,
+    /// The file that a replayed frame came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<&'a Path>,
+}
+
+/// Milliseconds of each part of a frame's path.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LatencyMs {
+    /// From the moment the frame was taken until it was looked at.
+    pub capture: f64,
+    pub preprocess: f64,
+    pub embed: f64,
+    pub classify: f64,
+}
+
+impl LatencyMs {
+    /// Microseconds are enough.
+    #[must_use]
+    pub fn rounded(self) -> Self {
+        let round = |ms: f64| (ms * 1e3).round() / 1e3;
+        Self {
+            capture: round(self.capture),
+            preprocess: round(self.preprocess),
+            embed: round(self.embed),
+            classify: round(self.classify),
+        }
+    }
+}
+
+/// What a camera sees at present: retained, published when it changes. Without a class the camera is
+/// not working, and `fault` says why.
+#[derive(Debug, Serialize)]
+pub struct CameraState<'a> {
+    pub schema: u32,
+    pub device: &'a str,
+    pub camera: &'a str,
+    pub class: Option<&'a str>,
+    pub score: Option<f32>,
+    pub known: bool,
+    /// Since when, RFC 3339, UTC.
+    pub ts: String,
+    pub fault: Option<&'a str>,
+}
+
+/// Nanoseconds since the Unix epoch as RFC 3339 in UTC, to the millisecond.
+#[must_use]
+pub fn rfc3339(unix_ns: i64) -> String {
+    let millis = unix_ns.div_euclid(1_000_000);
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "1970-01-01T00:00:00.000Z".into(), |t| format!("{t:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_with_milliseconds() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(1_795_516_504_123_456_789), "2026-11-24T10:35:04.123Z");
+    }
+}

@@ -1,0 +1,68 @@
+//! TLS for the broker's connection: whom to trust, and by what this device is known.
+
+use crate::config::MqttSettings;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why TLS cannot be set up.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    #[error("`mqtt.{key}` {path}: no {what} in PEM form that can be read: {reason}")]
+    Pem { key: &'static str, path: PathBuf, what: &'static str, reason: String },
+    #[error("the system has no CA certificates; install `ca-certificates` or set `mqtt.ca_file`")]
+    NoSystemRoots,
+    #[error("`mqtt.client_cert_file` and `mqtt.client_key_file` cannot be used: {0}")]
+    Client(rustls::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Setup(rustls::Error),
+}
+
+/// TLS 1.2 or 1.3 with host names verified.
+pub(super) fn client_config(mqtt: &MqttSettings) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match &mqtt.ca_file {
+        Some(path) => roots_of(path)?,
+        None => system_roots()?,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)?
+        .with_root_certificates(roots);
+    let config = match (&mqtt.client_cert_file, &mqtt.client_key_file) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates("client_cert_file", cert)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|e| pem("client_key_file", key, "private key", &e))?;
+            builder.with_client_auth_cert(chain, key).map_err(TlsError::Client)?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("ca_file", path)? {
+        roots.add(certificate).map_err(|e| pem("ca_file", path, "certificate", &e))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(roots) }
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = |e: &dyn std::fmt::Display| pem(key, path, "certificate", e);
+    let found = CertificateDer::pem_file_iter(path).map_err(|e| read(&e))?;
+    let certificates = found.collect::<Result<Vec<_>, _>>().map_err(|e| read(&e))?;
+    if certificates.is_empty() { Err(read(&"the file holds none")) } else { Ok(certificates) }
+}
+
+fn pem(key: &'static str, path: &Path, what: &'static str, reason: &dyn std::fmt::Display) -> TlsError {
+    TlsError::Pem { key, path: path.into(), what, reason: reason.to_string() }
+}
