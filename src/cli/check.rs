@@ -1,0 +1,131 @@
+//! `constancy check`: tries everything that a configuration names, without running the daemon.
+
+use super::output::{json_line, line};
+use super::{CliError, exit};
+use crate::bundle::Recognizer;
+use crate::capture::{self, CaptureError, Next};
+use crate::config::{CameraSettings, Settings};
+use crate::publish;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const BROKER_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// The configuration file
+    #[arg(short, long, default_value = "/etc/constancy/constancy.toml")]
+    config: PathBuf,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one check found.
+#[derive(Serialize)]
+struct Finding {
+    check: String,
+    ok: bool,
+    detail: String,
+    #[serde(skip)]
+    code: u8,
+}
+
+impl Finding {
+    fn good(check: &str, detail: String) -> Self {
+        Self { check: check.into(), ok: true, detail, code: 0 }
+    }
+
+    fn bad(check: &str, detail: &dyn std::fmt::Display, code: u8) -> Self {
+        Self { check: check.into(), ok: false, detail: detail.to_string(), code }
+    }
+}
+
+pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
+    let mut findings = Vec::new();
+    let mut found = |finding: Finding| {
+        let shown = if args.json {
+            json_line(&finding)
+        } else {
+            let mark = if finding.ok { "ok  " } else { "FAIL" };
+            line(&format!("{mark}  {:<14} {}", finding.check, finding.detail))
+        };
+        findings.push(finding);
+        shown
+    };
+    match Settings::read(&args.config) {
+        Err(e) => found(Finding::bad("configuration", &e, exit::config(&e)))?,
+        Ok(settings) => {
+            found(Finding::good("configuration", format!("{}, device {}", args.config.display(), settings.device)))?;
+            found(model(&settings))?;
+            for camera in &settings.cameras {
+                found(self::camera(camera))?;
+            }
+            found(broker(&settings))?;
+        }
+    }
+    let failed = findings.iter().filter(|f| !f.ok).count();
+    match findings.iter().find(|f| !f.ok) {
+        Some(first) => Err(CliError::CheckFailed { failed, total: findings.len(), code: first.code }),
+        None => Ok(()),
+    }
+}
+
+fn model(settings: &Settings) -> Finding {
+    let start = Instant::now();
+    match Recognizer::load(settings) {
+        Ok(recognizer) => {
+            let name = &recognizer.encoder().manifest().encoder.name;
+            let classes = recognizer.classifier().labels().len();
+            let unknown =
+                if recognizer.classifier().has_support() { "" } else { ", no measure of what is unlike the examples" };
+            let seconds = start.elapsed().as_secs_f64();
+            let (model, projection) = (&recognizer.model_digest, &recognizer.projection_digest);
+            Finding::good(
+                "model",
+                format!(
+                    "{name} ({model}), projection {projection}, {classes} classes{unknown}; loaded in {seconds:.1} s"
+                ),
+            )
+        }
+        Err(e) => Finding::bad("model", &e, exit::bundle(&e)),
+    }
+}
+
+fn camera(settings: &CameraSettings) -> Finding {
+    let check = format!("camera {}", settings.name);
+    match first_frame(settings) {
+        Ok(detail) => Finding::good(&check, detail),
+        Err(e) => Finding::bad(&check, &e, exit::capture(&e)),
+    }
+}
+
+fn first_frame(settings: &CameraSettings) -> Result<String, CaptureError> {
+    let start = Instant::now();
+    let mut source = capture::open(settings)?;
+    let limit = Duration::from_secs_f64(settings.stall_s.max(1.0));
+    loop {
+        match source.next(Duration::from_millis(100))? {
+            Next::Frame(_) => {
+                return Ok(format!("{}; first frame after {:.1} s", source.describe(), start.elapsed().as_secs_f64()));
+            }
+            Next::End => return Ok(source.describe()),
+            Next::Damaged | Next::Nothing if start.elapsed() > limit => {
+                return Err(CaptureError::Stalled { seconds: limit.as_secs_f64() });
+            }
+            Next::Damaged | Next::Nothing => {}
+        }
+    }
+}
+
+fn broker(settings: &Settings) -> Finding {
+    if settings.mqtt.broker.is_none() {
+        return Finding::good("broker", "none configured: events go to stdout".into());
+    }
+    match publish::probe(settings, BROKER_LIMIT) {
+        Ok(broker) => Finding::good("broker", broker),
+        Err(e) => Finding::bad("broker", &e, exit::broker(&e)),
+    }
+}

@@ -1,0 +1,95 @@
+//! `constancy classes`: makes a class bank.
+
+use super::CliError;
+use super::model_args::{LabelArgs, Loaded, ModelArgs};
+use super::output::{for_each_image, line, write_file};
+use crate::bundle::{Eye, IDENTITY, LoadedProjection};
+use crate::capture::list_images;
+use crate::classify::{BankOrigin, ClassBank, Support, class_means};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("from").required(true).args(["labels", "from_images"]))]
+pub(super) struct ClassesArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
+    /// A folder with one subfolder of example images per class, named like the class
+    #[arg(long, value_name = "DIR")]
+    from_images: Option<PathBuf>,
+    /// Use only the first N images of each class, by name
+    #[arg(long, value_name = "N", requires = "from_images", value_parser = clap::value_parser!(u32).range(1..))]
+    per_class: Option<u32>,
+    /// The class bank to write
+    #[arg(short, long, default_value = "classes.safetensors")]
+    output: PathBuf,
+}
+
+pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
+    let labels = args.labels.labels()?;
+    let Loaded { mut eye, projection, .. } = args.model.load()?;
+    let bank = match (&args.from_images, labels) {
+        (Some(folder), _) => from_images(&mut eye, projection.as_ref(), folder, args.per_class)?,
+        (None, Some(labels)) => eye.bank_of_labels(&labels, &args.labels.prompts)?,
+        (None, None) => return Err(CliError::Usage("give --labels or --from-images".into())),
+    };
+    write_file(&args.output, &bank.to_bytes()?)?;
+    let support = bank.support.as_ref().map_or_else(String::new, |s| {
+        format!(
+            "; {} images measured, cosine to their class {:.3} in the median, {:.3} at the 1 % tail",
+            s.examples, s.median_cosine, s.tail_cosine
+        )
+    });
+    line(&format!("{}: {} classes ({}){support}", args.output.display(), bank.labels.len(), bank.labels.join(", ")))
+}
+
+fn from_images(
+    eye: &mut Eye,
+    projection: Option<&LoadedProjection>,
+    folder: &Path,
+    per_class: Option<u32>,
+) -> Result<ClassBank, CliError> {
+    let classes = class_folders(folder)?;
+    let limit = per_class.map_or(usize::MAX, |n| n as usize);
+    let mut images: Vec<(usize, PathBuf)> = Vec::new();
+    for (class, (_, path)) in classes.iter().enumerate() {
+        images.extend(list_images(path)?.into_iter().take(limit).map(|image| (class, image)));
+    }
+    let mut examples = vec![Vec::new(); classes.len()];
+    let paths: Vec<PathBuf> = images.iter().map(|(_, path)| path.clone()).collect();
+    for_each_image(&paths, true, |path, frame| {
+        let (embedding, _) = eye.embed(frame)?;
+        let class = images.iter().find(|(_, image)| image == path).map_or(0, |(class, _)| *class);
+        examples[class].push(embedding);
+        Ok(())
+    })?;
+    let digest = projection.map_or(IDENTITY, |p| &p.digest);
+    Ok(ClassBank {
+        labels: classes.into_iter().map(|(label, _)| label).collect(),
+        templates: Vec::new(),
+        origin: BankOrigin::Images,
+        encoder_sha256: eye.encoder().sha256().to_owned(),
+        rows: class_means(&examples),
+        support: Support::measure(&examples, projection.map(|p| &p.projection), digest),
+    })
+}
+
+/// The subfolders of `folder` with their names, in order.
+fn class_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, CliError> {
+    let read = |source| CliError::Read { path: folder.into(), source };
+    let mut classes = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if path.is_dir() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            classes.push((name, path));
+        }
+    }
+    classes.sort();
+    if classes.is_empty() {
+        return Err(CliError::Usage(format!("{} has no subfolders; expected one per class", folder.display())));
+    }
+    Ok(classes)
+}

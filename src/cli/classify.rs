@@ -1,0 +1,75 @@
+//! `constancy classify`: what images show.
+
+use super::CliError;
+use super::model_args::{LabelArgs, ModelArgs, recognizer};
+use super::output::{expand, for_each_image, json_line, line};
+use crate::classify::{Decision, Scored};
+use clap::Args;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub(super) struct ClassifyArgs {
+    /// Images, or folders of images
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
+    /// A class bank to choose from, as `constancy classes` writes it
+    #[arg(long)]
+    classes: Option<PathBuf>,
+    /// How many classes to show
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    top: u16,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a Path,
+    class: &'a str,
+    score: f32,
+    margin: f32,
+    known: bool,
+    in_support: Option<bool>,
+    shift: Option<f32>,
+    top: &'a [Scored],
+}
+
+pub(super) fn run(args: &ClassifyArgs) -> Result<(), CliError> {
+    let mut recognizer = recognizer(&args.model, &args.labels, args.classes.as_deref())?;
+    let images = expand(&args.images)?;
+    let top = usize::from(args.top);
+    for_each_image(&images, false, |path, frame| {
+        let (decision, _) = recognizer.recognize(frame)?;
+        if args.json { json(path, &decision, top) } else { text(path, &decision, top) }
+    })
+}
+
+fn json(path: &Path, decision: &Decision, top: usize) -> Result<(), CliError> {
+    let best = &decision.top[0];
+    json_line(&Line {
+        file: path,
+        class: &best.class,
+        score: best.score,
+        margin: decision.margin,
+        known: decision.known,
+        in_support: decision.in_support,
+        shift: decision.shift,
+        top: &decision.top[..decision.top.len().min(top)],
+    })
+}
+
+fn text(path: &Path, decision: &Decision, top: usize) -> Result<(), CliError> {
+    let scores: Vec<String> = decision.top.iter().take(top).map(|s| format!("{} {:.3}", s.class, s.score)).collect();
+    let note = match (decision.known, decision.in_support) {
+        (true, _) => "",
+        (false, Some(false)) => "  (unknown: unlike the examples)",
+        (false, _) => "  (unknown: no class stands out)",
+    };
+    line(&format!("{}: {}{note}", path.display(), scores.join(", ")))
+}

@@ -1,0 +1,64 @@
+//! `constancy embed`: the embeddings of images, for other programs.
+
+use super::CliError;
+use super::model_args::{Loaded, ModelArgs};
+use super::output::{expand, for_each_image, json_line, write_file};
+use crate::icm::unit;
+use clap::Args;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub(super) struct EmbedArgs {
+    /// Images, or folders of images
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Save a safetensors file with `embeddings` [N, D] f32 and the files' names instead of printing JSON lines
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a Path,
+    embedding: &'a [f32],
+}
+
+pub(super) fn run(args: &EmbedArgs) -> Result<(), CliError> {
+    let Loaded { mut eye, projection, .. } = args.model.load()?;
+    let images = expand(&args.images)?;
+    let mut files: Vec<&Path> = Vec::new();
+    let mut rows: Vec<f32> = Vec::new();
+    let result = for_each_image(&images, args.output.is_some(), |path, frame| {
+        let (embedding, _) = eye.embed(frame)?;
+        let embedding = projection.as_ref().map_or_else(|| unit(&embedding), |p| p.projection.apply(&embedding));
+        if args.output.is_none() {
+            return json_line(&Line { file: path, embedding: &embedding });
+        }
+        // The path given to the closure lives as long as `images`, which its type does not tell.
+        files.extend(images.iter().find(|p| *p == path).map(PathBuf::as_path));
+        rows.extend(embedding);
+        Ok(())
+    });
+    if let Some(output) = &args.output
+        && !files.is_empty()
+    {
+        save(output, &files, &rows)?;
+    }
+    result
+}
+
+fn save(output: &Path, files: &[&Path], rows: &[f32]) -> Result<(), CliError> {
+    let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let shape = vec![files.len(), rows.len() / files.len()];
+    let invalid =
+        |e: safetensors::SafeTensorError| CliError::Write { path: output.into(), source: std::io::Error::other(e) };
+    let view = TensorView::new(Dtype::F32, shape, &bytes).map_err(invalid)?;
+    let metadata = HashMap::from([("files".to_owned(), serde_json::to_string(files)?)]);
+    let file = safetensors::serialize([("embeddings", view)], Some(metadata)).map_err(invalid)?;
+    write_file(output, &file)
+}

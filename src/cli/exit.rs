@@ -1,0 +1,116 @@
+//! Every error's exit code, after BSD's sysexits; systemd must not restart on [`CONFIG`].
+
+use super::CliError;
+use crate::bundle::{BundleError, FrameError};
+use crate::capture::CaptureError;
+use crate::classify::TextError;
+use crate::config::ConfigError;
+use crate::daemon::DaemonError;
+use crate::engine::{ManifestError, ModelError};
+use crate::publish::{BrokerError, PublishError};
+use std::io::ErrorKind;
+
+/// The command line is wrong.
+pub const USAGE: u8 = 64;
+/// An image, a model, a projection or a class bank is wrong.
+pub const DATA: u8 = 65;
+/// A file that was named is not there.
+pub const NO_INPUT: u8 = 66;
+/// A camera or the broker cannot be reached.
+pub const UNAVAILABLE: u8 = 69;
+/// Something that should not have happened.
+pub const INTERNAL: u8 = 70;
+/// A result cannot be written.
+pub const CANNOT_CREATE: u8 = 73;
+/// The configuration is wrong.
+pub const CONFIG: u8 = 78;
+
+impl CliError {
+    /// The process's exit code for this error.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Daemon(e) => daemon(e),
+            Self::Config(e) => config(e),
+            Self::Bundle(e) => bundle(e),
+            Self::Frame(FrameError::Decode(_)) | Self::SomeFailed { .. } | Self::Bank(_) => DATA,
+            Self::Frame(FrameError::Model(e)) => model(e),
+            Self::Capture(e) => capture(e),
+            Self::Broker(e) => broker(e),
+            Self::Read { source, .. } => input(source),
+            Self::Write { .. } => CANNOT_CREATE,
+            Self::Output(_) | Self::Json(_) => INTERNAL,
+            Self::CheckFailed { code, .. } => *code,
+        }
+    }
+}
+
+fn input(error: &std::io::Error) -> u8 {
+    if error.kind() == ErrorKind::NotFound { NO_INPUT } else { DATA }
+}
+
+fn daemon(error: &DaemonError) -> u8 {
+    match error {
+        DaemonError::Config(e) => config(e),
+        DaemonError::Bundle(e) => bundle(e),
+        DaemonError::Model(e) => model(e),
+        DaemonError::Publish(e) => publish(e),
+        DaemonError::System(_) => INTERNAL,
+    }
+}
+
+fn publish(error: &PublishError) -> u8 {
+    match error {
+        PublishError::Broker(e) => broker(e),
+        PublishError::Stdout(_) => UNAVAILABLE,
+        PublishError::Json(_) => INTERNAL,
+    }
+}
+
+pub(super) fn config(error: &ConfigError) -> u8 {
+    match error {
+        ConfigError::Read { source, .. } | ConfigError::Missing { source, .. }
+            if source.kind() == ErrorKind::NotFound =>
+        {
+            NO_INPUT
+        }
+        _ => CONFIG,
+    }
+}
+
+pub(super) fn bundle(error: &BundleError) -> u8 {
+    match error {
+        BundleError::Model(e) => model(e),
+        BundleError::Read { source, .. } => input(source),
+        BundleError::Text(TextError::Tokenizer(_) | TextError::Encode(..))
+        | BundleError::Projection { .. }
+        | BundleError::Bank { .. }
+        | BundleError::Tokenizer { .. } => DATA,
+        BundleError::Text(_) => CONFIG,
+    }
+}
+
+fn model(error: &ModelError) -> u8 {
+    match error {
+        ModelError::Read { source, .. } | ModelError::Manifest(ManifestError::Read { source, .. }) => input(source),
+        _ => DATA,
+    }
+}
+
+pub(super) fn capture(error: &CaptureError) -> u8 {
+    match error {
+        CaptureError::Read { source, .. } => input(source),
+        CaptureError::Empty { .. } => NO_INPUT,
+        CaptureError::Control { .. } => CONFIG,
+        _ => UNAVAILABLE,
+    }
+}
+
+pub(super) fn broker(error: &BrokerError) -> u8 {
+    match error {
+        BrokerError::Unavailable { .. } => UNAVAILABLE,
+        BrokerError::Password { source, .. } if source.kind() == ErrorKind::NotFound => NO_INPUT,
+        _ => CONFIG,
+    }
+}

@@ -1,0 +1,143 @@
+//! The command line: one file per subcommand, errors to exit codes in one place.
+
+mod camera;
+mod check;
+mod classes;
+mod classify;
+mod embed;
+pub mod exit;
+mod model_args;
+mod output;
+
+use crate::bundle::{BundleError, FrameError};
+use crate::capture::CaptureError;
+use crate::classify::BankError;
+use crate::config::ConfigError;
+use crate::daemon::{self, DaemonError};
+use crate::publish::BrokerError;
+use clap::{Args, Parser, Subcommand};
+use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Watches through a camera, recognises what it sees, stays right when the light changes, and publishes over MQTT.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more on stderr (-v: debug, -vv: trace); RUST_LOG overrides it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon until it is stopped or its recordings end
+    Run(ConfigArg),
+    /// Try everything that a configuration names, and say what would fail and how to mend it
+    Check(check::CheckArgs),
+    /// Say what images show
+    Classify(classify::ClassifyArgs),
+    /// Print or save the embeddings of images
+    Embed(embed::EmbedArgs),
+    /// Make a class bank from labels or from example images
+    Classes(classes::ClassesArgs),
+    /// List cameras, their formats and controls; save a frame
+    Camera(camera::CameraArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArg {
+    /// The configuration file
+    #[arg(short, long, default_value = "/etc/constancy/constancy.toml")]
+    config: PathBuf,
+}
+
+/// Everything that can go wrong, with one message and one exit code each.
+#[derive(Debug, Error)]
+pub enum CliError {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Bank(#[from] BankError),
+    #[error("{path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} cannot be written: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("stdout: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("the result cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{failed} of {total} images could not be read; see above")]
+    SomeFailed { failed: usize, total: usize },
+    #[error("{failed} of {total} checks failed; see above")]
+    CheckFailed { failed: usize, total: usize, code: u8 },
+}
+
+/// Runs the subcommand.
+pub fn run(cli: &Cli) -> Result<(), CliError> {
+    match &cli.command {
+        Command::Run(args) => Ok(daemon::run(&args.config)?),
+        Command::Check(args) => check::run(args),
+        Command::Classify(args) => classify::run(args),
+        Command::Embed(args) => embed::run(args),
+        Command::Classes(args) => classes::run(args),
+        Command::Camera(args) => camera::run(args),
+    }
+}
+
+/// Prints an error, once. A reader that has gone away is no error.
+pub fn report(error: &CliError) {
+    if let CliError::Output(e) = error
+        && e.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        return;
+    }
+    let _ = writeln!(std::io::stderr(), "{}error: {error}", if under_journal() { "<3>" } else { "" });
+}
+
+/// Whether stderr goes to systemd's journal, which reads priorities and stamps the time itself.
+fn under_journal() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal()
+}
+
+/// Starts logging to stderr: as the terminal likes it, or with the journal's priorities.
+pub fn start_logging(cli: &Cli) {
+    // tract and the decoders report their own affairs at info and warn.
+    let default = match cli.verbose {
+        0 if matches!(cli.command, Command::Run(_)) => "warn,constancy=info,tract=error,zune_jpeg=off",
+        0 => "error,constancy=warn,zune_jpeg=off",
+        1 => "info,constancy=debug,tract=warn",
+        _ => "debug,constancy=trace",
+    };
+    let env = env_logger::Env::default().default_filter_or(default);
+    let mut builder = env_logger::Builder::from_env(env);
+    if under_journal() {
+        builder.format(|buffer, record| {
+            let priority = match record.level() {
+                log::Level::Error => 3,
+                log::Level::Warn => 4,
+                log::Level::Info => 6,
+                log::Level::Debug | log::Level::Trace => 7,
+            };
+            writeln!(buffer, "<{priority}>{}", record.args())
+        });
+    } else {
+        builder.format_target(false).format_timestamp_millis();
+    }
+    builder.init();
+    std::panic::set_hook(Box::new(|info| log::error!("unexpected: {info}")));
+}

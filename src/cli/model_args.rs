@@ -1,0 +1,98 @@
+//! The arguments that say which model looks: a configuration, or the parts by themselves.
+
+use super::CliError;
+use crate::bundle::{Eye, LoadedProjection, Recognizer};
+use crate::config::{ClassSettings, Settings};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// Which encoder and projection.
+#[derive(Debug, Args)]
+pub(super) struct ModelArgs {
+    /// Take model, projection and classes from this configuration
+    #[arg(short, long)]
+    pub config: Option<PathBuf>,
+    /// The model's manifest
+    #[arg(short, long, conflicts_with = "config", required_unless_present = "config")]
+    pub model: Option<PathBuf>,
+    /// The invariant projection; identity unless given
+    #[arg(short, long, conflicts_with = "config")]
+    pub projection: Option<PathBuf>,
+}
+
+/// A model without classes.
+pub(super) struct Loaded {
+    pub eye: Eye,
+    pub projection: Option<LoadedProjection>,
+    pub classes: Option<ClassSettings>,
+}
+
+impl ModelArgs {
+    pub(super) fn load(&self) -> Result<Loaded, CliError> {
+        if let Some(config) = &self.config {
+            let settings = Settings::read(config)?;
+            let model = &settings.model;
+            return load(&model.manifest, model.projection.as_deref(), Some(settings.classes));
+        }
+        let manifest = self.model.as_deref().ok_or_else(|| CliError::Usage("give --model or --config".into()))?;
+        load(manifest, self.projection.as_deref(), None)
+    }
+}
+
+fn load(manifest: &Path, projection: Option<&Path>, classes: Option<ClassSettings>) -> Result<Loaded, CliError> {
+    let eye = Eye::load(manifest)?;
+    let projection = projection.map(|p| eye.projection(p)).transpose()?;
+    Ok(Loaded { eye, projection, classes })
+}
+
+/// Which labels, in which prompts.
+#[derive(Debug, Args)]
+pub(super) struct LabelArgs {
+    /// Class names, separated by commas; or @FILE with one a line
+    #[arg(short, long)]
+    pub labels: Option<String>,
+    /// A prompt template with {} for the label; repeat it to average over several
+    #[arg(long = "prompt", default_value = "a photo of {}")]
+    pub prompts: Vec<String>,
+}
+
+impl LabelArgs {
+    /// The labels that were given, if any.
+    pub(super) fn labels(&self) -> Result<Option<Vec<String>>, CliError> {
+        let Some(given) = &self.labels else { return Ok(None) };
+        let split =
+            |text: &str, by: char| text.split(by).map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+        let labels: Vec<String> = match given.strip_prefix('@') {
+            Some(file) => {
+                let read = |source| CliError::Read { path: file.into(), source };
+                split(&std::fs::read_to_string(file).map_err(read)?, '\n')
+            }
+            None => split(given, ','),
+        };
+        if labels.is_empty() { Err(CliError::Usage("--labels names no class".into())) } else { Ok(Some(labels)) }
+    }
+}
+
+/// Everything for a decision, from arguments or a configuration.
+pub(super) fn recognizer(model: &ModelArgs, labels: &LabelArgs, bank: Option<&Path>) -> Result<Recognizer, CliError> {
+    let given = labels.labels()?;
+    if given.is_some() && bank.is_some() {
+        return Err(CliError::Usage("--labels and --classes exclude each other".into()));
+    }
+    let Loaded { eye, projection, classes } = model.load()?;
+    let (bank, limits) = match (given, bank, classes) {
+        (Some(labels_given), ..) => (eye.bank_of_labels(&labels_given, &labels.prompts)?, (5, 0.5)),
+        (None, Some(path), _) => (eye.bank(path)?, (5, 0.5)),
+        (None, None, Some(settings)) => {
+            let bank = match &settings.bank {
+                Some(path) => eye.bank(path)?,
+                None => eye.bank_of_labels(&settings.labels, &settings.prompts)?,
+            };
+            (bank, (settings.top_k, settings.threshold))
+        }
+        (None, None, None) => {
+            return Err(CliError::Usage("say what to choose from: --labels \"a, b\" or --classes BANK".into()));
+        }
+    };
+    Ok(Recognizer::new(eye, projection, bank).with_limits(limits.0, limits.1))
+}

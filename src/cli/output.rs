@@ -1,0 +1,92 @@
+//! Images in, results out: what `classify`, `embed` and `classes` share.
+
+use super::CliError;
+use crate::bundle::FrameError;
+use crate::capture::{clock, list_images};
+use crate::frame::{Frame, PixelFormat};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A still image as a frame.
+pub(super) fn read_frame(path: &Path) -> Result<Frame, CliError> {
+    let data = std::fs::read(path).map_err(|source| CliError::Read { path: path.into(), source })?;
+    Ok(Frame::compressed(PixelFormat::ImageFile, data, clock::now()))
+}
+
+/// The images that arguments name; a folder stands for those in it.
+pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let mut images = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            images.extend(list_images(path)?);
+        } else {
+            images.push(path.clone());
+        }
+    }
+    Ok(images)
+}
+
+/// Does something with every image. One that cannot be read is reported, counted, and passed over.
+pub(super) fn for_each_image(
+    images: &[PathBuf],
+    show_progress: bool,
+    mut each: impl FnMut(&Path, &Frame) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let bar = progress(images.len(), show_progress);
+    let mut failed = 0;
+    for path in images {
+        let result = read_frame(path).and_then(|frame| each(path, &frame));
+        match result {
+            Ok(()) => {}
+            Err(CliError::Read { .. }) if images.len() == 1 => return result,
+            Err(e @ (CliError::Read { .. } | CliError::Frame(FrameError::Decode(_)))) => {
+                failed += 1;
+                let named = matches!(e, CliError::Read { .. });
+                let message = if named { e.to_string() } else { format!("{}: {e}", path.display()) };
+                bar.suspend(|| writeln!(std::io::stderr(), "error: {message}"))?;
+            }
+            Err(e) => return Err(e),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if failed > 0 { Err(CliError::SomeFailed { failed, total: images.len() }) } else { Ok(()) }
+}
+
+/// A progress bar on stderr, if that is a terminal and the work may take a while.
+fn progress(total: usize, wanted: bool) -> ProgressBar {
+    let bar = ProgressBar::new(total as u64);
+    if !wanted || total < 20 {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        return bar;
+    }
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} images, {eta} left") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// One line on stdout.
+pub(super) fn line(text: &str) -> Result<(), CliError> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+/// One JSON value on a line of stdout.
+pub(super) fn json_line(value: &impl serde::Serialize) -> Result<(), CliError> {
+    line(&serde_json::to_string(value)?)
+}
+
+/// Writes a result whole or not at all.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let failed = |source| CliError::Write { path: path.into(), source };
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(|e| {
+        let _ = std::fs::remove_file(&partial);
+        failed(e)
+    })
+}

@@ -1,0 +1,179 @@
+//! The daemon: cameras in, decisions out, until somebody asks it to stop.
+//!
+//! [`run`] is its whole life. Frames come from the camera threads through one slot each and are looked at
+//! here, on the thread that called; the MQTT thread sends what this one hands over.
+
+mod camera;
+mod pipeline;
+mod service;
+mod slot;
+
+use crate::bundle::{BundleError, Recognizer};
+use crate::config::{ConfigError, Settings};
+use crate::engine::ModelError;
+use crate::publish::{PublishError, Sink};
+use camera::Cameras;
+use pipeline::Pipeline;
+use service::{Requests, ServiceManager};
+use slot::Taken;
+use std::path::Path;
+use std::time::Duration;
+use thiserror::Error;
+
+/// How long the loop waits for a frame before it looks after everything else.
+const TICK: Duration = Duration::from_millis(100);
+/// Leaving may take 2 s after a signal: capture stops first, then the queue drains.
+const STOP_CAPTURE: Duration = Duration::from_millis(400);
+const DRAIN: Duration = Duration::from_millis(1200);
+/// When a recording has come to its end nobody waits, and everything should arrive.
+const DRAIN_AT_END: Duration = Duration::from_secs(30);
+/// Before a reload opens a camera again, the old thread must have let go of it.
+const STOP_FOR_RELOAD: Duration = Duration::from_secs(2);
+
+/// Why the daemon could not start, or had to end.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("the system refuses a thread or a signal handler: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Why the loop ended.
+enum Leave {
+    Asked,
+    AllEnded,
+}
+
+/// Runs the daemon with the configuration at `config` until it is asked to stop or its recordings end.
+pub fn run(config: &Path) -> Result<(), DaemonError> {
+    let requests = Requests::listen()?;
+    let settings = Settings::read(config)?;
+    let recognizer = Recognizer::load(&settings)?;
+    log_loaded(&recognizer);
+    let sink = Sink::open(&settings)?;
+    let mut daemon = Daemon {
+        pipeline: Pipeline::new(settings.device.clone(), recognizer, sink),
+        cameras: Cameras::start(&settings.cameras)?,
+        settings,
+        manager: ServiceManager::new(),
+    };
+    let result = daemon.serve(config, &requests);
+    ServiceManager::stopping();
+    daemon.leave(matches!(result, Ok(Leave::AllEnded)));
+    result.map(drop)
+}
+
+struct Daemon {
+    settings: Settings,
+    pipeline: Pipeline,
+    cameras: Cameras,
+    manager: ServiceManager,
+}
+
+impl Daemon {
+    fn serve(&mut self, config: &Path, requests: &Requests) -> Result<Leave, DaemonError> {
+        self.manager.ready("waiting for the first frame");
+        loop {
+            if requests.stop_asked() {
+                log::info!("asked to stop");
+                return Ok(Leave::Asked);
+            }
+            if requests.reload_asked() {
+                self.reload(config)?;
+            }
+            match self.cameras.exchange.take(TICK) {
+                Taken::Frame { camera, frame, dropped, damaged } => {
+                    let name = &self.settings.cameras[camera].name;
+                    self.pipeline.frame(name, &frame, dropped, damaged)?;
+                    self.feed_watchdog();
+                }
+                Taken::Fault { camera, message } => {
+                    self.pipeline.fault(&self.settings.cameras[camera].name, &message)?;
+                    // A camera that is known to be away is no reason to be restarted.
+                    self.feed_watchdog();
+                }
+                Taken::Nothing => {}
+                Taken::Ended => {
+                    log::info!("every source has come to its end");
+                    return Ok(Leave::AllEnded);
+                }
+            }
+            let pipeline = &mut self.pipeline;
+            self.manager.status(|| pipeline.describe());
+        }
+    }
+
+    /// Feeds the watchdog, unless a camera's thread hangs in its driver.
+    fn feed_watchdog(&mut self) {
+        if self.manager.watchdog().is_none_or(|limit| self.cameras.exchange.all_alive(limit)) {
+            self.manager.feed();
+        }
+    }
+
+    /// Takes a new configuration if all of it is good, and keeps the old one otherwise.
+    fn reload(&mut self, config: &Path) -> Result<(), DaemonError> {
+        ServiceManager::reloading();
+        match self.load(config) {
+            Ok((settings, recognizer, sink)) => self.adopt(settings, recognizer, sink)?,
+            Err(e) => log::error!("the new configuration is refused, the old one stays: {e}"),
+        }
+        let status = self.pipeline.describe();
+        self.manager.ready(&status);
+        Ok(())
+    }
+
+    /// Everything that a new configuration needs, before anything of the old one is touched. A sink only
+    /// where it changes.
+    fn load(&self, config: &Path) -> Result<(Settings, Recognizer, Option<Sink>), DaemonError> {
+        let settings = Settings::read(config)?;
+        let recognizer = Recognizer::load(&settings)?;
+        let same_sink = settings.mqtt == self.settings.mqtt && settings.device == self.settings.device;
+        let sink = if same_sink { None } else { Some(Sink::open(&settings)?) };
+        Ok((settings, recognizer, sink))
+    }
+
+    fn adopt(&mut self, settings: Settings, recognizer: Recognizer, sink: Option<Sink>) -> Result<(), DaemonError> {
+        log_loaded(&recognizer);
+        self.pipeline.recognizer = recognizer;
+        self.pipeline.device.clone_from(&settings.device);
+        if let Some(sink) = sink {
+            let left = std::mem::replace(&mut self.pipeline.sink, sink).close(DRAIN);
+            report_left_behind(left);
+            self.pipeline.forget_published();
+        }
+        if settings.cameras != self.settings.cameras {
+            let idle = Cameras::start(&[])?;
+            std::mem::replace(&mut self.cameras, idle).stop(STOP_FOR_RELOAD);
+            self.cameras = Cameras::start(&settings.cameras)?;
+        }
+        self.settings = settings;
+        log::info!("the new configuration is in force");
+        Ok(())
+    }
+
+    fn leave(self, at_end: bool) {
+        self.cameras.stop(STOP_CAPTURE);
+        let limit = if at_end { DRAIN_AT_END } else { DRAIN };
+        report_left_behind(self.pipeline.sink.close(limit));
+    }
+}
+
+fn report_left_behind(messages: usize) {
+    if messages > 0 {
+        log::warn!("{messages} messages could not be delivered before leaving and are lost");
+    }
+}
+
+fn log_loaded(recognizer: &Recognizer) {
+    let encoder = &recognizer.encoder().manifest().encoder;
+    let classes = recognizer.classifier().labels().len();
+    let (model, projection) = (&recognizer.model_digest, &recognizer.projection_digest);
+    log::info!("model {} ({model}), projection {projection}, {classes} classes", encoder.name);
+}

@@ -1,0 +1,185 @@
+//! A frame's path from the slot to the sink.
+
+use crate::bundle::{FrameError, Recognizer, StageLatency};
+use crate::capture::clock;
+use crate::classify::Decision;
+use crate::frame::Frame;
+use crate::publish::{CameraState, Event, LatencyMs, PublishError, Sink, rfc3339};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What is remembered of a camera from frame to frame, and over reloads.
+#[derive(Debug, Default)]
+struct CameraMemory {
+    next_seq: u64,
+    dropped: u64,
+    damaged: u64,
+    /// What the retained state says: the class and whether it is known, or the fault.
+    published: Option<Published>,
+    /// Frames since the status line was last written.
+    recent: u64,
+}
+
+#[derive(Debug, PartialEq)]
+enum Published {
+    Class(String, bool),
+    Fault(String),
+}
+
+/// Looks at frames and publishes what it sees.
+pub(super) struct Pipeline {
+    pub(super) device: String,
+    pub(super) recognizer: Recognizer,
+    pub(super) sink: Sink,
+    boot_id: String,
+    cameras: BTreeMap<String, CameraMemory>,
+    since_status: Instant,
+}
+
+impl Pipeline {
+    pub(super) fn new(device: String, recognizer: Recognizer, sink: Sink) -> Self {
+        Self { device, recognizer, sink, boot_id: boot_id(), cameras: BTreeMap::new(), since_status: Instant::now() }
+    }
+
+    /// One frame: decode, embed, project, classify, publish. A frame that cannot be decoded is
+    /// counted and skipped.
+    pub(super) fn frame(
+        &mut self,
+        camera: &str,
+        frame: &Frame,
+        dropped: u64,
+        damaged: u64,
+    ) -> Result<(), super::DaemonError> {
+        let looked_at_ns = clock::monotonic_ns();
+        let memory = self.cameras.entry(camera.to_owned()).or_default();
+        memory.dropped += dropped;
+        memory.damaged += damaged;
+        let (decision, stages) = match self.recognizer.recognize(frame) {
+            Ok(recognized) => recognized,
+            Err(FrameError::Decode(e)) => {
+                memory.damaged += 1;
+                log::warn!("camera {camera}: {}{e}; frame skipped ({} so far)", file_of(frame), memory.damaged);
+                return Ok(());
+            }
+            Err(FrameError::Model(e)) => return Err(e.into()),
+        };
+        memory.recent += 1;
+        let waited = Duration::from_nanos(looked_at_ns.saturating_sub(frame.taken.monotonic_ns));
+        self.publish(camera, frame, &decision, stages, waited)?;
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        camera: &str,
+        frame: &Frame,
+        decision: &Decision,
+        stages: StageLatency,
+        waited: Duration,
+    ) -> Result<(), PublishError> {
+        let Some(memory) = self.cameras.get_mut(camera) else { return Ok(()) };
+        let best = &decision.top[0];
+        let latency = LatencyMs {
+            capture: waited.as_secs_f64() * 1e3,
+            preprocess: stages.preprocess_ms,
+            embed: stages.embed_ms,
+            classify: stages.classify_ms,
+        };
+        let seq = memory.next_seq;
+        self.sink.event(&Event {
+            schema: 1,
+            device: &self.device,
+            camera,
+            boot_id: &self.boot_id,
+            seq,
+            id: format!("{}/{}/{camera}/{seq}", self.device, self.boot_id),
+            ts: rfc3339(frame.taken.unix_ns),
+            monotonic_ns: frame.taken.monotonic_ns,
+            clock_synced: frame.taken.clock_synced,
+            class: &best.class,
+            score: best.score,
+            margin: decision.margin,
+            known: decision.known,
+            in_support: decision.in_support,
+            shift: decision.shift,
+            top: &decision.top,
+            latency_ms: latency.rounded(),
+            model: &self.recognizer.model_digest,
+            projection: &self.recognizer.projection_digest,
+            dropped_frames: memory.dropped,
+            damaged_frames: memory.damaged,
+            file: frame.file.as_deref().map(std::path::PathBuf::as_path),
+        })?;
+        memory.next_seq += 1;
+        let present = Published::Class(best.class.clone(), decision.known);
+        if memory.published.as_ref() != Some(&present) {
+            self.sink.state(&CameraState {
+                schema: 1,
+                device: &self.device,
+                camera,
+                class: Some(&best.class),
+                score: Some(best.score),
+                known: decision.known,
+                ts: rfc3339(frame.taken.unix_ns),
+                fault: None,
+            })?;
+            memory.published = Some(present);
+        }
+        Ok(())
+    }
+
+    /// A camera that does not work: its retained state must not go on naming what was last seen.
+    pub(super) fn fault(&mut self, camera: &str, message: &str) -> Result<(), PublishError> {
+        let memory = self.cameras.entry(camera.to_owned()).or_default();
+        let present = Published::Fault(message.to_owned());
+        if memory.published.as_ref() != Some(&present) {
+            self.sink.state(&CameraState {
+                schema: 1,
+                device: &self.device,
+                camera,
+                class: None,
+                score: None,
+                known: false,
+                ts: rfc3339(clock::now().unix_ns),
+                fault: Some(message),
+            })?;
+            memory.published = Some(present);
+        }
+        Ok(())
+    }
+
+    /// A reload may have changed device or broker: say everything again.
+    pub(super) fn forget_published(&mut self) {
+        self.cameras.values_mut().for_each(|m| m.published = None);
+    }
+
+    /// One line on how things are.
+    pub(super) fn describe(&mut self) -> String {
+        let seconds = self.since_status.elapsed().as_secs_f64().max(1e-3);
+        self.since_status = Instant::now();
+        let cameras = self.cameras.iter_mut().map(|(name, memory)| {
+            #[expect(clippy::cast_precision_loss, reason = "frames of a few seconds")]
+            let rate = std::mem::take(&mut memory.recent) as f64 / seconds;
+            match &memory.published {
+                Some(Published::Class(class, true)) => format!("{name}: {class}, {rate:.1} frames/s"),
+                Some(Published::Class(_, false)) => format!("{name}: unknown, {rate:.1} frames/s"),
+                Some(Published::Fault(fault)) => format!("{name}: {fault}"),
+                None => format!("{name}: no frame yet"),
+            }
+        });
+        let mut parts: Vec<String> = cameras.collect();
+        parts.push(self.sink.describe());
+        parts.join("; ")
+    }
+}
+
+fn file_of(frame: &Frame) -> String {
+    frame.file.as_ref().map_or_else(String::new, |f| format!("{}: ", f.display()))
+}
+
+/// A random UUID from the kernel: the machine's own boot id would repeat `seq` after a restart of the daemon.
+fn boot_id() -> String {
+    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let uuid = uuid.trim();
+    if uuid.is_empty() { format!("{:032x}", fastrand::u128(..)) } else { uuid.to_owned() }
+}

@@ -1,0 +1,194 @@
+//! One place per camera for the newest frame, between the capture threads and the one that looks.
+//!
+//! A frame that is still there when the next one comes is replaced and counted: what is
+//! published is always as young as it can be, and a slow model never builds up a backlog.
+
+use crate::frame::Frame;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Something that a camera thread has for the one that looks.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Frame {
+        camera: usize,
+        frame: Frame,
+        /// Frames that were replaced before this one was taken, since the last one that was.
+        dropped: u64,
+        /// Frames that the camera itself gave up, since the last one taken.
+        damaged: u64,
+    },
+    /// The camera does not work, and why.
+    Fault { camera: usize, message: String },
+    /// Nothing within the time given.
+    Nothing,
+    /// Every camera has come to its end.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Slot {
+    frame: Option<Frame>,
+    fault: Option<String>,
+    dropped: u64,
+    damaged: u64,
+    ended: bool,
+    last_sign: Instant,
+}
+
+#[derive(Debug)]
+struct Slots {
+    slots: Vec<Slot>,
+    /// Whose turn it is, so that no camera starves another.
+    turn: usize,
+}
+
+/// The slots of all cameras.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    slots: Mutex<Slots>,
+    filled: Condvar,
+    emptied: Condvar,
+}
+
+impl Exchange {
+    #[must_use]
+    pub(super) fn new(cameras: usize) -> Self {
+        let slot =
+            || Slot { frame: None, fault: None, dropped: 0, damaged: 0, ended: false, last_sign: Instant::now() };
+        let slots = Slots { slots: std::iter::repeat_with(slot).take(cameras).collect(), turn: 0 };
+        Self { slots: Mutex::new(slots), filled: Condvar::new(), emptied: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, camera: usize, change: impl FnOnce(&mut Slot) -> T) -> T {
+        let mut slots = self.lock();
+        let slot = &mut slots.slots[camera];
+        slot.last_sign = Instant::now();
+        let result = change(slot);
+        drop(slots);
+        self.filled.notify_one();
+        result
+    }
+
+    /// Puts a frame in; one that is still there is dropped.
+    pub(super) fn put(&self, camera: usize, frame: Frame) {
+        self.with(camera, |slot| {
+            slot.dropped += u64::from(slot.frame.replace(frame).is_some());
+            slot.fault = None;
+        });
+    }
+
+    /// Waits until the slot is empty, `wait` at most; whether it is.
+    pub(super) fn wait_empty(&self, camera: usize, wait: Duration) -> bool {
+        let occupied = |s: &mut Slots| {
+            s.slots[camera].last_sign = Instant::now();
+            s.slots[camera].frame.is_some()
+        };
+        let waited = self.emptied.wait_timeout_while(self.lock(), wait, occupied);
+        let (_guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
+    }
+
+    /// Counts a frame that the camera gave damaged.
+    pub(super) fn damaged(&self, camera: usize) {
+        self.with(camera, |slot| slot.damaged += 1);
+    }
+
+    /// Tells that the camera does not work. A frame that still waits is looked at first.
+    pub(super) fn fault(&self, camera: usize, message: String) {
+        self.with(camera, |slot| slot.fault = Some(message));
+    }
+
+    /// Tells that the camera thread is well though there is no frame.
+    pub(super) fn alive(&self, camera: usize) {
+        self.lock().slots[camera].last_sign = Instant::now();
+    }
+
+    /// Tells that this camera gives nothing more.
+    pub(super) fn end(&self, camera: usize) {
+        self.with(camera, |slot| slot.ended = true);
+    }
+
+    /// Whether every camera thread has given a sign of life within `limit`.
+    pub(super) fn all_alive(&self, limit: Duration) -> bool {
+        self.lock().slots.iter().all(|s| s.ended || s.last_sign.elapsed() < limit)
+    }
+
+    /// The next frame or fault, camera by camera in turn.
+    pub(super) fn take(&self, wait: Duration) -> Taken {
+        let idle = |s: &mut Slots| {
+            let slots = &s.slots;
+            slots.iter().all(|s| s.frame.is_none() && s.fault.is_none()) && !slots.iter().all(|s| s.ended)
+        };
+        let (mut slots, _) =
+            self.filled.wait_timeout_while(self.lock(), wait, idle).unwrap_or_else(PoisonError::into_inner);
+        let (count, turn) = (slots.slots.len(), slots.turn);
+        for camera in (0..count).map(|i| (turn + i) % count) {
+            let slot = &mut slots.slots[camera];
+            if let Some(frame) = slot.frame.take() {
+                let dropped = std::mem::take(&mut slot.dropped);
+                let damaged = std::mem::take(&mut slot.damaged);
+                slots.turn = camera + 1;
+                self.emptied.notify_all();
+                return Taken::Frame { camera, frame, dropped, damaged };
+            }
+            if let Some(message) = slot.fault.take() {
+                slots.turn = camera + 1;
+                return Taken::Fault { camera, message };
+            }
+        }
+        if slots.slots.iter().all(|s| s.ended) { Taken::Ended } else { Taken::Nothing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{PixelFormat, Timestamp};
+
+    fn frame(byte: u8) -> Frame {
+        let taken = Timestamp { monotonic_ns: 0, unix_ns: 0, clock_synced: false };
+        Frame::compressed(PixelFormat::Jpeg, vec![byte], taken)
+    }
+
+    fn taken(exchange: &Exchange) -> Option<(usize, u8, u64)> {
+        match exchange.take(Duration::ZERO) {
+            Taken::Frame { camera, frame, dropped, .. } => Some((camera, frame.data[0], dropped)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_newest_frame_wins_and_the_others_are_counted() {
+        let exchange = Exchange::new(1);
+        (1..=3).for_each(|byte| exchange.put(0, frame(byte)));
+        assert_eq!(taken(&exchange), Some((0, 3, 2)));
+        assert_eq!(taken(&exchange), None);
+    }
+
+    #[test]
+    fn cameras_take_turns() {
+        let exchange = Exchange::new(2);
+        let order: Vec<usize> = (0..4)
+            .filter_map(|_| {
+                exchange.put(0, frame(0));
+                exchange.put(1, frame(1));
+                taken(&exchange).map(|t| t.0)
+            })
+            .collect();
+        assert_eq!(order, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn the_end_comes_after_the_last_frame() {
+        let exchange = Exchange::new(1);
+        exchange.put(0, frame(7));
+        exchange.end(0);
+        assert_eq!(taken(&exchange), Some((0, 7, 0)));
+        assert!(matches!(exchange.take(Duration::ZERO), Taken::Ended));
+    }
+}

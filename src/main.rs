@@ -1,0 +1,24 @@
+//! Parses the arguments, starts logging, prints an error once, returns the exit code.
+
+use clap::Parser;
+use constancy::cli::{self, Cli};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // --help and --version arrive here too; clap knows which goes where.
+            let _ = e.print();
+            return if e.use_stderr() { cli::exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    cli::start_logging(&cli);
+    match cli::run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            cli::report(&e);
+            e.exit_code().into()
+        }
+    }
+}
