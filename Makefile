@@ -1,0 +1,59 @@
+# make test    everything that can be checked here; installs what is missing
+# make lint    formatting and lints, warnings are errors
+# make bench   one criterion bench per stage of a frame's path
+# make golden  writes the golden numbers of tests/fixtures anew (Python)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# A fresh clone under CI shares one target folder with the next.
+ifdef CI
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/constancy/target
+endif
+target := $(or $(CARGO_TARGET_DIR),target)
+
+# Inputs that are not part of the project: images, and full-size towers with random weights.
+export CONSTANCY_TEST_DATA ?= $(abspath ../shared/data)
+tower_script := $(wildcard ../shared/tools/clip_model.py)
+ifneq ($(tower_script),)
+# A tower of CLIP ViT-B/32's real size, for the share of a frame's time that is not the tower's.
+tower := $(target)/towers/clip-vit-b32.onnx
+export CONSTANCY_TEST_TOWER := $(abspath $(tower))
+endif
+
+.PHONY: help setup test lint bench golden
+
+help:
+	@grep -E '^# make' Makefile | cut -c3-
+
+setup:
+	@tools/setup.sh
+
+# One profile for everything: tract without optimisation crawls.
+test: setup $(tower)
+	cargo test --release --locked
+
+lint: setup
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+
+bench: setup $(tower)
+	cargo bench --locked
+
+$(tower): $(tower_script) $(target)/venv/towers
+	@mkdir -p $(dir $@)
+	$(target)/venv/bin/python $(tower_script) clip-vit-b32 $@.partial
+	@mv $@.partial $@
+
+$(target)/venv/towers:
+	@mkdir -p $(target)
+	python3 -m venv $(target)/venv
+	$(target)/venv/bin/pip install --quiet numpy onnx onnxruntime
+	@touch $@
+
+golden: setup
+	@mkdir -p $(target)
+	python3 -m venv $(target)/venv-golden
+	$(target)/venv-golden/bin/pip install --quiet -r tests/golden/requirements.txt
+	for script in preprocess text encoder projection; do $(target)/venv-golden/bin/python tests/golden/$$script.py; done
