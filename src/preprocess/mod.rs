@@ -66,6 +66,7 @@ pub struct Preprocessor {
     tables: [[f32; 256]; 3],
     resizer: fast_image_resize::Resizer,
     decoded: RgbImage,
+    across: RgbImage,
     cropped: RgbImage,
 }
 
@@ -85,6 +86,7 @@ impl Preprocessor {
             tables,
             resizer: fast_image_resize::Resizer::new(),
             decoded: RgbImage::default(),
+            across: RgbImage::default(),
             cropped: RgbImage::default(),
         }
     }
@@ -103,13 +105,8 @@ impl Preprocessor {
     /// What the tower will look at, as 8-bit RGB of `size` × `size` pixels.
     pub fn crop(&mut self, frame: &Frame) -> Result<&RgbImage, DecodeError> {
         decode(frame, &mut self.decoded)?;
-        resize::resize(&mut self.resizer, &self.transform, &self.decoded, &mut self.cropped)?;
-        Ok(&self.cropped)
-    }
-
-    /// What the tower looks at of an image that is decoded already.
-    pub fn crop_rgb(&mut self, image: &RgbImage) -> Result<&RgbImage, DecodeError> {
-        resize::resize(&mut self.resizer, &self.transform, image, &mut self.cropped)?;
-        Ok(&self.cropped)
+        let Self { resizer, transform, decoded, across, cropped, .. } = self;
+        resize::resize(resizer, transform, decoded, across, cropped)?;
+        Ok(cropped)
     }
 }

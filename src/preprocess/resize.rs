@@ -27,7 +27,9 @@ pub fn crop_box(transform: &Transform, width: u32, height: u32) -> CropBox {
     let axis = |source: f64, resized: u32| {
         let scale = source / f64::from(resized);
         let start = (f64::from(resized - transform.size) / 2.0).round_ties_even();
-        (start * scale, f64::from(transform.size) * scale)
+        let from = start * scale;
+        // Rounding must not lead past the edge.
+        (from, (f64::from(transform.size) * scale).min(source - from))
     };
     let (left, box_width) = axis(w, resized_w);
     let (top, box_height) = axis(h, resized_h);
@@ -46,17 +48,52 @@ fn resized(transform: &Transform, width: u32, height: u32) -> (u32, u32) {
     if width <= height { (to, longer) } else { (longer, to) }
 }
 
-/// Resizes what [`crop_box`] shows of `source` into `target`.
+/// Resizes what [`crop_box`] shows of `source` into `target`: first across into `across`, then down.
+///
+/// Pillow's order. It matters where bicubic overshoots, since each pass rounds to bytes; left to itself the
+/// library goes down first, and saturated edges differ by up to 25/255.
 pub(super) fn resize(
     resizer: &mut Resizer,
     transform: &Transform,
     source: &RgbImage,
+    across: &mut RgbImage,
     target: &mut RgbImage,
 ) -> Result<(), DecodeError> {
     let size = transform.size;
-    target.reshape(size, size);
     let area = crop_box(transform, source.width, source.height);
-    let filter = match transform.filter {
+    let (first, rows) = rows_needed(transform, area, source.height);
+    across.reshape(size, rows);
+    target.reshape(size, size);
+    let whole_rows = CropBox { top: f64::from(first), height: f64::from(rows), ..area };
+    let down = CropBox { left: 0.0, top: area.top - f64::from(first), width: f64::from(size), height: area.height };
+    convolve(resizer, transform.filter, source, whole_rows, across)
+        .and_then(|()| convolve(resizer, transform.filter, across, down, target))
+        .map_err(|reason| DecodeError::Resize { width: source.width, height: source.height, reason })
+}
+
+/// The first of the source's rows that `area` depends on, and how many.
+fn rows_needed(transform: &Transform, area: CropBox, height: u32) -> (u32, u32) {
+    let support = match transform.filter {
+        Filter::Bilinear => 1.0,
+        Filter::Bicubic => 2.0,
+        Filter::Lanczos => 3.0,
+    };
+    let reach = support * (area.height / f64::from(transform.size)).max(1.0);
+    let first = (area.top - reach).floor().max(0.0);
+    let last = (area.top + area.height + reach).ceil().min(f64::from(height));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both lie in 0..=height")]
+    (first as u32, (last - first) as u32)
+}
+
+/// One call of the library: `area` of `source` fills `target`.
+fn convolve(
+    resizer: &mut Resizer,
+    filter: Filter,
+    source: &RgbImage,
+    area: CropBox,
+    target: &mut RgbImage,
+) -> Result<(), String> {
+    let filter = match filter {
         Filter::Bicubic => FilterType::CatmullRom,
         Filter::Bilinear => FilterType::Bilinear,
         Filter::Lanczos => FilterType::Lanczos3,
@@ -67,13 +104,9 @@ pub(super) fn resize(
         area.width,
         area.height,
     );
-    let resized = |reason: &dyn std::fmt::Display| DecodeError::Resize {
-        width: source.width,
-        height: source.height,
-        reason: reason.to_string(),
-    };
-    let from = ImageRef::new(source.width, source.height, &source.data, PixelType::U8x3).map_err(|e| resized(&e))?;
-    let mut to = TypedImage::<U8x3>::from_buffer(size, size, &mut target.data).map_err(|e| resized(&e))?;
-    let from = from.typed_image::<U8x3>().ok_or_else(|| resized(&"pixel type"))?;
-    resizer.resize_typed(&from, &mut to, &options).map_err(|e| resized(&e))
+    let from = ImageRef::new(source.width, source.height, &source.data, PixelType::U8x3).map_err(|e| e.to_string())?;
+    let from = from.typed_image::<U8x3>().ok_or("pixel type")?;
+    let (width, height) = (target.width, target.height);
+    let mut to = TypedImage::<U8x3>::from_buffer(width, height, &mut target.data).map_err(|e| e.to_string())?;
+    resizer.resize_typed(&from, &mut to, &options).map_err(|e| e.to_string())
 }
