@@ -3,10 +3,17 @@
 /// An image larger than this is taken for a lost end marker.
 const MAX_IMAGE_BYTES: usize = 32 << 20;
 
+/// What the stream held next.
+#[derive(Debug, PartialEq)]
+pub(super) enum Cut {
+    Whole(Vec<u8>),
+    /// An image that another one interrupted, or that never ends.
+    Short,
+}
+
 /// Cuts a byte stream into JPEG images.
 ///
-/// Segments are skipped by their lengths, so that a thumbnail inside one does not end the image. An image
-/// that another one interrupts is given out as it is: the decoder will refuse it, and it is counted.
+/// Segments are skipped by their lengths, so that a thumbnail inside one does not end the image.
 #[derive(Default)]
 pub(super) struct Splitter {
     buffer: Vec<u8>,
@@ -21,8 +28,8 @@ impl Splitter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole image, if its end has come.
-    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
+    /// The next image, if its end has come.
+    pub(super) fn next(&mut self) -> Option<Cut> {
         if !self.in_image && !self.find_start() {
             return None;
         }
@@ -30,10 +37,11 @@ impl Splitter {
             let rest = self.buffer.split_off(end);
             let image = std::mem::replace(&mut self.buffer, rest);
             (self.scanned, self.in_image, self.in_scan) = (0, false, false);
-            return Some(image);
+            return Some(if image.ends_with(&[0xff, 0xd9]) { Cut::Whole(image) } else { Cut::Short });
         }
         if self.buffer.len() > MAX_IMAGE_BYTES {
             *self = Self::default();
+            return Some(Cut::Short);
         }
         None
     }
@@ -105,7 +113,7 @@ mod tests {
         image
     }
 
-    fn split(stream: &[u8], piece: usize) -> Vec<Vec<u8>> {
+    fn split(stream: &[u8], piece: usize) -> Vec<Cut> {
         let mut splitter = Splitter::default();
         let mut images = Vec::new();
         for bytes in stream.chunks(piece) {
@@ -124,13 +132,13 @@ mod tests {
         ) {
             let images: Vec<Vec<u8>> = payloads.iter().map(|p| image(p)).collect();
             let stream: Vec<u8> = images.iter().flat_map(|i| [&garbage[..], i].concat()).collect();
-            prop_assert_eq!(split(&stream, piece), images);
+            prop_assert_eq!(split(&stream, piece), images.into_iter().map(Cut::Whole).collect::<Vec<_>>());
         }
 
         #[test]
         fn any_bytes_are_survived(stream in prop::collection::vec(any::<u8>(), 0..2000), piece in 1usize..300) {
-            let given: usize = split(&stream, piece).iter().map(Vec::len).sum();
-            prop_assert!(given <= stream.len());
+            let len = |cut: &Cut| if let Cut::Whole(image) = cut { image.len() } else { 0 };
+            prop_assert!(split(&stream, piece).iter().map(len).sum::<usize>() <= stream.len());
         }
     }
 
@@ -139,6 +147,6 @@ mod tests {
         let whole = image(b"abc");
         let cut = &whole[..whole.len() - 4];
         let stream = [cut, &whole[..], &whole[..]].concat();
-        assert_eq!(split(&stream, 7), [cut.to_vec(), whole.clone(), whole]);
+        assert_eq!(split(&stream, 7), [Cut::Short, Cut::Whole(whole.clone()), Cut::Whole(whole)]);
     }
 }

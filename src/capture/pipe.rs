@@ -1,6 +1,6 @@
 //! Frames from a child process's stdout: `rpicam-vid`, `ffmpeg`, `gst-launch-1.0`.
 
-use super::mjpeg::Splitter;
+use super::mjpeg::{Cut, Splitter};
 use super::{CaptureError, Next, Source, clock};
 use crate::config::{PipeFormat, PipeSettings};
 use crate::frame::{ColorEncoding, Frame, PixelFormat};
@@ -127,9 +127,12 @@ fn read_mjpeg(mut stdout: ChildStdout, frames: &SyncSender<Result<Next, CaptureE
     let mut block = vec![0; 1 << 16];
     while let Ok(n @ 1..) = stdout.read(&mut block) {
         splitter.push(&block[..n]);
-        while let Some(image) = splitter.next() {
-            let frame = Frame::compressed(PixelFormat::Jpeg, image, clock::now());
-            if frames.send(Ok(Next::Frame(frame))).is_err() {
+        while let Some(cut) = splitter.next() {
+            let next = match cut {
+                Cut::Whole(image) => Next::Frame(Frame::compressed(PixelFormat::Jpeg, image, clock::now())),
+                Cut::Short => Next::Damaged,
+            };
+            if frames.send(Ok(next)).is_err() {
                 return;
             }
         }
