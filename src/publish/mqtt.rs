@@ -11,6 +11,7 @@ use rumqttc::{
     Packet, QoS, TlsConfiguration, Transport,
 };
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -57,6 +58,8 @@ struct Shared {
 
 struct State {
     queue: Queue,
+    /// The newest message of each retained topic: a broker that was restarted may have forgotten them.
+    retained: BTreeMap<String, Message>,
     /// There while connected.
     client: Option<Client>,
     /// Until when the last messages may be sent, once the publisher is being closed.
@@ -75,6 +78,13 @@ impl State {
     /// Whether the publisher is closed and nothing more can or need be sent.
     fn is_over(&self) -> bool {
         self.close_by.is_some_and(|by| self.queue.is_empty() || Instant::now() >= by)
+    }
+
+    /// Queues what the broker should be keeping; what waits already is not doubled.
+    fn renew_retained(&mut self) {
+        if self.close_by.is_none() {
+            self.retained.values().cloned().for_each(|m| self.queue.push(m));
+        }
     }
 
     /// Gives the client as much as may be under way.
@@ -102,6 +112,7 @@ impl MqttPublisher {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 queue: Queue::new(settings.mqtt.queue),
+                retained: BTreeMap::new(),
                 client: None,
                 close_by: None,
                 lost_reported: 0,
@@ -126,6 +137,9 @@ impl MqttPublisher {
     /// Queues a message; it is published as soon as there is a connection.
     pub fn publish(&self, message: Message) {
         let mut state = self.shared.lock();
+        if message.retain {
+            state.retained.insert(message.topic.clone(), message.clone());
+        }
         state.queue.push(message);
         let lost = state.queue.lost();
         if lost > state.lost_reported && (lost.is_power_of_two() || lost.is_multiple_of(1000)) {
@@ -280,13 +294,16 @@ fn run(connector: &Connector, shared: &Shared) {
             backoff = BACKOFF_MIN;
         }
         let wait = backoff.mul_f64(0.5 + fastrand::f64());
-        if let Err(e) = result {
+        // While being closed there is no time for the full wait, and the reason has been told.
+        let closing = state.close_by.is_some();
+        let wait = if closing { wait.min(CLOSING_WAIT) } else { wait };
+        if let Err(e) = result
+            && !closing
+        {
             let (broker, waiting) = (&shared.broker, state.queue.len());
             let seconds = wait.as_secs_f64();
             log::warn!("broker {broker}: {}; {waiting} messages wait, next attempt in {seconds:.1} s", explain(&e));
         }
-        // While being closed there is no time for the full wait.
-        let wait = if state.close_by.is_some() { wait.min(CLOSING_WAIT) } else { wait };
         let is_open = |s: &mut State| s.close_by.is_none();
         drop(shared.changed.wait_timeout_while(state, wait, is_open));
         backoff = (backoff * 2).min(connector.backoff_max);
@@ -306,6 +323,7 @@ fn run_once(connector: &Connector, shared: &Shared) -> Result<(), ConnectionErro
                 if try_publish(&client, &connector.online).is_ok() {
                     state.queue.handed_over(None);
                 }
+                state.renew_retained();
                 state.client = Some(client.clone());
                 state.pump();
             }
