@@ -184,6 +184,7 @@ impl Freshness {
         }
         if hash != self.last_hash {
             (self.last_hash, self.same_since) = (hash, Instant::now());
+            return Ok(());
         }
         let same = self.same_since.elapsed();
         if self.accepted != Some(hash) && same > self.stall.mul_f64(FROZEN_STALLS) {

@@ -88,7 +88,14 @@ impl Encoder {
         let plan = loader.load(&[input], &manifest.output.name, "output.name", "vision")?;
         let encoder = Self { plan, path: model_path, sha256, manifest };
         let probe = vec![0.0; 3 * size * size];
-        let found = encoder.run(&probe)?;
+        // Some shapes only meet while the graph runs.
+        let found = encoder.plan_run(&probe).map_err(|e| ModelError::InputSize {
+            path: encoder.path.clone(),
+            manifest: encoder.manifest.path.clone(),
+            name: encoder.manifest.input.name.clone(),
+            shape: format!("[1, 3, {size}, {size}]"),
+            reason: chain(&e),
+        })?;
         if found.len() != width || found.shape().first() != Some(&1) {
             return Err(ModelError::OutputShape {
                 path: encoder.path,
@@ -114,14 +121,14 @@ impl Encoder {
 
     /// The embedding `[width]` of one input `[1, 3, size, size]`, as the tower gives it: not normalised.
     pub fn embed(&self, input: &[f32]) -> Result<Vec<f32>, ModelError> {
-        finite(&self.path, &self.run(input)?)
+        let output = self.plan_run(input).map_err(|e| run_error(&self.path, &e))?;
+        finite(&self.path, &output)
     }
 
-    fn run(&self, input: &[f32]) -> Result<Tensor, ModelError> {
+    fn plan_run(&self, input: &[f32]) -> TractResult<Tensor> {
         let size = self.manifest.input.size as usize;
-        let failed = |e: TractError| run_error(&self.path, &e);
-        let input = Tensor::from_shape(&[1, 3, size, size], input).map_err(failed)?;
-        let outputs = self.plan.run(tvec!(input.into())).map_err(failed)?;
+        let input = Tensor::from_shape(&[1, 3, size, size], input)?;
+        let outputs = self.plan.run(tvec!(input.into()))?;
         Ok(outputs[0].clone().into_tensor())
     }
 }
