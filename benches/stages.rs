@@ -1,0 +1,169 @@
+//! One bench per stage of a frame's path. `make bench` runs them; CONSTANCY_TEST_TOWER names a tower of CLIP
+//! ViT-B/32's real size, without which the tower of the fixtures stands in.
+
+#![allow(clippy::expect_used, clippy::cast_possible_truncation, reason = "a bench says so by panicking")]
+
+use constancy::bundle::Eye;
+use constancy::classify::{BankOrigin, ClassBank, Classifier};
+use constancy::engine::Encoder;
+use constancy::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
+use constancy::preprocess::{Preprocessor, RgbImage, Transform, decode};
+use constancy::publish::{Event, LatencyMs, Message, Queue, rfc3339};
+use criterion::{Criterion, criterion_group, criterion_main};
+use image::{ColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+
+const TAKEN: Timestamp = Timestamp { monotonic_ns: 1, unix_ns: 1_795_516_504_123_456_789, clock_synced: true };
+const SIZE: (u32, u32) = (1280, 720);
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn picture() -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let pixels = SIZE.0 * SIZE.1;
+    (0..pixels)
+        .flat_map(|i| [(i % SIZE.0 / 5) as u8, (i / SIZE.0 / 3) as u8, 100].map(|c| c.saturating_add(rng.u8(..16))))
+        .collect()
+}
+
+fn mjpeg() -> Frame {
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, 90)
+        .write_image(&picture(), SIZE.0, SIZE.1, ColorType::Rgb8.into())
+        .expect("JPEG in memory");
+    Frame::compressed(PixelFormat::Jpeg, bytes, TAKEN)
+}
+
+fn raw(format: PixelFormat, bytes_per_row: u32, rows: u32) -> Frame {
+    let mut rng = fastrand::Rng::with_seed(2);
+    let data = (0..bytes_per_row * rows).map(|_| rng.u8(16..235)).collect();
+    let color = ColorEncoding { full_range: false, bt709: false };
+    Frame {
+        data,
+        format,
+        width: SIZE.0,
+        height: SIZE.1,
+        stride_bytes: bytes_per_row as usize,
+        color,
+        taken: TAKEN,
+        file: None,
+    }
+}
+
+fn clip() -> Transform {
+    let manifest = constancy::engine::Manifest::read(&fixture("encoder/vision-fp32.toml")).expect("manifest");
+    Transform { size: 224, resize_to: 224, ..manifest.transform() }
+}
+
+fn preprocessing(c: &mut Criterion) {
+    let frames = [
+        ("mjpeg", mjpeg()),
+        ("yuyv", raw(PixelFormat::Yuyv, SIZE.0 * 2, SIZE.1)),
+        ("nv12", raw(PixelFormat::Nv12, SIZE.0, SIZE.1 * 3 / 2)),
+        ("grey", raw(PixelFormat::Grey, SIZE.0, SIZE.1)),
+    ];
+    let mut group = c.benchmark_group("decode 1280x720");
+    for (name, frame) in &frames {
+        let mut rgb = RgbImage::default();
+        group.bench_function(*name, |b| b.iter(|| decode(black_box(frame), &mut rgb).expect("a good frame")));
+    }
+    group.finish();
+    let mut preprocessor = Preprocessor::new(clip());
+    let mut group = c.benchmark_group("decode, resize, crop, normalise 1280x720 to 224");
+    for (name, frame) in &frames {
+        group.bench_function(*name, |b| b.iter(|| preprocessor.tensor(black_box(frame)).expect("a good frame")));
+    }
+    group.finish();
+}
+
+/// The manifest of the tower to measure.
+fn tower(folder: &Path) -> (String, PathBuf) {
+    let tiny = fixture("encoder/vision-fp32.toml");
+    let Some(path) = std::env::var_os("CONSTANCY_TEST_TOWER").map(PathBuf::from).filter(|p| p.exists()) else {
+        return ("tower of the fixtures".into(), tiny);
+    };
+    let text = std::fs::read_to_string(tiny).expect("manifest");
+    let text: Vec<&str> =
+        text.split("[text]").next().unwrap_or_default().lines().filter(|l| !l.starts_with("sha256")).collect();
+    let text = text.join("\n").replace("vision-fp32.onnx", &path.display().to_string());
+    let manifest = folder.join("tower.toml");
+    std::fs::write(&manifest, text.replace("size = 32", "size = 224").replace("width = 48", "width = 512"))
+        .expect("manifest");
+    ("ViT-B/32 fp32, plain tract".into(), manifest)
+}
+
+fn embedding(c: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("folder");
+    let (name, manifest) = tower(folder.path());
+    let encoder = Encoder::load(&manifest).expect("tower");
+    let edge = encoder.manifest().input.size as usize;
+    let input = vec![0.1; 3 * edge * edge];
+    let mut group = c.benchmark_group("embed");
+    group.sample_size(10);
+    group.bench_function(name, |b| b.iter(|| encoder.embed(black_box(&input)).expect("embedding")));
+    group.finish();
+}
+
+fn deciding(c: &mut Criterion) {
+    let eye = Eye::load(&fixture("encoder/vision-fp32.toml")).expect("model");
+    let projection = eye.projection(&fixture("projection/tiny.safetensors")).expect("projection");
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut row = || (0..48).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();
+    let rows: Vec<Vec<f32>> = (0..10).map(|_| row()).collect();
+    let embedding = row();
+    let bank = ClassBank {
+        labels: (0..10).map(|i| format!("class {i}")).collect(),
+        templates: Vec::new(),
+        origin: BankOrigin::Images,
+        encoder_sha256: String::new(),
+        rows,
+        support: None,
+    };
+    c.bench_function("project 48 to 40", |b| b.iter(|| projection.projection.apply(black_box(&embedding))));
+    let classifier = Classifier::new(bank, Some(projection.projection), "", 100.0);
+    c.bench_function("project and classify, 10 classes", |b| b.iter(|| classifier.classify(black_box(&embedding))));
+    let decision = classifier.classify(&embedding);
+    let mut queue = Queue::new(1000);
+    let mut packet = 0u16;
+    c.bench_function("event to JSON, through the queue", |b| {
+        b.iter(|| {
+            let event = Event {
+                schema: 1,
+                device: "bench",
+                camera: "belt",
+                boot_id: "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11",
+                seq: 1,
+                id: "bench/6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11/belt/1".into(),
+                ts: rfc3339(TAKEN.unix_ns),
+                monotonic_ns: TAKEN.monotonic_ns,
+                clock_synced: true,
+                class: &decision.top[0].class,
+                score: decision.top[0].score,
+                margin: decision.margin,
+                known: decision.known,
+                in_support: decision.in_support,
+                shift: decision.shift,
+                top: &decision.top,
+                latency_ms: LatencyMs { capture: 1.0, preprocess: 2.0, embed: 3.0, classify: 4.0 },
+                model: "0123456789ab",
+                projection: "identity",
+                dropped_frames: 0,
+                damaged_frames: 0,
+                file: None,
+            };
+            let payload = serde_json::to_vec(&event).expect("JSON");
+            queue.push(Message { topic: "constancy/bench/belt/event".into(), payload, retain: false });
+            let id = queue.next_due(32).map(|e| e.id);
+            queue.handed_over(id);
+            packet = packet.wrapping_add(1);
+            queue.sent(packet);
+            queue.acknowledged(packet);
+        });
+    });
+}
+
+criterion_group!(stages, preprocessing, embedding, deciding);
+criterion_main!(stages);

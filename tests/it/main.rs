@@ -1,0 +1,22 @@
+//! What runs the library and the real binary: one test program, so that everything links once.
+
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "test pictures and counts are small")]
+#![allow(clippy::panic, clippy::expect_used, clippy::print_stdout, reason = "a test says so by panicking")]
+
+mod architecture;
+mod broker_faults;
+mod cli;
+mod config_files;
+mod encoder;
+mod input_faults;
+mod overhead;
+mod preprocess;
+mod projection;
+mod real_images;
+mod reload;
+mod service;
+mod support;
+mod sustained;
+mod tls;
+mod unit_file;

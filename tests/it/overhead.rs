@@ -1,0 +1,163 @@
+//! What a frame costs besides the tower, against the tower, in one run.
+
+use super::support::{Broker, Subscriber, fixture, jpeg, tiny_model};
+use constancy::bundle::Eye;
+use constancy::classify::{BankOrigin, ClassBank, Classifier, Decision};
+use constancy::config::Settings;
+use constancy::engine::Encoder;
+use constancy::frame::{Frame, PixelFormat, Timestamp};
+use constancy::preprocess::Preprocessor;
+use constancy::publish::{Event, LatencyMs, Sink, rfc3339};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 21;
+const WIDTH: usize = 512;
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn ms<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed().as_secs_f64() * 1e3)
+}
+
+/// A manifest for the tower of CLIP ViT-B/32's real size, in a folder of its own.
+fn tower() -> Option<(tempfile::TempDir, PathBuf)> {
+    let path = std::env::var_os("CONSTANCY_TEST_TOWER").map(PathBuf::from).filter(|p| p.exists());
+    let Some(path) = path else {
+        println!("SKIPPED: CONSTANCY_TEST_TOWER names no CLIP ViT-B/32 tower in fp32; `make test` makes one");
+        return None;
+    };
+    let folder = tempfile::tempdir().expect("folder");
+    let manifest = std::fs::read_to_string(tiny_model()).expect("manifest");
+    let manifest = manifest.split("[text]").next().unwrap_or_default();
+    let lines = manifest.lines().filter(|l| !l.starts_with("sha256"));
+    let manifest = lines.collect::<Vec<_>>().join("\n");
+    let manifest = manifest
+        .replace("vision-fp32.onnx", &path.canonicalize().expect("tower").display().to_string())
+        .replace("size = 32", "size = 224")
+        .replace("width = 48", "width = 512");
+    let to = folder.path().join("tower.toml");
+    std::fs::write(&to, manifest).expect("manifest");
+    Some((folder, to))
+}
+
+/// A classifier of ten classes behind a projection of full size.
+fn classifier() -> Classifier {
+    let random = |seed: u64| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        (0..WIDTH).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>()
+    };
+    let bank = ClassBank {
+        labels: (0..10).map(|i| format!("class {i}")).collect(),
+        templates: Vec::new(),
+        origin: BankOrigin::Text,
+        encoder_sha256: String::new(),
+        rows: (0..10).map(random).collect(),
+        support: None,
+    };
+    Classifier::new(bank, Some(projection()), "0123456789ab", 100.0)
+}
+
+/// 400 of 512 directions.
+fn projection() -> constancy::icm::Projection {
+    let rank = 400;
+    let columns: Vec<u8> =
+        (0..WIDTH * rank).flat_map(|i| f32::from(u8::from(i / rank == i % rank)).to_le_bytes()).collect();
+    let zeros = vec![0u8; WIDTH * 4];
+    let view = |shape: Vec<usize>, data| {
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, data).expect("view")
+    };
+    let tensors = [
+        ("projection", view(vec![WIDTH, rank], &columns)),
+        ("mean", view(vec![WIDTH], &zeros)),
+        ("eigenvalues", view(vec![WIDTH], &zeros)),
+    ];
+    let template = std::fs::read(fixture("projection/tiny.safetensors")).expect("projection");
+    let (_, header) = safetensors::SafeTensors::read_metadata(&template).expect("header");
+    let mut metadata = header.metadata().clone().expect("metadata");
+    metadata.insert("width".into(), WIDTH.to_string());
+    metadata.insert("rank".into(), rank.to_string());
+    let sha256 = metadata["encoder_sha256"].clone();
+    let bytes = safetensors::serialize(tensors, Some(metadata)).expect("file");
+    constancy::icm::Projection::parse(&bytes, &sha256, WIDTH).expect("projection")
+}
+
+fn publish(sink: &Sink, frame: &Frame, decision: &Decision, seq: u64) {
+    let event = Event {
+        schema: 1,
+        device: "bench",
+        camera: "belt",
+        boot_id: "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11",
+        seq,
+        id: format!("bench/6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11/belt/{seq}"),
+        ts: rfc3339(frame.taken.unix_ns),
+        monotonic_ns: frame.taken.monotonic_ns,
+        clock_synced: true,
+        class: &decision.top[0].class,
+        score: decision.top[0].score,
+        margin: decision.margin,
+        known: decision.known,
+        in_support: decision.in_support,
+        shift: decision.shift,
+        top: &decision.top,
+        latency_ms: LatencyMs { capture: 0.0, preprocess: 0.0, embed: 0.0, classify: 0.0 },
+        model: "0123456789ab",
+        projection: "0123456789ab",
+        dropped_frames: 0,
+        damaged_frames: 0,
+        file: None,
+    };
+    sink.event(&event).expect("the event is taken");
+}
+
+#[test]
+fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
+    let Some((_folder, manifest)) = tower() else { return };
+    let encoder: Encoder = Encoder::load(&manifest).expect("tower");
+    let mut preprocessor = Preprocessor::new(encoder.manifest().transform());
+    let classifier = classifier();
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(&broker);
+    let text = format!(
+        "device = \"bench\"\n[model]\nmanifest = \"{}\"\n[classes]\nlabels = [\"a\"]\n[[camera]]\nname = \"c\"\n[camera.v4l]\ndevice = \"/dev/null\"\n[mqtt]\nbroker = \"{}\"\n",
+        manifest.display(),
+        broker.url()
+    );
+    let settings = Settings::parse(&text, &manifest.with_file_name("c.toml")).expect("settings");
+    let sink = Sink::open(&settings).expect("sink");
+    let data = jpeg(1280, 720, 3);
+    let (mut preprocess, mut embed, mut classify, mut publishing) = (vec![], vec![], vec![], vec![]);
+    for round in 0..ROUNDS {
+        let taken = Timestamp { monotonic_ns: 1, unix_ns: 1, clock_synced: true };
+        let frame = Frame::compressed(PixelFormat::Jpeg, data.clone(), taken);
+        let (tensor, t) = ms(|| preprocessor.tensor(&frame).expect("a good frame"));
+        preprocess.push(t);
+        let (embedding, t) = ms(|| encoder.embed(&tensor).expect("embedding"));
+        embed.push(t);
+        let (decision, t) = ms(|| classifier.classify(&embedding));
+        classify.push(t);
+        publishing.push(ms(|| publish(&sink, &frame, &decision, round as u64)).1);
+    }
+    subscriber.wait_events(ROUNDS);
+    assert_eq!(sink.close(Duration::from_secs(2)), 0);
+    let (preprocess, embed) = (median(preprocess), median(embed));
+    let (classify, publishing) = (median(classify), median(publishing));
+    let share = (preprocess + classify + publishing) / embed;
+    println!(
+        "1280×720 MJPEG ({} KiB): decode, resize, normalise {preprocess:.2} ms; project, classify {classify:.3} ms; publish {publishing:.3} ms; plain tract's ViT-B/32 in fp32 {embed:.1} ms; share {:.1} %",
+        data.len() / 1024,
+        share * 100.0
+    );
+    assert!(share <= 0.10, "{:.1} %", share * 100.0);
+    // The same frame through the eye that the daemon uses gives the same tower's answer.
+    let mut eye = Eye::load(&manifest).expect("eye");
+    let taken = Timestamp { monotonic_ns: 1, unix_ns: 1, clock_synced: true };
+    let frame = Frame::compressed(PixelFormat::Jpeg, data, taken);
+    let (_, latency) = eye.embed(&frame).expect("embedding");
+    assert!(latency.embed_ms > 0.0 && latency.preprocess_ms > 0.0);
+}

@@ -1,0 +1,58 @@
+//! SIGHUP: a good configuration comes into force, a bad one changes nothing.
+
+use super::support::{Broker, Setup, Subscriber, write_images};
+
+const CAMERA: &str = "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nrate = 20.0\nloop = true\n";
+
+fn setup() -> Setup {
+    let setup = Setup::new(CAMERA);
+    write_images(&setup.path("images"), 5);
+    setup
+}
+
+#[test]
+fn a_broken_configuration_keeps_the_old_one_running() {
+    let daemon = setup().start();
+    daemon.wait_events(3);
+    let broken = [
+        "camera = 3\n",
+        &format!("{CAMERA}[mqtt]\nbroket = 1\n"),
+        "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"gone\"\n",
+        "",
+    ];
+    for (i, rest) in broken.iter().enumerate() {
+        daemon.setup.write(rest);
+        daemon.signal(libc::SIGHUP);
+        daemon.wait_log_times("the new configuration is refused, the old one stays", i + 1);
+        let so_far = daemon.events().len();
+        daemon.wait_events(so_far + 3);
+    }
+    std::fs::remove_file(daemon.setup.config()).expect("configuration");
+    daemon.signal(libc::SIGHUP);
+    daemon.wait_log_times("the new configuration is refused", broken.len() + 1);
+    daemon.setup.write(CAMERA);
+    daemon.signal(libc::SIGHUP);
+    daemon.wait_log("the new configuration is in force");
+    let events = daemon.events();
+    let seqs: Vec<u64> = events.iter().map(|e| e["seq"].as_u64().expect("seq")).collect();
+    assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "reloading loses no number");
+}
+
+#[test]
+fn a_good_configuration_changes_classes_cameras_and_broker() {
+    let daemon = setup().start();
+    daemon.wait_events(3);
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(&broker);
+    let text = format!("{}[mqtt]\nbroker = \"{}\"\n", CAMERA.replace("belt", "gate"), broker.url());
+    daemon.setup.write(&text);
+    let config = std::fs::read_to_string(daemon.setup.config()).expect("configuration");
+    std::fs::write(daemon.setup.config(), config.replace("a bolt", "a washer\", \"a spring")).expect("configuration");
+    daemon.signal(libc::SIGHUP);
+    let events = subscriber.wait_events(3);
+    assert_eq!(events[0]["camera"], "gate");
+    assert_eq!(events[0]["seq"], 0);
+    assert_eq!(events[0]["top"].as_array().map(Vec::len), Some(3));
+    assert_eq!(events[0]["boot_id"], daemon.events()[0]["boot_id"], "it is the same daemon");
+    subscriber.message("bench/status", |h| h.text() == "online");
+}

@@ -1,0 +1,201 @@
+//! A real mosquitto on a port of its own, and a client that remembers what it hears.
+
+use super::{LIMIT, wait_for};
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use serde_json::Value;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A port that nothing listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+pub struct Broker {
+    pub port: u16,
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Broker {
+    /// One that lets everybody in.
+    pub fn start() -> Self {
+        Self::start_on(free_port())
+    }
+
+    pub fn start_on(port: u16) -> Self {
+        Self::with_config(port, "allow_anonymous true\n", |_| ())
+    }
+
+    /// One with `lines` in its configuration, in which `FOLDER` stands for its own folder; `prepare` may put files there.
+    pub fn with_config(port: u16, lines: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().expect("the broker's folder");
+        prepare(folder.path());
+        let lines = lines.replace("FOLDER", &folder.path().to_string_lossy());
+        // As root, mosquitto would change to a user who may not read the folder.
+        let config = format!("listener {port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{lines}");
+        let path = folder.path().join("mosquitto.conf");
+        std::fs::write(&path, config).expect("the broker's configuration");
+        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let mut child = Command::new(program)
+            .arg("-c")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto: run tools/setup.sh");
+        wait_for("mosquitto to listen", || {
+            assert!(child.try_wait().ok().flatten().is_none(), "mosquitto ended at once");
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        Self { port, child, _folder: folder }
+    }
+
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// Pulls its plug.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Makes a broker that somebody listens to already reachable on another port, from now on.
+pub fn forward(from_port: u16, to: &Broker) {
+    let listener = TcpListener::bind(("127.0.0.1", from_port)).expect("the port is free");
+    let to_port = to.port;
+    let copy = |mut from: TcpStream, mut to: TcpStream| {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        });
+    };
+    std::thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let Ok(far) = TcpStream::connect(("127.0.0.1", to_port)) else { return };
+            let (Ok(near_again), Ok(far_again)) = (near.try_clone(), far.try_clone()) else { return };
+            copy(near, far);
+            copy(far_again, near_again);
+        }
+    });
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    /// The broker had kept it.
+    pub retained: bool,
+}
+
+impl Heard {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.payload).expect("the payload is JSON")
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.payload).into_owned()
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    heard: Mutex<Vec<Heard>>,
+    more: Condvar,
+}
+
+/// Hears everything under `constancy/`.
+pub struct Subscriber {
+    log: Arc<Log>,
+    client: Client,
+}
+
+impl Subscriber {
+    /// Connected and subscribed when it returns.
+    pub fn new(broker: &Broker) -> Self {
+        let name = format!("subscriber-{}", fastrand::u32(..));
+        let mut options = MqttOptions::new(name, "127.0.0.1", broker.port);
+        options.set_keep_alive(Duration::from_secs(30));
+        let (client, mut connection) = Client::new(options, 16);
+        client.subscribe("constancy/#", QoS::AtLeastOnce).expect("subscription is sent");
+        let log = Arc::new(Log::default());
+        let (subscribed, ready) = std::sync::mpsc::channel();
+        let for_thread = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for notification in connection.iter() {
+                match notification {
+                    Ok(Event::Incoming(Packet::SubAck(_))) => drop(subscribed.send(())),
+                    Ok(Event::Incoming(Packet::Publish(p))) => {
+                        let heard = Heard { topic: p.topic, payload: p.payload.to_vec(), retained: p.retain };
+                        for_thread.heard.lock().unwrap_or_else(PoisonError::into_inner).push(heard);
+                        for_thread.more.notify_all();
+                    }
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+            }
+        });
+        ready.recv_timeout(LIMIT).expect("the broker confirms the subscription");
+        Self { log, client }
+    }
+
+    /// Waits until what was heard gives something; panics with `what` after [`LIMIT`].
+    pub fn wait<T>(&self, what: &str, ready: impl FnMut(&[Heard]) -> Option<T>) -> T {
+        self.wait_long(what, LIMIT, ready)
+    }
+
+    pub fn wait_long<T>(&self, what: &str, limit: Duration, mut ready: impl FnMut(&[Heard]) -> Option<T>) -> T {
+        let deadline = Instant::now() + limit;
+        let mut heard = self.log.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(found) = ready(&heard) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let tail: Vec<String> = heard.iter().rev().take(3).map(|h| format!("{} {}", h.topic, h.text())).collect();
+            assert!(!left.is_zero(), "waited {} s for {what}; heard {}, last {tail:?}", limit.as_secs(), heard.len());
+            heard = self.log.more.wait_timeout(heard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for a message on a topic that ends so, and which `fits`.
+    pub fn message(&self, topic: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
+        let what = format!("a message on …{topic}");
+        self.wait(&what, |heard| heard.iter().find(|h| h.topic.ends_with(topic) && fits(h)).cloned())
+    }
+
+    /// The events that were heard so far.
+    pub fn events(&self) -> Vec<Value> {
+        let heard = self.log.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().filter(|h| h.topic.ends_with("/event")).map(Heard::json).collect()
+    }
+
+    /// Waits for `count` events.
+    pub fn wait_events(&self, count: usize) -> Vec<Value> {
+        self.wait(&format!("{count} events"), |heard| {
+            (heard.iter().filter(|h| h.topic.ends_with("/event")).count() >= count).then_some(())
+        });
+        self.events()
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.client.try_disconnect();
+    }
+}

@@ -1,0 +1,83 @@
+//! What the tests share: the real binary, a real broker, a subscriber, images, and places.
+
+mod broker;
+mod daemon;
+
+pub use broker::{Broker, Subscriber, forward, free_port};
+pub use daemon::{Daemon, Setup};
+
+use image::{ColorType, ImageEncoder, RgbImage, codecs::jpeg::JpegEncoder};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long anything that is waited for may take on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// A file of `tests/fixtures`.
+pub fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
+}
+
+/// The small CLIP with random weights, image and text tower.
+pub fn tiny_model() -> PathBuf {
+    fixture("encoder/vision-fp32.toml")
+}
+
+/// A file of the test data that is not part of the project; says that the test is skipped where it is missing.
+pub fn test_data(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("CONSTANCY_TEST_DATA").map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
+    let path = root.join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("SKIPPED: {} is not there; set CONSTANCY_TEST_DATA to the folder of test data", path.display());
+    None
+}
+
+/// The binary under test.
+pub fn constancy() -> assert_cmd::Command {
+    assert_cmd::Command::new(env!("CARGO_BIN_EXE_constancy"))
+}
+
+/// A picture that no other `seed` gives: soft blobs of colour, as a camera's picture has few edges.
+pub fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
+    let phase = f64::from(seed) * 0.7;
+    RgbImage::from_fn(width, height, |x, y| {
+        let (u, v) = (f64::from(x) / f64::from(width) * 9.0, f64::from(y) / f64::from(height) * 7.0);
+        let wave = |a: f64| (127.5 + 100.0 * a.sin()) as u8;
+        let grain = (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503).wrapping_add(seed)) >> 28;
+        let pixel = [wave(u + phase), wave(v - phase), wave(u + v + 2.0 * phase)];
+        image::Rgb(pixel.map(|c| c.saturating_add(grain as u8)))
+    })
+}
+
+/// [`picture`] as a JPEG file's bytes.
+pub fn jpeg(width: u32, height: u32, seed: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let rgb = picture(width, height, seed);
+    JpegEncoder::new_with_quality(&mut bytes, 90)
+        .write_image(rgb.as_raw(), width, height, ColorType::Rgb8.into())
+        .expect("JPEG in memory");
+    bytes
+}
+
+/// A folder of `count` different JPEG images.
+pub fn write_images(folder: &Path, count: u32) {
+    std::fs::create_dir_all(folder).expect("folder of images");
+    for seed in 0..count {
+        let path = folder.join(format!("{seed:05}.jpg"));
+        std::fs::write(path, jpeg(160, 120, seed)).expect("image");
+    }
+}
+
+/// Waits until `ready` gives something; panics with `what` after [`LIMIT`].
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {} s for {what}", LIMIT.as_secs());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

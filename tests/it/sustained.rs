@@ -1,0 +1,50 @@
+//! Ten thousand frames: no memory and no descriptor is lost on the way.
+
+use super::support::{Broker, Daemon, Setup, Subscriber, write_images};
+use std::time::Duration;
+
+const FRAMES: u64 = 10_000;
+/// By then every buffer has its size.
+const WARM: u64 = 500;
+
+/// Resident memory in KiB.
+fn resident_kib(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(daemon.proc("status")).expect("status");
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).and_then(|v| v.parse().ok()).expect("a number")
+}
+
+fn descriptors(daemon: &Daemon) -> usize {
+    std::fs::read_dir(daemon.proc("fd")).expect("fd").count()
+}
+
+#[test]
+fn memory_and_descriptors_stay_over_ten_thousand_frames() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(&broker);
+    let setup = Setup::new(&format!(
+        "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nloop = true\n[mqtt]\nbroker = \"{}\"\n",
+        broker.url()
+    ));
+    write_images(&setup.path("images"), 40);
+    let daemon = setup.start();
+    let arrived = |count: u64| {
+        subscriber.wait_long(&format!("event {count}"), Duration::from_secs(300), |heard| {
+            let last = heard.iter().rev().find(|h| h.topic.ends_with("/event"))?;
+            (last.json()["seq"].as_u64()? >= count).then_some(())
+        });
+    };
+    arrived(WARM);
+    let (memory, open) = (resident_kib(&daemon), descriptors(&daemon));
+    arrived(FRAMES);
+    let (memory_then, open_then) = (resident_kib(&daemon), descriptors(&daemon));
+    let growth = memory_then as f64 / memory as f64 - 1.0;
+    println!(
+        "after {WARM} frames {memory} KiB, {open} descriptors; after {FRAMES} {memory_then} KiB ({:+.2} %), {open_then}",
+        growth * 100.0
+    );
+    assert!(growth.abs() <= 0.05, "resident memory {memory} KiB, then {memory_then} KiB");
+    assert!(open_then <= open, "descriptors {open}, then {open_then}");
+    let seqs: Vec<u64> = subscriber.events().iter().map(|e| e["seq"].as_u64().expect("seq")).collect();
+    assert!(seqs.windows(2).all(|w| w[1] == w[0] + 1), "events arrive in order, without gaps");
+}

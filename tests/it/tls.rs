@@ -1,0 +1,168 @@
+//! TLS and credentials, against a broker that insists on them.
+
+use super::support::{Broker, Setup, Subscriber, constancy, free_port, write_images};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use std::path::Path;
+use std::process::Command;
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = KeyPair::generate().expect("key");
+        let pem = params.self_signed(&key).expect("certificate").pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for `name` and its key, PEM.
+    fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        params.extended_key_usages = vec![purpose];
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = KeyPair::generate().expect("key");
+        (params.signed_by(&key, &self.issuer).expect("certificate").pem(), key.serialize_pem())
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).expect("file");
+}
+
+/// A broker with TLS for `host`, which wants client certificates; and a plain listener to hear what arrives.
+fn tls_broker(authority: &Authority, host: &str) -> (Broker, u16) {
+    let tls_port = free_port();
+    let lines = format!(
+        "allow_anonymous true\nlistener {tls_port} 127.0.0.1\ncafile FOLDER/ca.pem\ncertfile FOLDER/server.pem\nkeyfile FOLDER/server.key\nrequire_certificate true\n"
+    );
+    let (certificate, key) = authority.issue(host, ExtendedKeyUsagePurpose::ServerAuth);
+    let broker = Broker::with_config(free_port(), &lines, |folder| {
+        write(folder, "ca.pem", &authority.pem);
+        write(folder, "server.pem", &certificate);
+        write(folder, "server.key", &key);
+    });
+    (broker, tls_port)
+}
+
+fn tls_setup(port: u16, authority: &Authority, trusted: &Authority) -> Setup {
+    let setup = Setup::new(&format!(
+        "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\n[mqtt]\nbroker = \"mqtts://localhost:{port}\"\nca_file = \"ca.pem\"\nclient_cert_file = \"device.pem\"\nclient_key_file = \"device.key\"\n"
+    ));
+    write_images(&setup.path("images"), 3);
+    let (certificate, key) = authority.issue("bench", ExtendedKeyUsagePurpose::ClientAuth);
+    let folder = setup.folder.path();
+    write(folder, "ca.pem", &trusted.pem);
+    write(folder, "device.pem", &certificate);
+    write(folder, "device.key", &key);
+    setup
+}
+
+/// What `constancy check` says of the broker.
+fn broker_finding(setup: &Setup) -> (bool, String) {
+    let output = constancy().args(["check", "--json", "--config"]).arg(setup.config()).output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
+    let finding = found.into_iter().find(|f| f["check"] == "broker").expect("the broker is checked");
+    (finding["ok"] == true, finding["detail"].as_str().expect("detail").to_owned())
+}
+
+#[test]
+fn events_arrive_over_tls_with_a_client_certificate() {
+    let authority = Authority::new("the plant");
+    let (broker, port) = tls_broker(&authority, "localhost");
+    let subscriber = Subscriber::new(&broker);
+    let setup = tls_setup(port, &authority, &authority);
+    assert_eq!(broker_finding(&setup), (true, format!("mqtts://localhost:{port}")));
+    let _daemon = setup.start();
+    subscriber.wait_events(3);
+}
+
+#[test]
+fn an_authority_that_is_not_trusted_is_refused() {
+    let (authority, other) = (Authority::new("the plant"), Authority::new("somebody else"));
+    let (_broker, port) = tls_broker(&authority, "localhost");
+    let (ok, detail) = broker_finding(&tls_setup(port, &authority, &other));
+    assert!(!ok && detail.contains("UnknownIssuer"), "{detail}");
+}
+
+#[test]
+fn a_certificate_for_another_host_is_refused() {
+    let authority = Authority::new("the plant");
+    let (_broker, port) = tls_broker(&authority, "other.example");
+    let (ok, detail) = broker_finding(&tls_setup(port, &authority, &authority));
+    assert!(!ok && detail.contains("not valid for name"), "{detail}");
+}
+
+#[test]
+fn certificate_files_that_cannot_be_read_are_named() {
+    let authority = Authority::new("the plant");
+    for (file, key) in
+        [("ca.pem", "mqtt.ca_file"), ("device.pem", "mqtt.client_cert_file"), ("device.key", "mqtt.client_key_file")]
+    {
+        let setup = tls_setup(free_port(), &authority, &authority);
+        write(setup.folder.path(), file, "not PEM at all");
+        let output = constancy().args(["run", "--config"]).arg(setup.config()).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        assert!(text.contains(key) && text.contains(file), "{text}");
+    }
+}
+
+const PASSWORD: &str = "correct-horse-battery";
+
+fn password_broker() -> Broker {
+    Broker::with_config(free_port(), "allow_anonymous false\npassword_file FOLDER/passwords\n", |folder| {
+        let file = folder.join("passwords");
+        let made = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&file).args(["station", PASSWORD]).output();
+        assert!(made.expect("mosquitto_passwd").status.success());
+    })
+}
+
+fn password_setup(broker: &Broker, password: &str) -> Setup {
+    let setup = Setup::new(&format!(
+        "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nrate = 20.0\nloop = true\n[mqtt]\nbroker = \"{}\"\nusername = \"station\"\npassword_file = \"secret\"\n",
+        broker.url()
+    ));
+    write_images(&setup.path("images"), 3);
+    write(setup.folder.path(), "secret", &format!("{password}\n"));
+    setup
+}
+
+#[test]
+fn the_password_comes_from_a_file_and_goes_into_no_log() {
+    let broker = password_broker();
+    let daemon = password_setup(&broker, PASSWORD).arg("-vv").start();
+    daemon.wait_log("connected");
+    daemon.wait_log_times("camera belt", 1);
+    assert!(!daemon.log().contains(PASSWORD));
+}
+
+#[test]
+fn the_password_may_be_a_systemd_credential() {
+    let broker = password_broker();
+    let setup = password_setup(&broker, "not this one");
+    let credentials = setup.path("credentials");
+    std::fs::create_dir(&credentials).expect("folder");
+    write(&credentials, "secret", PASSWORD);
+    let daemon = setup.env("CREDENTIALS_DIRECTORY", credentials.to_string_lossy()).start();
+    daemon.wait_log("connected");
+}
+
+#[test]
+fn a_refused_password_is_told_apart() {
+    let broker = password_broker();
+    let setup = password_setup(&broker, "wrong");
+    let (ok, detail) = broker_finding(&setup);
+    assert!(
+        !ok && detail.contains("refuses user name or password") && detail.contains("mqtt.password_file"),
+        "{detail}"
+    );
+    let daemon = setup.start();
+    daemon.wait_log("refuses user name or password");
+    daemon.wait_log("next attempt in");
+}
