@@ -1,6 +1,6 @@
 //! The broker is late, dies, comes back; the daemon dies.
 
-use super::support::{Broker, Daemon, LIMIT, Setup, Subscriber, forward, free_port, write_images};
+use super::support::{Broker, Daemon, LIMIT, Link, Setup, Subscriber, free_port, write_images};
 use serde_json::Value;
 
 fn replay(broker: &str) -> Setup {
@@ -32,7 +32,7 @@ fn a_broker_that_is_absent_at_start_gets_everything_once_it_is_there() {
     daemon.wait_log("next attempt in");
     let broker = Broker::start();
     let subscriber = Subscriber::new(&broker);
-    forward(port, &broker);
+    let _link = Link::open(port, &broker);
     subscriber.message("bench/status", |h| h.text() == "online");
     assert_all(&subscriber.wait_events(60));
 }
@@ -48,13 +48,37 @@ fn a_recording_that_ends_before_the_broker_is_there_is_delivered_whole() {
     daemon.wait_log("every source has come to its end");
     let broker = Broker::start();
     let subscriber = Subscriber::new(&broker);
-    forward(port, &broker);
+    let _link = Link::open(port, &broker);
     let (status, _) = daemon.wait_exit(LIMIT);
     assert!(status.success());
     subscriber.message("bench/status", |h| h.text() == "stopped");
     let events = subscriber.events();
     assert_all(&events);
     assert_eq!(events.len(), 100);
+}
+
+#[test]
+fn connections_that_break_lose_nothing() {
+    let port = free_port();
+    let (broker, setup) = (Broker::start(), replay(&format!("mqtt://127.0.0.1:{port}")));
+    let text = std::fs::read_to_string(setup.config()).expect("configuration");
+    std::fs::write(setup.config(), text.replace("rate = 20.0", "rate = 500.0")).expect("configuration");
+    let subscriber = Subscriber::new(&broker);
+    let link = Link::open(port, &broker);
+    let daemon = setup.start();
+    for round in 1..=5 {
+        daemon.wait_log_times("connected", round);
+        subscriber.wait_events(subscriber.events().len() + 100);
+        link.cut();
+        daemon.wait_log_times("next attempt in", round);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let mut events = subscriber.wait_events(subscriber.events().len() + 500);
+    let all = events.len();
+    events.retain(|e| seen.insert(e["id"].as_str().expect("id").to_owned()));
+    println!("{all} events heard, {} of them twice", all - events.len());
+    events.sort_by_key(|e| e["seq"].as_u64());
+    assert_all(&events);
 }
 
 #[test]

@@ -46,7 +46,8 @@ fn photographs_are_named_right_and_every_event_fits_the_schema() {
     subscriber
         .wait_long("the daemon's farewell", LIMIT, |heard| heard.iter().any(|h| h.text() == "stopped").then_some(()));
     let events = subscriber.events();
-    assert_eq!(events.len(), 350, "one event per photograph");
+    let seqs: Vec<Option<u64>> = events.iter().map(|e| e["seq"].as_u64()).collect();
+    assert_eq!(seqs, (0..350).map(Some).collect::<Vec<_>>(), "one event per photograph, in order");
 
     let schema = serde_json::from_str(include_str!("../../docs/event.schema.json")).expect("schema");
     let schema = jsonschema::validator_for(&schema).expect("schema");

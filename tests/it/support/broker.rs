@@ -3,7 +3,7 @@
 use super::{LIMIT, wait_for};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -75,24 +75,45 @@ impl Drop for Broker {
     }
 }
 
-/// Makes a broker that somebody listens to already reachable on another port, from now on.
-pub fn forward(from_port: u16, to: &Broker) {
-    let listener = TcpListener::bind(("127.0.0.1", from_port)).expect("the port is free");
-    let to_port = to.port;
-    let copy = |mut from: TcpStream, mut to: TcpStream| {
+/// A way to a broker by another port, which can be cut.
+pub struct Link {
+    under_way: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Link {
+    /// From now on `port` leads to the broker.
+    pub fn open(port: u16, to: &Broker) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        let to_port = to.port;
+        let under_way = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&under_way);
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to_port)) else { return };
+                let (Ok(near_again), Ok(far_again)) = (near.try_clone(), far.try_clone()) else { return };
+                if let Ok(both) = near.try_clone().and_then(|n| Ok([n, far.try_clone()?])) {
+                    shared.lock().unwrap_or_else(PoisonError::into_inner).extend(both);
+                }
+                Self::copy(near, far);
+                Self::copy(far_again, near_again);
+            }
+        });
+        Self { under_way }
+    }
+
+    fn copy(mut from: TcpStream, mut to: TcpStream) {
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut from, &mut to);
-            let _ = to.shutdown(std::net::Shutdown::Both);
+            let _ = to.shutdown(Shutdown::Both);
         });
-    };
-    std::thread::spawn(move || {
-        for near in listener.incoming().map_while(Result::ok) {
-            let Ok(far) = TcpStream::connect(("127.0.0.1", to_port)) else { return };
-            let (Ok(near_again), Ok(far_again)) = (near.try_clone(), far.try_clone()) else { return };
-            copy(near, far);
-            copy(far_again, near_again);
+    }
+
+    /// Breaks every connection, with whatever is on the way; new ones are possible.
+    pub fn cut(&self) {
+        for stream in self.under_way.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
         }
-    });
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
