@@ -50,6 +50,7 @@ fn raw(format: PixelFormat, bytes_per_row: u32, rows: u32) -> Frame {
         color,
         taken: TAKEN,
         file: None,
+        truth: None,
     }
 }
 
@@ -153,6 +154,7 @@ fn deciding(c: &mut Criterion) {
                 dropped_frames: 0,
                 damaged_frames: 0,
                 file: None,
+                truth: None,
             };
             let payload = serde_json::to_vec(&event).expect("JSON");
             queue.push(Message { topic: "constancy/bench/belt/event".into(), payload, retain: false });

@@ -88,6 +88,7 @@ pub enum SourceSettings {
     V4l(V4lSettings),
     Pipe(PipeSettings),
     Replay(ReplaySettings),
+    Synthetic(SyntheticSettings),
 }
 
 /// `[[camera]]` as it is written.
@@ -98,6 +99,7 @@ struct RawCamera {
     v4l: Option<V4lSettings>,
     pipe: Option<PipeSettings>,
     replay: Option<ReplaySettings>,
+    synthetic: Option<SyntheticSettings>,
     #[serde(default = "default_stall_s")]
     stall_s: f64,
 }
@@ -106,11 +108,16 @@ impl TryFrom<RawCamera> for CameraSettings {
     type Error = String;
 
     fn try_from(raw: RawCamera) -> Result<Self, String> {
-        let source = match (raw.v4l, raw.pipe, raw.replay) {
-            (Some(v4l), None, None) => SourceSettings::V4l(v4l),
-            (None, Some(pipe), None) => SourceSettings::Pipe(pipe),
-            (None, None, Some(replay)) => SourceSettings::Replay(replay),
-            _ => return Err(format!("camera `{}` needs exactly one of `v4l`, `pipe` and `replay`", raw.name)),
+        let given = [
+            raw.v4l.map(SourceSettings::V4l),
+            raw.pipe.map(SourceSettings::Pipe),
+            raw.replay.map(SourceSettings::Replay),
+            raw.synthetic.map(SourceSettings::Synthetic),
+        ];
+        let mut given = given.into_iter().flatten();
+        let (Some(source), None) = (given.next(), given.next()) else {
+            let name = raw.name;
+            return Err(format!("camera `{name}` needs exactly one of `v4l`, `pipe`, `replay` and `synthetic`"));
         };
         Ok(Self { name: raw.name, source, stall_s: raw.stall_s })
     }
@@ -191,6 +198,30 @@ pub struct ReplaySettings {
     pub looping: bool,
 }
 
+/// `camera.synthetic`: a rendered workshop, whose every frame's truth is known.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyntheticSettings {
+    /// Names of environments, shown one after the other and then again; all of them unless given.
+    #[serde(default = "every_environment")]
+    pub environments: Vec<String>,
+    /// Frames of an environment before the next one.
+    #[serde(default = "default_frames_each")]
+    pub frames_each: u64,
+    /// Which scenes are drawn, below 2²¹.
+    #[serde(default)]
+    pub seed: u64,
+    /// Frames per second, as a camera gives them. Without it every frame is looked at, as fast as that goes.
+    pub rate: Option<f64>,
+    /// Frames until the source ends; it does not unless given.
+    pub count: Option<u64>,
+    /// Pixels.
+    #[serde(default = "default_synthetic_width")]
+    pub width: u32,
+    #[serde(default = "default_synthetic_height")]
+    pub height: u32,
+}
+
 /// `[mqtt]`: where events go. Without a broker they go to stdout, one JSON line each.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -256,6 +287,18 @@ fn default_width() -> u32 {
 }
 fn default_height() -> u32 {
     720
+}
+fn every_environment() -> Vec<String> {
+    crate::workshop::ENVIRONMENTS.iter().map(|e| e.name.to_owned()).collect()
+}
+fn default_frames_each() -> u64 {
+    20
+}
+fn default_synthetic_width() -> u32 {
+    640
+}
+fn default_synthetic_height() -> u32 {
+    480
 }
 fn default_prefix() -> String {
     "constancy".into()

@@ -3,6 +3,7 @@
 //! A frame stays in the camera's own pixel format until it is known that it will be looked at:
 //! decoding belongs to [`crate::preprocess`], so that a frame nobody waits for costs nothing.
 
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -66,12 +67,37 @@ pub struct Frame {
     pub taken: Timestamp,
     /// The file that a replayed frame was read from.
     pub file: Option<Arc<PathBuf>>,
+    /// What a rendered frame shows.
+    pub truth: Option<Arc<Truth>>,
+}
+
+/// What a rendered frame shows, known because it was drawn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truth {
+    /// Condition and part, as class names have them: "cracked gear".
+    pub class: String,
+    pub part: String,
+    pub condition: String,
+    /// The name of the environment it is seen in.
+    pub environment: String,
+    /// By which the scene can be drawn again, with the environment.
+    pub seed: u64,
 }
 
 impl Frame {
     /// A compressed frame, whose size stands in its own header.
     #[must_use]
     pub fn compressed(format: PixelFormat, data: Vec<u8>, taken: Timestamp) -> Self {
-        Self { data, format, width: 0, height: 0, stride_bytes: 0, color: ColorEncoding::default(), taken, file: None }
+        Self {
+            data,
+            format,
+            width: 0,
+            height: 0,
+            stride_bytes: 0,
+            color: ColorEncoding::default(),
+            taken,
+            file: None,
+            truth: None,
+        }
     }
 }

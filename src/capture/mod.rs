@@ -1,12 +1,14 @@
-//! Where frames come from: a V4L2 camera, a child process, or files.
+//! Where frames come from: a V4L2 camera, a child process, files, or a renderer.
 //!
 //! A source only fetches. What to do when one fails, stalls or ends is decided in one place,
 //! [`crate::daemon`]'s camera thread, which opens it again.
 
 pub mod clock;
 mod mjpeg;
+mod pace;
 mod pipe;
 mod replay;
+mod synthetic;
 pub mod v4l;
 
 use crate::config::{CameraSettings, SourceSettings};
@@ -24,6 +26,8 @@ pub enum CaptureError {
     Open { device: PathBuf, source: std::io::Error, hint: &'static str },
     #[error("{device} is no camera: {reason}; `constancy camera list` shows those there are")]
     NotACamera { device: PathBuf, reason: &'static str },
+    #[error("{device} is busy: another program uses it")]
+    Busy { device: PathBuf },
     #[error("{device}: {action} failed: {source}")]
     Device { device: PathBuf, action: &'static str, source: std::io::Error },
     #[error("{device} offers no format that can be read (it has {available}); wanted {wanted}")]
@@ -84,5 +88,6 @@ pub fn open(settings: &CameraSettings) -> Result<Box<dyn Source>, CaptureError> 
         SourceSettings::V4l(v4l) => Box::new(v4l::V4lSource::open(v4l, stall)?),
         SourceSettings::Pipe(pipe) => Box::new(pipe::PipeSource::open(pipe)?),
         SourceSettings::Replay(replay) => Box::new(replay::ReplaySource::open(replay)?),
+        SourceSettings::Synthetic(synthetic) => Box::new(synthetic::SyntheticSource::open(synthetic)),
     })
 }

@@ -171,6 +171,7 @@ fn read_y4m(stdout: ChildStdout, frames: &SyncSender<Result<Next, CaptureError>>
                     color: ColorEncoding { full_range, bt709: false },
                     taken: clock::now(),
                     file: None,
+                    truth: None,
                 }))
             }
             Err(y4m::Error::EOF | y4m::Error::IoError(_)) => return,

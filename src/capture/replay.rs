@@ -1,11 +1,12 @@
 //! Images from disk, shown as if by a camera.
 
+use super::pace::Pace;
 use super::{CaptureError, Next, Source, clock};
 use crate::config::ReplaySettings;
 use crate::frame::{Frame, PixelFormat};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
@@ -14,14 +15,13 @@ pub(super) struct ReplaySource {
     settings: ReplaySettings,
     images: Vec<PathBuf>,
     at: usize,
-    /// When the next image is due, where there is a rate.
-    due: Instant,
+    pace: Pace,
 }
 
 impl ReplaySource {
     pub(super) fn open(settings: &ReplaySettings) -> Result<Self, CaptureError> {
         let images = list_images(&settings.path)?;
-        Ok(Self { settings: settings.clone(), images, at: 0, due: Instant::now() })
+        Ok(Self { settings: settings.clone(), images, at: 0, pace: Pace::new(settings.rate) })
     }
 
     /// Begins again, with what the folder holds by now.
@@ -29,21 +29,6 @@ impl ReplaySource {
         self.images = list_images(&self.settings.path)?;
         self.at = 0;
         Ok(())
-    }
-
-    /// Waits until the next image is due; false if that is further away than `wait`.
-    fn wait_until_due(&mut self, wait: Duration) -> bool {
-        let Some(rate) = self.settings.rate else { return true };
-        let left = self.due.saturating_duration_since(Instant::now());
-        std::thread::sleep(left.min(wait));
-        if left > wait {
-            return false;
-        }
-        // After a pause the images that were missed are not made up for.
-        let behind = self.due.elapsed() > Duration::from_secs(1);
-        let from = if behind { Instant::now() } else { self.due };
-        self.due = from + Duration::from_secs_f64(1.0 / rate);
-        true
     }
 }
 
@@ -55,7 +40,7 @@ impl Source for ReplaySource {
             }
             self.rewind()?;
         }
-        if !self.wait_until_due(wait) {
+        if !self.pace.wait(wait) {
             return Ok(Next::Nothing);
         }
         let path = &self.images[self.at];

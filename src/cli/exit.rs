@@ -40,7 +40,8 @@ impl CliError {
             Self::Broker(e) => broker(e),
             Self::Read { source, .. } => input(source),
             Self::Write { .. } => CANNOT_CREATE,
-            Self::Output(_) | Self::Json(_) => INTERNAL,
+            Self::Start { .. } => UNAVAILABLE,
+            Self::Output(_) | Self::Json(_) | Self::DaemonEnded { .. } => INTERNAL,
             Self::CheckFailed { code, .. } => *code,
         }
     }

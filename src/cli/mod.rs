@@ -4,10 +4,12 @@ mod camera;
 mod check;
 mod classes;
 mod classify;
+mod demo;
 mod embed;
 pub mod exit;
 mod model_args;
 mod output;
+mod synth;
 
 use crate::bundle::{BundleError, FrameError};
 use crate::capture::CaptureError;
@@ -35,6 +37,8 @@ pub struct Cli {
 enum Command {
     /// Run the daemon until it is stopped or its recordings end
     Run(ConfigArg),
+    /// See it work: a rendered workshop whose light changes, a real broker, raw CLIP beside the projected one
+    Demo(demo::DemoArgs),
     /// Try everything that a configuration names, and say what would fail and how to mend it
     Check(check::CheckArgs),
     /// Say what images show
@@ -43,6 +47,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Make a class bank from labels or from example images
     Classes(classes::ClassesArgs),
+    /// Render images of the workshop, with captions, for training and tests
+    Synth(synth::SynthArgs),
     /// List cameras, their formats and controls; save a frame
     Camera(camera::CameraArgs),
 }
@@ -77,6 +83,10 @@ pub enum CliError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} cannot be written: {source}")]
     Write { path: PathBuf, source: std::io::Error },
+    #[error("{program} cannot be started: {source}; {hint}")]
+    Start { program: String, source: std::io::Error, hint: &'static str },
+    #[error("the daemon ended before the demonstration did ({status}): {last_words}")]
+    DaemonEnded { status: String, last_words: String },
     #[error("stdout: {0}")]
     Output(#[from] std::io::Error),
     #[error("the result cannot be written as JSON: {0}")]
@@ -91,10 +101,12 @@ pub enum CliError {
 pub fn run(cli: &Cli) -> Result<(), CliError> {
     match &cli.command {
         Command::Run(args) => Ok(daemon::run(&args.config)?),
+        Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Classes(args) => classes::run(args),
+        Command::Synth(args) => synth::run(args),
         Command::Camera(args) => camera::run(args),
     }
 }

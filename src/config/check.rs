@@ -1,11 +1,14 @@
 //! What must hold of a configuration beyond its types.
 
 use super::{
-    BrokerAddress, CameraSettings, ConfigError, MqttSettings, ReplaySettings, Settings, SourceSettings, V4lSettings,
-    is_topic_name,
+    BrokerAddress, CameraSettings, ConfigError, MqttSettings, ReplaySettings, Settings, SourceSettings,
+    SyntheticSettings, V4lSettings, is_topic_name,
 };
+use crate::workshop::{ENVIRONMENTS, Environment};
 use std::path::Path;
 
+/// Seeds of the synthetic source: with the frame's number they make a number that JSON's readers keep whole.
+const SYNTHETIC_SEEDS: u32 = 1 << 21;
 const TOPIC_NAME: &str = "expected 1 to 64 of A–Z, a–z, 0–9, _ and -";
 
 /// A key and what is wrong with it.
@@ -59,6 +62,7 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
             SourceSettings::Replay(ReplaySettings { rate: Some(rate), .. }) => {
                 within(&key("replay.rate"), *rate, 0.001, 1000.0)?;
             }
+            SourceSettings::Synthetic(settings) => synthetic(settings, key)?,
             SourceSettings::Pipe(_) | SourceSettings::Replay(_) => {}
         }
     }
@@ -69,6 +73,22 @@ fn v4l(v4l: &V4lSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
     within(&key("v4l.width"), f64::from(v4l.width), 16.0, 16384.0)?;
     within(&key("v4l.height"), f64::from(v4l.height), 16.0, 16384.0)?;
     within(&key("v4l.fps"), v4l.fps.map_or(1.0, f64::from), 1.0, 1000.0)
+}
+
+fn synthetic(synthetic: &SyntheticSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
+    let unknown = synthetic.environments.iter().find(|name| Environment::named(name).is_none());
+    if let Some(name) = unknown {
+        let names: Vec<&str> = ENVIRONMENTS.iter().map(|e| e.name).collect();
+        fail(&key("synthetic.environments"), &format!("names `{name}`; there are {}", names.join(", ")))?;
+    }
+    if synthetic.environments.is_empty() {
+        fail(&key("synthetic.environments"), "is empty; leave it out for all")?;
+    }
+    within(&key("synthetic.frames_each"), synthetic.frames_each as f64, 1.0, 1e9)?;
+    within(&key("synthetic.seed"), synthetic.seed as f64, 0.0, f64::from(SYNTHETIC_SEEDS - 1))?;
+    within(&key("synthetic.rate"), synthetic.rate.unwrap_or(1.0), 0.001, 1000.0)?;
+    within(&key("synthetic.width"), f64::from(synthetic.width), 16.0, 4096.0)?;
+    within(&key("synthetic.height"), f64::from(synthetic.height), 16.0, 4096.0)
 }
 
 fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {

@@ -109,6 +109,7 @@ impl Pipeline {
             dropped_frames: memory.dropped,
             damaged_frames: memory.damaged,
             file: frame.file.as_deref().map(std::path::PathBuf::as_path),
+            truth: frame.truth.as_deref(),
         })?;
         memory.next_seq += 1;
         let present = Published::Class(best.class.clone(), decision.known);

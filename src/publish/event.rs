@@ -1,6 +1,7 @@
 //! What is published; `docs/event.schema.json` says the same to other programs.
 
 use crate::classify::Scored;
+use crate::frame::Truth;
 use serde::Serialize;
 use std::path::Path;
 
@@ -40,6 +41,9 @@ pub struct Event<'a> {
     /// The file that a replayed frame came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<&'a Path>,
+    /// What a rendered frame shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truth: Option<&'a Truth>,
 }
 
 /// Milliseconds of each part of a frame's path.

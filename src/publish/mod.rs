@@ -6,7 +6,7 @@ mod queue;
 mod tls;
 
 pub use event::{CameraState, Event, LatencyMs, rfc3339};
-pub use mqtt::{BrokerError, MqttPublisher, probe};
+pub use mqtt::{BrokerError, Listener, MqttPublisher, probe};
 pub use queue::{Entry, Message, Queue};
 pub use tls::TlsError;
 

@@ -3,6 +3,10 @@
 //! Each connection gets a fresh client. rumqttc would keep unacknowledged messages itself, but forgets
 //! them when the broker does not know the session any more, as after a restart; the queue does not.
 
+mod listener;
+
+pub use listener::Listener;
+
 use super::queue::{Message, Queue};
 use super::tls::{self, TlsError};
 use crate::config::{BrokerAddress, MqttSettings, Settings};

@@ -111,6 +111,7 @@ fn publish(sink: &Sink, frame: &Frame, decision: &Decision, seq: u64) {
         dropped_frames: 0,
         damaged_frames: 0,
         file: None,
+        truth: None,
     };
     sink.event(&event).expect("the event is taken");
 }

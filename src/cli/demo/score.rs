@@ -1,0 +1,175 @@
+//! What the demonstration counts, and how it shows it.
+
+use crate::workshop::ENVIRONMENTS;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+/// What was there, and what was said about it.
+pub(super) struct Answer {
+    pub(super) environment: &'static str,
+    pub(super) truth: String,
+    pub(super) raw: String,
+    pub(super) projected: String,
+    /// Whether the daemon trusts its answer.
+    pub(super) known: bool,
+}
+
+/// Frames, and how many of them were named right.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    frames: u64,
+    raw: u64,
+    projected: u64,
+    known: u64,
+    known_right: u64,
+}
+
+impl Count {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            frames: self.frames + other.frames,
+            raw: self.raw + other.raw,
+            projected: self.projected + other.projected,
+            known: self.known + other.known,
+            known_right: self.known_right + other.known_right,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Scores {
+    counts: BTreeMap<&'static str, Count>,
+    last: Option<Answer>,
+}
+
+pub(super) fn heading() -> String {
+    format!(
+        "{:<14} {:<24} {:<26} {:<26} {:>14}",
+        "environment", "what is there", "raw CLIP", "projected", "right so far"
+    )
+}
+
+impl Scores {
+    pub(super) fn add(&mut self, answer: Answer) {
+        let count = self.counts.entry(answer.environment).or_default();
+        let right = answer.projected == answer.truth;
+        *count = count.plus(Count {
+            frames: 1,
+            raw: u64::from(answer.raw == answer.truth),
+            projected: u64::from(right),
+            known: u64::from(answer.known),
+            known_right: u64::from(answer.known && right),
+        });
+        self.last = Some(answer);
+    }
+
+    /// The newest answer, and the accuracy so far in its environment.
+    pub(super) fn last_line(&self) -> String {
+        let Some(answer) = &self.last else { return String::new() };
+        let count = self.counts.get(answer.environment).copied().unwrap_or_default();
+        let (raw, projected) =
+            (mark(&answer.raw, &answer.truth, true), mark(&answer.projected, &answer.truth, answer.known));
+        let so_far = format!("{} | {}", percent(count.raw, count.frames), percent(count.projected, count.frames));
+        format!("{:<14} {:<24} {raw} {projected} {so_far:>14}", answer.environment, answer.truth)
+    }
+
+    /// One row per environment, then those that the model learnt in, the others, and all, with 95 % intervals.
+    pub(super) fn table(&self) -> Vec<String> {
+        let head =
+            ["environment", "frames", "raw CLIP right, %", "projected right, %", "called known", "of these right, %"];
+        let mut rows = vec![row(head.map(String::from))];
+        let of = |daylight_like: bool| ENVIRONMENTS.iter().filter(move |e| e.daylight_like == daylight_like);
+        for (title, daylight_like) in [("like daylight", true), ("never trained on", false)] {
+            let mut sum = Count::default();
+            for environment in of(daylight_like) {
+                let count = self.counts.get(environment.name).copied().unwrap_or_default();
+                sum = sum.plus(count);
+                rows.extend((count.frames > 0).then(|| cells(environment.name, count)));
+            }
+            rows.push(cells(&format!("= {title}"), sum));
+        }
+        rows
+    }
+}
+
+fn row(cells: [String; 6]) -> String {
+    let [name, frames, raw, projected, known, right] = cells;
+    format!("{name:<18} {frames:>6}  {raw:>22}  {projected:>22}  {known:>12}  {right:>17}")
+}
+
+fn cells(name: &str, count: Count) -> String {
+    row([
+        name.to_owned(),
+        count.frames.to_string(),
+        with_interval(count.raw, count.frames),
+        with_interval(count.projected, count.frames),
+        count.known.to_string(),
+        percent(count.known_right, count.known),
+    ])
+}
+
+/// An answer in 26 columns with a mark whether it is right; in colour on a terminal, if `NO_COLOR` is not set.
+fn mark(answer: &str, truth: &str, known: bool) -> String {
+    let right = answer == truth;
+    let doubt = if known { "" } else { "?" };
+    let text = format!("{:<26}", format!("{} {answer}{doubt}", if right { "✓" } else { "✗" }));
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    if !colour {
+        return text;
+    }
+    format!("\x1b[{}m{text}\x1b[0m", if right { 32 } else { 31 })
+}
+
+fn percent(hits: u64, count: u64) -> String {
+    if count == 0 { "–".into() } else { format!("{:.0} %", 100.0 * hits as f64 / count as f64) }
+}
+
+/// Share in per cent with Wilson's 95 % interval (Wilson 1927).
+fn with_interval(hits: u64, count: u64) -> String {
+    if count == 0 {
+        return "–".into();
+    }
+    let (low, high) = wilson(hits, count);
+    let share = hits as f64 / count as f64;
+    format!("{:.1} ({:.0} to {:.0})", 100.0 * share, 100.0 * low, 100.0 * high)
+}
+
+fn wilson(hits: u64, count: u64) -> (f64, f64) {
+    const Z: f64 = 1.959_964;
+    let n = count as f64;
+    let share = hits as f64 / n;
+    let centre = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt() / (1.0 + Z * Z / n);
+    (centre - half, centre + half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilsons_interval_is_the_textbooks() {
+        // 8 of 10: 0.490 to 0.943.
+        let (low, high) = wilson(8, 10);
+        assert!((low - 0.4902).abs() < 1e-3 && (high - 0.9433).abs() < 1e-3, "{low} {high}");
+    }
+
+    #[test]
+    fn environments_are_summed_by_whether_they_were_trained_on() {
+        let answer = |environment, raw: &str| Answer {
+            environment,
+            truth: "rusty nut".into(),
+            raw: raw.into(),
+            projected: "rusty nut".into(),
+            known: true,
+        };
+        let mut scores = Scores::default();
+        scores.add(answer("noon", "rusty nut"));
+        scores.add(answer("dusk", "rusty nut"));
+        scores.add(answer("dusk", "broken nut"));
+        let table = scores.table();
+        assert_eq!(table.len(), 5, "{table:?}");
+        assert!(table[4].starts_with("= never trained on") && table[4].contains("50.0"), "{table:?}");
+        assert!(scores.last_line().contains("✗ broken nut"));
+    }
+}
