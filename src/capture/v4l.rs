@@ -7,7 +7,7 @@ pub use device::{ControlInfo, DeviceInfo, FormatInfo, controls, devices, formats
 use super::{CaptureError, Next, Source, clock};
 use crate::config::{V4lFormat, V4lSettings};
 use crate::frame::{ColorEncoding, Frame, PixelFormat};
-use device::{Camera, CameraControl};
+use device::{Camera, CameraControl, fourcc_name};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,6 +37,7 @@ pub struct V4lSource {
     stream: Option<Stream<'static>>,
     format: Format,
     pixel_format: PixelFormat,
+    color: ColorEncoding,
     /// How long the first frame may take.
     stall: Duration,
     streaming: bool,
@@ -54,7 +55,8 @@ impl V4lSource {
         apply_controls(&camera, settings)?;
         let stream =
             camera.attempt("asking for buffers", |device| Stream::with_buffers(device, Type::VideoCapture, BUFFERS))?;
-        Ok(Self { path, stream: Some(stream), format, pixel_format, stall, streaming: false })
+        let color = color_encoding(&format, pixel_format, camera.ycbcr_encoding());
+        Ok(Self { path, stream: Some(stream), format, pixel_format, color, stall, streaming: false })
     }
 
     fn error(&self, action: &'static str, source: std::io::Error) -> CaptureError {
@@ -72,9 +74,10 @@ impl V4lSource {
             width: self.format.width,
             height: self.format.height,
             stride_bytes: self.format.stride as usize,
-            color: color_encoding(&self.format, self.pixel_format),
+            color: self.color,
             taken,
             file: None,
+            truth: None,
         }
     }
 }
@@ -136,7 +139,7 @@ fn negotiate(camera: &Camera, settings: &V4lSettings) -> Result<(Format, PixelFo
         let list = |codes: Vec<String>| codes.join(", ");
         return Err(CaptureError::Format {
             device: settings.device.clone(),
-            available: list(offered.iter().map(|o| o.fourcc.to_string()).collect()),
+            available: list(offered.iter().map(|o| fourcc_name(o.fourcc)).collect()),
             wanted: list(wanted.map(|(_, code, _)| FourCC::new(code).to_string()).collect()),
         });
     };
@@ -178,20 +181,28 @@ fn apply_controls(camera: &Camera, settings: &V4lSettings) -> Result<(), Capture
         camera.set(CameraControl::WhiteBalanceAuto, 0)?;
         camera.set(CameraControl::WhiteBalanceTemperature, i64::from(kelvin))?;
     }
-    for (name, value) in &settings.controls {
-        camera.set_named(name, *value)?;
-    }
-    Ok(())
+    camera.set_named(&settings.controls)
 }
 
-fn color_encoding(format: &Format, pixel_format: PixelFormat) -> ColorEncoding {
+/// `encoding` is `enum v4l2_ycbcr_encoding`. What is neither of the two that are told apart here, BT.2020 and
+/// SMPTE 240M, lies nearer to BT.709.
+fn color_encoding(format: &Format, pixel_format: PixelFormat, encoding: u32) -> ColorEncoding {
     // V4L2's defaults: limited range for YUV, full for grey and for JPEG's colour space.
     let full_range = match format.quantization {
         Quantization::FullRange => true,
         Quantization::LimitedRange => false,
         Quantization::Default => pixel_format == PixelFormat::Grey || matches!(format.colorspace, Colorspace::JPEG),
     };
-    ColorEncoding { full_range, bt709: matches!(format.colorspace, Colorspace::Rec709) }
+    let bt709 = match encoding {
+        0 => matches!(
+            format.colorspace,
+            Colorspace::Rec709 | Colorspace::DCIP3 | Colorspace::Rec2020 | Colorspace::SMPTE240M
+        ),
+        // 709, xvYCC 709, the two of BT.2020, SMPTE 240M.
+        2 | 4 | 6 | 7 | 8 => true,
+        _ => false,
+    };
+    ColorEncoding { full_range, bt709 }
 }
 
 /// Where a device path leads, for messages about links that dangle.

@@ -3,6 +3,7 @@
 use super::super::CaptureError;
 use super::open_hint;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -10,8 +11,11 @@ use v4l::capability::Flags;
 use v4l::control::{Control, Description, MenuItem, Type, Value};
 use v4l::frameinterval::FrameIntervalEnum;
 use v4l::framesize::FrameSizeEnum;
+use v4l::v4l_sys::v4l2_format;
 use v4l::video::Capture;
 use v4l::{Device, FourCC};
+
+const UNKNOWN_CONTROL: &str = "is not one of this camera's; `constancy camera controls` lists them";
 
 /// The controls that settings name themselves, by V4L2's numbers (`linux/v4l2-controls.h`).
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +26,16 @@ pub(super) enum CameraControl {
     ExposureAuto = 0x009a_0901,
     /// Units of 100 µs.
     ExposureAbsolute = 0x009a_0902,
+}
+
+impl CameraControl {
+    /// The key of the configuration that sets it.
+    fn key(self) -> &'static str {
+        match self {
+            Self::WhiteBalanceAuto | Self::WhiteBalanceTemperature => "white_balance",
+            Self::ExposureAuto | Self::ExposureAbsolute => "exposure",
+        }
+    }
 }
 
 /// An open capture device.
@@ -42,7 +56,13 @@ impl Camera {
             .attempt("asking for its capabilities", Device::query_caps)
             .map_err(|_| not_a_camera("it does not answer V4L2's questions"))?;
         if !capabilities.capabilities.contains(Flags::VIDEO_CAPTURE) {
-            return Err(not_a_camera("it does not capture video"));
+            let many_planes = capabilities.capabilities.contains(Flags::VIDEO_CAPTURE_MPLANE);
+            let reason = if many_planes {
+                "it gives frames in several buffers each, which is not read"
+            } else {
+                "it does not capture video"
+            };
+            return Err(not_a_camera(reason));
         }
         Ok(camera)
     }
@@ -54,26 +74,51 @@ impl Camera {
         request: impl FnOnce(&Device) -> std::io::Result<T>,
     ) -> Result<T, CaptureError> {
         let unexpected = |_| Err(Error::new(ErrorKind::InvalidData, "the driver's answer is not understood"));
-        catch_unwind(AssertUnwindSafe(|| request(&self.device)))
-            .unwrap_or_else(unexpected)
-            .map_err(|source| CaptureError::Device { device: self.path.clone(), action, source })
+        catch_unwind(AssertUnwindSafe(|| request(&self.device))).unwrap_or_else(unexpected).map_err(|source| {
+            match source.kind() {
+                ErrorKind::ResourceBusy => CaptureError::Busy { device: self.path.clone() },
+                _ => CaptureError::Device { device: self.path.clone(), action, source },
+            }
+        })
+    }
+
+    /// The driver's number for how colours are encoded (`enum v4l2_ycbcr_encoding`), which the crate's format
+    /// leaves out; 0, the colour space's own default, where it cannot be had.
+    pub(super) fn ycbcr_encoding(&self) -> u32 {
+        // SAFETY: all-zero is a valid v4l2_format: it holds integers only.
+        let mut format: v4l2_format = unsafe { std::mem::zeroed() };
+        format.type_ = v4l::buffer::Type::VideoCapture as u32;
+        // SAFETY: VIDIOC_G_FMT reads and writes one v4l2_format, which lives through the call; the descriptor is
+        // open as long as the device. For a single-planar capture type the kernel fills in `pix`.
+        unsafe {
+            let fd = self.device.handle().fd();
+            v4l::v4l2::ioctl(fd, v4l::v4l2::vidioc::VIDIOC_G_FMT, (&raw mut format).cast())
+                .map_or(0, |()| format.fmt.pix.__bindgen_anon_1.ycbcr_enc)
+        }
     }
 
     /// Sets one of the well-known controls.
     pub(super) fn set(&self, control: CameraControl, value: i64) -> Result<(), CaptureError> {
-        self.set_id(control as u32, &format!("{control:?}"), value)
+        self.set_id(control as u32, control.key(), value)
     }
 
-    /// Sets a control by the name that [`controls`] gives it.
-    pub(super) fn set_named(&self, name: &str, value: i64) -> Result<(), CaptureError> {
+    /// Sets controls by the names that [`controls`] gives them. Switches and menus come first: a camera ignores or
+    /// refuses a value while its automatic is still on.
+    pub(super) fn set_named(&self, wanted: &BTreeMap<String, i64>) -> Result<(), CaptureError> {
         let all = self.attempt("listing controls", Device::query_controls)?;
-        match all.iter().find(|c| control_name(&c.name) == name) {
-            Some(control) => self.set_id(control.id, name, value),
-            None => {
-                Err(self
-                    .control_error(name, "is not one of this camera's; `constancy camera controls` lists them".into()))
+        let mut found = Vec::new();
+        for (name, value) in wanted {
+            let Some(control) = all.iter().find(|c| control_name(&c.name) == *name) else {
+                return Err(self.control_error(name, UNKNOWN_CONTROL.into()));
+            };
+            if !settable(control) {
+                return Err(self.control_error(name, "cannot be set".into()));
             }
+            let is_value = !matches!(control.typ, Type::Boolean | Type::Menu);
+            found.push((is_value, control.id, name, *value));
         }
+        found.sort();
+        found.into_iter().try_for_each(|(_, id, name, value)| self.set_id(id, name, value))
     }
 
     /// Sets a control and reads it back: many cameras accept a value and keep another.
@@ -81,6 +126,9 @@ impl Camera {
         let typed = match self.device.control(id).map(|c| c.value) {
             Ok(Value::Boolean(_)) => Value::Boolean(value != 0),
             Ok(_) => Value::Integer(value),
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                return Err(self.control_error(name, UNKNOWN_CONTROL.into()));
+            }
             Err(e) => return Err(self.control_error(name, format!("cannot be read: {e}"))),
         };
         self.device
@@ -123,7 +171,8 @@ pub fn devices() -> Vec<DeviceInfo> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("video")))
         .collect();
-    paths.sort();
+    // video2 before video10.
+    paths.sort_by_key(|p| (p.as_os_str().len(), p.clone()));
     paths.iter().filter_map(|path| device_info(path)).collect()
 }
 
@@ -166,7 +215,7 @@ pub fn formats(path: &Path) -> Result<Vec<FormatInfo>, CaptureError> {
     Ok(offered
         .into_iter()
         .map(|format| FormatInfo {
-            fourcc: format.fourcc.to_string(),
+            fourcc: fourcc_name(format.fourcc),
             description: format.description,
             sizes: sizes(&camera, format.fourcc),
             readable: super::FORMATS.iter().any(|(_, code, _)| FourCC::new(code) == format.fourcc),
@@ -224,10 +273,22 @@ pub struct ControlInfo {
 pub fn controls(path: &Path) -> Result<Vec<ControlInfo>, CaptureError> {
     let camera = Camera::open(path)?;
     let all = camera.attempt("listing controls", Device::query_controls)?;
-    let settable = |c: &Description| {
-        matches!(c.typ, Type::Integer | Type::Boolean | Type::Menu | Type::IntegerMenu | Type::Integer64)
-    };
     Ok(all.into_iter().filter(settable).map(|c| control_info(&camera, c)).collect())
+}
+
+/// Whether a control's value can be set and read back here.
+fn settable(control: &Description) -> bool {
+    matches!(control.typ, Type::Integer | Type::Boolean | Type::Menu | Type::Integer64)
+        && !control.flags.contains(v4l::control::Flags::READ_ONLY)
+}
+
+/// A format's four letters; the crate prints nothing for those of big-endian formats, which have a bit set.
+pub(super) fn fourcc_name(fourcc: FourCC) -> String {
+    let mut letters = fourcc.repr;
+    let big_endian = letters[3] & 0x80 != 0;
+    letters[3] &= 0x7f;
+    let name = String::from_utf8_lossy(&letters).trim_end().to_owned();
+    if big_endian { format!("{name}-BE") } else { name }
 }
 
 fn control_info(camera: &Camera, control: Description) -> ControlInfo {
