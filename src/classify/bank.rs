@@ -58,7 +58,7 @@ pub struct ClassBank {
     pub encoder_sha256: String,
     /// One unit row per label.
     pub rows: Vec<Vec<f32>>,
-    /// How far known examples lie from their class; banks of images have it.
+    /// How far images that belong lie from their class, where it was measured.
     pub support: Option<Support>,
 }
 

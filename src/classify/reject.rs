@@ -1,8 +1,9 @@
 //! Whether an image is like anything that the classes were made from.
 //!
 //! The score alone cannot tell: softmax shares out certainty among the classes it has. The cosine to the
-//! nearest class can, if it is known how large it is for images that do belong: that is measured when
-//! a bank is made from images, leaving each example out of its own class's mean.
+//! nearest class can, if it is known how large it is for images that do belong. That is measured when a bank
+//! is made: from images, leaving each example out of its own class's mean; from labels, where images of what is to
+//! be expected are given along.
 
 use super::bank::mean;
 use crate::icm::{Projection, unit};
@@ -13,7 +14,7 @@ const MIN_EXAMPLES: usize = 20;
 /// The share of belonging images that may lie outside.
 const TAIL: f64 = 0.01;
 
-/// Cosines of belonging images to their own class, each left out of its class's mean.
+/// Cosines of belonging images to their class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Support {
@@ -30,7 +31,28 @@ impl Support {
     /// Measures on `examples[class][image]`, embeddings `[D]`; `None` where they are too few.
     #[must_use]
     pub fn measure(examples: &[Vec<Vec<f32>>], projection: Option<&Projection>, digest: &str) -> Option<Self> {
-        let mut cosines: Vec<f32> = examples.iter().flat_map(|class| left_out(class, projection)).collect();
+        Self::of_cosines(examples.iter().flat_map(|class| left_out(class, projection)).collect(), digest)
+    }
+
+    /// Measures on images whose classes nobody has told: `embeddings` `[D]` of what is to be expected, against the
+    /// classes' unit `rows`; `None` where they are too few.
+    #[must_use]
+    pub fn measure_nearest(
+        embeddings: &[Vec<f32>],
+        rows: &[Vec<f32>],
+        projection: Option<&Projection>,
+        digest: &str,
+    ) -> Option<Self> {
+        let map = |v: &Vec<f32>| projection.map_or_else(|| unit(v), |p| p.apply(v));
+        let rows: Vec<Vec<f32>> = rows.iter().map(map).collect();
+        let nearest = |e: &Vec<f32>| {
+            let z = map(e);
+            rows.iter().map(|row| dot(&z, row)).fold(f32::NEG_INFINITY, f32::max)
+        };
+        Self::of_cosines(embeddings.iter().map(nearest).collect(), digest)
+    }
+
+    fn of_cosines(mut cosines: Vec<f32>, digest: &str) -> Option<Self> {
         if cosines.len() < MIN_EXAMPLES {
             return None;
         }
@@ -98,6 +120,15 @@ mod tests {
         assert!((support.shift(0.6) - 1.0).abs() < 1e-5);
         assert!(support.shift(0.9).abs() < 1e-6, "nearer than most is not outside");
         assert!(support.shift(0.2) > 2.9);
+    }
+
+    #[test]
+    fn images_without_classes_are_measured_against_the_nearest() {
+        let rows = [vec![1.0, 0.0], vec![0.0, 1.0]];
+        let images: Vec<Vec<f32>> = (0..50).map(|i| if i % 2 == 0 { vec![2.0, 0.0] } else { vec![0.6, 0.8] }).collect();
+        let support = Support::measure_nearest(&images, &rows, None, "identity").map(|s| (s.examples, s.tail_cosine));
+        assert_eq!(support, Some((50, 0.8)));
+        assert_eq!(Support::measure_nearest(&images[..9], &rows, None, "identity"), None);
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub(super) struct ClassesArgs {
     /// Use only the first N images of each class, by name
     #[arg(long, value_name = "N", requires = "from_images", value_parser = clap::value_parser!(u32).range(1..))]
     per_class: Option<u32>,
+    /// With --labels: a folder of images as they are to be expected, unsorted, at least 20, so that the bank can tell
+    /// what is unlike them
+    #[arg(long, value_name = "DIR", requires = "labels")]
+    like: Option<PathBuf>,
     /// The class bank to write
     #[arg(short, long, default_value = "classes.safetensors")]
     output: PathBuf,
@@ -32,7 +36,13 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
     let Loaded { mut eye, projection, .. } = args.model.load()?;
     let bank = match (&args.from_images, labels) {
         (Some(folder), _) => from_images(&mut eye, projection.as_ref(), folder, args.per_class)?,
-        (None, Some(labels)) => eye.bank_of_labels(&labels, &args.labels.prompts)?,
+        (None, Some(labels)) => {
+            let bank = eye.bank_of_labels(&labels, &args.labels.prompts)?;
+            match &args.like {
+                Some(folder) => with_support(&mut eye, bank, projection.as_ref(), folder)?,
+                None => bank,
+            }
+        }
         (None, None) => return Err(CliError::Usage("give --labels or --from-images".into())),
     };
     write_file(&args.output, &bank.to_bytes()?)?;
@@ -43,6 +53,26 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
         )
     });
     line(&format!("{}: {} classes ({}){support}", args.output.display(), bank.labels.len(), bank.labels.join(", ")))
+}
+
+/// Lets a bank of labels tell what is unlike the images of a folder.
+fn with_support(
+    eye: &mut Eye,
+    bank: ClassBank,
+    projection: Option<&LoadedProjection>,
+    folder: &Path,
+) -> Result<ClassBank, CliError> {
+    let mut embeddings = Vec::new();
+    for_each_image(&list_images(folder)?, true, |_, frame| {
+        embeddings.push(eye.embed(frame)?.0);
+        Ok(())
+    })?;
+    let digest = projection.map_or(IDENTITY, |p| &p.digest);
+    let support = Support::measure_nearest(&embeddings, &bank.rows, projection.map(|p| &p.projection), digest);
+    if support.is_none() {
+        return Err(CliError::Usage(format!("{} has too few images: at least 20 are needed", folder.display())));
+    }
+    Ok(ClassBank { support, ..bank })
 }
 
 fn from_images(

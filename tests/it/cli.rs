@@ -135,6 +135,22 @@ fn classes_from_images_name_their_like_and_know_what_is_unlike() {
 }
 
 #[test]
+fn a_bank_of_labels_tells_what_is_unlike_the_images_it_was_shown() {
+    let folder = example_folder(15);
+    let bank = text(&folder.path().join("bank.safetensors"));
+    let (model, images) = (model(), text(folder.path()));
+    let few = text(&folder.path().join("dark"));
+    let args = ["classes", "--model", &model, "--labels", "a dark thing, a bright thing", "--output", &bank, "--like"];
+    let output = run(&[&args[..], &[&few]].concat());
+    assert_eq!(output.status.code(), Some(64), "15 images are too few: {}", stderr(&output));
+    let output = run(&[&args[..], &[&images]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("30 images measured"), "{}", stdout(&output));
+    let lines = json_lines(&run(&["classify", "--model", &model, "--classes", &bank, &images, "--json"]));
+    assert!(lines.iter().filter(|l| l["in_support"] == true).count() >= 28);
+}
+
+#[test]
 fn a_bank_of_another_model_is_refused() {
     let folder = example_folder(2);
     let bank = text(&folder.path().join("bank.safetensors"));
