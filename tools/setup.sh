@@ -9,12 +9,16 @@ missing=""
 need() { # package, command that succeeds where it is there
     package=$1
     shift
-    "$@" >/dev/null 2>&1 || missing="$missing $package"
+    "$@" >/dev/null 2>&1 || case $missing in
+    *" $package"*) ;;
+    *) missing="$missing $package" ;;
+    esac
 }
 
 need build-essential cc --version
-# v4l2's headers are read by bindgen, which loads libclang.
-need libclang-dev sh -c 'ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* 2>/dev/null | grep -q . || ldconfig -p | grep -q libclang'
+# V4L2's headers are read by bindgen, which loads libclang and wants clang's own headers.
+need libclang-dev sh -c 'ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* 2>/dev/null | grep -q .'
+need libclang-dev sh -c 'ls /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h 2>/dev/null | grep -q .'
 need linux-libc-dev test -e /usr/include/linux/videodev2.h
 need mosquitto sh -c 'command -v mosquitto || test -x /usr/sbin/mosquitto'
 need systemd command -v systemd-analyze
