@@ -1,3 +1,4 @@
+# make demo    the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
 # make test    everything that can be checked here; installs what is missing
 # make lint    formatting and lints, warnings are errors
 # make bench   one criterion bench per stage of a frame's path
@@ -22,13 +23,17 @@ tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
-.PHONY: help setup test lint bench golden
+.PHONY: help setup demo test lint bench golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
 
 setup:
 	@tools/setup.sh
+
+demo: setup
+	cargo build --release --locked --bin constancy
+	@$(target)/release/constancy demo
 
 # One profile for everything: tract without optimisation crawls.
 test: setup $(tower)

@@ -74,7 +74,7 @@ fn values_out_of_range_are_named() {
         ("[mqtt]\nbroker = \"mqtt://localhost\"\nca_file = \"images\"\n", "mqtt.ca_file", "mqtts://"),
         ("[[camera]]\nname = \"belt\"\n[camera.v4l]\ndevice = \"/dev/video0\"\n", "camera.name", "twice"),
         ("[[camera]]\nname = \"a b\"\n[camera.v4l]\ndevice = \"/dev/video0\"\n", "camera.name", "A–Z"),
-        ("[[camera]]\nname = \"none\"\n", "none", "exactly one of `v4l`, `pipe` and `replay`"),
+        ("[[camera]]\nname = \"none\"\n", "none", "exactly one of `v4l`, `pipe`, `replay` and `synthetic`"),
         ("[[camera]]\nname = \"p\"\n[camera.pipe]\ncommand = []\n", "camera.pipe.command (p)", "is empty"),
     ];
     for (rest, key, way_out) in cases {
@@ -231,6 +231,7 @@ fn the_reference_configuration_shows_every_key() {
         "[[camera]]\n[camera.v4l]",
         "[[camera]]\n[camera.pipe]",
         "[[camera]]\n[camera.replay]",
+        "[[camera]]\n[camera.synthetic]",
         "[mqtt]",
     ];
     for table in tables {
