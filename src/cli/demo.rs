@@ -64,7 +64,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let mut settings = Settings::read(&stage.config())?;
     settings.model.projection = None;
     let mut raw = Recognizer::load(&settings)?;
-    line(&format!("broker on port {}, daemon with {}; one line per event", stage.port(), model.display()))?;
+    let port = stage.port();
+    line(&format!("broker on port {port}, the daemon looks at a rendered workshop with pocket; one line per event"))?;
     line(&score::heading())?;
     let mut scores = Scores::default();
     let end = Instant::now() + Duration::from_secs(args.seconds);
