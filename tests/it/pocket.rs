@@ -201,30 +201,30 @@ fn any_labels_can_be_given() {
     assert!(right >= 28, "{right} of 30");
 }
 
-fn demo(args: &[&str]) -> Command {
+/// A folder for the demonstration's temporary files, so that what it leaves behind is seen.
+fn demo(args: &[&str]) -> (Command, tempfile::TempDir) {
+    let temporary = tempfile::tempdir().expect("folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_constancy"));
-    command
-        .arg("demo")
-        .args(args)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
+    command.arg("demo").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).env("TMPDIR", temporary.path());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    (command, temporary)
 }
 
-/// Processes whose command line names the demonstration's folder.
-fn left_behind(pid: u32) -> Vec<String> {
-    let mark = format!("constancy-demo-{pid}");
+/// Neither files nor processes that name them are left.
+fn assert_nothing_left(temporary: &Path) {
+    assert_eq!(std::fs::read_dir(temporary).expect("folder").count(), 0);
+    let mark = temporary.to_string_lossy().into_owned();
     let lines =
         std::fs::read_dir("/proc").expect("proc").filter_map(|e| std::fs::read(e.ok()?.path().join("cmdline")).ok());
-    lines.map(|l| String::from_utf8_lossy(&l).replace('\0', " ")).filter(|l| l.contains(&mark)).collect()
+    let left: Vec<String> =
+        lines.map(|l| String::from_utf8_lossy(&l).replace('\0', " ")).filter(|l| l.contains(&mark)).collect();
+    assert_eq!(left, Vec::<String>::new());
 }
 
 #[test]
 fn the_demonstration_runs_through_and_loses_nothing() {
-    let child = demo(&["--seconds", "4", "--rate", "10"]).spawn().expect("it runs");
-    let pid = child.id();
-    let output = child.wait_with_output().expect("it ends");
+    let (mut command, temporary) = demo(&["--seconds", "4", "--rate", "10"]);
+    let output = command.output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("= like daylight") && text.contains("= never trained on"), "{text}");
@@ -232,12 +232,13 @@ fn the_demonstration_runs_through_and_loses_nothing() {
     let numbers: Vec<u64> = last.split_whitespace().filter_map(|w| w.parse().ok()).collect();
     assert!(last.contains("events published") && last.ends_with(" 0 lost"), "{last}");
     assert!(numbers[0] >= 20 && numbers[0] == numbers[1], "{last}");
-    assert_eq!(left_behind(pid), Vec::<String>::new());
+    assert_nothing_left(temporary.path());
 }
 
 #[test]
 fn one_ctrl_c_ends_the_demonstration_cleanly() {
-    let mut child = demo(&["--seconds", "60"]).spawn().expect("it runs");
+    let (mut command, temporary) = demo(&["--seconds", "60"]);
+    let mut child = command.spawn().expect("it runs");
     let pid = child.id();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("stdout")));
     for _ in 0..5 {
@@ -250,12 +251,14 @@ fn one_ctrl_c_ends_the_demonstration_cleanly() {
     assert!(child.wait().expect("it ends").success());
     assert!(start.elapsed() < Duration::from_secs(10));
     assert!(rest.iter().any(|l| l.contains("events published")), "{rest:?}");
-    assert_eq!(left_behind(pid), Vec::<String>::new());
+    assert_nothing_left(temporary.path());
 }
 
 #[test]
 fn a_model_that_is_not_there_is_named() {
-    let output = demo(&["--model", "/nowhere"]).output().expect("it runs");
+    let (mut command, temporary) = demo(&["--model", "/nowhere"]);
+    let output = command.output().expect("it runs");
+    assert_nothing_left(temporary.path());
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(66), "{text}");
     assert!(text.contains("/nowhere/pocket.toml") && text.contains("--model"), "{text}");

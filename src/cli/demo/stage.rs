@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const BROKER_LIMIT: Duration = Duration::from_secs(10);
 /// The daemon leaves within two seconds.
@@ -19,7 +20,8 @@ const DAEMON_LIMIT: Duration = Duration::from_secs(3);
 const MOSQUITTO: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
 
 pub(super) struct Stage {
-    folder: PathBuf,
+    /// Gone when the rest is.
+    folder: TempDir,
     port: u16,
     broker: Child,
     daemon: Child,
@@ -32,27 +34,27 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts everything.
     pub(super) fn set(model: &Path, args: &DemoArgs) -> Result<Self, CliError> {
-        let folder = std::env::temp_dir().join(format!("constancy-demo-{}", std::process::id()));
-        let write = |source| CliError::Write { path: folder.clone(), source };
-        std::fs::create_dir_all(&folder).map_err(write)?;
+        let temporary = std::env::temp_dir();
+        let write = |source| CliError::Write { path: temporary.clone(), source };
+        let folder = tempfile::Builder::new().prefix("constancy-demo-").tempdir().map_err(write)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        std::fs::write(folder.join("constancy.toml"), config(model, port, args)).map_err(write)?;
-        let mut broker = start_broker(&folder, port)?;
-        let listener = wait_for_broker(&mut broker, port)
-            .and_then(|()| Ok(Listener::subscribe("127.0.0.1", port, "constancy/demo/workshop/event")?));
-        let daemon = listener.and_then(|listener| Ok((listener, start_daemon(&folder)?)));
-        match daemon {
+        std::fs::write(folder.path().join("constancy.toml"), config(model, port, args)).map_err(write)?;
+        let mut broker = start_broker(folder.path(), port)?;
+        let started = wait_for_broker(&mut broker, port).and_then(|()| {
+            let listener = Listener::subscribe("127.0.0.1", port, "constancy/demo/workshop/event")?;
+            Ok((listener, start_daemon(folder.path())?))
+        });
+        match started {
             Ok((listener, daemon)) => Ok(Self { folder, port, broker, daemon, listener, heard: 0, published: 0 }),
             Err(e) => {
                 end(&mut broker, Duration::ZERO);
-                let _ = std::fs::remove_dir_all(&folder);
                 Err(e)
             }
         }
     }
 
     pub(super) fn config(&self) -> PathBuf {
-        self.folder.join("constancy.toml")
+        self.folder.path().join("constancy.toml")
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -99,7 +101,7 @@ impl Stage {
 
     /// The last line of the daemon's log.
     fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(self.folder.join("daemon.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.folder.path().join("daemon.log")).unwrap_or_default();
         log.lines().last().unwrap_or("it said nothing").to_owned()
     }
 }
@@ -108,7 +110,6 @@ impl Drop for Stage {
     fn drop(&mut self) {
         end(&mut self.daemon, DAEMON_LIMIT);
         end(&mut self.broker, Duration::from_secs(1));
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
