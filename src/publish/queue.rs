@@ -87,7 +87,10 @@ impl Queue {
     /// Notes the broker's acknowledgement of a packet.
     pub fn acknowledged(&mut self, packet: u16) {
         if let Some(id) = self.by_packet.remove(&packet) {
-            self.entries.retain(|e| e.id != id);
+            // Near the front: only what is under way can be acknowledged.
+            if let Some(at) = self.entries.iter().position(|e| e.id == id) {
+                self.entries.remove(at);
+            }
         }
     }
 
