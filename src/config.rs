@@ -274,10 +274,10 @@ fn default_prompts() -> Vec<String> {
     vec!["a photo of {}".into()]
 }
 fn default_top_k() -> usize {
-    5
+    crate::classify::DEFAULT_TOP_K
 }
 fn default_threshold() -> f32 {
-    0.5
+    crate::classify::DEFAULT_THRESHOLD
 }
 fn default_stall_s() -> f64 {
     5.0

@@ -3,7 +3,7 @@
 //! A [`Recognizer`] is the middle of a frame's path: a frame in, a [`Decision`] out, with the time each step took.
 
 use crate::classify::{BankError, BankOrigin, ClassBank, Classifier, Decision, TextError, Tokenizer, class_embeddings};
-use crate::config::Settings;
+use crate::config::{ClassSettings, Settings};
 use crate::engine::{Encoder, Manifest, ManifestError, ModelError, TextEncoder};
 use crate::frame::Frame;
 use crate::icm::{Projection, ProjectionError};
@@ -116,6 +116,14 @@ impl Eye {
         bank.map_err(|source| BundleError::Bank { path: path.into(), source })
     }
 
+    /// The class bank that a configuration names, from its file or made of its labels.
+    pub fn bank_of(&self, classes: &ClassSettings) -> Result<ClassBank, BundleError> {
+        match &classes.bank {
+            Some(path) => self.bank(path),
+            None => self.bank_of_labels(&classes.labels, &classes.prompts),
+        }
+    }
+
     /// Makes a class bank of labels with the model's text tower.
     pub fn bank_of_labels(&self, labels: &[String], templates: &[String]) -> Result<ClassBank, BundleError> {
         let manifest = self.encoder.manifest();
@@ -162,10 +170,7 @@ impl Recognizer {
         let eye = Eye::load(&settings.model.manifest)?;
         let projection = settings.model.projection.as_deref().map(|p| eye.projection(p)).transpose()?;
         let classes = &settings.classes;
-        let bank = match &classes.bank {
-            Some(path) => eye.bank(path)?,
-            None => eye.bank_of_labels(&classes.labels, &classes.prompts)?,
-        };
+        let bank = eye.bank_of(classes)?;
         Ok(Self::new(eye, projection, bank).with_limits(classes.top_k, classes.threshold))
     }
 

@@ -5,6 +5,11 @@ use super::reject::{Support, dot};
 use crate::icm::{Projection, unit};
 use serde::Serialize;
 
+/// How many classes a decision lists unless told.
+pub const DEFAULT_TOP_K: usize = 5;
+/// Least score of a known class unless told, `0..=1`.
+pub const DEFAULT_THRESHOLD: f32 = 0.5;
+
 /// A class and its probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scored {
@@ -53,8 +58,8 @@ impl Classifier {
             labels: bank.labels,
             projection,
             logit_scale,
-            top_k: 5,
-            threshold: 0.5,
+            top_k: DEFAULT_TOP_K,
+            threshold: DEFAULT_THRESHOLD,
         }
     }
 

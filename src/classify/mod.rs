@@ -6,6 +6,6 @@ mod reject;
 mod text;
 
 pub use bank::{BankError, BankOrigin, ClassBank, class_means};
-pub use classifier::{Classifier, Decision, Scored};
+pub use classifier::{Classifier, DEFAULT_THRESHOLD, DEFAULT_TOP_K, Decision, Scored};
 pub use reject::Support;
 pub use text::{TextError, Tokenizer, check_templates, class_embeddings};

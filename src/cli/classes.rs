@@ -83,16 +83,15 @@ fn from_images(
 ) -> Result<ClassBank, CliError> {
     let classes = class_folders(folder)?;
     let limit = per_class.map_or(usize::MAX, |n| n as usize);
-    let mut images: Vec<(usize, PathBuf)> = Vec::new();
+    let (mut class_of, mut paths): (Vec<usize>, Vec<PathBuf>) = (Vec::new(), Vec::new());
     for (class, (_, path)) in classes.iter().enumerate() {
-        images.extend(list_images(path)?.into_iter().take(limit).map(|image| (class, image)));
+        paths.extend(list_images(path)?.into_iter().take(limit));
+        class_of.resize(paths.len(), class);
     }
     let mut examples = vec![Vec::new(); classes.len()];
-    let paths: Vec<PathBuf> = images.iter().map(|(_, path)| path.clone()).collect();
-    for_each_image(&paths, true, |path, frame| {
+    for_each_image(&paths, true, |index, frame| {
         let (embedding, _) = eye.embed(frame)?;
-        let class = images.iter().find(|(_, image)| image == path).map_or(0, |(class, _)| *class);
-        examples[class].push(embedding);
+        examples[class_of[index]].push(embedding);
         Ok(())
     })?;
     let digest = projection.map_or(IDENTITY, |p| &p.digest);

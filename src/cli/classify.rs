@@ -41,16 +41,16 @@ struct Line<'a> {
 }
 
 pub(super) fn run(args: &ClassifyArgs) -> Result<(), CliError> {
-    let mut recognizer = recognizer(&args.model, &args.labels, args.classes.as_deref())?;
+    let mut recognizer = recognizer(&args.model, &args.labels, args.classes.as_deref(), args.top.into())?;
     let images = expand(&args.images)?;
-    let top = usize::from(args.top);
-    for_each_image(&images, false, |path, frame| {
+    for_each_image(&images, false, |index, frame| {
+        let path = &images[index];
         let (decision, _) = recognizer.recognize(frame)?;
-        if args.json { json(path, &decision, top) } else { text(path, &decision, top) }
+        if args.json { json(path, &decision) } else { text(path, &decision) }
     })
 }
 
-fn json(path: &Path, decision: &Decision, top: usize) -> Result<(), CliError> {
+fn json(path: &Path, decision: &Decision) -> Result<(), CliError> {
     let best = &decision.top[0];
     json_line(&Line {
         file: path,
@@ -60,12 +60,12 @@ fn json(path: &Path, decision: &Decision, top: usize) -> Result<(), CliError> {
         known: decision.known,
         in_support: decision.in_support,
         shift: decision.shift,
-        top: &decision.top[..decision.top.len().min(top)],
+        top: &decision.top,
     })
 }
 
-fn text(path: &Path, decision: &Decision, top: usize) -> Result<(), CliError> {
-    let scores: Vec<String> = decision.top.iter().take(top).map(|s| format!("{} {:.3}", s.class, s.score)).collect();
+fn text(path: &Path, decision: &Decision) -> Result<(), CliError> {
+    let scores: Vec<String> = decision.top.iter().map(|s| format!("{} {:.3}", s.class, s.score)).collect();
     let note = match (decision.known, decision.in_support) {
         (true, _) => "",
         (false, Some(false)) => "  (unknown: unlike the examples)",

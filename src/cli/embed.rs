@@ -33,14 +33,13 @@ pub(super) fn run(args: &EmbedArgs) -> Result<(), CliError> {
     let images = expand(&args.images)?;
     let mut files: Vec<&Path> = Vec::new();
     let mut rows: Vec<f32> = Vec::new();
-    let result = for_each_image(&images, args.output.is_some(), |path, frame| {
+    let result = for_each_image(&images, args.output.is_some(), |index, frame| {
         let (embedding, _) = eye.embed(frame)?;
         let embedding = projection.as_ref().map_or_else(|| unit(&embedding), |p| p.projection.apply(&embedding));
         if args.output.is_none() {
-            return json_line(&Line { file: path, embedding: &embedding });
+            return json_line(&Line { file: &images[index], embedding: &embedding });
         }
-        // The path given to the closure lives as long as `images`, which its type does not tell.
-        files.extend(images.iter().find(|p| *p == path).map(PathBuf::as_path));
+        files.push(&images[index]);
         rows.extend(embedding);
         Ok(())
     });

@@ -2,6 +2,7 @@
 
 use super::CliError;
 use crate::bundle::{Eye, LoadedProjection, Recognizer};
+use crate::classify::DEFAULT_THRESHOLD;
 use crate::config::{ClassSettings, Settings};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -73,26 +74,25 @@ impl LabelArgs {
     }
 }
 
-/// Everything for a decision, from arguments or a configuration.
-pub(super) fn recognizer(model: &ModelArgs, labels: &LabelArgs, bank: Option<&Path>) -> Result<Recognizer, CliError> {
+/// Everything for a decision that lists `top` classes, from arguments or a configuration.
+pub(super) fn recognizer(
+    model: &ModelArgs,
+    labels: &LabelArgs,
+    bank: Option<&Path>,
+    top: usize,
+) -> Result<Recognizer, CliError> {
     let given = labels.labels()?;
     if given.is_some() && bank.is_some() {
         return Err(CliError::Usage("--labels and --classes exclude each other".into()));
     }
     let Loaded { eye, projection, classes } = model.load()?;
-    let (bank, limits) = match (given, bank, classes) {
-        (Some(labels_given), ..) => (eye.bank_of_labels(&labels_given, &labels.prompts)?, (5, 0.5)),
-        (None, Some(path), _) => (eye.bank(path)?, (5, 0.5)),
-        (None, None, Some(settings)) => {
-            let bank = match &settings.bank {
-                Some(path) => eye.bank(path)?,
-                None => eye.bank_of_labels(&settings.labels, &settings.prompts)?,
-            };
-            (bank, (settings.top_k, settings.threshold))
-        }
+    let (bank, threshold) = match (given, bank, classes) {
+        (Some(given), ..) => (eye.bank_of_labels(&given, &labels.prompts)?, DEFAULT_THRESHOLD),
+        (None, Some(path), _) => (eye.bank(path)?, DEFAULT_THRESHOLD),
+        (None, None, Some(settings)) => (eye.bank_of(&settings)?, settings.threshold),
         (None, None, None) => {
             return Err(CliError::Usage("say what to choose from: --labels \"a, b\" or --classes BANK".into()));
         }
     };
-    Ok(Recognizer::new(eye, projection, bank).with_limits(limits.0, limits.1))
+    Ok(Recognizer::new(eye, projection, bank).with_limits(top, threshold))
 }

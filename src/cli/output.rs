@@ -28,16 +28,16 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     Ok(images)
 }
 
-/// Does something with every image. One that cannot be read is reported, counted, and passed over.
+/// Does something with every image, named by its place in the list. One that cannot be read is reported, counted, and passed over.
 pub(super) fn for_each_image(
     images: &[PathBuf],
     show_progress: bool,
-    mut each: impl FnMut(&Path, &Frame) -> Result<(), CliError>,
+    mut each: impl FnMut(usize, &Frame) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let bar = progress(images.len(), show_progress);
     let mut failed = 0;
-    for path in images {
-        let result = read_frame(path).and_then(|frame| each(path, &frame));
+    for (index, path) in images.iter().enumerate() {
+        let result = read_frame(path).and_then(|frame| each(index, &frame));
         match result {
             Ok(()) => {}
             Err(CliError::Read { .. }) if images.len() == 1 => return result,

@@ -94,6 +94,16 @@ fn labels_must_make_sense() {
     assert!(stderr(&output).contains("--labels"));
 }
 
+#[test]
+fn as_many_classes_are_shown_as_are_asked_for() {
+    let (model, image) = (model(), text(&fixture("preprocess/rgb.png")));
+    for top in ["1", "8"] {
+        let args = ["classify", "--model", &model, "--labels", "a,b,c,d,e,f,g,h,i", "--json", "--top", top, &image];
+        let shown = json_lines(&run(&args))[0]["top"].as_array().map(|t| t.len().to_string());
+        assert_eq!(shown.as_deref(), Some(top));
+    }
+}
+
 /// Two classes that any embedding tells apart: flat dark, flat bright; each picture a little different.
 fn example_folder(count: u32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
