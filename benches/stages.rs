@@ -5,7 +5,7 @@
 
 use constancy::bundle::Eye;
 use constancy::classify::{BankOrigin, ClassBank, Classifier};
-use constancy::engine::Encoder;
+use constancy::engine::{Encoder, EngineOptions};
 use constancy::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
 use constancy::preprocess::{Preprocessor, RgbImage, Transform, decode};
 use constancy::publish::{Event, LatencyMs, Message, Queue, rfc3339};
@@ -99,7 +99,7 @@ fn tower(folder: &Path) -> (String, PathBuf) {
 fn embedding(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("folder");
     let (name, manifest) = tower(folder.path());
-    let encoder = Encoder::load(&manifest).expect("tower");
+    let encoder = Encoder::load(&manifest, &EngineOptions::default()).expect("tower");
     let edge = encoder.manifest().input.size as usize;
     let input = vec![0.1; 3 * edge * edge];
     let mut group = c.benchmark_group("embed");
@@ -109,7 +109,7 @@ fn embedding(c: &mut Criterion) {
 }
 
 fn deciding(c: &mut Criterion) {
-    let eye = Eye::load(&fixture("encoder/vision-fp32.toml")).expect("model");
+    let eye = Eye::load(&fixture("encoder/vision-fp32.toml"), &EngineOptions::default()).expect("model");
     let projection = eye.projection(&fixture("projection/tiny.safetensors")).expect("projection");
     let mut rng = fastrand::Rng::with_seed(3);
     let mut row = || (0..48).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();

@@ -5,6 +5,7 @@
 
 mod check;
 
+use crate::engine::EngineOptions;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Settings {
     #[serde(default = "host_name")]
     pub device: String,
     pub model: ModelSettings,
+    #[serde(default)]
+    pub engine: EngineOptions,
     pub classes: ClassSettings,
     /// At least one; names are unique.
     #[serde(rename = "camera", default)]

@@ -4,7 +4,7 @@
 
 use crate::classify::{BankError, BankOrigin, ClassBank, Classifier, Decision, TextError, Tokenizer, class_embeddings};
 use crate::config::{ClassSettings, Settings};
-use crate::engine::{Encoder, Manifest, ManifestError, ModelError, TextEncoder};
+use crate::engine::{Encoder, EngineOptions, Manifest, ManifestError, ModelError, TextEncoder};
 use crate::frame::Frame;
 use crate::icm::{Projection, ProjectionError};
 use crate::preprocess::{DecodeError, Preprocessor};
@@ -70,14 +70,15 @@ pub struct StageLatency {
 pub struct Eye {
     preprocessor: Preprocessor,
     encoder: Encoder,
+    engine: EngineOptions,
 }
 
 impl Eye {
     /// Loads the model that the manifest describes.
-    pub fn load(manifest: &Path) -> Result<Self, BundleError> {
-        let encoder = Encoder::load(manifest)?;
+    pub fn load(manifest: &Path, engine: &EngineOptions) -> Result<Self, BundleError> {
+        let encoder = Encoder::load(manifest, engine)?;
         let preprocessor = Preprocessor::new(encoder.manifest().transform());
-        Ok(Self { preprocessor, encoder })
+        Ok(Self { preprocessor, encoder, engine: engine.clone() })
     }
 
     #[must_use]
@@ -127,7 +128,7 @@ impl Eye {
     /// Makes a class bank of labels with the model's text tower.
     pub fn bank_of_labels(&self, labels: &[String], templates: &[String]) -> Result<ClassBank, BundleError> {
         let manifest = self.encoder.manifest();
-        let (tokenizer, tower) = load_text(manifest)?;
+        let (tokenizer, tower) = load_text(manifest, &self.engine)?;
         let rows = class_embeddings(labels, templates, |prompt| {
             let (ids, used) = tokenizer.encode(prompt)?;
             Ok::<_, BundleError>(tower.embed(&ids, used)?)
@@ -167,7 +168,7 @@ impl Recognizer {
 
     /// Loads what a configuration names.
     pub fn load(settings: &Settings) -> Result<Self, BundleError> {
-        let eye = Eye::load(&settings.model.manifest)?;
+        let eye = Eye::load(&settings.model.manifest, &settings.engine)?;
         let projection = settings.model.projection.as_deref().map(|p| eye.projection(p)).transpose()?;
         let classes = &settings.classes;
         let bank = eye.bank_of(classes)?;
@@ -200,13 +201,13 @@ impl Recognizer {
     }
 }
 
-fn load_text(manifest: &Manifest) -> Result<(Tokenizer, TextEncoder), BundleError> {
+fn load_text(manifest: &Manifest, engine: &EngineOptions) -> Result<(Tokenizer, TextEncoder), BundleError> {
     let text = manifest.text()?;
     let path = manifest.beside(&text.tokenizer);
     let json = read("tokenizer", &path)?;
     let tokenizer = Tokenizer::parse(&json, text.context_length, text.pad_token_id)
         .map_err(|source| BundleError::Tokenizer { path, source })?;
-    Ok((tokenizer, TextEncoder::load(manifest)?))
+    Ok((tokenizer, TextEncoder::load(manifest, engine)?))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BundleError> {

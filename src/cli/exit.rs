@@ -35,7 +35,7 @@ impl CliError {
             Self::Config(e) => config(e),
             Self::Bundle(e) => bundle(e),
             Self::Frame(FrameError::Decode(_)) | Self::SomeFailed { .. } | Self::Bank(_) => DATA,
-            Self::Frame(FrameError::Model(e)) => model(e),
+            Self::Model(e) | Self::Frame(FrameError::Model(e)) => model(e),
             Self::Capture(e) => capture(e),
             Self::Broker(e) => broker(e),
             Self::Read { source, .. } => input(source),

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, errors to exit codes in one place.
 
+mod bench;
 mod camera;
 mod check;
 mod classes;
@@ -16,6 +17,7 @@ use crate::capture::CaptureError;
 use crate::classify::BankError;
 use crate::config::ConfigError;
 use crate::daemon::{self, DaemonError};
+use crate::engine::ModelError;
 use crate::publish::BrokerError;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write as _};
@@ -49,6 +51,8 @@ enum Command {
     Classes(classes::ClassesArgs),
     /// Render images of the workshop, with captions, for training and tests
     Synth(synth::SynthArgs),
+    /// Measure how fast this machine runs a model, and where the time goes
+    Bench(bench::BenchArgs),
     /// List cameras, their formats and controls; save a frame
     Camera(camera::CameraArgs),
 }
@@ -71,6 +75,8 @@ pub enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -103,6 +109,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Run(args) => Ok(daemon::run(&args.config)?),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Classes(args) => classes::run(args),

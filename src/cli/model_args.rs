@@ -4,7 +4,8 @@ use super::CliError;
 use crate::bundle::{Eye, LoadedProjection, Recognizer};
 use crate::classify::DEFAULT_THRESHOLD;
 use crate::config::{ClassSettings, Settings};
-use clap::Args;
+use crate::engine::{EngineOptions, Precision};
+use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
 /// Which encoder and projection.
@@ -19,6 +20,38 @@ pub(super) struct ModelArgs {
     /// The invariant projection; identity unless given
     #[arg(short, long, conflicts_with = "config")]
     pub projection: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// How the model is run; what is given stands above the configuration.
+#[derive(Debug, Args)]
+pub(super) struct EngineArgs {
+    /// Compute in bytes or in f32, whatever the file has
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionArg>,
+    /// Threads that share an image; all performance cores unless given
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: Option<u8>,
+}
+
+/// `--precision`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PrecisionArg {
+    File,
+    Int8,
+    Fp32,
+}
+
+impl EngineArgs {
+    fn over(&self, options: &EngineOptions) -> EngineOptions {
+        let precision = self.precision.map_or(options.precision, |p| match p {
+            PrecisionArg::File => Precision::File,
+            PrecisionArg::Int8 => Precision::Int8,
+            PrecisionArg::Fp32 => Precision::Fp32,
+        });
+        EngineOptions { precision, threads: self.threads.map(usize::from).or(options.threads) }
+    }
 }
 
 /// A model without classes.
@@ -33,15 +66,21 @@ impl ModelArgs {
         if let Some(config) = &self.config {
             let settings = Settings::read(config)?;
             let model = &settings.model;
-            return load(&model.manifest, model.projection.as_deref(), Some(settings.classes));
+            let engine = self.engine.over(&settings.engine);
+            return load(&model.manifest, &engine, model.projection.as_deref(), Some(settings.classes));
         }
         let manifest = self.model.as_deref().ok_or_else(|| CliError::Usage("give --model or --config".into()))?;
-        load(manifest, self.projection.as_deref(), None)
+        load(manifest, &self.engine.over(&EngineOptions::default()), self.projection.as_deref(), None)
     }
 }
 
-fn load(manifest: &Path, projection: Option<&Path>, classes: Option<ClassSettings>) -> Result<Loaded, CliError> {
-    let eye = Eye::load(manifest)?;
+fn load(
+    manifest: &Path,
+    engine: &EngineOptions,
+    projection: Option<&Path>,
+    classes: Option<ClassSettings>,
+) -> Result<Loaded, CliError> {
+    let eye = Eye::load(manifest, engine)?;
     let projection = projection.map(|p| eye.projection(p)).transpose()?;
     Ok(Loaded { eye, projection, classes })
 }

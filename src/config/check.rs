@@ -37,6 +37,9 @@ fn values(settings: &Settings) -> Result<(), Problem> {
     }
     crate::classify::check_templates(&classes.prompts)
         .map_err(|e| ("classes.prompts".into(), format!("is wrong: {e}")))?;
+    if let Some(threads) = settings.engine.threads {
+        within("engine.threads", threads as f64, 1.0, 64.0)?;
+    }
     within("classes.top_k", classes.top_k as f64, 1.0, 100.0)?;
     within("classes.threshold", f64::from(classes.threshold), 0.0, 1.0)?;
     cameras(&settings.cameras)?;

@@ -4,21 +4,35 @@
 //! Nothing outside this folder knows tract. Exporters leave symbolic axes and intermediate shapes
 //! in their files; both are dropped on loading and derived anew from the one input shape that is used.
 
+mod cores;
+mod kernels;
+mod load;
 mod manifest;
+mod onnx;
+mod ops;
+mod rewrite;
 mod text;
 
+pub use kernels::Isa;
 pub use manifest::{EncoderManifest, Manifest, ManifestError, TextManifest};
+pub use ops::Precision;
 pub use text::TextEncoder;
 
+use kernels::{Kernels, Pool};
+use ops::{FusedOp, Runtime};
+
+use load::{Loader, TowerInput};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::infer::Factoid;
-use tract_onnx::tract_hir::internal::InferenceFact;
+use tract_onnx::tract_core::internal::{EvalContext, OpState, TypedNode};
 
 type Plan = Arc<TypedRunnableModel>;
 
@@ -60,15 +74,46 @@ pub enum ModelError {
         "model {path}: output `{name}` has shape {found}, expected [1, {width}] as `output.width` in {manifest} says"
     )]
     OutputShape { path: PathBuf, manifest: PathBuf, name: String, found: String, width: usize },
+    #[error("the system refuses {threads} threads for inference: {source}")]
+    Threads { threads: usize, source: std::io::Error },
     #[error("model {path}: {reason}")]
     Run { path: PathBuf, reason: String },
     #[error("model {path}: the embedding holds a value that is not a number; the model or its quantisation is damaged")]
     NotFinite { path: PathBuf },
 }
 
+/// How towers are run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineOptions {
+    /// In which numbers products are computed.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Threads that share an image, 1 to 64; all performance cores unless given.
+    pub threads: Option<usize>,
+}
+
+impl EngineOptions {
+    fn runtime(&self) -> Result<Runtime, ModelError> {
+        let threads = self.threads.unwrap_or_else(cores::performance_cores);
+        let pool = Pool::new(threads).map_err(|source| ModelError::Threads { threads, source })?;
+        Ok(Runtime { kernels: Kernels::best(), pool })
+    }
+}
+
+/// What a tower runs on.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineInfo {
+    pub isa: Isa,
+    pub threads: usize,
+    /// Of the fused operators.
+    pub weight_bytes: usize,
+}
+
 /// The image tower: `[1, 3, size, size]` to `[width]`.
 pub struct Encoder {
     plan: Plan,
+    runtime: Arc<Runtime>,
     manifest: Manifest,
     path: PathBuf,
     sha256: String,
@@ -76,7 +121,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// Loads the tower that the manifest at `path` describes and checks it with one run.
-    pub fn load(path: &Path) -> Result<Self, ModelError> {
+    pub fn load(path: &Path, options: &EngineOptions) -> Result<Self, ModelError> {
         let manifest = Manifest::read(path)?;
         let model_path = manifest.encoder_file();
         let sha256 = checked_sha256(&model_path, &manifest, manifest.encoder.sha256.as_deref())?;
@@ -84,9 +129,11 @@ impl Encoder {
         let input =
             TowerInput { name: &manifest.input.name, fact: f32::fact([1, 3, size, size]).into(), key: "input.name" };
         let width = manifest.output.width;
-        let loader = Loader { path: &model_path, manifest: &manifest.path };
+        let runtime = Arc::new(options.runtime()?);
+        let loader =
+            Loader { path: &model_path, manifest: &manifest.path, runtime: &runtime, precision: options.precision };
         let plan = loader.load(&[input], &manifest.output.name, "output.name", "vision")?;
-        let encoder = Self { plan, path: model_path, sha256, manifest };
+        let encoder = Self { plan, runtime, path: model_path, sha256, manifest };
         let probe = vec![0.0; 3 * size * size];
         // Some shapes only meet while the graph runs.
         let found = encoder.plan_run(&probe).map_err(|e| ModelError::InputSize {
@@ -125,132 +172,54 @@ impl Encoder {
         finite(&self.path, &output)
     }
 
-    fn plan_run(&self, input: &[f32]) -> TractResult<Tensor> {
+    /// The embeddings `[batch, width]` of several inputs `[batch, 3, size, size]`, one after the other.
+    pub fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
+        let one = input.len() / batch.max(1);
+        let rows = input.chunks_exact(one).map(|image| self.embed(image)).collect::<Result<Vec<_>, _>>()?;
+        Ok(rows.concat())
+    }
+
+    /// What the tower runs on.
+    #[must_use]
+    pub fn info(&self) -> EngineInfo {
+        let fused = self.plan.model().nodes().iter().filter_map(|n| n.op_as::<FusedOp>());
+        EngineInfo {
+            isa: self.runtime.kernels.isa,
+            threads: self.runtime.pool.threads(),
+            weight_bytes: fused.map(|op| op.0.weight_bytes()).sum(),
+        }
+    }
+
+    /// Kind, calls and time of the operators that one run takes.
+    pub fn profile(&self, input: &[f32], batch: usize) -> Result<Vec<(String, usize, Duration)>, ModelError> {
+        let failed = |e: TractError| run_error(&self.path, &e);
+        let mut kinds: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
+        for image in input.chunks_exact(input.len() / batch.max(1)) {
+            let inputs = tvec!(self.tensor(image).map_err(failed)?.into());
+            let mut state = self.plan.spawn().map_err(failed)?;
+            let timed = |ctx: &EvalContext<'_>, state: Option<&mut dyn OpState>, node: &TypedNode, inputs| {
+                let start = Instant::now();
+                let result = tract_onnx::tract_core::plan::eval(ctx, state, node, inputs);
+                let kind = node.op_as::<FusedOp>().map_or_else(|| node.op.name().to_string(), |op| op.0.kind().into());
+                let (calls, time) = kinds.entry(kind).or_default();
+                *calls += 1;
+                *time += start.elapsed();
+                result
+            };
+            state.run_plan_with_eval(inputs, timed).map_err(failed)?;
+        }
+        Ok(kinds.into_iter().map(|(kind, (calls, time))| (kind, calls, time)).collect())
+    }
+
+    fn tensor(&self, input: &[f32]) -> TractResult<Tensor> {
         let size = self.manifest.input.size as usize;
-        let input = Tensor::from_shape(&[1, 3, size, size], input)?;
-        let outputs = self.plan.run(tvec!(input.into()))?;
+        Tensor::from_shape(&[1, 3, size, size], input)
+    }
+
+    fn plan_run(&self, input: &[f32]) -> TractResult<Tensor> {
+        let outputs = self.plan.run(tvec!(self.tensor(input)?.into()))?;
         Ok(outputs[0].clone().into_tensor())
     }
-}
-
-/// One of a tower's inputs: its name in the file and the shape that will be fed.
-struct TowerInput<'a> {
-    name: &'a str,
-    fact: InferenceFact,
-    /// Where the manifest names it.
-    key: &'static str,
-}
-
-/// Loads one tower; keeps the two paths that its messages name.
-struct Loader<'a> {
-    path: &'a Path,
-    manifest: &'a Path,
-}
-
-impl Loader<'_> {
-    fn load(
-        &self,
-        inputs: &[TowerInput<'_>],
-        output: &str,
-        output_key: &'static str,
-        modality: &'static str,
-    ) -> Result<Plan, ModelError> {
-        let mut model = self.parse()?;
-        self.set_inputs(&mut model, inputs, modality)?;
-        if !model.nodes().iter().any(|n| {
-            n.outputs.iter().enumerate().any(|(slot, _)| model.outlet_label(OutletId::new(n.id, slot)) == Some(output))
-        }) && model.node_by_name(output).is_err()
-        {
-            let available = labels(&model, model.output_outlets().unwrap_or_default());
-            return Err(self.no_such("output", output_key, output, available));
-        }
-        model = model.with_outputs_by_name([output]).map_err(|e| self.parse_error(&e))?;
-        let shape = |e: &TractError| ModelError::InputSize {
-            path: self.path.into(),
-            manifest: self.manifest.into(),
-            name: inputs[0].name.into(),
-            shape: format!("{:?}", inputs[0].fact.shape),
-            reason: chain(e),
-        };
-        let typed = model.into_typed().map_err(|e| shape(&e))?;
-        let optimized = typed.into_optimized().map_err(|e| self.parse_error(&e))?;
-        optimized.into_runnable().map_err(|e| self.parse_error(&e))
-    }
-
-    fn parse(&self) -> Result<InferenceModel, ModelError> {
-        if let Err(source) = std::fs::metadata(self.path) {
-            return Err(ModelError::Read { path: self.path.into(), source });
-        }
-        tract_onnx::onnx()
-            .with_ignore_value_info(true)
-            .with_ignore_output_shapes(true)
-            .model_for_path(self.path)
-            .map_err(|e| self.parse_error(&e))
-    }
-
-    fn set_inputs(
-        &self,
-        model: &mut InferenceModel,
-        inputs: &[TowerInput<'_>],
-        modality: &'static str,
-    ) -> Result<(), ModelError> {
-        let outlets = model.input_outlets().map_err(|e| self.parse_error(&e))?.to_vec();
-        let names: Vec<String> = outlets.iter().map(|o| model.node(o.node).name.clone()).collect();
-        for input in inputs {
-            let Some(slot) = names.iter().position(|n| n == input.name) else {
-                return Err(self.no_such("input", input.key, input.name, names.join(", ")));
-            };
-            let declared = model.input_fact(slot).map_err(|e| self.parse_error(&e))?.clone();
-            if modality == "vision" {
-                self.check_image_input(input.name, &declared)?;
-            }
-            // The file's own axes may be symbols or a fixed batch; what is fed decides.
-            model.set_input_fact(slot, input.fact.clone()).map_err(|e| self.parse_error(&e))?;
-        }
-        if names.len() > inputs.len() {
-            let inputs = names.join(", ");
-            return Err(ModelError::Inputs { path: self.path.into(), inputs, modality });
-        }
-        let order = inputs.iter().filter_map(|i| names.iter().position(|n| n == i.name));
-        let ordered: Vec<OutletId> = order.map(|slot| outlets[slot]).collect();
-        model.set_input_outlets(&ordered).map_err(|e| self.parse_error(&e))
-    }
-
-    /// An image tower's input has four axes of which the second is the three colours.
-    fn check_image_input(&self, name: &str, fact: &InferenceFact) -> Result<(), ModelError> {
-        let dims: Vec<Option<TDim>> = fact.shape.dims().map(Factoid::concretize).collect();
-        let rank_known = !fact.shape.is_open();
-        let channels = dims.get(1).cloned().flatten();
-        let wrong_channels = channels.is_some_and(|c| c.to_i64().is_ok_and(|c| c != 3));
-        if rank_known && (dims.len() != 4 || wrong_channels) {
-            return Err(ModelError::InputShape {
-                path: self.path.into(),
-                name: name.into(),
-                found: format!("{:?}", fact.shape),
-            });
-        }
-        Ok(())
-    }
-
-    fn no_such(&self, direction: &'static str, key: &'static str, name: &str, available: String) -> ModelError {
-        ModelError::NoSuch {
-            path: self.path.into(),
-            manifest: self.manifest.into(),
-            direction,
-            key,
-            name: name.into(),
-            available,
-        }
-    }
-
-    fn parse_error(&self, error: &TractError) -> ModelError {
-        ModelError::Parse { path: self.path.into(), reason: chain(error) }
-    }
-}
-
-fn labels(model: &InferenceModel, outlets: &[OutletId]) -> String {
-    let label = |&o: &OutletId| model.outlet_label(o).unwrap_or(&model.node(o.node).name).to_owned();
-    outlets.iter().map(label).collect::<Vec<_>>().join(", ")
 }
 
 fn run_error(path: &Path, error: &TractError) -> ModelError {

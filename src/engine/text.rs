@@ -1,7 +1,9 @@
 //! The text tower: token ids to an embedding.
 
-use super::{Loader, Manifest, ModelError, Plan, TowerInput, checked_sha256, finite, run_error};
+use super::load::{Loader, TowerInput};
+use super::{EngineOptions, Manifest, ModelError, Plan, checked_sha256, finite, run_error};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tract_onnx::prelude::*;
 
 /// The text tower: `[1, context_length]` token ids to `[width]`.
@@ -14,7 +16,7 @@ pub struct TextEncoder {
 
 impl TextEncoder {
     /// Loads the tower that `manifest`'s `[text]` describes.
-    pub fn load(manifest: &Manifest) -> Result<Self, ModelError> {
+    pub fn load(manifest: &Manifest, options: &EngineOptions) -> Result<Self, ModelError> {
         let text = manifest.text()?;
         let path = manifest.beside(&text.file);
         let sha256 = checked_sha256(&path, manifest, text.sha256.as_deref())?;
@@ -23,7 +25,8 @@ impl TextEncoder {
         if let Some(mask) = &text.attention_mask {
             inputs.push(TowerInput { name: mask, fact: fact.into(), key: "text.attention_mask" });
         }
-        let loader = Loader { path: &path, manifest: &manifest.path };
+        let runtime = Arc::new(options.runtime()?);
+        let loader = Loader { path: &path, manifest: &manifest.path, runtime: &runtime, precision: options.precision };
         let plan = loader.load(&inputs, &text.output, "text.output", "text")?;
         let has_mask = text.attention_mask.is_some();
         let encoder = Self { plan, path, sha256, has_mask };

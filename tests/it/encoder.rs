@@ -2,7 +2,7 @@
 
 use super::support::fixture;
 use constancy::classify::{Tokenizer, class_embeddings};
-use constancy::engine::{Encoder, Manifest, TextEncoder};
+use constancy::engine::{Encoder, EngineOptions, Manifest, TextEncoder};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -22,7 +22,8 @@ fn least_cosine(name: &str) -> f64 {
     let bytes = std::fs::read(fixture("encoder/golden.safetensors")).expect("golden");
     let file = SafeTensors::deserialize(&bytes).expect("golden");
     let ((shape, inputs), (_, golden)) = (tensor(&file, "input"), tensor(&file, name));
-    let encoder = Encoder::load(&fixture(&format!("encoder/{name}.toml"))).expect("a good model");
+    let encoder =
+        Encoder::load(&fixture(&format!("encoder/{name}.toml")), &EngineOptions::default()).expect("a good model");
     let (pixels, width) = (inputs.len() / shape[0], golden.len() / shape[0]);
     let pairs = inputs.chunks(pixels).zip(golden.chunks(width));
     let cosines = pairs.map(|(input, golden)| cosine(&encoder.embed(input).expect("embedding"), golden));
@@ -64,7 +65,7 @@ fn prompts_and_classes_are_hugging_faces() {
     let text = manifest.text().expect("a text tower");
     let json = std::fs::read(manifest.beside(&text.tokenizer)).expect("tokenizer");
     let tokenizer = Tokenizer::parse(&json, text.context_length, text.pad_token_id).expect("tokenizer");
-    let tower = TextEncoder::load(&manifest).expect("text tower");
+    let tower = TextEncoder::load(&manifest, &EngineOptions::default()).expect("text tower");
     let embed = |prompt: &str| {
         let (ids, used) = tokenizer.encode(prompt).expect("ids");
         (tower.embed(&ids, used).expect("embedding"), ids)

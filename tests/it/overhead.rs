@@ -4,7 +4,7 @@ use super::support::{Broker, Subscriber, fixture, jpeg, tiny_model};
 use constancy::bundle::Eye;
 use constancy::classify::{BankOrigin, ClassBank, Classifier, Decision};
 use constancy::config::Settings;
-use constancy::engine::Encoder;
+use constancy::engine::{Encoder, EngineOptions};
 use constancy::frame::{Frame, PixelFormat, Timestamp};
 use constancy::preprocess::Preprocessor;
 use constancy::publish::{Event, LatencyMs, Sink, rfc3339};
@@ -119,7 +119,7 @@ fn publish(sink: &Sink, frame: &Frame, decision: &Decision, seq: u64) {
 #[test]
 fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
     let Some((_folder, manifest)) = tower() else { return };
-    let encoder: Encoder = Encoder::load(&manifest).expect("tower");
+    let encoder: Encoder = Encoder::load(&manifest, &EngineOptions::default()).expect("tower");
     let mut preprocessor = Preprocessor::new(encoder.manifest().transform());
     let classifier = classifier();
     let broker = Broker::start();
@@ -150,13 +150,13 @@ fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
     let (classify, publishing) = (median(classify), median(publishing));
     let share = (preprocess + classify + publishing) / embed;
     println!(
-        "1280×720 MJPEG ({} KiB): decode, resize, normalise {preprocess:.2} ms; project, classify {classify:.3} ms; publish {publishing:.3} ms; plain tract's ViT-B/32 in fp32 {embed:.1} ms; share {:.1} %",
+        "1280×720 MJPEG ({} KiB): decode, resize, normalise {preprocess:.2} ms; project, classify {classify:.3} ms; publish {publishing:.3} ms; ViT-B/32 in fp32 {embed:.1} ms; share {:.1} %",
         data.len() / 1024,
         share * 100.0
     );
     assert!(share <= 0.10, "{:.1} %", share * 100.0);
     // The same frame through the eye that the daemon uses gives the same tower's answer.
-    let mut eye = Eye::load(&manifest).expect("eye");
+    let mut eye = Eye::load(&manifest, &EngineOptions::default()).expect("eye");
     let taken = Timestamp { monotonic_ns: 1, unix_ns: 1, clock_synced: true };
     let frame = Frame::compressed(PixelFormat::Jpeg, data, taken);
     let (_, latency) = eye.embed(&frame).expect("embedding");

@@ -3,6 +3,7 @@
 use super::support::constancy;
 use constancy::bundle::Eye;
 use constancy::classify::{ClassBank, Classifier};
+use constancy::engine::EngineOptions;
 use constancy::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
 use constancy::workshop::{Condition, ENVIRONMENTS, Environment, Part, Scene, render};
 use std::collections::BTreeMap;
@@ -84,7 +85,7 @@ struct Examiner {
 
 impl Examiner {
     fn new() -> Self {
-        let eye = Eye::load(&folder().join("pocket.toml")).expect("pocket");
+        let eye = Eye::load(&folder().join("pocket.toml"), &EngineOptions::default()).expect("pocket");
         let loaded = eye.projection(&folder().join("projection.safetensors")).expect("projection");
         let classifiers = |labels: &[String]| {
             let projected = Some(loaded.projection.clone());
@@ -170,7 +171,7 @@ fn what_is_shipped_is_small_and_belongs_together() {
     let size: u64 = SHIPPED.iter().map(|f| std::fs::metadata(folder().join(f)).expect("shipped").len()).sum();
     println!("{:.2} MB", size as f64 / 1e6);
     assert!(size <= 8_000_000, "{size} bytes");
-    let eye = Eye::load(&folder().join("pocket.toml")).expect("pocket");
+    let eye = Eye::load(&folder().join("pocket.toml"), &EngineOptions::default()).expect("pocket");
     let bank = eye.bank(&folder().join("classes.safetensors")).expect("class bank");
     assert_eq!(bank.labels, labels());
     eye.projection(&folder().join("projection.safetensors")).expect("projection");

@@ -3,6 +3,7 @@
 use super::support::{fixture, tiny_model};
 use constancy::bundle::{Eye, IDENTITY};
 use constancy::classify::{BankOrigin, ClassBank, Classifier};
+use constancy::engine::EngineOptions;
 use serde_json::Value;
 
 fn rows(value: &Value) -> Vec<Vec<f32>> {
@@ -32,7 +33,7 @@ fn bank(rows: Vec<Vec<f32>>) -> ClassBank {
 fn projected_embeddings_and_probabilities_are_numpys() {
     let golden: Value =
         serde_json::from_slice(&std::fs::read(fixture("projection/golden.json")).expect("golden")).expect("golden");
-    let eye = Eye::load(&tiny_model()).expect("model");
+    let eye = Eye::load(&tiny_model(), &EngineOptions::default()).expect("model");
     let scale = golden["logit_scale"].as_f64().expect("scale") as f32;
     for (name, expected) in golden["files"].as_object().expect("files") {
         let loaded = eye.projection(&fixture("projection").join(name)).expect("projection");

@@ -1,0 +1,160 @@
+//! `constancy bench`: how fast this machine runs a model, and where the time goes.
+
+use super::CliError;
+use super::model_args::ModelArgs;
+use super::output::{json_line, line};
+use crate::engine::Encoder;
+use clap::Args;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Runs that are not counted.
+const WARM_UP: usize = 3;
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Images to embed
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+    /// Images that are embedded together
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    batch: u32,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    model_sha256: &'a str,
+    isa: &'a str,
+    threads: usize,
+    batch: usize,
+    runs: usize,
+    /// From opening the file to the first embedding.
+    load_ms: f64,
+    median_ms: f64,
+    p95_ms: f64,
+    images_per_second: f64,
+    weights_mb: f64,
+    peak_resident_mb: f64,
+    /// Share of each kind of operator in the time of an image.
+    operators: Vec<Share>,
+}
+
+#[derive(Debug, Serialize)]
+struct Share {
+    operator: String,
+    calls: usize,
+    ms: f64,
+    percent: f64,
+}
+
+pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
+    let start = Instant::now();
+    let loaded = args.model.load()?;
+    let encoder = loaded.eye.encoder();
+    let input = noise(encoder, args.batch as usize);
+    encoder.embed_batch(&input, args.batch as usize)?;
+    let load_ms = ms(start.elapsed());
+    let times = measure(encoder, &input, args)?;
+    let total: f64 = times.iter().sum();
+    let info = encoder.info();
+    let report = Report {
+        model: &encoder.manifest().encoder.name,
+        model_sha256: encoder.sha256(),
+        isa: info.isa.name(),
+        threads: info.threads,
+        batch: args.batch as usize,
+        runs: times.len(),
+        load_ms,
+        median_ms: quantile(&times, 0.5),
+        p95_ms: quantile(&times, 0.95),
+        images_per_second: times.len() as f64 * f64::from(args.batch) / total * 1e3,
+        weights_mb: info.weight_bytes as f64 / 1e6,
+        peak_resident_mb: peak_resident_mb(),
+        operators: shares(encoder, &input, args.batch as usize)?,
+    };
+    if args.json { json_line(&report) } else { print(&report) }
+}
+
+/// Values as normalised images have them.
+fn noise(encoder: &Encoder, batch: usize) -> Vec<f32> {
+    let edge = encoder.manifest().input.size as usize;
+    let mut rng = fastrand::Rng::with_seed(1);
+    (0..batch * 3 * edge * edge).map(|_| rng.f32() * 4.0 - 2.0).collect()
+}
+
+/// Milliseconds of each run, in order.
+fn measure(encoder: &Encoder, input: &[f32], args: &BenchArgs) -> Result<Vec<f64>, CliError> {
+    let mut times = Vec::new();
+    for run in 0..WARM_UP + args.runs as usize {
+        let start = Instant::now();
+        encoder.embed_batch(input, args.batch as usize)?;
+        if run >= WARM_UP {
+            times.push(ms(start.elapsed()));
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
+}
+
+/// Time by kind of operator, the largest first; the median of several images.
+fn shares(encoder: &Encoder, input: &[f32], batch: usize) -> Result<Vec<Share>, CliError> {
+    const ROUNDS: usize = 9;
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(encoder.profile(input, batch)?);
+    }
+    let total = |round: &Vec<(String, usize, Duration)>| round.iter().map(|(_, _, t)| *t).sum::<Duration>();
+    rounds.sort_by_key(total);
+    let median = rounds.swap_remove(ROUNDS / 2);
+    let all = ms(total(&median));
+    let mut shares: Vec<Share> = median
+        .into_iter()
+        .map(|(operator, calls, time)| Share { operator, calls, ms: ms(time), percent: ms(time) / all * 100.0 })
+        .collect();
+    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    Ok(shares)
+}
+
+fn print(report: &Report<'_>) -> Result<(), CliError> {
+    let Report { model, isa, threads, batch, .. } = report;
+    line(&format!("{model} on {isa}, {threads} {}, batch {batch}", if *threads == 1 { "thread" } else { "threads" }))?;
+    line(&format!(
+        "latency     {:.2} ms in the median of {} runs, {:.2} ms at the 95th percentile; {:.1} images/s",
+        report.median_ms, report.runs, report.p95_ms, report.images_per_second
+    ))?;
+    line(&format!("load        {:.0} ms to the first embedding", report.load_ms))?;
+    line(&format!(
+        "memory      {:.1} MB of packed weights, {:.1} MB resident at most",
+        report.weights_mb, report.peak_resident_mb
+    ))?;
+    line("operator                 calls       ms   share")?;
+    for share in &report.operators {
+        line(&format!("{:<24} {:>5} {:>8.3} {:>5.1} %", share.operator, share.calls, share.ms, share.percent))?;
+    }
+    Ok(())
+}
+
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+    let index = ((sorted.len() - 1) as f64 * q).round() as usize;
+    sorted[index]
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The most memory that this process has had resident, MB; 0 where the system does not tell.
+fn peak_resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+    kib.unwrap_or(0.0) * 1024.0 / 1e6
+}

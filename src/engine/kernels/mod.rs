@@ -1,0 +1,312 @@
+//! The inner loops, one set for every instruction set, chosen when the program starts.
+//!
+//! [`Kernels::best`] picks the fastest set that this machine has; the environment variable `CONSTANCY_ISA` names a
+//! slower one, to compare. Integer products are exact and alike on every set, given the same quantised operands;
+//! the property tests hold each to the portable one. This folder is the only place with `unsafe` arithmetic:
+//! the operators above it hand over pointers whose shapes they have checked.
+
+#[expect(
+    clippy::inline_always,
+    reason = "without it a method would be a call, compiled without the features of its caller"
+)]
+mod generic;
+mod int8;
+mod packed;
+mod pool;
+mod table;
+#[cfg(test)]
+mod tests;
+#[expect(
+    clippy::inline_always,
+    reason = "without it a method would be a call, compiled without the features of its caller"
+)]
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use packed::{Bytes, PackedInt8};
+pub(crate) use pool::{Pool, SharedMut};
+
+use std::sync::OnceLock;
+
+/// An instruction set that there are kernels for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust.
+    Portable,
+    /// x86-64 with AVX2 and FMA: u8 × s8 pairs summed in 16 bits.
+    Avx2,
+    /// x86-64 with AVX-VNNI, 256 bits.
+    AvxVnni,
+    /// x86-64 with AVX-512 VNNI.
+    Avx512Vnni,
+}
+
+impl Isa {
+    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
+
+    /// What `CONSTANCY_ISA` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx-vnni",
+            Self::Avx512Vnni => "avx512-vnni",
+        }
+    }
+
+    /// Whether this machine can run it.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                Self::Avx2.is_available()
+                    && ["avx512f", "avx512bw", "avx512vl", "avx512vnni"].iter().all(|f| has_x86(f))
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The sets that this machine can run, slowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|isa| isa.is_available())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_x86(feature: &str) -> bool {
+    match feature {
+        "avx512f" => is_x86_feature_detected!("avx512f"),
+        "avx512bw" => is_x86_feature_detected!("avx512bw"),
+        "avx512vl" => is_x86_feature_detected!("avx512vl"),
+        "avx512vnni" => is_x86_feature_detected!("avx512vnni"),
+        _ => false,
+    }
+}
+
+/// What follows a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Activation {
+    #[default]
+    None,
+    Relu,
+    /// x · sigmoid(1.702 x), as OpenAI's CLIP has it.
+    QuickGelu,
+    /// With erf.
+    Gelu,
+    /// With tanh.
+    GeluTanh,
+}
+
+/// A layer normalisation's parameters, each `[D]`.
+#[derive(Debug, Clone)]
+pub(crate) struct NormArgs<'a> {
+    pub(crate) gain: &'a [f32],
+    pub(crate) shift: &'a [f32],
+    pub(crate) epsilon: f32,
+}
+
+/// How one row of activations was quantised: `x ≈ (q − zero) · scale`, q as it is stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct QuantisedRow {
+    pub(crate) scale: f32,
+    pub(crate) zero: i32,
+    /// Of the stored values; only where weights have zero points.
+    pub(crate) sum: i32,
+}
+
+/// What turns a tile of i32 sums into f32:
+/// `y = (Σqw − zero·Σw − weight_zero·(Σq − depth·zero)) · row scale · column scale + bias + split`, then the
+/// activation, then the residual.
+pub(crate) struct EpilogueArgs<'a> {
+    pub(crate) rows: usize,
+    /// Columns that are stored; the tables and `sums` reach up to `panel`.
+    pub(crate) columns: usize,
+    pub(crate) panel: usize,
+    /// `[rows, panel]`.
+    pub(crate) sums: *const i32,
+    /// `[rows]`.
+    pub(crate) quantised: *const QuantisedRow,
+    /// Length of a row of activations.
+    pub(crate) depth: i32,
+    /// Per column: weight scale, Σw, bias, and zero point where there is one.
+    pub(crate) scales: *const f32,
+    pub(crate) column_sums: *const i32,
+    pub(crate) bias: *const f32,
+    pub(crate) weight_zeros: Option<*const i32>,
+    /// Channels that are left out of the integer product: their values `[rows, split]` and weights
+    /// `[split, split_stride]`.
+    pub(crate) split_rows: &'a [f32],
+    pub(crate) split: usize,
+    pub(crate) split_weights: *const f32,
+    pub(crate) split_stride: usize,
+    pub(crate) activation: Activation,
+    /// Null where there is none.
+    pub(crate) residual: *const f32,
+    pub(crate) residual_stride: usize,
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
+}
+
+impl Default for EpilogueArgs<'_> {
+    fn default() -> Self {
+        Self {
+            rows: 0,
+            columns: 0,
+            panel: 0,
+            sums: std::ptr::null(),
+            quantised: std::ptr::null(),
+            depth: 0,
+            scales: std::ptr::null(),
+            column_sums: std::ptr::null(),
+            bias: std::ptr::null(),
+            weight_zeros: None,
+            split_rows: &[],
+            split: 0,
+            split_weights: std::ptr::null(),
+            split_stride: 0,
+            activation: Activation::None,
+            residual: std::ptr::null(),
+            residual_stride: 0,
+            out: std::ptr::null_mut(),
+            out_stride: 0,
+        }
+    }
+}
+
+impl EpilogueArgs<'_> {
+    #[inline]
+    fn split_values(&self, row: usize) -> &[f32] {
+        &self.split_rows[row * self.split..(row + 1) * self.split]
+    }
+}
+
+/// One attention head: `out [queries, depth] = softmax(scale · q kᵀ) v`, q `[queries, depth]`, k and v
+/// `[keys, depth]`, rows `*_stride` values apart.
+pub(crate) struct AttentionArgs {
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) depth: usize,
+    pub(crate) scale: f32,
+    pub(crate) q: *const f32,
+    pub(crate) q_stride: usize,
+    pub(crate) k: *const f32,
+    pub(crate) k_stride: usize,
+    pub(crate) v: *const f32,
+    pub(crate) v_stride: usize,
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
+    /// [`Kernels::attention_scratch`] values.
+    pub(crate) scratch: *mut f32,
+}
+
+/// The integer product's tile: `sums [rows, panel] = a [rows, depth] · w [depth, panel]`.
+pub(crate) type Int8Tile = unsafe fn(&Int8Args, *mut i32);
+
+/// Operands of an [`Int8Tile`].
+pub(crate) struct Int8Args {
+    pub(crate) rows: usize,
+    pub(crate) a: *const u8,
+    /// Bytes from row to row, at least the padded depth.
+    pub(crate) a_stride: usize,
+    pub(crate) weights: *const i8,
+    /// Padded depth; a multiple of the kernel's step.
+    pub(crate) depth: usize,
+    /// What was taken out of the panel so that 16-bit sums hold: offsets into a row, and as many groups of weights.
+    pub(crate) extras: *const packed::Extra,
+    pub(crate) extra_count: usize,
+    /// What will be read next.
+    pub(crate) prefetch: *const i8,
+}
+
+/// How an instruction set multiplies bytes.
+pub(crate) struct Int8Kernel {
+    /// Columns of a panel.
+    pub(crate) panel: usize,
+    /// Most rows of a tile.
+    pub(crate) rows: usize,
+    /// Depth is padded to a multiple of this.
+    pub(crate) step: usize,
+    /// Consecutive depths of a column that lie side by side in a panel.
+    pub(crate) group: usize,
+    /// Activations are quantised to `0..=levels`.
+    pub(crate) levels: u8,
+    /// Stored activations are xor this: 0 for unsigned, 0x80 for signed.
+    pub(crate) flip: u8,
+    /// Largest sum of positive weights, and of negative ones, that a 16-bit lane may meet in a step; 0 for no limit.
+    pub(crate) lane_limit: i32,
+    pub(crate) tile: Int8Tile,
+}
+
+/// The kernels of one instruction set.
+pub(crate) struct Kernels {
+    pub(crate) isa: Isa,
+    pub(crate) int8: Int8Kernel,
+    /// Columns and most rows of a tile of the f32 product.
+    pub(crate) f32_panel: usize,
+    pub(crate) f32_rows: usize,
+    layer_norm: unsafe fn(*const f32, *mut f32, usize, &NormArgs<'_>),
+    quantise_row: unsafe fn(*const f32, *mut u8, usize, u8, u8) -> QuantisedRow,
+    pub(crate) epilogue: unsafe fn(&EpilogueArgs<'_>),
+    pub(crate) epilogue_f32: unsafe fn(*const f32, &EpilogueArgs<'_>),
+    pub(crate) product_panel: unsafe fn(usize, *const f32, usize, *const f32, usize, usize, *mut f32, usize),
+    pub(crate) attention: unsafe fn(&AttentionArgs),
+}
+
+impl Kernels {
+    /// The fastest set of this machine, or the one that `CONSTANCY_ISA` names.
+    pub(crate) fn best() -> &'static Self {
+        static BEST: OnceLock<&'static Kernels> = OnceLock::new();
+        BEST.get_or_init(|| {
+            let wanted = std::env::var("CONSTANCY_ISA").ok();
+            let named = wanted.as_deref().and_then(|name| Isa::available().find(|isa| isa.name() == name));
+            if let (Some(name), None) = (&wanted, named) {
+                let names: Vec<&str> = Isa::available().map(Isa::name).collect();
+                log::warn!("CONSTANCY_ISA is {name}, this machine has {}; it is ignored", names.join(", "));
+            }
+            Self::of(named.or_else(|| Isa::available().last()).unwrap_or(Isa::Portable))
+        })
+    }
+
+    /// Normalises one row, `to` and `x` of the same length.
+    pub(crate) fn layer_norm(&self, x: &[f32], to: &mut [f32], norm: &NormArgs<'_>) {
+        let len = x.len();
+        assert!(to.len() == len && norm.gain.len() == len && norm.shift.len() == len, "one length");
+        // SAFETY: all four hold `len` values; the set is available on this machine, `Kernels::of` is private to it.
+        unsafe { (self.layer_norm)(x.as_ptr(), to.as_mut_ptr(), len, norm) }
+    }
+
+    /// Quantises one row to bytes as the integer product wants them; `to` is at least as long.
+    pub(crate) fn quantise_row(&self, x: &[f32], to: &mut [u8]) -> QuantisedRow {
+        assert!(to.len() >= x.len(), "room for the row");
+        let (levels, flip) = (self.int8.levels, self.int8.flip);
+        // SAFETY: both hold `x.len()` values; the set is available.
+        unsafe { (self.quantise_row)(x.as_ptr(), to.as_mut_ptr(), x.len(), levels, flip) }
+    }
+
+    /// Sum of stored activations, for weights with zero points.
+    pub(crate) fn stored_sum(&self, bytes: &[u8]) -> i32 {
+        let value = |&b: &u8| if self.int8.flip == 0 { i32::from(b) } else { i32::from(b.cast_signed()) };
+        bytes.iter().map(value).sum()
+    }
+
+    /// f32 values of scratch that one head of attention needs.
+    pub(crate) fn attention_scratch(&self, queries: usize, keys: usize, depth: usize) -> usize {
+        let (padded, wide) = (keys.next_multiple_of(self.f32_panel), depth.next_multiple_of(self.f32_panel));
+        padded * depth + queries * padded + if wide == depth { 0 } else { (keys + queries) * wide }
+    }
+
+    /// Every set of this machine.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<&'static Self> {
+        Isa::available().map(Self::of).collect()
+    }
+}

@@ -1,0 +1,405 @@
+//! A vector of f32 lanes: what the element-wise parts of a tower are written over, once for every instruction set.
+//!
+//! The algorithms in [`super::generic`] are generic over [`Vector`] and are compiled inside functions that enable
+//! the instruction set's features, so that every method below becomes one or two instructions. Calling one outside
+//! such a function is undefined behaviour on a machine without those features, hence `unsafe`.
+
+/// f32 lanes of one instruction set. All pointers are unaligned and must be valid for `LEN` values.
+pub(super) trait Vector: Copy {
+    /// Lanes.
+    const LEN: usize;
+    /// Rows of a tile of the f32 product, chosen so that the accumulators fill the registers.
+    const TILE_ROWS: usize;
+    /// Vectors across a tile of the f32 product.
+    const TILE_VECTORS: usize;
+
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// `LEN` i32 values, converted.
+    unsafe fn load_i32(from: *const i32) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// `self · factor + addend`.
+    unsafe fn fma(self, factor: Self, addend: Self) -> Self;
+    unsafe fn min(self, other: Self) -> Self;
+    unsafe fn max(self, other: Self) -> Self;
+    /// The nearest integer, ties to even.
+    unsafe fn round(self) -> Self;
+    /// `2^self` for integral lanes in `-126..=127`.
+    unsafe fn exp2_integral(self) -> Self;
+    /// Stores integral lanes in `0..=255` as bytes, each xor `flip`.
+    unsafe fn store_u8(self, to: *mut u8, flip: u8);
+
+    /// The first `len < LEN` values; the other lanes are `fill`.
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, len: usize, fill: f32) -> Self {
+        let mut lanes = [fill; 16];
+        // SAFETY: the caller vouches for `len` values at `from`; 16 lanes are the most of any set.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), len);
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Stores the first `len < LEN` lanes.
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, len: usize) {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: as above.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, len);
+        }
+    }
+
+    /// All lanes combined pairwise.
+    #[inline(always)]
+    unsafe fn fold(self, combine: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: 16 lanes are the most of any set.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let mut len = Self::LEN;
+        while len > 1 {
+            len /= 2;
+            for i in 0..len {
+                lanes[i] = combine(lanes[i], lanes[i + len]);
+            }
+        }
+        lanes[0]
+    }
+}
+
+/// Eight lanes without any instruction set: what the others are held to.
+#[derive(Clone, Copy)]
+pub(super) struct Scalar([f32; 8]);
+
+impl Scalar {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+impl Vector for Scalar {
+    const LEN: usize = 8;
+    const TILE_ROWS: usize = 4;
+    const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for `LEN` values.
+        Self(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for `LEN` values.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: the caller vouches for `LEN` values.
+        Self(unsafe { from.cast::<[i32; 8]>().read_unaligned() }.map(|v| v as f32))
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+    // Not `mul_add`: without the instruction it is a call for every lane.
+    #[inline(always)]
+    unsafe fn fma(self, factor: Self, addend: Self) -> Self {
+        self.zip(factor, |a, b| a * b).zip(addend, |p, c| p + c)
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        // Adding and taking away 1.5·2^23 rounds to even without a call to the maths library.
+        const MAGIC: f32 = 12_582_912.0;
+        Self(self.0.map(|v| if v.abs() < 4_194_304.0 { (v + MAGIC) - MAGIC } else { v }))
+    }
+    #[inline(always)]
+    unsafe fn exp2_integral(self) -> Self {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "integral, in -126..=127")]
+        Self(self.0.map(|v| f32::from_bits(((v as i32 + 127) as u32) << 23)))
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8, flip: u8) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "integral, in 0..=255")]
+        let bytes = self.0.map(|v| v as i32 as u8 ^ flip);
+        // SAFETY: the caller vouches for `LEN` bytes.
+        unsafe { to.cast::<[u8; 8]>().write_unaligned(bytes) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    #![expect(
+        clippy::undocumented_unsafe_blocks,
+        reason = "every block stands on the trait's contract: the caller has the features, pointers hold `LEN` values"
+    )]
+    #![allow(clippy::wildcard_imports, reason = "intrinsics")]
+    use super::Vector;
+    use std::arch::x86_64::*;
+
+    /// AVX2 and FMA.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2(__m256);
+
+    // SAFETY of every block: the trait's contract, that is a caller compiled for AVX2 and FMA and valid pointers.
+    impl Vector for Avx2 {
+        const LEN: usize = 8;
+        const TILE_ROWS: usize = 6;
+        const TILE_VECTORS: usize = 2;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            Self(unsafe { _mm256_set1_ps(value) })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            Self(unsafe { _mm256_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { _mm256_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn load_i32(from: *const i32) -> Self {
+            Self(unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(from.cast())) })
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            Self(unsafe { _mm256_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            Self(unsafe { _mm256_sub_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            Self(unsafe { _mm256_div_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn fma(self, factor: Self, addend: Self) -> Self {
+            Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
+        }
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            Self(unsafe { _mm256_min_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            Self(unsafe { _mm256_max_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn round(self) -> Self {
+            Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn exp2_integral(self) -> Self {
+            unsafe {
+                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+                Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_u8(self, to: *mut u8, flip: u8) {
+            unsafe {
+                let wide = _mm256_cvtps_epi32(self.0);
+                let (low, high) = (_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+                let words = _mm_packus_epi32(low, high);
+                let bytes = _mm_xor_si128(_mm_packus_epi16(words, words), _mm_set1_epi8(flip.cast_signed()));
+                _mm_storel_epi64(to.cast(), bytes);
+            }
+        }
+    }
+
+    /// AVX-512 F.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512(__m512);
+
+    // SAFETY of every block: the trait's contract, that is a caller compiled for AVX-512 F and valid pointers.
+    impl Vector for Avx512 {
+        const LEN: usize = 16;
+        const TILE_ROWS: usize = 12;
+        const TILE_VECTORS: usize = 2;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            Self(unsafe { _mm512_set1_ps(value) })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            Self(unsafe { _mm512_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { _mm512_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn load_i32(from: *const i32) -> Self {
+            Self(unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(from.cast())) })
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            Self(unsafe { _mm512_div_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn fma(self, factor: Self, addend: Self) -> Self {
+            Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
+        }
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            Self(unsafe { _mm512_min_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            Self(unsafe { _mm512_max_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn round(self) -> Self {
+            Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn exp2_integral(self) -> Self {
+            unsafe {
+                let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_u8(self, to: *mut u8, flip: u8) {
+            unsafe {
+                let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
+                _mm_storeu_si128(to.cast(), _mm_xor_si128(bytes, _mm_set1_epi8(flip.cast_signed())));
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) mod arm {
+    #![expect(
+        clippy::undocumented_unsafe_blocks,
+        reason = "every block stands on the trait's contract: the caller has the features, pointers hold `LEN` values"
+    )]
+    #![allow(clippy::wildcard_imports, reason = "intrinsics")]
+    use super::Vector;
+    use std::arch::aarch64::*;
+
+    /// NEON, which every aarch64 machine has.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Neon(float32x4_t);
+
+    // SAFETY of every block: the trait's contract, that is valid pointers.
+    impl Vector for Neon {
+        const LEN: usize = 4;
+        const TILE_ROWS: usize = 6;
+        const TILE_VECTORS: usize = 4;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            Self(unsafe { vdupq_n_f32(value) })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            Self(unsafe { vld1q_f32(from) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { vst1q_f32(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn load_i32(from: *const i32) -> Self {
+            Self(unsafe { vcvtq_f32_s32(vld1q_s32(from)) })
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            Self(unsafe { vaddq_f32(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            Self(unsafe { vsubq_f32(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            Self(unsafe { vmulq_f32(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            Self(unsafe { vdivq_f32(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn fma(self, factor: Self, addend: Self) -> Self {
+            Self(unsafe { vfmaq_f32(addend.0, self.0, factor.0) })
+        }
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            Self(unsafe { vminq_f32(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            Self(unsafe { vmaxq_f32(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn round(self) -> Self {
+            Self(unsafe { vrndnq_f32(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn exp2_integral(self) -> Self {
+            unsafe {
+                let exponent = vaddq_s32(vcvtq_s32_f32(self.0), vdupq_n_s32(127));
+                Self(vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_u8(self, to: *mut u8, flip: u8) {
+            unsafe {
+                let words = vmovn_u32(vcvtq_u32_f32(self.0));
+                let bytes = veor_u8(vmovn_u16(vcombine_u16(words, words)), vdup_n_u8(flip));
+                to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(vreinterpret_u32_u8(bytes)));
+            }
+        }
+    }
+}
