@@ -410,13 +410,13 @@ pub(super) unsafe fn attention<V: Vector>(args: &AttentionArgs) {
         let wide = depth.next_multiple_of(panel);
         let turned = args.scratch;
         let scores = turned.add(padded * depth);
-        for d in 0..depth {
-            let row = turned.add(d * padded);
-            for t in 0..keys {
-                *row.add(t) = *args.k.add(t * args.k_stride + d);
-            }
-            for t in keys..padded {
-                *row.add(t) = 0.0;
+        // Few keys at a time: their rows lie a power of two apart, and would push each other out of the cache.
+        for block in (0..padded).step_by(8) {
+            for d in 0..depth {
+                let row = turned.add(d * padded);
+                for t in block..(block + 8).min(padded) {
+                    *row.add(t) = if t < keys { *args.k.add(t * args.k_stride + d) } else { 0.0 };
+                }
             }
         }
         let shape = (args.queries, padded, depth);
