@@ -54,6 +54,8 @@ def main():
     parser.add_argument("--runs", type=int, default=20, help="of each engine in a round")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
+    if not (TARGET / "release" / "constancy").exists():
+        parser.error(f"{TARGET}/release/constancy is not there: cargo build --release")
     print(f"ONNX Runtime {ort.__version__}, {args.threads} thread(s), {args.rounds} rounds of {args.runs} runs")
     print(f"{'model':28} {'constancy':>10} {'ORT':>10} {'ratio':>7}  (least to most)")
     for manifest in args.manifests:
