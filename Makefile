@@ -37,11 +37,11 @@ demo: setup
 
 # One profile for everything: tract without optimisation crawls.
 test: setup $(tower)
-	cargo test --release --locked
+	cargo test --release --locked --workspace
 
 lint: setup
-	cargo fmt --check
-	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
 bench: setup $(tower)
 	cargo bench --locked

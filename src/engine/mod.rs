@@ -5,7 +5,6 @@
 //! in their files; both are dropped on loading and derived anew from the one input shape that is used.
 
 mod cores;
-mod kernels;
 mod load;
 mod manifest;
 mod onnx;
@@ -13,12 +12,12 @@ mod ops;
 mod rewrite;
 mod text;
 
-pub use kernels::Isa;
+pub use constancy_kernels::Isa;
 pub use manifest::{EncoderManifest, Manifest, ManifestError, TextManifest};
 pub use ops::Precision;
 pub use text::TextEncoder;
 
-use kernels::{Kernels, Pool};
+use constancy_kernels::{Kernels, Pool};
 use ops::{FusedOp, Runtime};
 
 use load::{Loader, TowerInput};

@@ -3,8 +3,8 @@
 
 use super::Runtime;
 use super::scratch::with_floats;
-use crate::engine::kernels::{AttentionArgs, SharedMut};
 use crate::engine::rewrite::AttentionSpec;
+use constancy_kernels::{AttentionArgs, SharedMut};
 use tract_onnx::prelude::TractResult;
 use tract_onnx::tract_hir::internal::{bail, ensure};
 

@@ -6,8 +6,8 @@
 use super::scratch::{with_bytes, with_floats};
 use super::weights::{F32Weights, Int8Weights, PackError, Precision, Weights};
 use super::{Runtime, with_last};
-use crate::engine::kernels::{Activation, EpilogueArgs, Int8Args, QuantisedRow, SharedMut};
 use crate::engine::rewrite::{LinearSpec, NormSpec, Patches};
+use constancy_kernels::{Activation, EpilogueArgs, Int8Args, QuantisedRow, SharedMut};
 use std::sync::Arc;
 use tract_onnx::prelude::{TVec, tract_itertools::izip, tvec};
 

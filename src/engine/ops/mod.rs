@@ -12,9 +12,9 @@ pub(super) use linear::Linear;
 pub(super) use weights::PackError;
 pub use weights::Precision;
 
-use super::kernels::{Kernels, NormArgs, Pool};
 use super::rewrite::{AttentionSpec, NormSpec, Spec, Specs};
 use attention::attention;
+use constancy_kernels::{Kernels, NormArgs, Pool};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::{PlainView, *};

@@ -1,9 +1,9 @@
 //! A product's weights, packed for the machine's kernels.
 
 use super::Runtime;
-use crate::engine::kernels::{Bytes, Kernels, PackedInt8};
 use crate::engine::onnx::Element;
 use crate::engine::rewrite::{LinearSpec, NormSpec, WeightSpec};
+use constancy_kernels::{Bytes, Kernels, PackedInt8};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

@@ -1,9 +1,9 @@
 //! Products with constant matrices in all the forms that public models have, and what follows them.
 
-use super::super::kernels::Activation;
 use super::super::onnx::{Constant, Element, Graph, Index, attribute_float, attribute_int, pb};
 use super::shapes::Shapes;
 use super::{Fused, LinearSpec, Spec, Specs, WeightSpec, either_way, linear_of};
+use constancy_kernels::Activation;
 use std::sync::Arc;
 
 /// A product with a constant matrix.

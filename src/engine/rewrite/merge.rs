@@ -1,8 +1,8 @@
 //! Work that need not be done: rows that nobody reads, and inputs that would be quantised three times.
 
-use super::super::kernels::Activation;
 use super::super::onnx::{Graph, Index, attribute_int, pb};
 use super::{LinearSpec, Spec, Specs, node};
+use constancy_kernels::Activation;
 use std::collections::{HashMap, HashSet};
 
 /// Takes one row of a sequence as early as can be: what follows the last attention of a CLIP tower is read for

@@ -11,8 +11,8 @@ mod norm;
 mod patches;
 mod shapes;
 
-use super::kernels::Activation;
 use super::onnx::{Constant, Graph, Index, pb};
+use constancy_kernels::Activation;
 use std::collections::HashMap;
 
 pub(super) use shapes::parse;

@@ -1,11 +1,11 @@
 //! The patch embedding: a convolution whose squares do not overlap is a product of patches with a matrix.
 
-use super::super::kernels::Activation;
 use super::super::onnx::{Constant, Element, Graph, Index, attribute_int, attribute_ints, pb};
 use super::attention::Layout;
 use super::linear::{dynamic_parts, integer_product};
 use super::shapes::Shapes;
 use super::{Fused, LinearSpec, Patches, Spec, Specs, WeightSpec, either_way};
+use constancy_kernels::Activation;
 
 /// The node that brings a patch embedding `[B, D, h, w]` to `[B, h·w, D]`.
 pub(super) fn patches(graph: &Graph, index: &Index, _: &Specs, node: &pb::NodeProto, shapes: &Shapes) -> Option<Fused> {

@@ -37,7 +37,7 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 /// A fixed number of threads, the caller's among them.
-pub(crate) struct Pool {
+pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     caller: Mutex<()>,
@@ -45,7 +45,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool of `threads` in all; with 1 everything happens on the caller's.
-    pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
+    pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
             epoch: AtomicUsize::new(0),
@@ -63,12 +63,12 @@ impl Pool {
     }
 
     /// Threads that share the work.
-    pub(crate) fn threads(&self) -> usize {
+    pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
     /// Calls `task` for every number below `count`, in no order, and returns when all are done.
-    pub(crate) fn run(&self, count: usize, task: &Task<'_>) {
+    pub fn run(&self, count: usize, task: &Task<'_>) {
         let guard = match self.caller.try_lock() {
             Ok(guard) => Some(guard),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -156,7 +156,7 @@ impl Drop for Pool {
 }
 
 /// A slice that several tasks write to, each its own part.
-pub(crate) struct SharedMut<T> {
+pub struct SharedMut<T> {
     start: *mut T,
     len: usize,
 }
@@ -165,7 +165,7 @@ pub(crate) struct SharedMut<T> {
 unsafe impl<T: Send> Sync for SharedMut<T> {}
 
 impl<T> SharedMut<T> {
-    pub(crate) fn new(slice: &mut [T]) -> Self {
+    pub fn new(slice: &mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len() }
     }
 
@@ -174,14 +174,14 @@ impl<T> SharedMut<T> {
     /// # Safety
     /// No two tasks ask for parts that overlap, and none outlives the slice.
     #[expect(clippy::mut_from_ref, reason = "that is what the contract is for")]
-    pub(crate) unsafe fn slice(&self, first: usize, count: usize) -> &mut [T] {
+    pub unsafe fn slice(&self, first: usize, count: usize) -> &mut [T] {
         assert!(first + count <= self.len, "a part of the slice");
         // SAFETY: within the slice, and nobody else's by contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), count) }
     }
 
     /// Address of an element.
-    pub(crate) fn at(&self, index: usize) -> *mut T {
+    pub fn at(&self, index: usize) -> *mut T {
         assert!(index < self.len, "an element of the slice");
         self.start.wrapping_add(index)
     }

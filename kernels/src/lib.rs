@@ -24,8 +24,8 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use packed::{Bytes, PackedInt8};
-pub(crate) use pool::{Pool, SharedMut};
+pub use packed::{Bytes, PackedInt8};
+pub use pool::{Pool, SharedMut};
 
 use std::sync::OnceLock;
 
@@ -94,7 +94,7 @@ fn has_x86(feature: &str) -> bool {
 
 /// What follows a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) enum Activation {
+pub enum Activation {
     #[default]
     None,
     Relu,
@@ -108,52 +108,52 @@ pub(crate) enum Activation {
 
 /// A layer normalisation's parameters, each `[D]`.
 #[derive(Debug, Clone)]
-pub(crate) struct NormArgs<'a> {
-    pub(crate) gain: &'a [f32],
-    pub(crate) shift: &'a [f32],
-    pub(crate) epsilon: f32,
+pub struct NormArgs<'a> {
+    pub gain: &'a [f32],
+    pub shift: &'a [f32],
+    pub epsilon: f32,
 }
 
 /// How one row of activations was quantised: `x ≈ (q − zero) · scale`, q as it is stored.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct QuantisedRow {
-    pub(crate) scale: f32,
-    pub(crate) zero: i32,
+pub struct QuantisedRow {
+    pub scale: f32,
+    pub zero: i32,
     /// Of the stored values; only where weights have zero points.
-    pub(crate) sum: i32,
+    pub sum: i32,
 }
 
 /// What turns a tile of i32 sums into f32:
 /// `y = (Σqw − zero·Σw − weight_zero·(Σq − depth·zero)) · row scale · column scale + bias + split`, then the
 /// activation, then the residual.
-pub(crate) struct EpilogueArgs<'a> {
-    pub(crate) rows: usize,
+pub struct EpilogueArgs<'a> {
+    pub rows: usize,
     /// Columns that are stored; the tables and `sums` reach up to `panel`.
-    pub(crate) columns: usize,
-    pub(crate) panel: usize,
+    pub columns: usize,
+    pub panel: usize,
     /// `[rows, panel]`.
-    pub(crate) sums: *const i32,
+    pub sums: *const i32,
     /// `[rows]`.
-    pub(crate) quantised: *const QuantisedRow,
+    pub quantised: *const QuantisedRow,
     /// Length of a row of activations.
-    pub(crate) depth: i32,
+    pub depth: i32,
     /// Per column: weight scale, Σw, bias, and zero point where there is one.
-    pub(crate) scales: *const f32,
-    pub(crate) column_sums: *const i32,
-    pub(crate) bias: *const f32,
-    pub(crate) weight_zeros: Option<*const i32>,
+    pub scales: *const f32,
+    pub column_sums: *const i32,
+    pub bias: *const f32,
+    pub weight_zeros: Option<*const i32>,
     /// Channels that are left out of the integer product: their values `[rows, split]` and weights
     /// `[split, split_stride]`.
-    pub(crate) split_rows: &'a [f32],
-    pub(crate) split: usize,
-    pub(crate) split_weights: *const f32,
-    pub(crate) split_stride: usize,
-    pub(crate) activation: Activation,
+    pub split_rows: &'a [f32],
+    pub split: usize,
+    pub split_weights: *const f32,
+    pub split_stride: usize,
+    pub activation: Activation,
     /// Null where there is none.
-    pub(crate) residual: *const f32,
-    pub(crate) residual_stride: usize,
-    pub(crate) out: *mut f32,
-    pub(crate) out_stride: usize,
+    pub residual: *const f32,
+    pub residual_stride: usize,
+    pub out: *mut f32,
+    pub out_stride: usize,
 }
 
 impl Default for EpilogueArgs<'_> {
@@ -191,79 +191,79 @@ impl EpilogueArgs<'_> {
 
 /// One attention head: `out [queries, depth] = softmax(scale · q kᵀ) v`, q `[queries, depth]`, k and v
 /// `[keys, depth]`, rows `*_stride` values apart.
-pub(crate) struct AttentionArgs {
-    pub(crate) queries: usize,
-    pub(crate) keys: usize,
-    pub(crate) depth: usize,
-    pub(crate) scale: f32,
-    pub(crate) q: *const f32,
-    pub(crate) q_stride: usize,
-    pub(crate) k: *const f32,
-    pub(crate) k_stride: usize,
-    pub(crate) v: *const f32,
-    pub(crate) v_stride: usize,
-    pub(crate) out: *mut f32,
-    pub(crate) out_stride: usize,
+pub struct AttentionArgs {
+    pub queries: usize,
+    pub keys: usize,
+    pub depth: usize,
+    pub scale: f32,
+    pub q: *const f32,
+    pub q_stride: usize,
+    pub k: *const f32,
+    pub k_stride: usize,
+    pub v: *const f32,
+    pub v_stride: usize,
+    pub out: *mut f32,
+    pub out_stride: usize,
     /// [`Kernels::attention_scratch`] values.
-    pub(crate) scratch: *mut f32,
+    pub scratch: *mut f32,
 }
 
 /// The integer product's tile: `sums [rows, panel] = a [rows, depth] · w [depth, panel]`.
-pub(crate) type Int8Tile = unsafe fn(&Int8Args, *mut i32);
+pub type Int8Tile = unsafe fn(&Int8Args, *mut i32);
 
 /// Operands of an [`Int8Tile`].
-pub(crate) struct Int8Args {
-    pub(crate) rows: usize,
-    pub(crate) a: *const u8,
+pub struct Int8Args {
+    pub rows: usize,
+    pub a: *const u8,
     /// Bytes from row to row, at least the padded depth.
-    pub(crate) a_stride: usize,
-    pub(crate) weights: *const i8,
+    pub a_stride: usize,
+    pub weights: *const i8,
     /// Padded depth; a multiple of the kernel's step.
-    pub(crate) depth: usize,
+    pub depth: usize,
     /// What was taken out of the panel so that 16-bit sums hold: offsets into a row, and as many groups of weights.
-    pub(crate) extras: *const packed::Extra,
-    pub(crate) extra_count: usize,
+    pub extras: *const packed::Extra,
+    pub extra_count: usize,
     /// What will be read next.
-    pub(crate) prefetch: *const i8,
+    pub prefetch: *const i8,
 }
 
 /// How an instruction set multiplies bytes.
-pub(crate) struct Int8Kernel {
+pub struct Int8Kernel {
     /// Columns of a panel.
-    pub(crate) panel: usize,
+    pub panel: usize,
     /// Most rows of a tile.
-    pub(crate) rows: usize,
+    pub rows: usize,
     /// Depth is padded to a multiple of this.
-    pub(crate) step: usize,
+    pub step: usize,
     /// Consecutive depths of a column that lie side by side in a panel.
-    pub(crate) group: usize,
+    pub group: usize,
     /// Activations are quantised to `0..=levels`.
-    pub(crate) levels: u8,
+    pub levels: u8,
     /// Stored activations are xor this: 0 for unsigned, 0x80 for signed.
-    pub(crate) flip: u8,
+    pub flip: u8,
     /// Largest sum of positive weights, and of negative ones, that a 16-bit lane may meet in a step; 0 for no limit.
-    pub(crate) lane_limit: i32,
-    pub(crate) tile: Int8Tile,
+    pub lane_limit: i32,
+    pub tile: Int8Tile,
 }
 
 /// The kernels of one instruction set.
-pub(crate) struct Kernels {
-    pub(crate) isa: Isa,
-    pub(crate) int8: Int8Kernel,
+pub struct Kernels {
+    pub isa: Isa,
+    pub int8: Int8Kernel,
     /// Columns and most rows of a tile of the f32 product.
-    pub(crate) f32_panel: usize,
-    pub(crate) f32_rows: usize,
+    pub f32_panel: usize,
+    pub f32_rows: usize,
     layer_norm: unsafe fn(*const f32, *mut f32, usize, &NormArgs<'_>),
     quantise_row: unsafe fn(*const f32, *mut u8, usize, u8, u8) -> QuantisedRow,
-    pub(crate) epilogue: unsafe fn(&EpilogueArgs<'_>),
-    pub(crate) epilogue_f32: unsafe fn(*const f32, &EpilogueArgs<'_>),
-    pub(crate) product_panel: unsafe fn(usize, *const f32, usize, *const f32, usize, usize, *mut f32, usize),
-    pub(crate) attention: unsafe fn(&AttentionArgs),
+    pub epilogue: unsafe fn(&EpilogueArgs<'_>),
+    pub epilogue_f32: unsafe fn(*const f32, &EpilogueArgs<'_>),
+    pub product_panel: unsafe fn(usize, *const f32, usize, *const f32, usize, usize, *mut f32, usize),
+    pub attention: unsafe fn(&AttentionArgs),
 }
 
 impl Kernels {
     /// The fastest set of this machine, or the one that `CONSTANCY_ISA` names.
-    pub(crate) fn best() -> &'static Self {
+    pub fn best() -> &'static Self {
         static BEST: OnceLock<&'static Kernels> = OnceLock::new();
         BEST.get_or_init(|| {
             let wanted = std::env::var("CONSTANCY_ISA").ok();
@@ -277,7 +277,7 @@ impl Kernels {
     }
 
     /// Normalises one row, `to` and `x` of the same length.
-    pub(crate) fn layer_norm(&self, x: &[f32], to: &mut [f32], norm: &NormArgs<'_>) {
+    pub fn layer_norm(&self, x: &[f32], to: &mut [f32], norm: &NormArgs<'_>) {
         let len = x.len();
         assert!(to.len() == len && norm.gain.len() == len && norm.shift.len() == len, "one length");
         // SAFETY: all four hold `len` values; the set is available on this machine, `Kernels::of` is private to it.
@@ -285,7 +285,7 @@ impl Kernels {
     }
 
     /// Quantises one row to bytes as the integer product wants them; `to` is at least as long.
-    pub(crate) fn quantise_row(&self, x: &[f32], to: &mut [u8]) -> QuantisedRow {
+    pub fn quantise_row(&self, x: &[f32], to: &mut [u8]) -> QuantisedRow {
         assert!(to.len() >= x.len(), "room for the row");
         let (levels, flip) = (self.int8.levels, self.int8.flip);
         // SAFETY: both hold `x.len()` values; the set is available.
@@ -293,20 +293,20 @@ impl Kernels {
     }
 
     /// Sum of stored activations, for weights with zero points.
-    pub(crate) fn stored_sum(&self, bytes: &[u8]) -> i32 {
+    pub fn stored_sum(&self, bytes: &[u8]) -> i32 {
         let value = |&b: &u8| if self.int8.flip == 0 { i32::from(b) } else { i32::from(b.cast_signed()) };
         bytes.iter().map(value).sum()
     }
 
     /// f32 values of scratch that one head of attention needs.
-    pub(crate) fn attention_scratch(&self, queries: usize, keys: usize, depth: usize) -> usize {
+    pub fn attention_scratch(&self, queries: usize, keys: usize, depth: usize) -> usize {
         let (padded, wide) = (keys.next_multiple_of(self.f32_panel), depth.next_multiple_of(self.f32_panel));
         padded * depth + queries * padded + if wide == depth { 0 } else { (keys + queries) * wide }
     }
 
     /// Every set of this machine.
     #[cfg(test)]
-    pub(crate) fn all() -> Vec<&'static Self> {
+    pub fn all() -> Vec<&'static Self> {
         Isa::available().map(Self::of).collect()
     }
 }

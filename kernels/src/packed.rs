@@ -14,7 +14,7 @@ const ALIGNMENT: usize = 64;
 const MAX_SPLIT_PANEL: usize = 8;
 
 /// Zeroed bytes that begin at a cache line.
-pub(crate) struct Bytes {
+pub struct Bytes {
     start: NonNull<u8>,
     layout: Layout,
 }
@@ -25,7 +25,7 @@ unsafe impl Send for Bytes {}
 unsafe impl Sync for Bytes {}
 
 impl Bytes {
-    pub(crate) fn zeroed(len: usize) -> Self {
+    pub fn zeroed(len: usize) -> Self {
         let layout = Layout::from_size_align(len.max(1), ALIGNMENT).unwrap_or(Layout::new::<u8>());
         // SAFETY: the layout's size is at least 1.
         let start = unsafe { alloc_zeroed(layout) };
@@ -33,26 +33,26 @@ impl Bytes {
         Self { start, layout }
     }
 
-    pub(crate) fn as_ptr(&self) -> *const u8 {
+    pub fn as_ptr(&self) -> *const u8 {
         self.start.as_ptr()
     }
 
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: `start` holds `size` initialised bytes that this value owns.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
     }
 
-    pub(crate) fn as_floats(&self) -> &[f32] {
+    pub fn as_floats(&self) -> &[f32] {
         // SAFETY: aligned to cache lines, initialised, and every bit pattern is an f32.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.layout.size() / 4) }
     }
 
-    pub(crate) fn as_mut_floats(&mut self) -> &mut [f32] {
+    pub fn as_mut_floats(&mut self) -> &mut [f32] {
         // SAFETY: as above, and owned.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.layout.size() / 4) }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.layout.size()
     }
 }
@@ -67,34 +67,29 @@ impl Drop for Bytes {
 /// Four weights a column that would have made a 16-bit lane overflow, multiplied apart.
 #[derive(Clone, Copy)]
 #[repr(C, align(32))]
-pub(crate) struct Extra {
-    pub(crate) weights: [i8; 4 * MAX_SPLIT_PANEL],
+pub struct Extra {
+    pub weights: [i8; 4 * MAX_SPLIT_PANEL],
     /// Where in a row of activations they belong.
-    pub(crate) offset: u32,
+    pub offset: u32,
 }
 
 /// A matrix `[depth, columns]` of signed bytes, packed.
-pub(crate) struct PackedInt8 {
+pub struct PackedInt8 {
     bytes: Bytes,
     panel_bytes: usize,
     extras: Vec<Extra>,
     /// Per panel, where its extras begin; one more than there are panels.
     extra_starts: Vec<usize>,
     /// Padded.
-    pub(crate) depth: usize,
+    pub depth: usize,
     /// Σw of every column, padded columns too.
-    pub(crate) column_sums: Vec<i32>,
+    pub column_sums: Vec<i32>,
 }
 
 impl PackedInt8 {
     /// Packs for `kernel`. `read(first, columns)` fills `columns`, `[depth, panel]` row by row, with the panel of
     /// columns that begins at `first`; columns that do not exist stay 0.
-    pub(crate) fn new(
-        kernel: &Int8Kernel,
-        depth: usize,
-        columns: usize,
-        mut read: impl FnMut(usize, &mut [i8]),
-    ) -> Self {
+    pub fn new(kernel: &Int8Kernel, depth: usize, columns: usize, mut read: impl FnMut(usize, &mut [i8])) -> Self {
         let padded = depth.next_multiple_of(kernel.step);
         let panels = columns.div_ceil(kernel.panel);
         let panel_bytes = padded * kernel.panel;
@@ -121,22 +116,22 @@ impl PackedInt8 {
         Self { bytes, panel_bytes, extras, extra_starts, depth: padded, column_sums }
     }
 
-    pub(crate) fn panels(&self) -> usize {
+    pub fn panels(&self) -> usize {
         self.extra_starts.len() - 1
     }
 
     /// The packed bytes of panel `p`.
-    pub(crate) fn panel(&self, p: usize) -> *const i8 {
+    pub fn panel(&self, p: usize) -> *const i8 {
         // SAFETY: `p` is below `panels()`, or at it for an address that is never read.
         unsafe { self.bytes.as_ptr().add((p * self.panel_bytes).min(self.bytes.len())).cast() }
     }
 
-    pub(crate) fn extras(&self, p: usize) -> &[Extra] {
+    pub fn extras(&self, p: usize) -> &[Extra] {
         &self.extras[self.extra_starts[p]..self.extra_starts[p + 1]]
     }
 
     /// Bytes that the weights take.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes.len() + self.extras.len() * size_of::<Extra>()
     }
 }

@@ -168,7 +168,7 @@ pub(super) mod x86 {
 
     /// AVX2 and FMA.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx2(__m256);
+    pub(crate) struct Avx2(__m256);
 
     // SAFETY of every block: the trait's contract, that is a caller compiled for AVX2 and FMA and valid pointers.
     impl Vector for Avx2 {
@@ -245,7 +245,7 @@ pub(super) mod x86 {
 
     /// AVX-512 F.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx512(__m512);
+    pub(crate) struct Avx512(__m512);
 
     // SAFETY of every block: the trait's contract, that is a caller compiled for AVX-512 F and valid pointers.
     impl Vector for Avx512 {
@@ -330,7 +330,7 @@ pub(super) mod arm {
 
     /// NEON, which every aarch64 machine has.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Neon(float32x4_t);
+    pub(crate) struct Neon(float32x4_t);
 
     // SAFETY of every block: the trait's contract, that is valid pointers.
     impl Vector for Neon {
