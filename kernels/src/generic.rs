@@ -1,44 +1,55 @@
 //! Everything of a tower that is not an integer product, written once over [`Vector`]: quantising rows, layer
 //! normalisation, the epilogue of a product, the f32 product, attention.
 //!
-//! Every function is `#[inline(always)]` so that it takes on the features of the function that it is compiled into
+//! Every function and closure is `#[inline(always)]` so that it takes on the features of the function that it is compiled into
 //! ([`super::table`]); every pointer must be valid for what its documentation says.
 
 use super::vector::Vector;
-use super::{Activation, AttentionArgs, EpilogueArgs, NormArgs, QuantisedRow};
+use super::{Activation, AttentionArgs, EpilogueArgs, NormArgs, Product, QuantisedRow, Range};
 
 /// log2(e).
-const LOG2_E: f32 = std::f32::consts::LOG2_E;
+pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
-/// `e^x`, relative error below 3e-7; 0 below −87, and never infinite.
+/// `2^x`, relative error below 2e-7; x is held to −100..=100, where reciprocals are still normal numbers.
 #[inline(always)]
-pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
+unsafe fn exp2<V: Vector>(x: V) -> V {
     // SAFETY: the caller's features are this function's.
     unsafe {
-        let x = x.max(V::splat(-87.0)).min(V::splat(88.0));
-        let n = x.mul(V::splat(LOG2_E)).round();
-        // ln 2 in two parts (Cody and Waite), so that the remainder is exact.
-        let r = n.fma(V::splat(-0.693_359_4), x);
-        let r = n.fma(V::splat(2.121_944_4e-4), r);
-        // Cephes' expf.
-        let p = V::splat(1.987_569_1e-4);
-        let p = p.fma(r, V::splat(1.398_199_9e-3));
-        let p = p.fma(r, V::splat(8.333_452e-3));
-        let p = p.fma(r, V::splat(4.166_579_6e-2));
-        let p = p.fma(r, V::splat(1.666_666_5e-1));
-        let p = p.fma(r, V::splat(0.5));
-        let p = p.fma(r.mul(r), r.add(V::splat(1.0)));
-        p.mul(n.exp2_integral())
+        let x = x.max(V::splat(-100.0)).min(V::splat(100.0));
+        let n = x.round();
+        let f = x.sub(n);
+        // Minimax (Remez) for 2^f on −½..½, relative error 7.5e-8.
+        let p = V::splat(1.327_647_2e-3);
+        let p = p.fma(f, V::splat(9.675_541e-3));
+        let p = p.fma(f, V::splat(5.550_713e-2));
+        let p = p.fma(f, V::splat(0.240_221_2));
+        let p = p.fma(f, V::splat(0.693_146_94));
+        let p = p.fma(f, V::splat(1.000_000_1));
+        p.scale_exp2(n)
     }
 }
 
-/// 1 / (1 + e^−x).
+/// `x / (1 + 2^power)`: with `power = −log2(e) · y`, x times the sigmoid of y.
 #[inline(always)]
-unsafe fn sigmoid<V: Vector>(x: V) -> V {
+unsafe fn gate<V: Vector>(x: V, power: V) -> V {
+    // SAFETY: the caller's features are this function's.
+    unsafe { x.mul(exp2(power).add(V::splat(1.0)).reciprocal()) }
+}
+
+/// x · sigmoid(1.702 x).
+#[inline(always)]
+unsafe fn quick_gelu<V: Vector>(x: V) -> V {
+    // SAFETY: the caller's features are this function's.
+    unsafe { gate(x, x.mul(V::splat(-1.702 * LOG2_E))) }
+}
+
+/// ½ x (1 + tanh(√(2/π)(x + 0.044715 x³))) = x · sigmoid(2 √(2/π)(x + 0.044715 x³)).
+#[inline(always)]
+unsafe fn gelu_tanh<V: Vector>(x: V) -> V {
     // SAFETY: the caller's features are this function's.
     unsafe {
-        let one = V::splat(1.0);
-        one.div(one.add(exp(V::splat(0.0).sub(x))))
+        let cubic = x.mul(x).mul(x).fma(V::splat(0.044_715), x);
+        gate(x, cubic.mul(V::splat(-1.595_769_1 * LOG2_E)))
     }
 }
 
@@ -50,34 +61,29 @@ unsafe fn gelu<V: Vector>(x: V) -> V {
         let zero = V::splat(0.0);
         let one = V::splat(1.0);
         let a = x.max(zero.sub(x)).mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
-        let t = one.div(a.fma(V::splat(0.327_591_1), one));
+        let t = a.fma(V::splat(0.327_591_1), one).reciprocal();
         let p = V::splat(1.061_405_4);
         let p = p.fma(t, V::splat(-1.453_152));
         let p = p.fma(t, V::splat(1.421_413_8));
         let p = p.fma(t, V::splat(-0.284_496_74));
         let p = p.fma(t, V::splat(0.254_829_6)).mul(t);
         // For x < 0, 1 + erf = p·e^(−a²), without cancellation; for x > 0 it is 2 less that.
-        let tail = p.mul(exp(zero.sub(a.mul(a)))).mul(V::splat(0.5));
+        let tail = p.mul(exp2(a.mul(a).mul(V::splat(-LOG2_E)))).mul(V::splat(0.5));
         x.max(zero).sub(x.max(zero.sub(x)).mul(tail))
     }
 }
 
-#[inline(always)]
-unsafe fn activate<V: Vector>(x: V, activation: Activation) -> V {
-    // SAFETY: the caller's features are this function's.
-    unsafe {
-        match activation {
-            Activation::None => x,
-            Activation::Relu => x.max(V::splat(0.0)),
-            Activation::QuickGelu => x.mul(sigmoid(x.mul(V::splat(1.702)))),
-            Activation::Gelu => gelu(x),
-            // ½ x (1 + tanh(√(2/π)(x + 0.044715 x³))) = x · sigmoid(2 √(2/π)(x + 0.044715 x³)).
-            Activation::GeluTanh => {
-                let cubic = x.mul(x).mul(x).fma(V::splat(0.044_715), x);
-                x.mul(sigmoid(cubic.mul(V::splat(1.595_769))))
-            }
+/// Calls `$work` with a closure that computes `$activation`: the choice is made once a tile, not once a vector.
+macro_rules! with_activation {
+    ($activation:expr, $vector:ident, $work:ident($($argument:expr),*)) => {
+        match $activation {
+            Activation::None => $work::<$vector>($($argument,)* #[inline(always)] |x| x),
+            Activation::Relu => $work::<$vector>($($argument,)* #[inline(always)] |x: $vector| x.max($vector::splat(0.0))),
+            Activation::QuickGelu => $work::<$vector>($($argument,)* #[inline(always)] |x| quick_gelu(x)),
+            Activation::Gelu => $work::<$vector>($($argument,)* #[inline(always)] |x| gelu(x)),
+            Activation::GeluTanh => $work::<$vector>($($argument,)* #[inline(always)] |x| gelu_tanh(x)),
         }
-    }
+    };
 }
 
 /// Calls `full` for every whole vector of `0..len` and `part` with what is left.
@@ -93,152 +99,248 @@ fn chunks<V: Vector>(len: usize, mut full: impl FnMut(usize), mut part: impl FnM
     }
 }
 
-/// Layer normalisation of one row: `(x − mean) / √(variance + ε) · gain + shift`, `to` may be `x`.
+/// Σ `term` over the row; four sums side by side, as an addition waits for the one before it.
 #[inline(always)]
-pub(super) unsafe fn layer_norm<V: Vector>(x: *const f32, to: *mut f32, len: usize, norm: &NormArgs<'_>) {
+unsafe fn sum<V: Vector>(x: *const f32, len: usize, term: impl Fn(V) -> V) -> f32 {
+    // SAFETY: `x` holds `len` values; the caller's features are this function's.
+    unsafe {
+        let mut sums = [V::splat(0.0); 4];
+        let mut i = 0;
+        while i + 4 * V::LEN <= len {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.add(term(V::load(x.add(i + j * V::LEN))));
+            }
+            i += 4 * V::LEN;
+        }
+        while i + V::LEN <= len {
+            sums[0] = sums[0].add(term(V::load(x.add(i))));
+            i += V::LEN;
+        }
+        let mut total = sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum();
+        if i < len {
+            let mut lanes = [0.0f32; 16];
+            term(V::load_part(x.add(i), len - i, 0.0)).store(lanes.as_mut_ptr());
+            total += lanes[..len - i].iter().sum::<f32>();
+        }
+        total
+    }
+}
+
+/// Layer normalisation of one row: `(x − mean) / √(variance + ε) · gain + shift`, `to` may be `x`.
+/// Returns the least and the largest of the results.
+#[inline(always)]
+pub(super) unsafe fn layer_norm<V: Vector>(x: *const f32, to: *mut f32, len: usize, norm: &NormArgs<'_>) -> Range {
     // SAFETY: `x`, `to`, gain and shift hold `len` values; the caller's features are this function's.
     unsafe {
-        let mut sum = V::splat(0.0);
-        let mut rest = 0.0f32;
-        chunks::<V>(
+        let mean = sum::<V>(
+            x,
             len,
-            |i| sum = sum.add(V::load(x.add(i))),
-            |i, n| rest += (0..n).map(|j| *x.add(i + j)).sum::<f32>(),
-        );
-        let mean = (sum.fold(|a, b| a + b) + rest) / len as f32;
+            #[inline(always)]
+            |v| v,
+        ) / len as f32;
         let centre = V::splat(mean);
-        let mut squares = V::splat(0.0);
-        let mut rest = 0.0f32;
-        chunks::<V>(
+        let variance = sum::<V>(
+            x,
             len,
-            |i| {
-                let d = V::load(x.add(i)).sub(centre);
-                squares = d.fma(d, squares);
+            #[inline(always)]
+            |v| {
+                let d = v.sub(centre);
+                d.mul(d)
             },
-            |i, n| rest += (0..n).map(|j| (*x.add(i + j) - mean) * (*x.add(i + j) - mean)).sum::<f32>(),
-        );
-        let variance = (squares.fold(|a, b| a + b) + rest) / len as f32;
+        ) / len as f32;
         let scale = V::splat(1.0 / (variance + norm.epsilon).sqrt());
         let (gain, shift) = (norm.gain.as_ptr(), norm.shift.as_ptr());
+        let mut range = VectorRange::<V>::new();
         chunks::<V>(
             len,
+            #[inline(always)]
             |i| {
                 let d = V::load(x.add(i)).sub(centre).mul(scale);
-                d.fma(V::load(gain.add(i)), V::load(shift.add(i))).store(to.add(i));
+                let y = d.fma(V::load(gain.add(i)), V::load(shift.add(i)));
+                y.store(to.add(i));
+                range.widen(y);
             },
+            #[inline(always)]
             |i, n| {
                 let d = V::load_part(x.add(i), n, 0.0).sub(centre).mul(scale);
+                // Gain and shift are 0 beyond the end, and so are the lanes there.
                 let y = d.fma(V::load_part(gain.add(i), n, 0.0), V::load_part(shift.add(i), n, 0.0));
                 y.store_part(to.add(i), n);
             },
         );
+        let tail = len / V::LEN * V::LEN;
+        if tail < len {
+            range.widen(V::load_part(to.add(tail), len - tail, 0.0));
+        }
+        range.fold()
     }
 }
 
-/// Quantises one row of `len` values to `0..=levels`, so that `x ≈ (q − zero) · scale`; the bytes are stored
-/// xor `flip`. The range is that of the row, widened to hold 0.
+/// The range of what was seen, widened to hold 0.
+struct VectorRange<V> {
+    low: V,
+    high: V,
+}
+
+impl<V: Vector> VectorRange<V> {
+    #[inline(always)]
+    unsafe fn new() -> Self {
+        // SAFETY: the caller's features are this function's.
+        unsafe { Self { low: V::splat(0.0), high: V::splat(0.0) } }
+    }
+
+    #[inline(always)]
+    unsafe fn widen(&mut self, v: V) {
+        // SAFETY: the caller's features are this function's.
+        unsafe {
+            self.low = self.low.min(v);
+            self.high = self.high.max(v);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fold(&self) -> Range {
+        // SAFETY: the caller's features are this function's.
+        unsafe { Range { low: self.low.least(), high: self.high.largest() } }
+    }
+}
+
+/// The range of a row of `len` values and 0.
+#[inline(always)]
+pub(super) unsafe fn range<V: Vector>(x: *const f32, len: usize) -> Range {
+    // SAFETY: `x` holds `len` values; the caller's features are this function's.
+    unsafe {
+        let mut ranges = [VectorRange::<V>::new(), VectorRange::<V>::new()];
+        let mut i = 0;
+        while i + 2 * V::LEN <= len {
+            ranges[0].widen(V::load(x.add(i)));
+            ranges[1].widen(V::load(x.add(i + V::LEN)));
+            i += 2 * V::LEN;
+        }
+        while i < len {
+            let n = len - i;
+            ranges[0].widen(if n >= V::LEN { V::load(x.add(i)) } else { V::load_part(x.add(i), n, 0.0) });
+            i += V::LEN;
+        }
+        let (a, b) = (ranges[0].fold(), ranges[1].fold());
+        Range { low: a.low.min(b.low), high: a.high.max(b.high) }
+    }
+}
+
+/// From values to the integers `0..=top`.
+struct Levels<V> {
+    factor: V,
+    offset: V,
+    top: V,
+}
+
+impl<V: Vector> Levels<V> {
+    #[inline(always)]
+    unsafe fn of(&self, v: V) -> V {
+        // SAFETY: the caller's features are this function's.
+        unsafe { v.fma(self.factor, self.offset).max(V::splat(0.0)).min(self.top).round() }
+    }
+}
+
+/// Quantises one row of `len` values that lie in `range` to `0..=levels`, so that `x ≈ (q − zero) · scale`; the bytes
+/// are stored xor `flip`.
 #[inline(always)]
 pub(super) unsafe fn quantise_row<V: Vector>(
     x: *const f32,
     to: *mut u8,
     len: usize,
+    Range { low, high }: Range,
     levels: u8,
     flip: u8,
 ) -> QuantisedRow {
     // SAFETY: `x` and `to` hold `len` values; the caller's features are this function's.
     unsafe {
-        let (mut low, mut high) = (V::splat(0.0), V::splat(0.0));
-        let mut i = 0;
-        while i < len {
-            let n = len - i;
-            let v = if n >= V::LEN { V::load(x.add(i)) } else { V::load_part(x.add(i), n, 0.0) };
-            low = low.min(v);
-            high = high.max(v);
-            i += V::LEN;
-        }
-        let low = low.fold(|a, b| if a < b { a } else { b });
-        let high = high.fold(|a, b| if a > b { a } else { b });
         let top = f32::from(levels);
         let range = high - low;
         // A row of zeros, or one that is not finite, has no scale; the product is then 0 or not a number anyway.
         let scale = if range > f32::MIN_POSITIVE { range / top } else { 1.0 };
         let inverse = 1.0 / scale;
         let zero = (-low * inverse).round_ties_even().clamp(0.0, top);
-        let (factor, offset) = (V::splat(inverse), V::splat(zero));
-        let (least, most) = (V::splat(0.0), V::splat(top));
-        let quantise = |v: V| v.fma(factor, offset).round().max(least).min(most);
+        let to_levels = Levels { factor: V::splat(inverse), offset: V::splat(zero), top: V::splat(top) };
         chunks::<V>(
             len,
-            |i| quantise(V::load(x.add(i))).store_u8(to.add(i), flip),
+            #[inline(always)]
+            |i| to_levels.of(V::load(x.add(i))).store_u8(to.add(i), flip),
+            #[inline(always)]
             |i, n| {
                 let mut bytes = [0u8; 16];
-                quantise(V::load_part(x.add(i), n, 0.0)).store_u8(bytes.as_mut_ptr(), flip);
+                to_levels.of(V::load_part(x.add(i), n, 0.0)).store_u8(bytes.as_mut_ptr(), flip);
                 std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(i), n);
             },
         );
-        #[expect(clippy::cast_possible_truncation, reason = "integral, in 0..=255")]
-        let zero = zero as i32 - i32::from(flip);
-        QuantisedRow { scale: if range.is_finite() { scale } else { f32::NAN }, zero, sum: 0 }
+        let scale = if range.is_finite() { scale } else { f32::NAN };
+        QuantisedRow { scale, offset: (f32::from(flip) - zero) * scale, rest: 0.0 }
     }
 }
 
 /// One tile's i32 sums to f32: see [`EpilogueArgs`].
 #[inline(always)]
 pub(super) unsafe fn epilogue<V: Vector>(args: &EpilogueArgs<'_>) {
+    // SAFETY: the contract is the caller's.
+    unsafe { with_activation!(args.activation, V, epilogue_with(args)) }
+}
+
+#[inline(always)]
+unsafe fn epilogue_with<V: Vector>(args: &EpilogueArgs<'_>, activate: impl Fn(V) -> V) {
     // SAFETY: the tile holds `rows × panel` sums, the column tables `columns`, padded to whole vectors; the caller's
     // features are this function's.
     unsafe {
-        let activation = args.activation;
-        for r in 0..args.rows {
-            let row = &*args.quantised.add(r);
-            let sums = args.sums.add(r * args.panel);
-            let out = args.out.add(r * args.out_stride);
-            let mut c = 0;
-            while c < args.columns {
-                let mut exact = [0i32; 16];
-                for (i, e) in exact.iter_mut().enumerate().take(V::LEN) {
-                    // Integers, so that the large terms cancel exactly.
-                    *e = *sums.add(c + i) - row.zero * *args.column_sums.add(c + i);
-                }
-                if let Some(zeros) = args.weight_zeros {
-                    let row_sum = row.sum - args.depth * row.zero;
-                    for (i, e) in exact.iter_mut().enumerate().take(V::LEN) {
-                        *e -= row_sum * *zeros.add(c + i);
+        let mut c = 0;
+        while c < args.columns {
+            let (scale, column_sum) = (V::load(args.scales.add(c)), V::load(args.column_sums.add(c)));
+            let bias = V::load(args.bias.add(c));
+            let sums = args.sums.add(c);
+            finish_column(
+                args,
+                c,
+                #[inline(always)]
+                |r| {
+                    let row = args.quantised.get_unchecked(r);
+                    // Rounding the large terms before they cancel costs 2^−24 of them: far less than a step of the bytes.
+                    let base = V::splat(row.offset).fma(column_sum, bias);
+                    let mut y = V::load_i32(sums.add(r * args.panel)).mul(scale).fma(V::splat(row.scale), base);
+                    if let Some(zeros) = args.weight_zeros {
+                        y = V::splat(row.rest).fma(V::load(zeros.add(c)), y);
                     }
-                }
-                let scale = V::load(args.scales.add(c)).mul(V::splat(row.scale));
-                let mut y = V::load_i32(exact.as_ptr()).fma(scale, V::load(args.bias.add(c)));
-                for (j, &value) in args.split_values(r).iter().enumerate() {
-                    y = V::splat(value).fma(V::load(args.split_weights.add(j * args.split_stride + c)), y);
-                }
-                y = activate(y, activation);
-                finish(y, args, r, c, out);
-                c += V::LEN;
-            }
+                    for j in 0..args.split {
+                        let weights = V::load(args.split_weights.add(j * args.split_stride + c));
+                        y = V::splat(*args.split_rows.add(r * args.split + j)).fma(weights, y);
+                    }
+                    activate(y)
+                },
+            );
+            c += V::LEN;
         }
     }
 }
 
-/// Adds the residual and stores what lies within the columns.
+/// Stores what `of` computes for each row of the columns from `c` on, with the residual added.
 #[inline(always)]
-unsafe fn finish<V: Vector>(y: V, args: &EpilogueArgs<'_>, r: usize, c: usize, out: *mut f32) {
+unsafe fn finish_column<V: Vector>(args: &EpilogueArgs<'_>, c: usize, of: impl Fn(usize) -> V) {
     // SAFETY: `out` and the residual hold `columns` values a row; the caller's features are this function's.
     unsafe {
+        let (mut out, mut residual) = (args.out.add(c), args.residual.wrapping_add(c));
         let left = args.columns - c;
-        if left >= V::LEN {
-            let y = if args.residual.is_null() {
-                y
+        for r in 0..args.rows {
+            let mut y = of(r);
+            if left >= V::LEN {
+                if !args.residual.is_null() {
+                    y = y.add(V::load(residual));
+                }
+                y.store(out);
             } else {
-                y.add(V::load(args.residual.add(r * args.residual_stride + c)))
-            };
-            y.store(out.add(c));
-        } else {
-            let y = if args.residual.is_null() {
-                y
-            } else {
-                y.add(V::load_part(args.residual.add(r * args.residual_stride + c), left, 0.0))
-            };
-            y.store_part(out.add(c), left);
+                if !args.residual.is_null() {
+                    y = y.add(V::load_part(residual, left, 0.0));
+                }
+                y.store_part(out, left);
+            }
+            out = out.wrapping_add(args.out_stride);
+            residual = residual.wrapping_add(args.residual_stride);
         }
     }
 }
@@ -246,160 +348,177 @@ unsafe fn finish<V: Vector>(y: V, args: &EpilogueArgs<'_>, r: usize, c: usize, o
 /// The epilogue of an f32 product: bias, activation, residual over sums that are f32 already.
 #[inline(always)]
 pub(super) unsafe fn epilogue_f32<V: Vector>(sums: *const f32, args: &EpilogueArgs<'_>) {
-    // SAFETY: as in `epilogue`.
+    // SAFETY: the contract is the caller's.
+    unsafe { with_activation!(args.activation, V, epilogue_f32_with(sums, args)) }
+}
+
+#[inline(always)]
+unsafe fn epilogue_f32_with<V: Vector>(sums: *const f32, args: &EpilogueArgs<'_>, activate: impl Fn(V) -> V) {
+    // SAFETY: as in `epilogue_with`.
     unsafe {
-        for r in 0..args.rows {
-            let out = args.out.add(r * args.out_stride);
-            let mut c = 0;
-            while c < args.columns {
-                let y = V::load(sums.add(r * args.panel + c)).add(V::load(args.bias.add(c)));
-                finish(activate(y, args.activation), args, r, c, out);
-                c += V::LEN;
-            }
+        let mut c = 0;
+        while c < args.columns {
+            let bias = V::load(args.bias.add(c));
+            finish_column(
+                args,
+                c,
+                #[inline(always)]
+                |r| activate(V::load(sums.add(r * args.panel + c)).add(bias)),
+            );
+            c += V::LEN;
         }
     }
 }
 
-/// One tile `[R, N·LEN]` of the f32 product of `a [R, depth]` (rows `a_stride` apart) and `b [depth, N·LEN]`.
+/// What a product's lanes hold.
+pub(super) trait Lanes<V> {
+    /// `sum + a · b`.
+    unsafe fn multiply_add(a: V, b: V, sum: V) -> V;
+}
+
+/// A value each.
+pub(super) struct Floats;
+
+impl<V: Vector> Lanes<V> for Floats {
+    #[inline(always)]
+    unsafe fn multiply_add(a: V, b: V, sum: V) -> V {
+        // SAFETY: the caller's features are this function's.
+        unsafe { a.fma(b, sum) }
+    }
+}
+
+/// One tile `[R, N·LEN]` of a product.
 #[inline(always)]
-unsafe fn product_tile<V: Vector, const R: usize, const N: usize>(
-    a: *const f32,
-    a_stride: usize,
-    b: *const f32,
-    b_stride: usize,
-    depth: usize,
-    c: *mut f32,
-    c_stride: usize,
-) {
+unsafe fn product_tile<V: Vector, L: Lanes<V>, const R: usize, const N: usize>(p: &Product) {
     // SAFETY: the pointers hold what the shapes say; the caller's features are this function's.
     unsafe {
         let mut sums = [[V::splat(0.0); N]; R];
-        let mut row = b;
-        for k in 0..depth {
-            let columns: [V; N] = std::array::from_fn(|n| V::load(row.add(n * V::LEN)));
+        let (mut column, mut row) = (p.a, p.b);
+        for _ in 0..p.depth {
+            let mut columns = [V::splat(0.0); N];
+            for (n, column) in columns.iter_mut().enumerate() {
+                *column = V::load(row.add(n * V::LEN));
+            }
             for (r, sums) in sums.iter_mut().enumerate() {
-                let value = V::splat(*a.add(r * a_stride + k));
+                let value = V::splat(*column.add(r * p.a_stride));
                 for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = value.fma(column, *sum);
+                    *sum = L::multiply_add(value, column, *sum);
                 }
             }
-            row = row.add(b_stride);
+            column = column.add(1);
+            row = row.add(p.b_stride);
         }
         for (r, sums) in sums.iter().enumerate() {
             for (n, sum) in sums.iter().enumerate() {
-                sum.store(c.add(r * c_stride + n * V::LEN));
+                sum.store(p.c.add(r * p.c_stride + n * V::LEN));
             }
         }
     }
 }
 
-/// `c [rows, N·LEN] = a [rows, depth] · b [depth, N·LEN]`, one panel of columns, up to 12 rows at a time.
+/// A panel of `N` vectors of columns, up to `TILE_ROWS` rows.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "three matrices with their strides")]
-unsafe fn product_rows<V: Vector, const N: usize>(
-    rows: usize,
-    a: *const f32,
-    a_stride: usize,
-    b: *const f32,
-    b_stride: usize,
-    depth: usize,
-    c: *mut f32,
-    c_stride: usize,
-) {
+unsafe fn product_rows<V: Vector, L: Lanes<V>, const N: usize>(p: &Product) {
     macro_rules! tile {
-        ($r:expr, $($n:literal)+) => {
-            match $r { $($n => product_tile::<V, $n, N>(a, a_stride, b, b_stride, depth, c, c_stride),)+ _ => {} }
+        ($($n:literal)+) => {
+            match p.rows { $($n => product_tile::<V, L, $n, N>(p),)+ _ => {} }
         };
     }
     // SAFETY: as in `product_tile`.
     unsafe {
         match V::TILE_ROWS {
-            12 => tile!(rows, 1 2 3 4 5 6 7 8 9 10 11 12),
-            6 => tile!(rows, 1 2 3 4 5 6),
-            _ => tile!(rows, 1 2 3 4),
+            12 => tile!(1 2 3 4 5 6 7 8 9 10 11 12),
+            6 => tile!(1 2 3 4 5 6),
+            _ => tile!(1 2 3 4),
         }
     }
 }
 
-/// A tile of the f32 product as wide as the set's panel, see [`product_rows`].
+/// See [`Product`]; up to `TILE_ROWS` rows.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "three matrices with their strides")]
-pub(super) unsafe fn product_panel<V: Vector>(
-    rows: usize,
-    a: *const f32,
-    a_stride: usize,
-    b: *const f32,
-    b_stride: usize,
-    depth: usize,
-    c: *mut f32,
-    c_stride: usize,
-) {
+pub(super) unsafe fn product<V: Vector, L: Lanes<V>>(p: &Product) {
     // SAFETY: as in `product_tile`.
     unsafe {
-        match V::TILE_VECTORS {
-            4 => product_rows::<V, 4>(rows, a, a_stride, b, b_stride, depth, c, c_stride),
-            2 => product_rows::<V, 2>(rows, a, a_stride, b, b_stride, depth, c, c_stride),
-            _ => product_rows::<V, 1>(rows, a, a_stride, b, b_stride, depth, c, c_stride),
-        }
-    }
-}
-
-/// `c [rows, columns]` with `columns` a multiple of the panel's width.
-#[inline(always)]
-#[expect(clippy::many_single_char_names, reason = "c = a · b")]
-unsafe fn product<V: Vector>(
-    (rows, columns, depth): (usize, usize, usize),
-    (a, a_stride): (*const f32, usize),
-    (b, b_stride): (*const f32, usize),
-    (c, c_stride): (*mut f32, usize),
-) {
-    // SAFETY: as in `product_tile`.
-    unsafe {
-        for column in (0..columns).step_by(V::LEN * V::TILE_VECTORS) {
-            let mut r = 0;
-            while r < rows {
-                let n = (rows - r).min(V::TILE_ROWS);
-                let (from, to) = (a.add(r * a_stride), c.add(r * c_stride + column));
-                product_panel::<V>(n, from, a_stride, b.add(column), b_stride, depth, to, c_stride);
-                r += n;
+        for c in (0..p.columns).step_by(V::LEN * V::TILE_VECTORS) {
+            let panel = Product { b: p.b.add(c), c: p.c.add(c), ..*p };
+            match V::TILE_VECTORS {
+                4 => product_rows::<V, L, 4>(&panel),
+                2 => product_rows::<V, L, 2>(&panel),
+                _ => product_rows::<V, L, 1>(&panel),
             }
         }
     }
 }
 
-/// Softmax of the first `len` values of a row, the values times `scale` first; the others become 0.
+/// The first `len` values of a row of `padded` become `2^(factor · (x − largest))`, the others 0; returns their sum.
 #[inline(always)]
-unsafe fn softmax<V: Vector>(row: *mut f32, len: usize, padded: usize, scale: f32) {
-    // SAFETY: `row` holds `padded` values; the caller's features are this function's.
+pub(super) unsafe fn exponentials<V: Vector>(row: *mut f32, len: usize, padded: usize, factor: f32) -> f32 {
+    // SAFETY: `row` holds `padded` values, a multiple of the lanes; the caller's features are this function's.
     unsafe {
         for i in len..padded {
             *row.add(i) = f32::NEG_INFINITY;
         }
         let mut most = V::splat(f32::NEG_INFINITY);
-        chunks::<V>(padded, |i| most = most.max(V::load(row.add(i))), |_, _| {});
-        let most = V::splat(most.fold(|a, b| if a > b { a } else { b }) * scale);
-        let factor = V::splat(scale);
+        chunks::<V>(
+            padded,
+            #[inline(always)]
+            |i| most = most.max(V::load(row.add(i))),
+            #[inline(always)]
+            |_, _| {},
+        );
+        let most = V::splat(-most.largest() * factor);
+        let factor = V::splat(factor);
         let mut sum = V::splat(0.0);
         chunks::<V>(
             padded,
+            #[inline(always)]
             |i| {
-                let e = exp(V::load(row.add(i)).mul(factor).sub(most));
+                let e = exp2(V::load(row.add(i)).fma(factor, most));
                 e.store(row.add(i));
                 sum = sum.add(e);
             },
+            #[inline(always)]
             |_, _| {},
         );
-        let mut total = sum.fold(|a, b| a + b);
+        let mut total = sum.sum();
         for i in len..padded {
             total -= *row.add(i);
             *row.add(i) = 0.0;
         }
-        let inverse = V::splat(1.0 / total);
-        chunks::<V>(padded, |i| V::load(row.add(i)).mul(inverse).store(row.add(i)), |_, _| {});
+        total
+    }
+}
+
+/// `to [columns, to_stride] = from [rows, columns]ᵀ`, zeros from `rows` to `to_stride`.
+#[inline(always)]
+pub(super) unsafe fn turn<V: Vector>(
+    (rows, columns): (usize, usize),
+    (from, from_stride): (*const f32, usize),
+    (to, to_stride): (*mut f32, usize),
+) {
+    // SAFETY: both hold what the shapes say; the caller's features are this function's.
+    unsafe {
+        let (whole_rows, whole_columns) = (rows / V::LEN * V::LEN, columns / V::LEN * V::LEN);
+        for r in (0..whole_rows).step_by(V::LEN) {
+            for c in (0..whole_columns).step_by(V::LEN) {
+                V::turn(from.add(r * from_stride + c), from_stride, to.add(c * to_stride + r), to_stride);
+            }
+        }
+        let one = |r: usize, c: usize| {
+            *to.add(c * to_stride + r) = if r < rows { *from.add(r * from_stride + c) } else { 0.0 };
+        };
+        for c in 0..columns {
+            (whole_rows..to_stride).for_each(|r| one(r, c));
+        }
+        for c in whole_columns..columns {
+            (0..whole_rows).for_each(|r| one(r, c));
+        }
     }
 }
 
 /// `softmax(scale · q kᵀ) v` of one head; see [`AttentionArgs`].
+///
+/// A tile of queries at a time, so that its scores stay in the nearest cache.
 #[inline(always)]
 pub(super) unsafe fn attention<V: Vector>(args: &AttentionArgs) {
     // SAFETY: q, k, v, out and scratch hold what the shapes say; the caller's features are this function's.
@@ -409,37 +528,67 @@ pub(super) unsafe fn attention<V: Vector>(args: &AttentionArgs) {
         let padded = keys.next_multiple_of(panel);
         let wide = depth.next_multiple_of(panel);
         let turned = args.scratch;
-        let scores = turned.add(padded * depth);
-        // Few keys at a time: their rows lie a power of two apart, and would push each other out of the cache.
-        for block in (0..padded).step_by(8) {
-            for d in 0..depth {
-                let row = turned.add(d * padded);
-                for t in block..(block + 8).min(padded) {
-                    *row.add(t) = if t < keys { *args.k.add(t * args.k_stride + d) } else { 0.0 };
-                }
-            }
-        }
-        let shape = (args.queries, padded, depth);
-        product::<V>(shape, (args.q, args.q_stride), (turned, padded), (scores, padded));
-        for r in 0..args.queries {
-            softmax::<V>(scores.add(r * padded), keys, padded, args.scale);
-        }
-        if wide == depth {
-            let shape = (args.queries, depth, keys);
-            product::<V>(shape, (scores, padded), (args.v, args.v_stride), (args.out, args.out_stride));
-            return;
-        }
-        // A head narrower than a panel goes through a copy that is as wide.
-        let values = scores.add(args.queries * padded);
-        let result = values.add(keys * wide);
+        let values = turned.add(depth * padded);
+        let scores = values.add(keys * wide);
+        let result = scores.add(V::TILE_ROWS * padded);
+        turn::<V>((keys, depth), (args.k, args.k_stride), (turned, padded));
         for t in 0..keys {
-            for d in 0..wide {
-                *values.add(t * wide + d) = if d < depth { *args.v.add(t * args.v_stride + d) } else { 0.0 };
-            }
+            let (from, to) = (args.v.add(t * args.v_stride), values.add(t * wide));
+            chunks::<V>(
+                depth,
+                #[inline(always)]
+                |d| V::load(from.add(d)).store(to.add(d)),
+                #[inline(always)]
+                |d, n| {
+                    V::load_part(from.add(d), n, 0.0).store(to.add(d));
+                },
+            );
+            (depth.next_multiple_of(V::LEN)..wide).for_each(|d| *to.add(d) = 0.0);
         }
-        product::<V>((args.queries, wide, keys), (scores, padded), (values, wide), (result, wide));
-        for r in 0..args.queries {
-            std::ptr::copy_nonoverlapping(result.add(r * wide), args.out.add(r * args.out_stride), depth);
+        for first in (0..args.queries).step_by(V::TILE_ROWS) {
+            let rows = V::TILE_ROWS.min(args.queries - first);
+            let (q, a_stride) = (args.q.add(first * args.q_stride), args.q_stride);
+            let shape = Product {
+                rows,
+                columns: padded,
+                depth,
+                a: q,
+                a_stride,
+                b: turned,
+                b_stride: padded,
+                c: scores,
+                c_stride: padded,
+            };
+            product::<V, Floats>(&shape);
+            let mut totals = [0.0f32; 16];
+            for (r, total) in totals.iter_mut().enumerate().take(rows) {
+                *total = exponentials::<V>(scores.add(r * padded), keys, padded, args.scale * LOG2_E);
+            }
+            let shape = Product {
+                rows,
+                columns: wide,
+                depth: keys,
+                a: scores,
+                a_stride: padded,
+                b: values,
+                b_stride: wide,
+                c: result,
+                c_stride: wide,
+            };
+            product::<V, Floats>(&shape);
+            for (r, total) in totals.iter().enumerate().take(rows) {
+                let inverse = V::splat(1.0 / total);
+                let (from, to) = (result.add(r * wide), args.out.add((first + r) * args.out_stride));
+                chunks::<V>(
+                    depth,
+                    #[inline(always)]
+                    |d| V::load(from.add(d)).mul(inverse).store(to.add(d)),
+                    #[inline(always)]
+                    |d, n| {
+                        V::load(from.add(d)).mul(inverse).store_part(to.add(d), n);
+                    },
+                );
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ mod tests;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_bf16;
 
 pub use packed::{Bytes, PackedInt8};
 pub use pool::{Pool, SharedMut};
@@ -40,10 +42,12 @@ pub enum Isa {
     AvxVnni,
     /// x86-64 with AVX-512 VNNI.
     Avx512Vnni,
+    /// x86-64 with AVX-512 VNNI and BF16.
+    Avx512Bf16,
 }
 
 impl Isa {
-    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
+    const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Avx512Bf16];
 
     /// What `CONSTANCY_ISA` calls it.
     #[must_use]
@@ -53,6 +57,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
+            Self::Avx512Bf16 => "avx512-bf16",
         }
     }
 
@@ -70,6 +75,8 @@ impl Isa {
                 Self::Avx2.is_available()
                     && ["avx512f", "avx512bw", "avx512vl", "avx512vnni"].iter().all(|f| has_x86(f))
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Self::Avx512Vnni.is_available() && has_x86("avx512bf16"),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -87,6 +94,7 @@ fn has_x86(feature: &str) -> bool {
         "avx512f" => is_x86_feature_detected!("avx512f"),
         "avx512bw" => is_x86_feature_detected!("avx512bw"),
         "avx512vl" => is_x86_feature_detected!("avx512vl"),
+        "avx512bf16" => is_x86_feature_detected!("avx512bf16"),
         "avx512vnni" => is_x86_feature_detected!("avx512vnni"),
         _ => false,
     }
@@ -114,18 +122,39 @@ pub struct NormArgs<'a> {
     pub epsilon: f32,
 }
 
-/// How one row of activations was quantised: `x ≈ (q − zero) · scale`, q as it is stored.
+/// How one row of activations was quantised: `x ≈ q · scale + offset`, q as it is stored.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QuantisedRow {
     pub scale: f32,
-    pub zero: i32,
-    /// Of the stored values; only where weights have zero points.
-    pub sum: i32,
+    pub offset: f32,
+    /// `−Σx` of the quantised row, by which weights' zero points count; 0 where they have none.
+    pub rest: f32,
+}
+
+/// What a row spans: its least and largest value, and 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    pub low: f32,
+    pub high: f32,
+}
+
+/// `c [rows, columns] = a [rows, depth] · b [depth, columns]`, rows `*_stride` values apart.
+#[derive(Clone, Copy)]
+pub struct Product {
+    pub rows: usize,
+    pub columns: usize,
+    pub depth: usize,
+    pub a: *const f32,
+    pub a_stride: usize,
+    pub b: *const f32,
+    pub b_stride: usize,
+    pub c: *mut f32,
+    pub c_stride: usize,
 }
 
 /// What turns a tile of i32 sums into f32:
-/// `y = (Σqw − zero·Σw − weight_zero·(Σq − depth·zero)) · row scale · column scale + bias + split`, then the
-/// activation, then the residual.
+/// `y = (Σqw · row scale + row offset · Σw + rest · weight zero) · column scale + bias + split`, then the activation,
+/// then the residual.
 pub struct EpilogueArgs<'a> {
     pub rows: usize,
     /// Columns that are stored; the tables and `sums` reach up to `panel`.
@@ -133,18 +162,16 @@ pub struct EpilogueArgs<'a> {
     pub panel: usize,
     /// `[rows, panel]`.
     pub sums: *const i32,
-    /// `[rows]`.
-    pub quantised: *const QuantisedRow,
-    /// Length of a row of activations.
-    pub depth: i32,
-    /// Per column: weight scale, Σw, bias, and zero point where there is one.
+    /// `[rows]`; empty for a product in f32.
+    pub quantised: &'a [QuantisedRow],
+    /// Per column: weight scale; Σw and, where there is one, the zero point, both times that scale; bias.
     pub scales: *const f32,
-    pub column_sums: *const i32,
+    pub column_sums: *const f32,
+    pub weight_zeros: Option<*const f32>,
     pub bias: *const f32,
-    pub weight_zeros: Option<*const i32>,
     /// Channels that are left out of the integer product: their values `[rows, split]` and weights
     /// `[split, split_stride]`.
-    pub split_rows: &'a [f32],
+    pub split_rows: *const f32,
     pub split: usize,
     pub split_weights: *const f32,
     pub split_stride: usize,
@@ -163,13 +190,12 @@ impl Default for EpilogueArgs<'_> {
             columns: 0,
             panel: 0,
             sums: std::ptr::null(),
-            quantised: std::ptr::null(),
-            depth: 0,
+            quantised: &[],
             scales: std::ptr::null(),
             column_sums: std::ptr::null(),
             bias: std::ptr::null(),
             weight_zeros: None,
-            split_rows: &[],
+            split_rows: std::ptr::null(),
             split: 0,
             split_weights: std::ptr::null(),
             split_stride: 0,
@@ -179,13 +205,6 @@ impl Default for EpilogueArgs<'_> {
             out: std::ptr::null_mut(),
             out_stride: 0,
         }
-    }
-}
-
-impl EpilogueArgs<'_> {
-    #[inline]
-    fn split_values(&self, row: usize) -> &[f32] {
-        &self.split_rows[row * self.split..(row + 1) * self.split]
     }
 }
 
@@ -225,6 +244,8 @@ pub struct Int8Args {
     pub extra_count: usize,
     /// What will be read next.
     pub prefetch: *const i8,
+    /// Bytes of it for each step of the depth.
+    pub prefetch_step: usize,
 }
 
 /// How an instruction set multiplies bytes.
@@ -253,12 +274,16 @@ pub struct Kernels {
     /// Columns and most rows of a tile of the f32 product.
     pub f32_panel: usize,
     pub f32_rows: usize,
-    layer_norm: unsafe fn(*const f32, *mut f32, usize, &NormArgs<'_>),
-    quantise_row: unsafe fn(*const f32, *mut u8, usize, u8, u8) -> QuantisedRow,
+    layer_norm: unsafe fn(*const f32, *mut f32, usize, &NormArgs<'_>) -> Range,
+    range: unsafe fn(*const f32, usize) -> Range,
+    quantise_row: unsafe fn(*const f32, *mut u8, usize, Range, u8, u8) -> QuantisedRow,
     pub epilogue: unsafe fn(&EpilogueArgs<'_>),
     pub epilogue_f32: unsafe fn(*const f32, &EpilogueArgs<'_>),
-    pub product_panel: unsafe fn(usize, *const f32, usize, *const f32, usize, usize, *mut f32, usize),
+    /// Up to [`Self::f32_rows`] rows, whole panels of columns.
+    pub product: unsafe fn(&Product),
     pub attention: unsafe fn(&AttentionArgs),
+    /// Attention to 2^−9 of its operands, where that is faster: for towers whose products are in bytes.
+    pub rough_attention: unsafe fn(&AttentionArgs),
 }
 
 impl Kernels {
@@ -276,20 +301,28 @@ impl Kernels {
         })
     }
 
-    /// Normalises one row, `to` and `x` of the same length.
-    pub fn layer_norm(&self, x: &[f32], to: &mut [f32], norm: &NormArgs<'_>) {
+    /// Normalises one row, `to` and `x` of the same length; returns the range of `to`.
+    pub fn layer_norm(&self, x: &[f32], to: &mut [f32], norm: &NormArgs<'_>) -> Range {
         let len = x.len();
         assert!(to.len() == len && norm.gain.len() == len && norm.shift.len() == len, "one length");
         // SAFETY: all four hold `len` values; the set is available on this machine, `Kernels::of` is private to it.
         unsafe { (self.layer_norm)(x.as_ptr(), to.as_mut_ptr(), len, norm) }
     }
 
-    /// Quantises one row to bytes as the integer product wants them; `to` is at least as long.
-    pub fn quantise_row(&self, x: &[f32], to: &mut [u8]) -> QuantisedRow {
+    /// What a row spans.
+    #[must_use]
+    pub fn range(&self, x: &[f32]) -> Range {
+        // SAFETY: a slice holds its values; the set is available.
+        unsafe { (self.range)(x.as_ptr(), x.len()) }
+    }
+
+    /// Quantises one row, whose values lie in `range`, to bytes as the integer product wants them; `to` is at least
+    /// as long.
+    pub fn quantise_row(&self, x: &[f32], range: Range, to: &mut [u8]) -> QuantisedRow {
         assert!(to.len() >= x.len(), "room for the row");
         let (levels, flip) = (self.int8.levels, self.int8.flip);
         // SAFETY: both hold `x.len()` values; the set is available.
-        unsafe { (self.quantise_row)(x.as_ptr(), to.as_mut_ptr(), x.len(), levels, flip) }
+        unsafe { (self.quantise_row)(x.as_ptr(), to.as_mut_ptr(), x.len(), range, levels, flip) }
     }
 
     /// Sum of stored activations, for weights with zero points.
@@ -299,9 +332,10 @@ impl Kernels {
     }
 
     /// f32 values of scratch that one head of attention needs.
-    pub fn attention_scratch(&self, queries: usize, keys: usize, depth: usize) -> usize {
+    #[must_use]
+    pub fn attention_scratch(&self, keys: usize, depth: usize) -> usize {
         let (padded, wide) = (keys.next_multiple_of(self.f32_panel), depth.next_multiple_of(self.f32_panel));
-        padded * depth + queries * padded + if wide == depth { 0 } else { (keys + queries) * wide }
+        padded * depth + keys * wide + 2 * self.f32_rows * (padded + wide)
     }
 
     /// Every set of this machine.

@@ -25,6 +25,7 @@ unsafe impl Send for Bytes {}
 unsafe impl Sync for Bytes {}
 
 impl Bytes {
+    #[must_use]
     pub fn zeroed(len: usize) -> Self {
         let layout = Layout::from_size_align(len.max(1), ALIGNMENT).unwrap_or(Layout::new::<u8>());
         // SAFETY: the layout's size is at least 1.
@@ -33,6 +34,7 @@ impl Bytes {
         Self { start, layout }
     }
 
+    #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.start.as_ptr()
     }
@@ -42,6 +44,7 @@ impl Bytes {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
     }
 
+    #[must_use]
     pub fn as_floats(&self) -> &[f32] {
         // SAFETY: aligned to cache lines, initialised, and every bit pattern is an f32.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.layout.size() / 4) }
@@ -52,7 +55,8 @@ impl Bytes {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.layout.size() / 4) }
     }
 
-    pub fn len(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.layout.size()
     }
 }
@@ -89,6 +93,7 @@ pub struct PackedInt8 {
 impl PackedInt8 {
     /// Packs for `kernel`. `read(first, columns)` fills `columns`, `[depth, panel]` row by row, with the panel of
     /// columns that begins at `first`; columns that do not exist stay 0.
+    #[must_use]
     pub fn new(kernel: &Int8Kernel, depth: usize, columns: usize, mut read: impl FnMut(usize, &mut [i8])) -> Self {
         let padded = depth.next_multiple_of(kernel.step);
         let panels = columns.div_ceil(kernel.panel);
@@ -116,23 +121,27 @@ impl PackedInt8 {
         Self { bytes, panel_bytes, extras, extra_starts, depth: padded, column_sums }
     }
 
+    #[must_use]
     pub fn panels(&self) -> usize {
         self.extra_starts.len() - 1
     }
 
     /// The packed bytes of panel `p`.
+    #[must_use]
     pub fn panel(&self, p: usize) -> *const i8 {
         // SAFETY: `p` is below `panels()`, or at it for an address that is never read.
-        unsafe { self.bytes.as_ptr().add((p * self.panel_bytes).min(self.bytes.len())).cast() }
+        unsafe { self.bytes.as_ptr().add((p * self.panel_bytes).min(self.bytes.size())).cast() }
     }
 
+    #[must_use]
     pub fn extras(&self, p: usize) -> &[Extra] {
         &self.extras[self.extra_starts[p]..self.extra_starts[p + 1]]
     }
 
     /// Bytes that the weights take.
-    pub fn len(&self) -> usize {
-        self.bytes.len() + self.extras.len() * size_of::<Extra>()
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.size() + self.extras.len() * size_of::<Extra>()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The generic algorithms compiled for every instruction set, and the table that the operators call through.
 
 use super::vector::{Scalar, Vector};
-use super::{AttentionArgs, EpilogueArgs, Isa, Kernels, NormArgs, QuantisedRow, generic, int8};
+use super::{AttentionArgs, EpilogueArgs, Isa, Kernels, NormArgs, Product, QuantisedRow, Range, generic, int8};
 
 /// A module with every generic algorithm for one vector type, under the features that its methods need.
 macro_rules! instance {
@@ -10,14 +10,26 @@ macro_rules! instance {
             use super::*;
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn layer_norm(x: *const f32, to: *mut f32, len: usize, norm: &NormArgs<'_>) {
+            unsafe fn layer_norm(x: *const f32, to: *mut f32, len: usize, norm: &NormArgs<'_>) -> Range {
                 // SAFETY: the contract of `generic::layer_norm`, under this function's features.
                 unsafe { generic::layer_norm::<$vector>(x, to, len, norm) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn quantise_row(x: *const f32, to: *mut u8, len: usize, levels: u8, flip: u8) -> QuantisedRow {
+            unsafe fn range(x: *const f32, len: usize) -> Range {
+                // SAFETY: the contract of `generic::range`, under this function's features.
+                unsafe { generic::range::<$vector>(x, len) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantise_row(
+                x: *const f32,
+                to: *mut u8,
+                len: usize,
+                range: Range,
+                levels: u8,
+                flip: u8,
+            ) -> QuantisedRow {
                 // SAFETY: the contract of `generic::quantise_row`, under this function's features.
-                unsafe { generic::quantise_row::<$vector>(x, to, len, levels, flip) }
+                unsafe { generic::quantise_row::<$vector>(x, to, len, range, levels, flip) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn epilogue(args: &EpilogueArgs<'_>) {
@@ -30,19 +42,9 @@ macro_rules! instance {
                 unsafe { generic::epilogue_f32::<$vector>(sums, args) }
             }
             $(#[target_feature(enable = $features)])?
-            #[expect(clippy::too_many_arguments, reason = "three matrices with their strides")]
-            unsafe fn product_panel(
-                rows: usize,
-                a: *const f32,
-                a_stride: usize,
-                b: *const f32,
-                b_stride: usize,
-                depth: usize,
-                c: *mut f32,
-                c_stride: usize,
-            ) {
-                // SAFETY: the contract of `generic::product_panel`, under this function's features.
-                unsafe { generic::product_panel::<$vector>(rows, a, a_stride, b, b_stride, depth, c, c_stride) }
+            unsafe fn product(product: &Product) {
+                // SAFETY: the contract of `Product`, under this function's features.
+                unsafe { generic::product::<$vector, generic::Floats>(product) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn attention(args: &AttentionArgs) {
@@ -50,17 +52,20 @@ macro_rules! instance {
                 unsafe { generic::attention::<$vector>(args) }
             }
 
-            pub(super) static KERNELS: Kernels = Kernels {
+            pub(super) static KERNELS: Kernels = TABLE;
+            pub(super) const TABLE: Kernels = Kernels {
                 isa: $isa,
                 int8: $int8,
                 f32_panel: <$vector>::LEN * <$vector>::TILE_VECTORS,
                 f32_rows: <$vector>::TILE_ROWS,
                 layer_norm,
+                range,
                 quantise_row,
                 epilogue,
                 epilogue_f32,
-                product_panel,
+                product,
                 attention,
+                rough_attention: attention,
             };
         }
     };
@@ -80,6 +85,11 @@ instance!(avx_vnni, Avx2, Isa::AvxVnni, x86::AVX_VNNI, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 instance!(avx512_vnni, Avx512, Isa::Avx512Vnni, x86::AVX512_VNNI, "avx2,fma,avx512f,avx512bw,avx512vl");
 
+/// AVX-512 VNNI, with attention in bfloat16 where bytes are good enough for the products around it.
+#[cfg(target_arch = "x86_64")]
+static AVX512_BF16: Kernels =
+    Kernels { isa: Isa::Avx512Bf16, rough_attention: super::x86_bf16::attention, ..avx512_vnni::TABLE };
+
 impl Kernels {
     /// The set for `isa`, which must be available on this machine.
     pub(super) fn of(isa: Isa) -> &'static Self {
@@ -92,6 +102,8 @@ impl Kernels {
             Isa::AvxVnni => &avx_vnni::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => &avx512_vnni::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => &AVX512_BF16,
             #[cfg(not(target_arch = "x86_64"))]
             _ => &portable::KERNELS,
         }

@@ -33,6 +33,7 @@ fn product(kernels: &Kernels, a: &[u8], w: &[i8], rows: usize, depth: usize, col
                 extras: extras.as_ptr(),
                 extra_count: extras.len(),
                 prefetch: packed.panel(p + 1),
+                prefetch_step: 64,
             };
             // SAFETY: `padded` holds `tile_rows` rows of the padded depth from `first` on, `sums` a whole tile.
             unsafe { (kernel.tile)(&args, sums.as_mut_ptr()) };
@@ -88,10 +89,10 @@ proptest! {
         let x: Vec<f32> = x.iter().map(|v| v * 2f32.powi(level)).collect();
         for kernels in Kernels::all() {
             let mut bytes = vec![0u8; x.len()];
-            let row = kernels.quantise_row(&x, &mut bytes);
+            let row = kernels.quantise_row(&x, kernels.range(&x), &mut bytes);
             for (&v, &b) in x.iter().zip(&bytes) {
                 let stored = if kernels.int8.flip == 0 { i32::from(b) } else { i32::from(b.cast_signed()) };
-                let back = (stored - row.zero) as f32 * row.scale;
+                let back = stored as f32 * row.scale + row.offset;
                 // Half a step for the value, half for the zero point, which is itself rounded.
                 prop_assert!((back - v).abs() <= row.scale * 1.01, "{}: {back} for {v}", kernels.isa.name());
             }
@@ -107,7 +108,9 @@ proptest! {
         let variance = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
         for kernels in Kernels::all() {
             let mut y = vec![0.0; x.len()];
-            kernels.layer_norm(&x, &mut y, &NormArgs { gain: &gain, shift: &shift, epsilon: 1e-5 });
+            let range = kernels.layer_norm(&x, &mut y, &NormArgs { gain: &gain, shift: &shift, epsilon: 1e-5 });
+            prop_assert_eq!(range.low, y.iter().copied().fold(0.0, f32::min));
+            prop_assert_eq!(range.high, y.iter().copied().fold(0.0, f32::max));
             for i in 0..x.len() {
                 let want = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt() * f64::from(gain[i]) + f64::from(shift[i]);
                 prop_assert!((f64::from(y[i]) - want).abs() < 1e-3 * (1.0 + want.abs()), "{}", kernels.isa.name());
@@ -116,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn attention_is_the_formula(queries in 1..=33usize, keys in 1..=70usize, depth in 1..=80usize, seed in any::<u64>()) {
+    fn attention_is_the_formula(queries in 1..=33usize, keys in 1..=70usize, depth in prop_oneof![1..=80usize, Just(32), Just(64)], seed in any::<u64>()) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut noise = |n: usize| (0..n).map(|_| rng.f32() * 4.0 - 2.0).collect::<Vec<f32>>();
         let (q, k, v) = (noise(queries * depth), noise(keys * depth), noise(keys * depth));
@@ -124,7 +127,7 @@ proptest! {
         let want = naive_attention(&q, &k, &v, keys, depth, scale);
         for kernels in Kernels::all() {
             let mut out = vec![0.0f32; queries * depth];
-            let mut scratch = vec![0.0f32; kernels.attention_scratch(queries, keys, depth)];
+            let mut scratch = vec![0.0f32; kernels.attention_scratch(keys, depth)];
             let args = AttentionArgs {
                 queries, keys, depth, scale,
                 q: q.as_ptr(), q_stride: depth,
@@ -133,10 +136,12 @@ proptest! {
                 out: out.as_mut_ptr(), out_stride: depth,
                 scratch: scratch.as_mut_ptr(),
             };
-            // SAFETY: every matrix has the rows, depth and stride that it says, scratch the size that is asked for.
-            unsafe { (kernels.attention)(&args) };
-            for (ours, want) in out.iter().zip(&want) {
-                prop_assert!((f64::from(*ours) - want).abs() < 1e-4, "{}: {ours} for {want}", kernels.isa.name());
+            for (attention, tolerance) in [(kernels.attention, 1e-4), (kernels.rough_attention, 3e-2)] {
+                // SAFETY: every matrix has the rows, depth and stride that it says, scratch the size that is asked for.
+                unsafe { attention(&args) };
+                for (ours, want) in out.iter().zip(&want) {
+                    prop_assert!((f64::from(*ours) - want).abs() < tolerance, "{}: {ours} for {want}", kernels.isa.name());
+                }
             }
         }
     }
@@ -162,10 +167,10 @@ fn an_even_row_is_itself() {
     for kernels in Kernels::all() {
         for value in [0.0f32, 1.0, -3.5, 1e-30, 1e30] {
             let mut bytes = vec![0u8; 37];
-            let row = kernels.quantise_row(&[value; 37], &mut bytes);
+            let row = kernels.quantise_row(&[value; 37], kernels.range(&[value; 37]), &mut bytes);
             assert!(row.scale.is_finite(), "{}: {value}", kernels.isa.name());
             let stored = if kernels.int8.flip == 0 { i32::from(bytes[36]) } else { i32::from(bytes[36].cast_signed()) };
-            let back = (stored - row.zero) as f32 * row.scale;
+            let back = stored as f32 * row.scale + row.offset;
             assert!((back - value).abs() <= value.abs() * 0.01, "{}: {back} for {value}", kernels.isa.name());
         }
     }

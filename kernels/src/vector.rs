@@ -28,10 +28,28 @@ pub(super) trait Vector: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// The nearest integer, ties to even.
     unsafe fn round(self) -> Self;
-    /// `2^self` for integral lanes in `-126..=127`.
-    unsafe fn exp2_integral(self) -> Self;
+    /// `self · 2^exponent` for integral exponents in `-126..=127`.
+    unsafe fn scale_exp2(self, exponent: Self) -> Self;
     /// Stores integral lanes in `0..=255` as bytes, each xor `flip`.
     unsafe fn store_u8(self, to: *mut u8, flip: u8);
+
+    /// `1 / self`, to 2e-7 of it.
+    #[inline(always)]
+    unsafe fn reciprocal(self) -> Self {
+        // SAFETY: the caller's features are this function's.
+        unsafe { Self::splat(1.0).div(self) }
+    }
+
+    /// A block of `LEN × LEN` values with rows and columns exchanged.
+    #[inline(always)]
+    unsafe fn turn(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for r in 0..Self::LEN {
+            for c in 0..Self::LEN {
+                // SAFETY: the caller vouches for both blocks.
+                unsafe { *to.add(c * to_stride + r) = *from.add(r * from_stride + c) }
+            }
+        }
+    }
 
     /// The first `len < LEN` values; the other lanes are `fill`.
     #[inline(always)]
@@ -55,21 +73,58 @@ pub(super) trait Vector: Copy {
         }
     }
 
-    /// All lanes combined pairwise.
+    /// Of all lanes.
     #[inline(always)]
-    unsafe fn fold(self, combine: impl Fn(f32, f32) -> f32) -> f32 {
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: 16 lanes are the most of any set.
-        unsafe { self.store(lanes.as_mut_ptr()) };
-        let mut len = Self::LEN;
-        while len > 1 {
-            len /= 2;
-            for i in 0..len {
-                lanes[i] = combine(lanes[i], lanes[i + len]);
-            }
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: the caller's features are this function's.
+        unsafe {
+            fold(
+                self,
+                #[inline(always)]
+                |a, b| a + b,
+            )
         }
-        lanes[0]
     }
+    /// The least lane; lanes are numbers.
+    #[inline(always)]
+    unsafe fn least(self) -> f32 {
+        // SAFETY: the caller's features are this function's.
+        unsafe {
+            fold(
+                self,
+                #[inline(always)]
+                |a, b| if a < b { a } else { b },
+            )
+        }
+    }
+    /// The largest lane.
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        // SAFETY: the caller's features are this function's.
+        unsafe {
+            fold(
+                self,
+                #[inline(always)]
+                |a, b| if a > b { a } else { b },
+            )
+        }
+    }
+}
+
+/// All lanes combined pairwise.
+#[inline(always)]
+unsafe fn fold<V: Vector>(v: V, combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    // SAFETY: 16 lanes are the most of any set.
+    unsafe { v.store(lanes.as_mut_ptr()) };
+    let mut len = V::LEN;
+    while len > 1 {
+        len /= 2;
+        for i in 0..len {
+            lanes[i] = combine(lanes[i], lanes[i + len]);
+        }
+    }
+    lanes[0]
 }
 
 /// Eight lanes without any instruction set: what the others are held to.
@@ -143,9 +198,9 @@ impl Vector for Scalar {
         Self(self.0.map(|v| if v.abs() < 4_194_304.0 { (v + MAGIC) - MAGIC } else { v }))
     }
     #[inline(always)]
-    unsafe fn exp2_integral(self) -> Self {
+    unsafe fn scale_exp2(self, exponent: Self) -> Self {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "integral, in -126..=127")]
-        Self(self.0.map(|v| f32::from_bits(((v as i32 + 127) as u32) << 23)))
+        self.zip(exponent, |v, e| v * f32::from_bits(((e as i32 + 127) as u32) << 23))
     }
     #[inline(always)]
     unsafe fn store_u8(self, to: *mut u8, flip: u8) {
@@ -225,10 +280,10 @@ pub(super) mod x86 {
             Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
         }
         #[inline(always)]
-        unsafe fn exp2_integral(self) -> Self {
+        unsafe fn scale_exp2(self, exponent: Self) -> Self {
             unsafe {
-                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
-                Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(exponent.0), _mm256_set1_epi32(127));
+                Self(_mm256_mul_ps(self.0, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))))
             }
         }
         #[inline(always)]
@@ -245,7 +300,8 @@ pub(super) mod x86 {
 
     /// AVX-512 F.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512(__m512);
+    #[repr(transparent)]
+    pub(crate) struct Avx512(pub(crate) __m512);
 
     // SAFETY of every block: the trait's contract, that is a caller compiled for AVX-512 F and valid pointers.
     impl Vector for Avx512 {
@@ -302,10 +358,58 @@ pub(super) mod x86 {
             Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
         }
         #[inline(always)]
-        unsafe fn exp2_integral(self) -> Self {
+        unsafe fn scale_exp2(self, exponent: Self) -> Self {
+            Self(unsafe { _mm512_scalef_ps(self.0, exponent.0) })
+        }
+        #[inline(always)]
+        unsafe fn sum(self) -> f32 {
+            unsafe { _mm512_reduce_add_ps(self.0) }
+        }
+        #[inline(always)]
+        unsafe fn least(self) -> f32 {
+            unsafe { _mm512_reduce_min_ps(self.0) }
+        }
+        #[inline(always)]
+        unsafe fn largest(self) -> f32 {
+            unsafe { _mm512_reduce_max_ps(self.0) }
+        }
+        #[inline(always)]
+        unsafe fn reciprocal(self) -> Self {
             unsafe {
-                let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
-                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
+                // 14 bits, and one step of Newton's: a quarter of what a division takes.
+                let r = _mm512_rcp14_ps(self.0);
+                Self(_mm512_mul_ps(r, _mm512_fnmadd_ps(self.0, r, _mm512_set1_ps(2.0))))
+            }
+        }
+        #[inline(always)]
+        unsafe fn turn(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                // Exchanges of 1 × 1, 2 × 2, 4 × 4 and 8 × 8 blocks.
+                let zero = _mm512_setzero_ps();
+                let (mut ones, mut twos) = ([zero; 16], [zero; 16]);
+                for i in 0..8 {
+                    let a = _mm512_loadu_ps(from.add(2 * i * from_stride));
+                    let b = _mm512_loadu_ps(from.add((2 * i + 1) * from_stride));
+                    ones[2 * i] = _mm512_unpacklo_ps(a, b);
+                    ones[2 * i + 1] = _mm512_unpackhi_ps(a, b);
+                }
+                for i in 0..8 {
+                    let first = i / 2 * 4 + i % 2;
+                    let (a, b) = (_mm512_castps_pd(ones[first]), _mm512_castps_pd(ones[first + 2]));
+                    twos[2 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    twos[2 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+                // `twos[4 b + c]` holds, of rows 4b..4b+4, columns c, c + 4, c + 8 and c + 12.
+                for c in 0..4 {
+                    let (a, b, d, e) = (twos[c], twos[4 + c], twos[8 + c], twos[12 + c]);
+                    let (low, high) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                    let (low2, high2) = (_mm512_shuffle_f32x4::<0x88>(d, e), _mm512_shuffle_f32x4::<0xdd>(d, e));
+                    let row = to.add(c * to_stride);
+                    _mm512_storeu_ps(row, _mm512_shuffle_f32x4::<0x88>(low, low2));
+                    _mm512_storeu_ps(row.add(4 * to_stride), _mm512_shuffle_f32x4::<0x88>(high, high2));
+                    _mm512_storeu_ps(row.add(8 * to_stride), _mm512_shuffle_f32x4::<0xdd>(low, low2));
+                    _mm512_storeu_ps(row.add(12 * to_stride), _mm512_shuffle_f32x4::<0xdd>(high, high2));
+                }
             }
         }
         #[inline(always)]
@@ -387,10 +491,10 @@ pub(super) mod arm {
             Self(unsafe { vrndnq_f32(self.0) })
         }
         #[inline(always)]
-        unsafe fn exp2_integral(self) -> Self {
+        unsafe fn scale_exp2(self, exponent: Self) -> Self {
             unsafe {
-                let exponent = vaddq_s32(vcvtq_s32_f32(self.0), vdupq_n_s32(127));
-                Self(vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
+                let exponent = vaddq_s32(vcvtq_s32_f32(exponent.0), vdupq_n_s32(127));
+                Self(vmulq_f32(self.0, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))))
             }
         }
         #[inline(always)]

@@ -41,7 +41,7 @@ unsafe fn avx2_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
         let mut w = args.weights;
         let mut k = 0;
         while k < args.depth {
-            _mm_prefetch::<_MM_HINT_T0>(args.prefetch.wrapping_add(k * 8));
+            _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(k / 12 * args.prefetch_step));
             let w0 = _mm256_loadu_si256(w.cast());
             let w1 = _mm256_loadu_si256(w.add(32).cast());
             let w2 = _mm256_loadu_si256(w.add(64).cast());
@@ -91,7 +91,7 @@ unsafe fn avx_vnni_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
         let mut w = args.weights;
         let mut k = 0;
         while k < args.depth {
-            _mm_prefetch::<_MM_HINT_T0>(args.prefetch.wrapping_add(k * 16));
+            _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(k / 4 * args.prefetch_step));
             let (w0, w1) = (_mm256_loadu_si256(w.cast()), _mm256_loadu_si256(w.add(32).cast()));
             for (r, [s0, s1]) in sums.iter_mut().enumerate() {
                 let a = four(args.a.add(r * args.a_stride + k));
@@ -121,8 +121,7 @@ unsafe fn avx512_vnni_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
         let mut w = args.weights;
         let mut k = 0;
         while k < args.depth {
-            _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(k * 32));
-            _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(k * 32 + 64));
+            _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(k / 4 * args.prefetch_step));
             let (w0, w1) = (_mm512_loadu_si512(w.cast()), _mm512_loadu_si512(w.add(64).cast()));
             for (r, [s0, s1]) in sums.iter_mut().enumerate() {
                 let a = _mm512_set1_epi32(args.a.add(r * args.a_stride + k).cast::<i32>().read_unaligned());

@@ -30,10 +30,11 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// `out [batch, queries, heads · depth]` of q, k and v.
+/// `out [batch, queries, heads · depth]` of q, k and v; `rough` where the products around it are in bytes.
 pub(super) fn attention(
     spec: &AttentionSpec,
     runtime: &Runtime,
+    rough: bool,
     shapes: &[&[usize]],
     inputs: &[&[f32]],
     out: &mut [f32],
@@ -48,7 +49,8 @@ pub(super) fn attention(
     ensure!([&q, &k, &v].into_iter().zip(spec.offsets).all(|(o, at)| reach(o, at)), "heads within their rows");
     ensure!(out.len() == batch * q.rows * width && k.rows > 0, "an output of the attention's shape");
     let kernels = runtime.kernels;
-    let scratch = kernels.attention_scratch(q.rows, k.rows, spec.depth);
+    let scratch = kernels.attention_scratch(k.rows, spec.depth);
+    let kernel = if rough { kernels.rough_attention } else { kernels.attention };
     let out = SharedMut::new(out);
     runtime.pool.run(batch * spec.heads, &|task| {
         let (image, head) = (task / spec.heads, task % spec.heads);
@@ -70,7 +72,7 @@ pub(super) fn attention(
                 scratch: scratch.as_mut_ptr(),
             };
             // SAFETY: the shapes were checked above; every task writes the columns of its own head.
-            unsafe { (kernels.attention)(&args) };
+            unsafe { kernel(&args) };
         });
     });
     Ok(())

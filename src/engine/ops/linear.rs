@@ -7,7 +7,7 @@ use super::scratch::{with_bytes, with_floats};
 use super::weights::{F32Weights, Int8Weights, PackError, Precision, Weights};
 use super::{Runtime, with_last};
 use crate::engine::rewrite::{LinearSpec, NormSpec, Patches};
-use constancy_kernels::{Activation, EpilogueArgs, Int8Args, QuantisedRow, SharedMut};
+use constancy_kernels::{Activation, EpilogueArgs, Int8Args, Product, QuantisedRow, SharedMut};
 use std::sync::Arc;
 use tract_onnx::prelude::{TVec, tract_itertools::izip, tvec};
 
@@ -152,24 +152,28 @@ impl Linear {
         let kernels = self.runtime.kernels;
         let stride = weights.packed.depth;
         let outliers = weights.outliers.len();
-        let mut row = vec![0.0; if self.norm.is_some() || outliers > 0 { self.depth } else { 0 }];
+        let mut row = vec![0.0; if self.norm.is_some() { self.depth } else { 0 }];
         let rows = x.chunks_exact(self.depth).zip(bytes.chunks_exact_mut(stride)).zip(quantised).enumerate();
         for (r, ((x, bytes), quantised)) in rows {
-            let x = match &self.norm {
+            let (x, range) = match &self.norm {
                 Some(norm) => {
-                    kernels.layer_norm(x, &mut row, &norm.args());
-                    for (value, &channel) in split[r * outliers..].iter_mut().zip(&weights.outliers) {
-                        *value = std::mem::take(&mut row[channel]);
+                    let mut range = kernels.layer_norm(x, &mut row, &norm.args());
+                    if outliers > 0 {
+                        for (value, &channel) in split[r * outliers..].iter_mut().zip(&weights.outliers) {
+                            *value = std::mem::take(&mut row[channel]);
+                        }
+                        range = kernels.range(&row);
                     }
-                    &row[..]
+                    (&row[..], range)
                 }
-                None => x,
+                None => (x, kernels.range(x)),
             };
-            *quantised = kernels.quantise_row(x, bytes);
+            *quantised = kernels.quantise_row(x, range, bytes);
             // The padding meets weights of 0.
             bytes[self.depth..].fill(0);
             if weights.zeros.is_some() {
-                quantised.sum = kernels.stored_sum(&bytes[..self.depth]);
+                let sum = kernels.stored_sum(&bytes[..self.depth]) as f32;
+                quantised.rest = -(sum * quantised.scale + self.depth as f32 * quantised.offset);
             }
         }
     }
@@ -189,7 +193,10 @@ impl Linear {
         let extras = packed.extras(p);
         let outliers = weights.outliers.len();
         let mut sums = [0i32; TILE];
-        for (r, count) in tiles(call.rows, kernels.int8.rows) {
+        let (steps, panel_bytes) = (packed.depth / kernels.int8.step, packed.depth * kernels.int8.panel);
+        // Each tile fetches its share of the next panel, so that memory is never asked for all of it at once.
+        let prefetch_step = panel_bytes.div_ceil(steps * call.rows.div_ceil(kernels.int8.rows)).min(64);
+        for (t, (r, count)) in tiles(call.rows, kernels.int8.rows).enumerate() {
             let args = Int8Args {
                 rows: count,
                 a: bytes[r * packed.depth..].as_ptr(),
@@ -198,17 +205,18 @@ impl Linear {
                 depth: packed.depth,
                 extras: extras.as_ptr(),
                 extra_count: extras.len(),
-                prefetch: packed.panel(p + 1),
+                prefetch: packed.panel(p + 1).wrapping_add(t * steps * prefetch_step),
+                prefetch_step,
             };
             // SAFETY: `count` rows of `depth` bytes lie from row `r` on; the tile is at least `[rows, panel]`.
             unsafe { (kernels.int8.tile)(&args, sums.as_mut_ptr()) };
             let args = EpilogueArgs {
                 sums: sums.as_ptr(),
-                quantised: quantised[r..].as_ptr(),
+                quantised: &quantised[r..r + count],
                 scales: weights.scales[first..].as_ptr(),
-                column_sums: packed.column_sums[first..].as_ptr(),
+                column_sums: weights.sums[first..].as_ptr(),
                 weight_zeros: weights.zeros.as_ref().map(|z| z[first..].as_ptr()),
-                split_rows: &split[r * outliers..],
+                split_rows: split[r * outliers..].as_ptr(),
                 split: outliers,
                 split_weights: weights.outlier_weights.as_ptr().wrapping_add(first),
                 split_stride: weights.scales.len(),
@@ -220,13 +228,12 @@ impl Linear {
     }
 
     /// What both kinds of product share.
-    fn epilogue<'a>(&'a self, call: &Call<'_>, panel: usize, r: usize, rows: usize, first: usize) -> EpilogueArgs<'a> {
+    fn epilogue(&self, call: &Call<'_>, panel: usize, r: usize, rows: usize, first: usize) -> EpilogueArgs<'_> {
         let at = r * self.columns + first;
         EpilogueArgs {
             rows,
             columns: panel.min(self.columns - first),
             panel,
-            depth: i32::try_from(self.depth).unwrap_or(i32::MAX),
             bias: self.bias[first..].as_ptr(),
             activation: self.activation,
             residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
@@ -255,12 +262,20 @@ impl Linear {
             let columns = &weights.bytes.as_floats()[p * self.depth * panel..];
             let mut sums = [0.0f32; TILE];
             for (r, count) in tiles(call.rows, kernels.f32_rows) {
-                let (a, b) = (x[r * self.depth..].as_ptr(), columns.as_ptr());
+                let product = Product {
+                    rows: count,
+                    columns: panel,
+                    depth: self.depth,
+                    a: x[r * self.depth..].as_ptr(),
+                    a_stride: self.depth,
+                    b: columns.as_ptr(),
+                    b_stride: panel,
+                    c: sums.as_mut_ptr(),
+                    c_stride: panel,
+                };
                 // SAFETY: `count` rows of `depth` values lie from row `r` on, the panel holds `[depth, panel]`, the
                 // tile at least `[rows, panel]`.
-                unsafe {
-                    (kernels.product_panel)(count, a, self.depth, b, panel, self.depth, sums.as_mut_ptr(), panel);
-                };
+                unsafe { (kernels.product)(&product) };
                 let args = self.epilogue(call, panel, r, count, first);
                 // SAFETY: the bias holds whole panels, and this task alone writes these columns.
                 unsafe { (kernels.epilogue_f32)(sums.as_ptr(), &args) };

@@ -27,6 +27,17 @@ pub enum Precision {
     Fp32,
 }
 
+impl Precision {
+    /// Whether a product is computed in bytes.
+    pub(super) fn is_bytes(self, spec: &LinearSpec) -> bool {
+        match self {
+            Self::File => spec.parts.iter().all(WeightSpec::is_bytes),
+            Self::Int8 => true,
+            Self::Fp32 => false,
+        }
+    }
+}
+
 /// A channel whose gain is this many times the median's would widen every row's range for its own sake, and
 /// is multiplied apart in f32.
 const OUTLIER: f32 = 4.0;
@@ -43,7 +54,9 @@ pub(super) enum Weights {
 pub(super) struct Int8Weights {
     pub(super) packed: PackedInt8,
     pub(super) scales: Vec<f32>,
-    pub(super) zeros: Option<Vec<i32>>,
+    /// Σw and zero points, times the scales.
+    pub(super) sums: Vec<f32>,
+    pub(super) zeros: Option<Vec<f32>>,
     /// Channels that are multiplied apart, and their weights `[outliers, padded columns]`.
     pub(super) outliers: Vec<usize>,
     pub(super) outlier_weights: Vec<f32>,
@@ -62,13 +75,7 @@ impl Weights {
         runtime: &Runtime,
         precision: Precision,
     ) -> Result<Self, PackError> {
-        let bytes = spec.parts.iter().all(WeightSpec::is_bytes);
-        let int8 = match precision {
-            Precision::File => bytes,
-            Precision::Int8 => true,
-            Precision::Fp32 => false,
-        };
-        let weights = if int8 {
+        let weights = if precision.is_bytes(spec) {
             Self::Int8(Int8Weights::pack(name, spec, runtime.kernels)?)
         } else {
             Self::F32(F32Weights::pack(name, spec, runtime.kernels)?)
@@ -80,8 +87,8 @@ impl Weights {
     /// Bytes in memory.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Int8(w) => w.packed.len(),
-            Self::F32(w) => w.bytes.len(),
+            Self::Int8(w) => w.packed.size(),
+            Self::F32(w) => w.bytes.size(),
         }
     }
 }
@@ -183,8 +190,10 @@ impl Int8Weights {
         });
         let outliers = spec.norm.as_ref().map_or_else(Vec::new, outlier_channels);
         let outlier_weights = outlier_rows(spec, &outliers, padded);
-        let zeros = zeros.iter().any(|&z| z != 0).then_some(zeros);
-        Ok(Self { packed, scales, zeros, outliers, outlier_weights })
+        let scaled = |values: &[i32]| values.iter().zip(&scales).map(|(&v, scale)| v as f32 * scale).collect();
+        let zeros = zeros.iter().any(|&z| z != 0).then(|| scaled(&zeros));
+        let sums = scaled(&packed.column_sums);
+        Ok(Self { packed, scales, sums, zeros, outliers, outlier_weights })
     }
 }
 
