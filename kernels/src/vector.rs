@@ -28,8 +28,9 @@ pub(super) trait Vector: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// The nearest integer, ties to even.
     unsafe fn round(self) -> Self;
-    /// `self · 2^exponent` for integral exponents in `-126..=127`.
-    unsafe fn scale_exp2(self, exponent: Self) -> Self;
+    /// `self · 2^n` for `rounded = n + 1.5 · 2^23`, which has n in its lowest bits; both self and the result are normal
+    /// numbers.
+    unsafe fn scale_exp2(self, rounded: Self) -> Self;
     /// Stores integral lanes in `0..=255` as bytes, each xor `flip`.
     unsafe fn store_u8(self, to: *mut u8, flip: u8);
 
@@ -198,9 +199,8 @@ impl Vector for Scalar {
         Self(self.0.map(|v| if v.abs() < 4_194_304.0 { (v + MAGIC) - MAGIC } else { v }))
     }
     #[inline(always)]
-    unsafe fn scale_exp2(self, exponent: Self) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "integral, in -126..=127")]
-        self.zip(exponent, |v, e| v * f32::from_bits(((e as i32 + 127) as u32) << 23))
+    unsafe fn scale_exp2(self, rounded: Self) -> Self {
+        self.zip(rounded, |v, r| f32::from_bits(v.to_bits().wrapping_add(r.to_bits() << 23)))
     }
     #[inline(always)]
     unsafe fn store_u8(self, to: *mut u8, flip: u8) {
@@ -280,10 +280,10 @@ pub(super) mod x86 {
             Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
         }
         #[inline(always)]
-        unsafe fn scale_exp2(self, exponent: Self) -> Self {
+        unsafe fn scale_exp2(self, rounded: Self) -> Self {
             unsafe {
-                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(exponent.0), _mm256_set1_epi32(127));
-                Self(_mm256_mul_ps(self.0, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))))
+                let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(rounded.0));
+                Self(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self.0), exponent)))
             }
         }
         #[inline(always)]
@@ -358,8 +358,11 @@ pub(super) mod x86 {
             Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
         }
         #[inline(always)]
-        unsafe fn scale_exp2(self, exponent: Self) -> Self {
-            Self(unsafe { _mm512_scalef_ps(self.0, exponent.0) })
+        unsafe fn scale_exp2(self, rounded: Self) -> Self {
+            unsafe {
+                let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(rounded.0));
+                Self(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(self.0), exponent)))
+            }
         }
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
@@ -491,10 +494,10 @@ pub(super) mod arm {
             Self(unsafe { vrndnq_f32(self.0) })
         }
         #[inline(always)]
-        unsafe fn scale_exp2(self, exponent: Self) -> Self {
+        unsafe fn scale_exp2(self, rounded: Self) -> Self {
             unsafe {
-                let exponent = vaddq_s32(vcvtq_s32_f32(exponent.0), vdupq_n_s32(127));
-                Self(vmulq_f32(self.0, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))))
+                let exponent = vshlq_n_s32::<23>(vreinterpretq_s32_f32(rounded.0));
+                Self(vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(self.0), exponent)))
             }
         }
         #[inline(always)]

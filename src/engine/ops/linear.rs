@@ -4,12 +4,12 @@
 //! In bytes, every row is quantised with a scale and a zero point of its own; weights have a scale per column.
 
 use super::scratch::{with_bytes, with_floats};
-use super::weights::{F32Weights, Int8Weights, PackError, Precision, Weights};
+use super::weights::{F32Weights, Int8Weights, PackError, Weights};
 use super::{Runtime, with_last};
 use crate::engine::rewrite::{LinearSpec, NormSpec, Patches};
-use constancy_kernels::{Activation, EpilogueArgs, Int8Args, Product, QuantisedRow, SharedMut};
+use constancy_kernels::{Activation, EpilogueArgs, Int8Args, Product, QuantisedRow, Range, SharedMut};
 use std::sync::Arc;
-use tract_onnx::prelude::{TVec, tract_itertools::izip, tvec};
+use tract_onnx::prelude::{TVec, tvec};
 
 /// Rows that are quantised as one task.
 const ROWS_PER_TASK: usize = 16;
@@ -32,19 +32,15 @@ pub(in super::super) struct Linear {
 /// Input and output of one call.
 struct Call<'a> {
     rows: usize,
+    x: &'a [f32],
     residual: Option<&'a [f32]>,
     out: SharedMut<f32>,
 }
 
 impl Linear {
-    pub(super) fn new(
-        name: &str,
-        spec: &LinearSpec,
-        runtime: &Arc<Runtime>,
-        precision: Precision,
-    ) -> Result<Self, PackError> {
+    pub(super) fn new(name: &str, spec: &LinearSpec, runtime: &Arc<Runtime>, bytes: bool) -> Result<Self, PackError> {
         let kernels = runtime.kernels;
-        let weights = Weights::pack(name, spec, runtime, precision)?;
+        let weights = Weights::pack(name, spec, runtime, bytes)?;
         let mut bias = vec![0.0; spec.columns.next_multiple_of(kernels.int8.panel.max(kernels.f32_panel))];
         let mut start = 0;
         for part in &spec.parts {
@@ -83,55 +79,52 @@ impl Linear {
         }
     }
 
-    /// `x` is `[rows, depth]`, or an image where the operator embeds patches; `out` is `[rows, columns]`.
-    pub(super) fn run(&self, x: &[f32], rows: usize, shape: &[usize], residual: Option<&[f32]>, out: &mut [f32]) {
-        let Some(patches) = self.patches else { return self.run_rows(x, rows, residual, out) };
-        let batch = shape.first().copied().unwrap_or(1);
-        let count = patches.rows * patches.columns;
-        // The rows are cut out here, and lent again below: not from the same scratch.
-        let mut cut = vec![0.0; batch * count * self.depth];
-        let image = patches.channels * count * patches.size * patches.size;
-        for (image, rows) in x.chunks_exact(image).zip(cut.chunks_exact_mut(count * self.depth)) {
-            patches.cut(image, rows);
-        }
-        self.run_rows(&cut, batch * count, residual, out);
-    }
-
-    fn run_rows(&self, x: &[f32], rows: usize, residual: Option<&[f32]>, out: &mut [f32]) {
+    /// `x` is `[rows, depth]`, or images `[B, C, H, W]` where the operator embeds patches; `out` is `[rows, columns]`.
+    pub(super) fn run(&self, x: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
+        let rows = out.len() / self.columns.max(1);
         assert!(x.len() == rows * self.depth && out.len() == rows * self.columns, "operands of the product's shape");
         assert!(residual.is_none_or(|r| r.len() == out.len()), "a residual of the output's shape");
-        let call = Call { rows, residual, out: SharedMut::new(out) };
+        let call = Call { rows, x, residual, out: SharedMut::new(out) };
         match &self.weights {
-            Weights::Int8(weights) => self.run_int8(weights, x, &call),
-            Weights::F32(weights) => self.run_f32(weights, x, &call),
+            Weights::Int8(weights) => self.run_int8(weights, &call),
+            Weights::F32(weights) => self.run_f32(weights, &call),
         }
     }
 
-    fn run_int8(&self, weights: &Int8Weights, x: &[f32], call: &Call<'_>) {
+    /// Row `r` of what is multiplied: as it is given, or made in `buffer` `[depth]`, which
+    /// [`Self::makes_rows`] says.
+    fn row<'a>(&self, call: &Call<'a>, r: usize, buffer: &'a mut [f32]) -> (&'a [f32], Option<Range>) {
+        if let Some(patches) = self.patches {
+            patches.cut(call.x, r, buffer);
+            return (buffer, None);
+        }
+        let x = &call.x[r * self.depth..(r + 1) * self.depth];
+        let Some(norm) = &self.norm else { return (x, None) };
+        let range = self.runtime.kernels.layer_norm(x, buffer, &norm.args());
+        (buffer, Some(range))
+    }
+
+    fn makes_rows(&self) -> bool {
+        self.patches.is_some() || self.norm.is_some()
+    }
+
+    fn run_int8(&self, weights: &Int8Weights, call: &Call<'_>) {
         let (rows, stride, outliers) = (call.rows, weights.packed.depth, weights.outliers.len());
         with_bytes(rows * stride, |bytes| {
             with_floats(rows * outliers, |split| {
                 let mut quantised = vec![QuantisedRow::default(); rows];
                 let (bytes_of, split_of) = (SharedMut::new(bytes), SharedMut::new(split));
                 let quantised_of = SharedMut::new(&mut quantised);
-                self.runtime.pool.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
-                    let first = task * ROWS_PER_TASK;
-                    let count = ROWS_PER_TASK.min(rows - first);
-                    // SAFETY: every task has rows of its own.
+                self.each_rows(rows, |row, buffer| {
+                    // SAFETY: every row has bytes, outliers and a scale of its own.
                     let (bytes, split, quantised) = unsafe {
                         (
-                            bytes_of.slice(first * stride, count * stride),
-                            split_of.slice(first * outliers, count * outliers),
-                            quantised_of.slice(first, count),
+                            bytes_of.slice(row * stride, stride),
+                            split_of.slice(row * outliers, outliers),
+                            quantised_of.slice(row, 1),
                         )
                     };
-                    self.quantise(
-                        weights,
-                        &x[first * self.depth..(first + count) * self.depth],
-                        bytes,
-                        split,
-                        quantised,
-                    );
+                    quantised[0] = self.quantise(weights, call, row, buffer, bytes, split);
                 });
                 let (bytes, split) = (&*bytes, &*split);
                 let panels = weights.packed.panels();
@@ -140,42 +133,43 @@ impl Linear {
         });
     }
 
-    /// Normalises and quantises rows; sets outliers aside.
+    /// Calls `work` for every row, some at a time, with a buffer `[depth]`.
+    fn each_rows(&self, rows: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        self.runtime.pool.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
+            let mut buffer = vec![0.0; self.depth];
+            let first = task * ROWS_PER_TASK;
+            (first..rows.min(first + ROWS_PER_TASK)).for_each(|row| work(row, &mut buffer));
+        });
+    }
+
+    /// Quantises row `r`; sets outliers aside.
     fn quantise(
         &self,
         weights: &Int8Weights,
-        x: &[f32],
+        call: &Call<'_>,
+        r: usize,
+        buffer: &mut [f32],
         bytes: &mut [u8],
         split: &mut [f32],
-        quantised: &mut [QuantisedRow],
-    ) {
+    ) -> QuantisedRow {
         let kernels = self.runtime.kernels;
-        let stride = weights.packed.depth;
-        let outliers = weights.outliers.len();
-        let mut row = vec![0.0; if self.norm.is_some() { self.depth } else { 0 }];
-        let rows = x.chunks_exact(self.depth).zip(bytes.chunks_exact_mut(stride)).zip(quantised).enumerate();
-        for (r, ((x, bytes), quantised)) in rows {
-            let (x, range) = match &self.norm {
-                Some(norm) => {
-                    let mut range = kernels.layer_norm(x, &mut row, &norm.args());
-                    if outliers > 0 {
-                        for (value, &channel) in split[r * outliers..].iter_mut().zip(&weights.outliers) {
-                            *value = std::mem::take(&mut row[channel]);
-                        }
-                        range = kernels.range(&row);
-                    }
-                    (&row[..], range)
-                }
-                None => (x, kernels.range(x)),
-            };
-            *quantised = kernels.quantise_row(x, range, bytes);
-            // The padding meets weights of 0.
-            bytes[self.depth..].fill(0);
-            if weights.zeros.is_some() {
-                let sum = kernels.stored_sum(&bytes[..self.depth]) as f32;
-                quantised.rest = -(sum * quantised.scale + self.depth as f32 * quantised.offset);
+        let (x, range) = self.row(call, r, buffer);
+        let mut quantised = if split.is_empty() {
+            kernels.quantise_row(x, range.unwrap_or_else(|| kernels.range(x)), bytes)
+        } else {
+            let mut x = x.to_vec();
+            for (value, &channel) in split.iter_mut().zip(&weights.outliers) {
+                *value = std::mem::take(&mut x[channel]);
             }
+            kernels.quantise_row(&x, kernels.range(&x), bytes)
+        };
+        // The padding meets weights of 0.
+        bytes[self.depth..].fill(0);
+        if weights.zeros.is_some() {
+            let sum = kernels.stored_sum(&bytes[..self.depth]) as f32;
+            quantised.rest = -(sum * quantised.scale + self.depth as f32 * quantised.offset);
         }
+        quantised
     }
 
     fn int8_panel(
@@ -244,13 +238,17 @@ impl Linear {
         }
     }
 
-    fn run_f32(&self, weights: &F32Weights, x: &[f32], call: &Call<'_>) {
-        let Some(norm) = &self.norm else { return self.f32_panels(weights, x, call) };
-        with_floats(x.len(), |rows| {
-            for (x, row) in izip!(x.chunks_exact(self.depth), rows.chunks_exact_mut(self.depth)) {
-                self.runtime.kernels.layer_norm(x, row, &norm.args());
-            }
-            self.f32_panels(weights, rows, call);
+    fn run_f32(&self, weights: &F32Weights, call: &Call<'_>) {
+        if !self.makes_rows() {
+            return self.f32_panels(weights, call.x, call);
+        }
+        with_floats(call.rows * self.depth, |made| {
+            let made_of = SharedMut::new(made);
+            self.each_rows(call.rows, |row, _| {
+                // SAFETY: every row is made once.
+                self.row(call, row, unsafe { made_of.slice(row * self.depth, self.depth) });
+            });
+            self.f32_panels(weights, made, call);
         });
     }
 
@@ -294,18 +292,15 @@ fn tiles(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 impl Patches {
-    /// `[C, H, W]` to `[patches, C · size · size]`.
-    fn cut(&self, image: &[f32], rows: &mut [f32]) {
-        let (size, width) = (self.size, self.columns * self.size);
-        let height = self.rows * size;
-        let area = size * size;
-        for (p, row) in rows.chunks_exact_mut(self.channels * area).enumerate() {
-            let (top, left) = (p / self.columns * size, p % self.columns * size);
-            for (i, line) in row.chunks_exact_mut(size).enumerate() {
-                let (channel, y) = (i / size, i % size);
-                let from = (channel * height + top + y) * width + left;
-                line.copy_from_slice(&image[from..from + size]);
-            }
+    /// Row `r`, `[C · size · size]`, of the patches of images `[B, C, H, W]`.
+    fn cut(&self, images: &[f32], r: usize, row: &mut [f32]) {
+        let (size, width, height) = (self.size, self.columns * self.size, self.rows * self.size);
+        let (image, patch) = (r / (self.rows * self.columns), r % (self.rows * self.columns));
+        let (top, left) = (patch / self.columns * size, patch % self.columns * size);
+        for (i, line) in row.chunks_exact_mut(size).enumerate() {
+            let (channel, y) = (i / size, i % size);
+            let from = ((image * self.channels + channel) * height + top + y) * width + left;
+            line.copy_from_slice(&images[from..from + size]);
         }
     }
 }

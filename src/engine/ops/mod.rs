@@ -47,7 +47,10 @@ pub(super) fn pack(specs: &Specs, runtime: &Arc<Runtime>, precision: Precision) 
         .into_iter()
         .map(|name| {
             let operator = match &specs[name] {
-                Spec::Linear(spec) => Operator::Linear(Box::new(Linear::new(name, spec, runtime, precision)?)),
+                Spec::Linear(spec) => {
+                    let bytes = precision.is_bytes(spec) || bytes && spec.patches.is_some();
+                    Operator::Linear(Box::new(Linear::new(name, spec, runtime, bytes)?))
+                }
                 Spec::Attention(spec) => {
                     Operator::Attention { spec: spec.clone(), runtime: Arc::clone(runtime), rough: bytes }
                 }
@@ -86,10 +89,7 @@ impl Operator {
         let mut plain = output.try_as_plain_ram_mut()?;
         let out = plain.as_slice_mut::<f32>()?;
         match self {
-            Self::Linear(linear) => {
-                let rows = shapes[0].iter().product::<usize>() / shapes[0].last().copied().unwrap_or(1).max(1);
-                linear.run(slices[0], rows, shapes[0], slices.get(1).copied(), out);
-            }
+            Self::Linear(linear) => linear.run(slices[0], slices.get(1).copied(), out),
             Self::Attention { spec, runtime, rough } => attention(spec, runtime, *rough, &shapes, &slices, out)?,
             Self::Norm(spec, runtime) => {
                 let args = spec.args();

@@ -18,7 +18,7 @@ pub(in super::super) enum PackError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// As the file has it.
+    /// As the file has it; where it has bytes, patches are embedded in bytes, too: pixels are nothing else.
     #[default]
     File,
     /// Bytes, also where the file has floats.
@@ -28,7 +28,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Whether a product is computed in bytes.
+    /// Whether a product is computed in bytes; [`super::pack`] knows of one more case.
     pub(super) fn is_bytes(self, spec: &LinearSpec) -> bool {
         match self {
             Self::File => spec.parts.iter().all(WeightSpec::is_bytes),
@@ -69,13 +69,8 @@ pub(super) struct F32Weights {
 }
 
 impl Weights {
-    pub(super) fn pack(
-        name: &str,
-        spec: &LinearSpec,
-        runtime: &Runtime,
-        precision: Precision,
-    ) -> Result<Self, PackError> {
-        let weights = if precision.is_bytes(spec) {
+    pub(super) fn pack(name: &str, spec: &LinearSpec, runtime: &Runtime, bytes: bool) -> Result<Self, PackError> {
+        let weights = if bytes {
             Self::Int8(Int8Weights::pack(name, spec, runtime.kernels)?)
         } else {
             Self::F32(F32Weights::pack(name, spec, runtime.kernels)?)
