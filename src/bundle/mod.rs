@@ -50,6 +50,9 @@ pub enum FrameError {
     Model(#[from] ModelError),
 }
 
+/// What came of one frame of several, and the time it took.
+pub type OfFrame<T> = Result<(T, StageLatency), DecodeError>;
+
 /// A projection and the digest by which events name it.
 #[derive(Debug, Clone)]
 pub struct LoadedProjection {
@@ -88,13 +91,33 @@ impl Eye {
 
     /// The embedding `[width]` of a frame, not normalised, and the time it took.
     pub fn embed(&mut self, frame: &Frame) -> Result<(Vec<f32>, StageLatency), FrameError> {
+        // One frame in, one result out.
+        match self.embed_all(&[frame])?.pop() {
+            Some(result) => Ok(result?),
+            None => Ok((Vec::new(), StageLatency::default())),
+        }
+    }
+
+    /// The same for several frames, which the encoder sees together; each one's time is what all of them took.
+    pub fn embed_all(&mut self, frames: &[&Frame]) -> Result<Vec<OfFrame<Vec<f32>>>, ModelError> {
+        let (mut input, mut prepared) = (Vec::new(), Vec::new());
+        for frame in frames {
+            let start = Instant::now();
+            prepared.push(self.preprocessor.tensor(frame).map(|tensor| {
+                input.extend_from_slice(&tensor);
+                ms_since(start)
+            }));
+        }
+        let batch = prepared.iter().filter(|p| p.is_ok()).count();
         let start = Instant::now();
-        let tensor = self.preprocessor.tensor(frame)?;
-        let preprocess_ms = ms_since(start);
-        let start = Instant::now();
-        let embedding = self.encoder.embed(&tensor)?;
-        let latency = StageLatency { preprocess_ms, embed_ms: ms_since(start), classify_ms: 0.0 };
-        Ok((embedding, latency))
+        let embeddings = if batch == 0 { Vec::new() } else { self.encoder.embed_batch(&input, batch)? };
+        let embed_ms = ms_since(start);
+        let mut embeddings = embeddings.chunks_exact(self.encoder.manifest().output.width);
+        let mut result = |preprocess_ms| {
+            let latency = StageLatency { preprocess_ms, embed_ms, classify_ms: 0.0 };
+            (embeddings.next().unwrap_or_default().to_vec(), latency)
+        };
+        Ok(prepared.into_iter().map(|p| p.map(&mut result)).collect())
     }
 
     /// Loads a projection fitted for this encoder.
@@ -193,11 +216,21 @@ impl Recognizer {
 
     /// What a frame shows, and the time each step took.
     pub fn recognize(&mut self, frame: &Frame) -> Result<(Decision, StageLatency), FrameError> {
-        let (embedding, mut latency) = self.eye.embed(frame)?;
+        let (embedding, latency) = self.eye.embed(frame)?;
+        Ok(self.classify(&embedding, latency))
+    }
+
+    /// The same for several frames, which the encoder sees together; see [`Eye::embed_all`].
+    pub fn recognize_all(&mut self, frames: &[&Frame]) -> Result<Vec<OfFrame<Decision>>, ModelError> {
+        let embedded = self.eye.embed_all(frames)?;
+        Ok(embedded.into_iter().map(|e| e.map(|(embedding, latency)| self.classify(&embedding, latency))).collect())
+    }
+
+    fn classify(&self, embedding: &[f32], mut latency: StageLatency) -> (Decision, StageLatency) {
         let start = Instant::now();
-        let decision = self.classifier.classify(&embedding);
+        let decision = self.classifier.classify(embedding);
         latency.classify_ms = ms_since(start);
-        Ok((decision, latency))
+        (decision, latency)
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct BenchArgs {
 struct Report<'a> {
     model: &'a str,
     model_sha256: &'a str,
+    /// Instruction set of the fused operators, or `tract` where there are none.
     isa: &'a str,
     threads: usize,
     batch: usize,
@@ -67,7 +68,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let report = Report {
         model: &encoder.manifest().encoder.name,
         model_sha256: encoder.sha256(),
-        isa: info.isa.name(),
+        isa: if info.weight_bytes == 0 { "tract" } else { info.isa.name() },
         threads: info.threads,
         batch: args.batch as usize,
         runs: times.len(),

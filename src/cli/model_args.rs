@@ -33,6 +33,9 @@ pub(super) struct EngineArgs {
     /// Threads that share an image; all performance cores unless given
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: Option<u8>,
+    /// Without operators of our own, on tract alone: to compare
+    #[arg(long, conflicts_with = "precision")]
+    pub plain: bool,
 }
 
 /// `--precision`.
@@ -50,7 +53,7 @@ impl EngineArgs {
             PrecisionArg::Int8 => Precision::Int8,
             PrecisionArg::Fp32 => Precision::Fp32,
         });
-        EngineOptions { precision, threads: self.threads.map(usize::from).or(options.threads) }
+        EngineOptions { precision, threads: self.threads.map(usize::from).or(options.threads), plain: self.plain }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::publish::{PublishError, Sink};
 use camera::Cameras;
 use pipeline::Pipeline;
 use service::{Requests, ServiceManager};
-use slot::Taken;
+use slot::{Taken, Waiting};
 use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
@@ -88,10 +88,11 @@ impl Daemon {
             if requests.reload_asked() {
                 self.reload(config)?;
             }
-            match self.cameras.exchange.take(TICK) {
-                Taken::Frame { camera, frame, dropped, damaged } => {
-                    let name = &self.settings.cameras[camera].name;
-                    self.pipeline.frame(name, &frame, dropped, damaged)?;
+            match self.cameras.exchange.take(TICK, self.pipeline.room()) {
+                Taken::Frames(frames) => {
+                    let name = |w: &Waiting| self.settings.cameras[w.camera].name.as_str();
+                    let named: Vec<_> = frames.into_iter().map(|w| (name(&w), w)).collect();
+                    self.pipeline.frames(&named)?;
                     self.feed_watchdog();
                 }
                 Taken::Fault { camera, message } => {

@@ -1,12 +1,24 @@
 //! A frame's path from the slot to the sink.
 
-use crate::bundle::{FrameError, Recognizer, StageLatency};
+use super::slot::Waiting;
+use crate::bundle::{Recognizer, StageLatency};
 use crate::capture::clock;
 use crate::classify::Decision;
 use crate::frame::Frame;
 use crate::publish::{CameraState, Event, LatencyMs, PublishError, Sink, rfc3339};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+/// Frames are looked at together for this long at most, so that the daemon can always leave in time.
+const MAX_TOGETHER: Duration = Duration::from_millis(300);
+/// Nothing is gained by more: the weights are read once for all of them as it is.
+const MAX_BATCH: usize = 8;
+
+/// How many frames fit into the time, when one takes `each`.
+fn room(each: Duration) -> usize {
+    let fitting = MAX_TOGETHER.as_nanos() / each.as_nanos().max(1);
+    usize::try_from(fitting).unwrap_or(MAX_BATCH).clamp(1, MAX_BATCH)
+}
 
 /// What is remembered of a camera from frame to frame, and over reloads.
 #[derive(Debug, Default)]
@@ -34,39 +46,52 @@ pub(super) struct Pipeline {
     boot_id: String,
     cameras: BTreeMap<String, CameraMemory>,
     since_status: Instant,
+    room: usize,
 }
 
 impl Pipeline {
     pub(super) fn new(device: String, recognizer: Recognizer, sink: Sink) -> Self {
-        Self { device, recognizer, sink, boot_id: boot_id(), cameras: BTreeMap::new(), since_status: Instant::now() }
+        Self {
+            device,
+            recognizer,
+            sink,
+            boot_id: boot_id(),
+            cameras: BTreeMap::new(),
+            since_status: Instant::now(),
+            room: 1,
+        }
     }
 
-    /// One frame: decode, embed, project, classify, publish. A frame that cannot be decoded is
-    /// counted and skipped.
-    pub(super) fn frame(
-        &mut self,
-        camera: &str,
-        frame: &Frame,
-        dropped: u64,
-        damaged: u64,
-    ) -> Result<(), super::DaemonError> {
+    /// Frames of several cameras, each with its camera's name: decode, embed together, project, classify, publish. A
+    /// frame that cannot be decoded is counted and skipped.
+    pub(super) fn frames(&mut self, waiting: &[(&str, Waiting)]) -> Result<(), super::DaemonError> {
         let looked_at_ns = clock::monotonic_ns();
-        let memory = self.cameras.entry(camera.to_owned()).or_default();
-        memory.dropped += dropped;
-        memory.damaged += damaged;
-        let (decision, stages) = match self.recognizer.recognize(frame) {
-            Ok(recognized) => recognized,
-            Err(FrameError::Decode(e)) => {
-                memory.damaged += 1;
-                log::warn!("camera {camera}: {}{e}; frame skipped ({} so far)", file_of(frame), memory.damaged);
-                return Ok(());
+        let frames: Vec<&Frame> = waiting.iter().map(|(_, w)| &w.frame).collect();
+        let start = Instant::now();
+        let results = self.recognizer.recognize_all(&frames)?;
+        self.room = room(start.elapsed() / u32::try_from(frames.len().max(1)).unwrap_or(u32::MAX));
+        for ((camera, Waiting { frame, dropped, damaged, .. }), result) in waiting.iter().zip(results) {
+            let memory = self.cameras.entry((*camera).to_owned()).or_default();
+            memory.dropped += dropped;
+            memory.damaged += damaged;
+            match result {
+                Ok((decision, stages)) => {
+                    memory.recent += 1;
+                    let waited = Duration::from_nanos(looked_at_ns.saturating_sub(frame.taken.monotonic_ns));
+                    self.publish(camera, frame, &decision, stages, waited)?;
+                }
+                Err(e) => {
+                    memory.damaged += 1;
+                    log::warn!("camera {camera}: {}{e}; frame skipped ({} so far)", file_of(frame), memory.damaged);
+                }
             }
-            Err(FrameError::Model(e)) => return Err(e.into()),
-        };
-        memory.recent += 1;
-        let waited = Duration::from_nanos(looked_at_ns.saturating_sub(frame.taken.monotonic_ns));
-        self.publish(camera, frame, &decision, stages, waited)?;
+        }
         Ok(())
+    }
+
+    /// How many frames may be looked at together.
+    pub(super) fn room(&self) -> usize {
+        self.room
     }
 
     fn publish(

@@ -7,17 +7,22 @@ use crate::frame::Frame;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Something that a camera thread has for the one that looks.
+/// A camera's frame that waited to be looked at.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) camera: usize,
+    pub(super) frame: Frame,
+    /// Frames that were replaced before this one was taken, since the last one that was.
+    pub(super) dropped: u64,
+    /// Frames that the camera itself gave up, since the last one taken.
+    pub(super) damaged: u64,
+}
+
+/// Something that the camera threads have for the one that looks.
 #[derive(Debug)]
 pub(super) enum Taken {
-    Frame {
-        camera: usize,
-        frame: Frame,
-        /// Frames that were replaced before this one was taken, since the last one that was.
-        dropped: u64,
-        /// Frames that the camera itself gave up, since the last one taken.
-        damaged: u64,
-    },
+    /// At least one, each of another camera.
+    Frames(Vec<Waiting>),
     /// The camera does not work, and why.
     Fault { camera: usize, message: String },
     /// Nothing within the time given.
@@ -118,8 +123,8 @@ impl Exchange {
         self.lock().slots.iter().all(|s| s.ended || s.last_sign.elapsed() < limit)
     }
 
-    /// The next frame or fault, camera by camera in turn.
-    pub(super) fn take(&self, wait: Duration) -> Taken {
+    /// The frames that wait, `most` of them at most, or the next fault; camera by camera in turn.
+    pub(super) fn take(&self, wait: Duration, most: usize) -> Taken {
         let idle = |s: &mut Slots| {
             let slots = &s.slots;
             slots.iter().all(|s| s.frame.is_none() && s.fault.is_none()) && !slots.iter().all(|s| s.ended)
@@ -127,16 +132,24 @@ impl Exchange {
         let (mut slots, _) =
             self.filled.wait_timeout_while(self.lock(), wait, idle).unwrap_or_else(PoisonError::into_inner);
         let (count, turn) = (slots.slots.len(), slots.turn);
-        for camera in (0..count).map(|i| (turn + i) % count) {
+        let order = || (0..count).map(|i| (turn + i) % count);
+        let mut frames = Vec::new();
+        for camera in order() {
             let slot = &mut slots.slots[camera];
-            if let Some(frame) = slot.frame.take() {
-                let dropped = std::mem::take(&mut slot.dropped);
-                let damaged = std::mem::take(&mut slot.damaged);
+            if frames.len() < most
+                && let Some(frame) = slot.frame.take()
+            {
+                let (dropped, damaged) = (std::mem::take(&mut slot.dropped), std::mem::take(&mut slot.damaged));
+                frames.push(Waiting { camera, frame, dropped, damaged });
                 slots.turn = camera + 1;
-                self.emptied.notify_all();
-                return Taken::Frame { camera, frame, dropped, damaged };
             }
-            if let Some(message) = slot.fault.take() {
+        }
+        if !frames.is_empty() {
+            self.emptied.notify_all();
+            return Taken::Frames(frames);
+        }
+        for camera in order() {
+            if let Some(message) = slots.slots[camera].fault.take() {
                 slots.turn = camera + 1;
                 return Taken::Fault { camera, message };
             }
@@ -155,10 +168,10 @@ mod tests {
         Frame::compressed(PixelFormat::Jpeg, vec![byte], taken)
     }
 
-    fn taken(exchange: &Exchange) -> Option<(usize, u8, u64)> {
-        match exchange.take(Duration::ZERO) {
-            Taken::Frame { camera, frame, dropped, .. } => Some((camera, frame.data[0], dropped)),
-            _ => None,
+    fn taken(exchange: &Exchange, most: usize) -> Vec<(usize, u8, u64)> {
+        match exchange.take(Duration::ZERO, most) {
+            Taken::Frames(frames) => frames.iter().map(|w| (w.camera, w.frame.data[0], w.dropped)).collect(),
+            _ => Vec::new(),
         }
     }
 
@@ -166,21 +179,33 @@ mod tests {
     fn the_newest_frame_wins_and_the_others_are_counted() {
         let exchange = Exchange::new(1);
         (1..=3).for_each(|byte| exchange.put(0, frame(byte)));
-        assert_eq!(taken(&exchange), Some((0, 3, 2)));
-        assert_eq!(taken(&exchange), None);
+        assert_eq!(taken(&exchange, 1), [(0, 3, 2)]);
+        assert_eq!(taken(&exchange, 1), []);
     }
 
     #[test]
     fn cameras_take_turns() {
         let exchange = Exchange::new(2);
         let order: Vec<usize> = (0..4)
-            .filter_map(|_| {
+            .flat_map(|_| {
                 exchange.put(0, frame(0));
                 exchange.put(1, frame(1));
-                taken(&exchange).map(|t| t.0)
+                taken(&exchange, 1).into_iter().map(|t| t.0)
             })
             .collect();
         assert_eq!(order, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn cameras_that_wait_are_taken_together() {
+        let exchange = Exchange::new(3);
+        (0..3).for_each(|camera| exchange.put(camera, frame(7)));
+        let cameras = |most| taken(&exchange, most).iter().map(|t| t.0).collect::<Vec<_>>();
+        assert_eq!(cameras(2), [0, 1]);
+        exchange.put(0, frame(8));
+        // The one that had to wait comes first.
+        assert_eq!(cameras(8), [2, 0]);
+        assert_eq!(cameras(8), []);
     }
 
     #[test]
@@ -188,7 +213,7 @@ mod tests {
         let exchange = Exchange::new(1);
         exchange.put(0, frame(7));
         exchange.end(0);
-        assert_eq!(taken(&exchange), Some((0, 7, 0)));
-        assert!(matches!(exchange.take(Duration::ZERO), Taken::Ended));
+        assert_eq!(taken(&exchange, 1), [(0, 7, 0)]);
+        assert!(matches!(exchange.take(Duration::ZERO, 1), Taken::Ended));
     }
 }

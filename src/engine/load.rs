@@ -1,7 +1,7 @@
 //! From an ONNX file to a plan that runs: read, rewritten into fused operators, typed and optimised by tract.
 
 use super::onnx::{Graph, OnnxFile};
-use super::ops::{FusedNode, Precision, Runtime, pack};
+use super::ops::{FusedNode, Operators, Precision, Runtime, pack};
 use super::rewrite::{Specs, fuse, parse};
 use super::{ModelError, Plan, chain};
 use std::path::Path;
@@ -23,29 +23,62 @@ pub(super) struct Loader<'a> {
     pub(super) path: &'a Path,
     pub(super) manifest: &'a Path,
     pub(super) runtime: &'a Arc<Runtime>,
-    pub(super) precision: Precision,
 }
 
+/// A tower that runs.
+pub(super) struct Loaded {
+    pub(super) plan: Plan,
+    /// Empty where it runs on tract's operators alone.
+    pub(super) operators: Operators,
+}
+
+/// Weights outside fused operators, up to which a tower is planned again for several images: each plan has them all.
+const MAX_REPEATED_BYTES: usize = 16 << 20;
+
 impl Loader<'_> {
-    /// A plan of the tower with the operators that are known fused; a graph that holds none runs on tract's alone.
+    /// The tower with the operators that are known fused, in `precision`; a graph that holds none, and any graph where
+    /// `precision` is `None`, runs on tract's operators alone.
     pub(super) fn load(
         &self,
         inputs: &[TowerInput<'_>],
         output: &str,
         output_key: &'static str,
         modality: &'static str,
-    ) -> Result<Plan, ModelError> {
-        match self.fused(inputs, output) {
-            Ok(Some(model)) => match self.plan(model, inputs, output, output_key, modality) {
-                Ok(plan) => return Ok(plan),
-                Err(e) => log::debug!("{}: not with fused operators: {e}", self.path.display()),
-            },
-            Ok(None) => {}
-            Err(Unfused::Failed(e)) => return Err(e),
-            Err(Unfused::Unknown(e)) => log::debug!("{}: nothing fused: {e}", self.path.display()),
+        precision: Option<Precision>,
+    ) -> Result<Loaded, ModelError> {
+        if let Some(precision) = precision {
+            match self.fused(inputs, output, precision) {
+                Ok(Some((model, operators))) => match self.plan(model, inputs, output, output_key, modality) {
+                    Ok(plan) => return Ok(Loaded { plan, operators }),
+                    Err(e) => self.warn_unfused(&e),
+                },
+                Ok(None) => {}
+                Err(Unfused::Failed(e)) => return Err(e),
+                Err(Unfused::Unknown(e)) => self.warn_unfused(&e),
+            }
         }
         let model = parse(&self.open(output)?, &|_| None).map_err(|e| self.parse_error(&e))?;
-        self.plan(model, inputs, output, output_key, modality)
+        let plan = self.plan(model, inputs, output, output_key, modality)?;
+        Ok(Loaded { plan, operators: Operators::new() })
+    }
+
+    /// A plan with the operators of a tower that is loaded, for other shapes; `None` where the file is bound to one
+    /// image, or holds too much that operators do not share.
+    pub(super) fn plan_again(&self, operators: &Operators, inputs: &[TowerInput<'_>], output: &str) -> Option<Plan> {
+        let mut graph = self.open(output).ok()?;
+        let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
+        let specs = fuse(&mut graph, &facts).ok()?;
+        if graph.initializer_bytes() > MAX_REPEATED_BYTES || specs.keys().any(|name| !operators.contains_key(name)) {
+            return None;
+        }
+        let model = with_operators(&graph, &specs, operators).ok()?;
+        self.plan(model, inputs, output, "", "vision").ok()
+    }
+
+    /// The numbers will be right, but slowly: nobody should have to find that out with a clock.
+    fn warn_unfused(&self, error: &dyn std::fmt::Display) {
+        let path = self.path.display();
+        log::warn!("model {path}: its graph is not one that could be made faster, tract runs it as it is: {error}");
     }
 
     fn open(&self, output: &str) -> Result<Graph, ModelError> {
@@ -59,17 +92,21 @@ impl Loader<'_> {
     }
 
     /// The model with its blocks fused and their weights packed; `None` where there is none.
-    fn fused(&self, inputs: &[TowerInput<'_>], output: &str) -> Result<Option<InferenceModel>, Unfused> {
+    fn fused(
+        &self,
+        inputs: &[TowerInput<'_>],
+        output: &str,
+        precision: Precision,
+    ) -> Result<Option<(InferenceModel, Operators)>, Unfused> {
         let mut graph = self.open(output)?;
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
         let specs: Specs = fuse(&mut graph, &facts)?;
         if specs.is_empty() {
             return Ok(None);
         }
-        let operators = pack(&specs, self.runtime, self.precision)
+        let operators = pack(&specs, self.runtime, precision)
             .map_err(|e| ModelError::Run { path: self.path.into(), reason: e.to_string() })?;
-        let node = |name: &str| Some(FusedNode::packed(specs.get(name)?, Arc::clone(operators.get(name)?)));
-        Ok(Some(parse(&graph, &node)?))
+        Ok(Some((with_operators(&graph, &specs, &operators)?, operators)))
     }
 
     fn plan(
@@ -159,6 +196,10 @@ impl Loader<'_> {
     fn parse_error(&self, error: &TractError) -> ModelError {
         ModelError::Parse { path: self.path.into(), reason: chain(error) }
     }
+}
+
+fn with_operators(graph: &Graph, specs: &Specs, operators: &Operators) -> TractResult<InferenceModel> {
+    parse(graph, &|name| Some(FusedNode::packed(specs.get(name)?, Arc::clone(operators.get(name)?))))
 }
 
 fn labels(model: &InferenceModel, outlets: &[OutletId]) -> String {

@@ -18,16 +18,16 @@ pub use ops::Precision;
 pub use text::TextEncoder;
 
 use constancy_kernels::{Kernels, Pool};
-use ops::{FusedOp, Runtime};
+use ops::{FusedOp, Operators, Runtime};
 
-use load::{Loader, TowerInput};
+use load::{Loaded, Loader, TowerInput};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tract_onnx::prelude::*;
@@ -90,9 +90,17 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Threads that share an image, 1 to 64; all performance cores unless given.
     pub threads: Option<usize>,
+    /// Without operators of ours, on tract alone: to compare.
+    #[serde(skip)]
+    pub plain: bool,
 }
 
 impl EngineOptions {
+    /// The precision of fused operators, if there are to be any.
+    fn fused(&self) -> Option<Precision> {
+        (!self.plain).then_some(self.precision)
+    }
+
     fn runtime(&self) -> Result<Runtime, ModelError> {
         let threads = self.threads.unwrap_or_else(cores::performance_cores);
         let pool = Pool::new(threads).map_err(|source| ModelError::Threads { threads, source })?;
@@ -112,6 +120,9 @@ pub struct EngineInfo {
 /// The image tower: `[1, 3, size, size]` to `[width]`.
 pub struct Encoder {
     plan: Plan,
+    operators: Operators,
+    /// Plans for several images at once, made when they are first wanted; `None` where the file cannot.
+    batches: Mutex<BTreeMap<usize, Option<Plan>>>,
     runtime: Arc<Runtime>,
     manifest: Manifest,
     path: PathBuf,
@@ -125,17 +136,16 @@ impl Encoder {
         let model_path = manifest.encoder_file();
         let sha256 = checked_sha256(&model_path, &manifest, manifest.encoder.sha256.as_deref())?;
         let size = manifest.input.size as usize;
-        let input =
-            TowerInput { name: &manifest.input.name, fact: f32::fact([1, 3, size, size]).into(), key: "input.name" };
+        let input = image_input(&manifest, 1);
         let width = manifest.output.width;
         let runtime = Arc::new(options.runtime()?);
-        let loader =
-            Loader { path: &model_path, manifest: &manifest.path, runtime: &runtime, precision: options.precision };
-        let plan = loader.load(&[input], &manifest.output.name, "output.name", "vision")?;
-        let encoder = Self { plan, runtime, path: model_path, sha256, manifest };
+        let loader = Loader { path: &model_path, manifest: &manifest.path, runtime: &runtime };
+        let output = &manifest.output.name;
+        let Loaded { plan, operators } = loader.load(&[input], output, "output.name", "vision", options.fused())?;
+        let encoder = Self { plan, operators, batches: Mutex::default(), runtime, path: model_path, sha256, manifest };
         let probe = vec![0.0; 3 * size * size];
         // Some shapes only meet while the graph runs.
-        let found = encoder.plan_run(&probe).map_err(|e| ModelError::InputSize {
+        let found = encoder.plan_run(&encoder.plan, &probe, 1).map_err(|e| ModelError::InputSize {
             path: encoder.path.clone(),
             manifest: encoder.manifest.path.clone(),
             name: encoder.manifest.input.name.clone(),
@@ -167,15 +177,45 @@ impl Encoder {
 
     /// The embedding `[width]` of one input `[1, 3, size, size]`, as the tower gives it: not normalised.
     pub fn embed(&self, input: &[f32]) -> Result<Vec<f32>, ModelError> {
-        let output = self.plan_run(input).map_err(|e| run_error(&self.path, &e))?;
+        self.embed_with(&self.plan, input, 1)
+    }
+
+    /// The embeddings `[batch, width]` of inputs `[batch, 3, size, size]`, the same as one after the other, but the
+    /// weights are read once for all.
+    pub fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
+        if let Some(plan) = self.batch_plan(batch) {
+            return self.embed_with(&plan, input, batch);
+        }
+        let one = input.len() / batch.max(1);
+        let rows = input.chunks_exact(one.max(1)).map(|image| self.embed(image)).collect::<Result<Vec<_>, _>>()?;
+        Ok(rows.concat())
+    }
+
+    fn embed_with(&self, plan: &Plan, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
+        let output = self.plan_run(plan, input, batch).map_err(|e| run_error(&self.path, &e))?;
         finite(&self.path, &output)
     }
 
-    /// The embeddings `[batch, width]` of several inputs `[batch, 3, size, size]`, one after the other.
-    pub fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
-        let one = input.len() / batch.max(1);
-        let rows = input.chunks_exact(one).map(|image| self.embed(image)).collect::<Result<Vec<_>, _>>()?;
-        Ok(rows.concat())
+    /// The plan for `batch` images; `None` where they go one after the other.
+    fn batch_plan(&self, batch: usize) -> Option<Plan> {
+        if batch < 2 || self.operators.is_empty() {
+            return (batch == 1).then(|| Arc::clone(&self.plan));
+        }
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let loader = Loader { path: &self.path, manifest: &self.manifest.path, runtime: &self.runtime };
+            let input = image_input(&self.manifest, batch);
+            let plan = loader.plan_again(&self.operators, &[input], &self.manifest.output.name)?;
+            let probe = vec![0.0; batch * self.input_len()];
+            let found = self.plan_run(&plan, &probe, batch).ok()?;
+            (found.shape() == [batch, self.manifest.output.width]).then_some(plan)
+        };
+        batches.entry(batch).or_insert_with(make).clone()
+    }
+
+    /// Values of one image.
+    fn input_len(&self) -> usize {
+        3 * self.manifest.input.size as usize * self.manifest.input.size as usize
     }
 
     /// What the tower runs on.
@@ -193,9 +233,11 @@ impl Encoder {
     pub fn profile(&self, input: &[f32], batch: usize) -> Result<Vec<(String, usize, Duration)>, ModelError> {
         let failed = |e: TractError| run_error(&self.path, &e);
         let mut kinds: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
-        for image in input.chunks_exact(input.len() / batch.max(1)) {
-            let inputs = tvec!(self.tensor(image).map_err(failed)?.into());
-            let mut state = self.plan.spawn().map_err(failed)?;
+        let plan = self.batch_plan(batch);
+        let (plan, together) = plan.as_ref().map_or((&self.plan, 1), |plan| (plan, batch));
+        for images in input.chunks_exact(self.input_len() * together) {
+            let inputs = tvec!(self.tensor(images, together).map_err(failed)?.into());
+            let mut state = plan.spawn().map_err(failed)?;
             let timed = |ctx: &EvalContext<'_>, state: Option<&mut dyn OpState>, node: &TypedNode, inputs| {
                 let start = Instant::now();
                 let result = tract_onnx::tract_core::plan::eval(ctx, state, node, inputs);
@@ -210,15 +252,20 @@ impl Encoder {
         Ok(kinds.into_iter().map(|(kind, (calls, time))| (kind, calls, time)).collect())
     }
 
-    fn tensor(&self, input: &[f32]) -> TractResult<Tensor> {
+    fn tensor(&self, input: &[f32], batch: usize) -> TractResult<Tensor> {
         let size = self.manifest.input.size as usize;
-        Tensor::from_shape(&[1, 3, size, size], input)
+        Tensor::from_shape(&[batch, 3, size, size], input)
     }
 
-    fn plan_run(&self, input: &[f32]) -> TractResult<Tensor> {
-        let outputs = self.plan.run(tvec!(self.tensor(input)?.into()))?;
+    fn plan_run(&self, plan: &Plan, input: &[f32], batch: usize) -> TractResult<Tensor> {
+        let outputs = plan.run(tvec!(self.tensor(input, batch)?.into()))?;
         Ok(outputs[0].clone().into_tensor())
     }
+}
+
+fn image_input(manifest: &Manifest, batch: usize) -> TowerInput<'_> {
+    let size = manifest.input.size as usize;
+    TowerInput { name: &manifest.input.name, fact: f32::fact([batch, 3, size, size]).into(), key: "input.name" }
 }
 
 fn run_error(path: &Path, error: &TractError) -> ModelError {

@@ -258,3 +258,24 @@ fn a_closed_pipe_is_no_error() {
     let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
     assert!(output.stderr.is_empty(), "{}", stderr(&output));
 }
+
+#[test]
+fn bench_tells_latency_memory_and_where_the_time_goes() {
+    let model = model();
+    let bench = |more: &[&str]| {
+        let args = [&["bench", "--model", &model, "--runs", "3", "--threads", "2"], more].concat();
+        let output = run(&args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        output
+    };
+    let report = &json_lines(&bench(&["--batch", "2", "--json"]))[0];
+    for key in ["load_ms", "median_ms", "p95_ms", "images_per_second", "weights_mb", "peak_resident_mb"] {
+        assert!(report[key].as_f64().is_some_and(|v| v > 0.0), "{key}: {report}");
+    }
+    assert_eq!((&report["threads"], &report["batch"]), (&2.into(), &2.into()));
+    let operators = report["operators"].as_array().expect("operators");
+    let percent: f64 = operators.iter().filter_map(|o| o["percent"].as_f64()).sum();
+    assert!((percent - 100.0).abs() < 1e-6 && operators.iter().any(|o| o["operator"] == "attention"), "{report}");
+    let plain = stdout(&bench(&["--plain"]));
+    assert!(plain.contains(" on tract, ") && !plain.contains("attention"), "{plain}");
+}

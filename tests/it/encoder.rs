@@ -52,6 +52,42 @@ fn int8_per_channel_is_onnx_runtimes() {
     assert!(least_cosine("vision-int8-channel") >= 0.999);
 }
 
+#[test]
+fn images_together_are_images_one_by_one() {
+    let bytes = std::fs::read(fixture("encoder/golden.safetensors")).expect("golden");
+    let (shape, inputs) = tensor(&SafeTensors::deserialize(&bytes).expect("golden"), "input");
+    let (batch, pixels) = (shape[0].min(3), inputs.len() / shape[0]);
+    let images = &inputs[..batch * pixels];
+    // Exported with and without a free batch axis, in floats and in bytes.
+    for name in ["vision-fp32", "vision-dynamo", "vision-int8-tensor", "vision-int8-channel"] {
+        let encoder =
+            Encoder::load(&fixture(&format!("encoder/{name}.toml")), &EngineOptions::default()).expect("a good model");
+        let one_by_one: Vec<f32> = images.chunks(pixels).flat_map(|i| encoder.embed(i).expect("embedding")).collect();
+        assert_eq!(encoder.embed_batch(images, batch).expect("embeddings"), one_by_one, "{name}");
+        let calls = |batch: usize| {
+            let profile = encoder.profile(&images[..batch * pixels], batch).expect("profile");
+            profile.iter().map(|(_, calls, _)| calls).sum::<usize>()
+        };
+        assert_eq!(calls(batch), calls(1), "{name}: the weights are read once");
+    }
+}
+
+#[test]
+fn fused_operators_change_nothing() {
+    let bytes = std::fs::read(fixture("encoder/golden.safetensors")).expect("golden");
+    let (shape, inputs) = tensor(&SafeTensors::deserialize(&bytes).expect("golden"), "input");
+    let plain = EngineOptions { plain: true, ..EngineOptions::default() };
+    for name in ["vision-fp32", "vision-dynamo"] {
+        let load = |options| Encoder::load(&fixture(&format!("encoder/{name}.toml")), options).expect("a good model");
+        let (fused, plain) = (load(&EngineOptions::default()), load(&plain));
+        assert!(fused.info().weight_bytes > 0 && plain.info().weight_bytes == 0, "{name}");
+        for image in inputs.chunks(inputs.len() / shape[0]) {
+            let embed = |encoder: &Encoder| encoder.embed(image).expect("embedding");
+            assert!(cosine(&embed(&fused), &embed(&plain)) >= 0.99999, "{name}");
+        }
+    }
+}
+
 fn floats(value: &Value) -> Vec<f32> {
     let array = value.as_array().expect("numbers");
     array.iter().map(|v| v.as_f64().expect("a number") as f32).collect()

@@ -231,6 +231,12 @@ impl Graph {
         self.data.retain(|name, _| names.contains(name));
     }
 
+    /// Bytes of every initialiser that is left.
+    pub(in super::super) fn initializer_bytes(&self) -> usize {
+        let size = |t: &pb::TensorProto| self.data.get(&t.name).map_or(t.raw_data.len(), |d| d.bytes().len());
+        self.initializers.values().map(size).sum()
+    }
+
     /// The graph as a message that tract can read, with every byte that is left in it.
     pub(in super::super) fn to_model(&self) -> pb::ModelProto {
         let mut model = self.model.clone();
