@@ -1,15 +1,34 @@
 //! Threads that share one operator's work, and sleep when there is none.
 //!
-//! The caller works along; the others spin for a moment between operators of one image, then park. A pool serves one
-//! caller at a time: a second one does its work alone rather than wait.
+//! The caller works along, and waits only for those who have joined: one that the system has not woken, because
+//! something else has its core, is not missed. Between the operators of one image the others spin for a moment, then
+//! park. A pool serves one caller at a time: a second one does its work alone rather than wait. A worker that loses its
+//! core in the middle of a task makes everybody wait for a time slice of somebody else's, so that two threads would be
+//! slower than one: after such a stall the caller works alone for a while.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 /// Spins before a worker parks; some 100 µs, longer than the gap between two operators.
-const SPINS: usize = 20_000;
+const IDLE_SPINS: usize = 20_000;
+/// Spins before the caller parks until the last worker is done; some 50 µs. One that takes longer has lost its core,
+/// and may be waiting for this one.
+const LEAVE_SPINS: usize = 10_000;
+
+/// A wait for a worker that is longer than any task takes: its core is somebody else's.
+const STALL: Duration = Duration::from_micros(1500);
+/// Jobs that the caller does alone after a stall: about two images, and twice as many each time, up to some seconds.
+const ALONE: usize = 256;
+const MOST_ALONE: usize = 1 << 14;
+
+/// Of a gate: the job may be joined.
+const OPEN: usize = 1;
+/// Of a gate: one worker that has joined. Above these counts stands the number of the job.
+const JOINED: usize = 2;
+const JOB: usize = 1 << 16;
 
 type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -17,21 +36,22 @@ type Task<'a> = dyn Fn(usize) + Sync + 'a;
 struct Job {
     task: *const Task<'static>,
     count: usize,
+    caller: Thread,
 }
 
 struct Shared {
-    /// Written by the caller while no worker reads, that is while `running` is 0.
+    /// Written by the caller while the gate is closed and nobody is inside.
     job: UnsafeCell<Option<Job>>,
-    /// Grows with every job.
-    epoch: AtomicUsize,
+    /// Number of the job, workers inside, and whether it is open; changes as one.
+    gate: AtomicUsize,
     next: AtomicUsize,
-    /// Workers that have not finished the present job.
-    running: AtomicUsize,
+    /// The caller is parked until the last worker has left.
+    caller_parked: AtomicBool,
     panicked: AtomicBool,
     stop: AtomicBool,
 }
 
-// SAFETY: `job` is written only between jobs, and read only within one; `epoch` and `running` order the two.
+// SAFETY: `job` is written only while no worker is inside, and read only by those who are; `gate` orders the two.
 unsafe impl Sync for Shared {}
 // SAFETY: the task behind the pointer is `Sync`.
 unsafe impl Send for Shared {}
@@ -40,7 +60,39 @@ unsafe impl Send for Shared {}
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    caller: Mutex<()>,
+    caller: Mutex<Trust>,
+}
+
+/// Whether the workers help or hinder.
+#[derive(Default)]
+struct Trust {
+    /// Jobs that are still to be done alone.
+    alone: usize,
+    /// For how many, the last time.
+    last: usize,
+    /// Jobs since the last stall that were shared.
+    calm: usize,
+}
+
+impl Trust {
+    /// Whether the next job is to be done alone.
+    fn refuses(&mut self) -> bool {
+        let refuses = self.alone > 0;
+        self.alone = self.alone.saturating_sub(1);
+        refuses
+    }
+
+    fn learn(&mut self, stalled: bool) {
+        if stalled {
+            self.last = (2 * self.last).clamp(ALONE, MOST_ALONE);
+            (self.alone, self.calm) = (self.last, 0);
+        } else {
+            self.calm += 1;
+            if self.calm > 4 * ALONE {
+                self.last = 0;
+            }
+        }
+    }
 }
 
 impl Pool {
@@ -48,9 +100,9 @@ impl Pool {
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
-            epoch: AtomicUsize::new(0),
+            gate: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            caller_parked: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -59,10 +111,11 @@ impl Pool {
             thread::Builder::new().name(format!("infer-{i}")).spawn(move || shared.work())
         };
         let workers = (1..threads).map(worker).collect::<Result<_, _>>()?;
-        Ok(Self { shared, workers, caller: Mutex::new(()) })
+        Ok(Self { shared, workers, caller: Mutex::default() })
     }
 
     /// Threads that share the work.
+    #[must_use]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
@@ -74,40 +127,68 @@ impl Pool {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
-        if guard.is_none() || self.workers.is_empty() || count < 2 {
+        if let Some(mut trust) = guard
+            && !self.workers.is_empty()
+            && count > 1
+            && !trust.refuses()
+        {
+            trust.learn(self.share(count, task));
+        } else {
             (0..count).for_each(task);
-            return;
         }
+    }
+
+    /// Has the workers join; whether one stalled. Nobody else does so at the same time.
+    fn share(&self, count: usize, task: &Task<'_>) -> bool {
         let shared = &*self.shared;
         // SAFETY: the lifetime is given up only until every worker has left the job, below.
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
-        // SAFETY: no worker reads between jobs.
-        unsafe { *shared.job.get() = Some(Job { task, count }) };
+        // SAFETY: the gate is closed, and nobody is inside.
+        unsafe { *shared.job.get() = Some(Job { task, count, caller: thread::current() }) };
         shared.next.store(0, Ordering::Relaxed);
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::Release);
+        let number = (shared.gate.load(Ordering::Relaxed) / JOB).wrapping_add(1);
+        shared.gate.store(number.wrapping_mul(JOB) | OPEN, Ordering::Release);
         self.workers.iter().for_each(|w| w.thread().unpark());
         let leave = Leave(shared);
         shared.take(task, count);
+        let stalled = shared.close();
         drop(leave);
         assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked");
+        stalled
     }
 }
 
-/// Waits for the workers, also when the caller's share panics: they borrow from its stack.
+/// Closes the gate also when the caller's share panics: the workers borrow from its stack.
 struct Leave<'a>(&'a Shared);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        let mut spins = 0usize;
-        while self.0.running.load(Ordering::Acquire) > 0 {
-            spins += 1;
-            if spins.is_multiple_of(4096) { thread::yield_now() } else { std::hint::spin_loop() }
-        }
+        self.0.close();
     }
 }
 
 impl Shared {
+    /// Closes the gate and waits for the workers inside; whether that took too long.
+    fn close(&self) -> bool {
+        let mut inside = self.gate.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
+        let (mut spins, mut since) = (0usize, None);
+        while inside % JOB != 0 {
+            spins += 1;
+            if spins < LEAVE_SPINS {
+                std::hint::spin_loop();
+            } else {
+                since.get_or_insert_with(Instant::now);
+                self.caller_parked.store(true, Ordering::SeqCst);
+                if self.gate.load(Ordering::SeqCst) % JOB != 0 {
+                    thread::park();
+                }
+            }
+            inside = self.gate.load(Ordering::Acquire);
+        }
+        self.caller_parked.store(false, Ordering::Relaxed);
+        since.is_some_and(|since| since.elapsed() > STALL)
+    }
+
     fn take(&self, task: &Task<'_>, count: usize) {
         loop {
             let i = self.next.fetch_add(1, Ordering::Relaxed);
@@ -118,28 +199,45 @@ impl Shared {
         }
     }
 
+    /// Enters the job that is open, if it is not number `seen`; returns its number.
+    fn join(&self, seen: usize) -> Option<usize> {
+        let gate = self.gate.load(Ordering::Relaxed);
+        let fits = gate & OPEN != 0 && gate / JOB != seen;
+        let joined = || self.gate.compare_exchange(gate, gate + JOINED, Ordering::Acquire, Ordering::Relaxed);
+        (fits && joined().is_ok()).then_some(gate / JOB)
+    }
+
+    fn leave(&self, caller: &Thread) {
+        let inside = self.gate.fetch_sub(JOINED, Ordering::SeqCst) - JOINED;
+        // The caller may be gone by now: its handle is this thread's own.
+        if inside % JOB == 0 && self.caller_parked.load(Ordering::SeqCst) {
+            caller.unpark();
+        }
+    }
+
     fn work(&self) {
-        let mut seen = 0;
-        loop {
-            let mut spins = 0;
-            while self.epoch.load(Ordering::Acquire) == seen {
-                if self.stop.load(Ordering::Relaxed) {
-                    return;
-                }
+        let (mut seen, mut spins) = (0, 0);
+        while !self.stop.load(Ordering::Relaxed) {
+            let Some(number) = self.join(seen) else {
                 spins += 1;
-                if spins < SPINS { std::hint::spin_loop() } else { thread::park() }
-            }
-            seen = self.epoch.load(Ordering::Acquire);
-            // SAFETY: the job stays as it is until this worker has left it.
-            if let Some(Job { task, count }) = unsafe { &*self.job.get() } {
-                // SAFETY: the caller waits for this worker before the task's borrows end.
-                let task = unsafe { &**task };
-                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take(task, *count)));
-                if result.is_err() {
-                    self.panicked.store(true, Ordering::Relaxed);
+                if spins < IDLE_SPINS {
+                    std::hint::spin_loop()
+                } else {
+                    thread::park()
                 }
+                continue;
+            };
+            (seen, spins) = (number, 0);
+            // SAFETY: the job stays as it is until this worker has left it.
+            let Some(Job { task, count, caller }) = (unsafe { &*self.job.get() }) else { continue };
+            let caller = caller.clone();
+            // SAFETY: the caller waits for this worker before the task's borrows end.
+            let task = unsafe { &**task };
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take(task, *count)));
+            if result.is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
             }
-            self.running.fetch_sub(1, Ordering::Release);
+            self.leave(&caller);
         }
     }
 }
@@ -184,5 +282,78 @@ impl<T> SharedMut<T> {
     pub fn at(&self, index: usize) -> *mut T {
         assert!(index < self.len, "an element of the slice");
         self.start.wrapping_add(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    #[test]
+    fn every_task_is_done_once_job_after_job() {
+        let pool = Pool::new(4).expect("threads");
+        for count in (0..40).chain([1000]) {
+            let done: Vec<AtomicU32> = (0..count).map(|_| AtomicU32::new(0)).collect();
+            pool.run(count, &|i| _ = done[i].fetch_add(1, Ordering::Relaxed));
+            assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 1), "{count}");
+        }
+    }
+
+    #[test]
+    fn callers_beside_each_other_are_all_served() {
+        let pool = Pool::new(3).expect("threads");
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let sum = AtomicUsize::new(0);
+                        pool.run(10, &|i| _ = sum.fetch_add(i, Ordering::Relaxed));
+                        assert_eq!(sum.into_inner(), 45);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn the_caller_sleeps_until_a_slow_worker_is_done() {
+        let pool = Pool::new(2).expect("threads");
+        let caller = thread::current().id();
+        for _ in 0..20 {
+            let done = AtomicUsize::new(0);
+            pool.run(2, &|_| {
+                if thread::current().id() != caller {
+                    thread::sleep(std::time::Duration::from_millis(2));
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(done.into_inner(), 2);
+        }
+    }
+
+    #[test]
+    fn stalls_make_the_caller_work_alone_for_longer_and_longer() {
+        let mut trust = Trust::default();
+        let mut alone = |stalled| {
+            trust.learn(stalled);
+            (0..).take_while(|_| trust.refuses()).count()
+        };
+        assert_eq!([alone(false), alone(true), alone(true), alone(true)], [0, ALONE, 2 * ALONE, 4 * ALONE]);
+        assert_eq!((0..6 * ALONE).map(|_| alone(false)).sum::<usize>(), 0);
+        assert_eq!(alone(true), ALONE);
+        assert_eq!((0..20).map(|_| alone(true)).max(), Some(MOST_ALONE));
+    }
+
+    #[test]
+    fn a_panic_in_a_task_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(2).expect("threads");
+        let run = |fatal: usize| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                pool.run(64, &|i| assert!(i != fatal, "meant"));
+            }))
+        };
+        assert!(run(7).is_err());
+        assert!(run(100).is_ok());
     }
 }
