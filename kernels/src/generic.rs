@@ -5,7 +5,7 @@
 //! ([`super::table`]); every pointer must be valid for what its documentation says.
 
 use super::vector::Vector;
-use super::{Activation, AttentionArgs, EpilogueArgs, NormArgs, Product, QuantisedRow, Range};
+use super::{Activation, AttentionArgs, EpilogueArgs, NormArgs, Product, QuantisedRow, Range, least};
 
 /// log2(e).
 pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -229,10 +229,11 @@ pub(super) unsafe fn range<V: Vector>(x: *const f32, len: usize) -> Range {
     }
 }
 
-/// From values to the integers `0..=top`.
+/// From values to the integers `bottom..=top`.
 struct Levels<V> {
     factor: V,
     offset: V,
+    bottom: V,
     top: V,
 }
 
@@ -240,11 +241,11 @@ impl<V: Vector> Levels<V> {
     #[inline(always)]
     unsafe fn of(&self, v: V) -> V {
         // SAFETY: the caller's features are this function's.
-        unsafe { v.fma(self.factor, self.offset).max(V::splat(0.0)).min(self.top).round() }
+        unsafe { v.fma(self.factor, self.offset).max(self.bottom).min(self.top).round() }
     }
 }
 
-/// Quantises one row of `len` values that lie in `range` to `0..=levels`, so that `x ≈ (q − zero) · scale`; the bytes
+/// Quantises one row of `len` values that lie in `range` to `least..=levels`, so that `x ≈ (q − zero) · scale`; the bytes
 /// are stored xor `flip`.
 #[inline(always)]
 pub(super) unsafe fn quantise_row<V: Vector>(
@@ -257,13 +258,15 @@ pub(super) unsafe fn quantise_row<V: Vector>(
 ) -> QuantisedRow {
     // SAFETY: `x` and `to` hold `len` values; the caller's features are this function's.
     unsafe {
-        let top = f32::from(levels);
+        let (bottom, top) = (f32::from(least(flip)), f32::from(levels));
         let range = high - low;
-        // A row of zeros, or one that is not finite, has no scale; the product is then 0 or not a number anyway.
-        let scale = if range > f32::MIN_POSITIVE { range / top } else { 1.0 };
+        // A row of zeros, or one that is not finite, has no scale; the product is then 0 or not a number anyway. The less
+        // the scale, the less is left of what cancels.
+        let scale = if range > f32::MIN_POSITIVE { range / (top - bottom) } else { f32::MIN_POSITIVE };
         let inverse = 1.0 / scale;
-        let zero = (-low * inverse).round_ties_even().clamp(0.0, top);
-        let to_levels = Levels { factor: V::splat(inverse), offset: V::splat(zero), top: V::splat(top) };
+        let zero = (bottom - low * inverse).round_ties_even().clamp(bottom, top);
+        let (factor, offset) = (V::splat(inverse), V::splat(zero));
+        let to_levels = Levels { factor, offset, bottom: V::splat(bottom), top: V::splat(top) };
         chunks::<V>(
             len,
             #[inline(always)]
@@ -454,7 +457,7 @@ unsafe fn product_tile<V: Vector, L: Lanes<V>, const R: usize, const N: usize>(p
                 *column = V::load(row.add(n * V::LEN));
             }
             for (r, sums) in sums.iter_mut().enumerate() {
-                let value = V::splat(*column.add(r * p.a_stride));
+                let value = V::broadcast(column.add(r * p.a_stride));
                 for (sum, column) in sums.iter_mut().zip(columns) {
                     *sum = L::multiply_add(value, column, *sum);
                 }

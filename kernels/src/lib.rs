@@ -5,6 +5,10 @@
 //! the property tests hold each to the portable one. This folder is the only place with `unsafe` arithmetic:
 //! the operators above it hand over pointers whose shapes they have checked.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
+#[cfg(all(target_arch = "arm", target_os = "linux", target_endian = "little"))]
+mod arm32;
 #[expect(
     clippy::inline_always,
     reason = "without it a method would be a call, compiled without the features of its caller"
@@ -44,10 +48,28 @@ pub enum Isa {
     Avx512Vnni,
     /// x86-64 with AVX-512 VNNI and BF16.
     Avx512Bf16,
+    /// 32-bit ARM with NEON; f32 in plain Rust.
+    Armv7Neon,
+    /// aarch64: NEON is part of it.
+    Neon,
+    /// aarch64 with the dot product of Armv8.2.
+    NeonDotprod,
+    /// aarch64 with the 8-bit matrix product of Armv8.6.
+    NeonI8mm,
 }
 
 impl Isa {
-    const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Avx512Bf16];
+    const ALL: [Self; 9] = [
+        Self::Portable,
+        Self::Avx2,
+        Self::AvxVnni,
+        Self::Avx512Vnni,
+        Self::Avx512Bf16,
+        Self::Armv7Neon,
+        Self::Neon,
+        Self::NeonDotprod,
+        Self::NeonI8mm,
+    ];
 
     /// What `CONSTANCY_ISA` calls it.
     #[must_use]
@@ -58,6 +80,10 @@ impl Isa {
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Armv7Neon => "armv7-neon",
+            Self::Neon => "neon",
+            Self::NeonDotprod => "neon-dotprod",
+            Self::NeonI8mm => "neon-i8mm",
         }
     }
 
@@ -77,7 +103,15 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Self::Avx512Vnni.is_available() && has_x86("avx512bf16"),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(all(target_arch = "arm", target_os = "linux", target_endian = "little"))]
+            Self::Armv7Neon => arm32::has_neon(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod => Self::Neon.is_available() && std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => Self::NeonDotprod.is_available() && std::arch::is_aarch64_feature_detected!("i8mm"),
+            // Of another architecture.
             _ => false,
         }
     }
@@ -258,13 +292,20 @@ pub struct Int8Kernel {
     pub step: usize,
     /// Consecutive depths of a column that lie side by side in a panel.
     pub group: usize,
-    /// Activations are quantised to `0..=levels`.
+    /// Activations are quantised to [`least`]`..=levels`.
     pub levels: u8,
     /// Stored activations are xor this: 0 for unsigned, 0x80 for signed.
     pub flip: u8,
     /// Largest sum of positive weights, and of negative ones, that a 16-bit lane may meet in a step; 0 for no limit.
     pub lane_limit: i32,
     pub tile: Int8Tile,
+}
+
+/// The least quantised activation of a kernel with this `flip`. Signed ones keep clear of −128: two products of
+/// −128 · −128 would not fit 16 bits, which plain NEON sums them in; the others do likewise, so that all of a machine
+/// quantise alike.
+fn least(flip: u8) -> u8 {
+    u8::from(flip != 0)
 }
 
 /// The kernels of one instruction set.

@@ -90,6 +90,19 @@ instance!(avx512_vnni, Avx512, Isa::Avx512Vnni, x86::AVX512_VNNI, "avx2,fma,avx5
 static AVX512_BF16: Kernels =
     Kernels { isa: Isa::Avx512Bf16, rough_attention: super::x86_bf16::attention, ..avx512_vnni::TABLE };
 
+#[cfg(target_arch = "aarch64")]
+use super::{arm, vector::arm::Neon};
+#[cfg(target_arch = "aarch64")]
+instance!(neon, Neon, Isa::Neon, arm::NEON, "neon");
+/// f32 is alike on all of aarch64.
+#[cfg(target_arch = "aarch64")]
+static NEON_DOTPROD: Kernels = Kernels { isa: Isa::NeonDotprod, int8: arm::NEON_DOTPROD, ..neon::TABLE };
+#[cfg(target_arch = "aarch64")]
+static NEON_I8MM: Kernels = Kernels { isa: Isa::NeonI8mm, int8: arm::NEON_I8MM, ..neon::TABLE };
+
+#[cfg(all(target_arch = "arm", target_os = "linux", target_endian = "little"))]
+static ARMV7_NEON: Kernels = Kernels { isa: Isa::Armv7Neon, int8: super::arm32::NEON, ..portable::TABLE };
+
 impl Kernels {
     /// The set for `isa`, which must be available on this machine.
     pub(super) fn of(isa: Isa) -> &'static Self {
@@ -104,7 +117,15 @@ impl Kernels {
             Isa::Avx512Vnni => &avx512_vnni::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => &AVX512_BF16,
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(all(target_arch = "arm", target_os = "linux", target_endian = "little"))]
+            Isa::Armv7Neon => &ARMV7_NEON,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => &neon::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => &NEON_DOTPROD,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => &NEON_I8MM,
+            // Of another architecture, hence not available.
             _ => &portable::KERNELS,
         }
     }

@@ -15,6 +15,12 @@ pub(super) trait Vector: Copy {
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
+    /// The value at `from` in every lane, for a product.
+    #[inline(always)]
+    unsafe fn broadcast(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for a value at `from`, and its features are this function's.
+        unsafe { Self::splat(*from) }
+    }
     unsafe fn store(self, to: *mut f32);
     /// `LEN` i32 values, converted.
     unsafe fn load_i32(from: *const i32) -> Self;
@@ -434,6 +440,7 @@ pub(super) mod arm {
     #![allow(clippy::wildcard_imports, reason = "intrinsics")]
     use super::Vector;
     use std::arch::aarch64::*;
+    use std::arch::asm;
 
     /// NEON, which every aarch64 machine has.
     #[derive(Clone, Copy)]
@@ -452,6 +459,14 @@ pub(super) mod arm {
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
             Self(unsafe { vld1q_f32(from) })
+        }
+        #[inline(always)]
+        unsafe fn broadcast(from: *const f32) -> Self {
+            // `fmla` can name a lane, and loading one takes no arithmetic pipe; but the compiler prefers `ld1r`, which
+            // does, unless it does not see that the value comes from memory.
+            let mut value = unsafe { *from };
+            unsafe { asm!("/* {0:s} */", inout(vreg) value, options(pure, nomem, nostack, preserves_flags)) };
+            Self(unsafe { vdupq_n_f32(value) })
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
@@ -498,6 +513,40 @@ pub(super) mod arm {
             unsafe {
                 let exponent = vshlq_n_s32::<23>(vreinterpretq_s32_f32(rounded.0));
                 Self(vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(self.0), exponent)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn sum(self) -> f32 {
+            unsafe { vaddvq_f32(self.0) }
+        }
+        #[inline(always)]
+        unsafe fn least(self) -> f32 {
+            unsafe { vminvq_f32(self.0) }
+        }
+        #[inline(always)]
+        unsafe fn largest(self) -> f32 {
+            unsafe { vmaxvq_f32(self.0) }
+        }
+        #[inline(always)]
+        unsafe fn reciprocal(self) -> Self {
+            unsafe {
+                // 8 bits, and two steps of Newton's: a division keeps Cortex-A53's only pipe for some twenty cycles.
+                let r = vrecpeq_f32(self.0);
+                let r = vmulq_f32(r, vrecpsq_f32(self.0, r));
+                Self(vmulq_f32(r, vrecpsq_f32(self.0, r)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn turn(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|r| vld1q_f32(from.add(r * from_stride)));
+                // Exchanges of 1 × 1, then of 2 × 2 blocks.
+                let ones = [vtrn1q_f32(a, b), vtrn2q_f32(a, b), vtrn1q_f32(c, d), vtrn2q_f32(c, d)];
+                let [a, b, c, d] = ones.map(|v| vreinterpretq_f64_f32(v));
+                let twos = [vtrn1q_f64(a, c), vtrn1q_f64(b, d), vtrn2q_f64(a, c), vtrn2q_f64(b, d)];
+                for (r, row) in twos.into_iter().enumerate() {
+                    vst1q_f32(to.add(r * to_stride), vreinterpretq_f32_f64(row));
+                }
             }
         }
         #[inline(always)]
