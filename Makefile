@@ -1,8 +1,10 @@
-# make demo    the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
-# make test    everything that can be checked here; installs what is missing
-# make lint    formatting and lints, warnings are errors
-# make bench   one criterion bench per stage of a frame's path
-# make golden  writes the golden numbers of tests/fixtures anew (Python)
+# make demo       the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
+# make test       everything that can be checked here; installs what is missing
+# make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
+# make test-asan  the kernels under AddressSanitizer
+# make lint       formatting and lints, warnings are errors
+# make bench      one criterion bench per stage of a frame's path
+# make golden     writes the golden numbers of tests/fixtures anew (Python)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,7 +25,7 @@ tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
-.PHONY: help setup demo test lint bench golden
+.PHONY: help setup demo test test-arm test-asan lint bench golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -38,6 +40,15 @@ demo: setup
 # One profile for everything: tract without optimisation crawls.
 test: setup $(tower)
 	cargo test --release --locked --workspace
+
+test-arm:
+	@tools/setup-cross.sh
+	@tools/test-arm.sh
+
+# Only the sanitizer needs more than a stable compiler lets through; --target keeps it out of build scripts.
+test-asan:
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --release --locked -p constancy-kernels --lib \
+	    --target $(shell rustc -vV | sed -n 's/^host: //p')
 
 lint: setup
 	cargo fmt --all --check

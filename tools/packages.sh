@@ -1,0 +1,36 @@
+# Read by the setup scripts: which of Debian's packages are missing, and how to install them.
+
+missing=""
+need() { # package, command that succeeds where it is there
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || case $missing in
+    *" $package"*) ;;
+    *) missing="$missing $package" ;;
+    esac
+}
+
+# Installs what `need` found missing; with --check only says it.
+install_missing() {
+    [ -n "$missing" ] || return 0
+    if [ "${1:-}" = "--check" ]; then
+        echo "missing:$missing"
+        exit 69
+    fi
+    as_root=""
+    if [ "$(id -u)" -ne 0 ]; then
+        as_root=sudo
+    fi
+    if ! command -v apt-get >/dev/null 2>&1 || { [ -n "$as_root" ] && ! command -v sudo >/dev/null 2>&1; }; then
+        echo "please install, with this system's package manager:$missing" >&2
+        exit 69
+    fi
+    echo "installing:$missing"
+    $as_root apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "cargo is missing: install Rust with rustup (https://rustup.rs), then run this again" >&2
+    exit 69
+fi

@@ -1,0 +1,69 @@
+#!/bin/sh
+# Installs what `make test-arm` needs and this machine lacks: linkers and C libraries for 64- and 32-bit ARM, an
+# emulator, and Rust's standard library for both, as rustup has it or else as source to build it from.
+#
+#   tools/setup-cross.sh          prints what it installs, nothing where nothing is missing
+#   tools/setup-cross.sh --check  says what is missing, installs nothing
+set -eu
+. "$(dirname "$0")/packages.sh"
+
+need build-essential cc --version
+need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
+need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so
+need gcc-arm-linux-gnueabihf command -v arm-linux-gnueabihf-gcc
+need libc6-dev-armhf-cross test -e /usr/arm-linux-gnueabihf/lib/libc.so
+need qemu-user-static command -v qemu-aarch64-static
+need qemu-user-static command -v qemu-arm-static
+install_missing "${1:-}"
+
+rustlib="$(rustc --print sysroot)/lib/rustlib"
+source="$rustlib/src/rust/library"
+absent=""
+for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do
+    [ -d "$rustlib/$target/lib" ] || absent="$absent $target"
+done
+[ -n "$absent" ] || exit 0
+# Cargo builds the standard library from source where it is there.
+[ ! -e "$source/std/Cargo.toml" ] || exit 0
+if [ "${1:-}" = "--check" ]; then
+    echo "missing: Rust's standard library for$absent"
+    exit 69
+fi
+echo "installing: Rust's standard library for$absent"
+if command -v rustup >/dev/null 2>&1; then
+    # shellcheck disable=SC2086 # a list
+    if timeout 300 rustup target add $absent >/dev/null 2>&1 || timeout 300 rustup component add rust-src >/dev/null 2>&1
+    then
+        exit 0
+    fi
+fi
+
+# Debian's backports carry the source of many versions. Their suite is asked beside this machine's own, from the same
+# archive, with lists in a folder of their own: nothing is left in apt's configuration.
+version=$(rustc --version | cut -d' ' -f2)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for suite in trixie-backports trixie; do
+    cat /etc/apt/sources.list.d/debian.sources 2>/dev/null | awk -v suite="$suite" '
+        BEGIN { RS = ""; ORS = "\n\n" }
+        /Suites:/ && !/security/ { gsub(/#[^\n]*\n/, ""); sub(/Suites:[^\n]*/, "Suites: " suite); print; exit }
+    ' >"$work/debian.sources"
+    [ -s "$work/debian.sources" ] || continue
+    apt() {
+        tool=$1
+        shift
+        "$tool" -qq -o Dir::Etc::sourcelist="$work/debian.sources" -o Dir::Etc::sourceparts=/dev/null \
+            -o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root "$@"
+    }
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    apt apt-get update >/dev/null 2>&1 || continue
+    package=$(apt apt-cache madison rust-src | awk -v v="$version+" 'index($3, v) == 1 { print $3; exit }')
+    [ -n "$package" ] || continue
+    (cd "$work" && apt apt-get download "rust-src=$package" >/dev/null && dpkg-deb -x rust-src_*.deb unpacked)
+    mkdir -p "$(dirname "$source")"
+    cp -r "$work"/unpacked/usr/src/rustc-*/library "$source"
+    exit 0
+done
+echo "Rust's standard library for$absent is not to be had here: neither by rustup nor, in version $version, as" \
+    "Debian's package rust-src. On a machine that has it, copy its library/ to $source" >&2
+exit 69
