@@ -51,7 +51,7 @@ unsafe fn gelu_tanh<V: Vector>(x: V) -> V {
     // SAFETY: the caller's features are this function's.
     unsafe {
         let cubic = x.mul(x).mul(x).fma(V::splat(0.044_715), x);
-        gate(x, cubic.mul(V::splat(-1.595_769_1 * LOG2_E)))
+        gate(x, cubic.mul(V::splat(-1.595_769 * LOG2_E)))
     }
 }
 
@@ -306,7 +306,7 @@ unsafe fn plain_epilogue<V: Vector>(args: &EpilogueArgs<'_>, activate: impl Fn(V
             args,
             #[inline(always)]
             |y, _, _| activate(y),
-        )
+        );
     }
 }
 

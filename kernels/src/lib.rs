@@ -19,6 +19,7 @@ mod packed;
 mod pool;
 mod table;
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "a range is compared with values that it is made of")]
 mod tests;
 #[expect(
     clippy::inline_always,
@@ -28,6 +29,10 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::inline_always,
+    reason = "without it a method would be a call, compiled without the features of its caller"
+)]
 mod x86_bf16;
 
 pub use packed::{Bytes, PackedInt8};
@@ -367,6 +372,7 @@ impl Kernels {
     }
 
     /// Sum of stored activations, for weights with zero points.
+    #[must_use]
     pub fn stored_sum(&self, bytes: &[u8]) -> i32 {
         let value = |&b: &u8| if self.int8.flip == 0 { i32::from(b) } else { i32::from(b.cast_signed()) };
         bytes.iter().map(value).sum()

@@ -272,6 +272,7 @@ impl<T> SharedMut<T> {
     /// # Safety
     /// No two tasks ask for parts that overlap, and none outlives the slice.
     #[expect(clippy::mut_from_ref, reason = "that is what the contract is for")]
+    #[must_use]
     pub unsafe fn slice(&self, first: usize, count: usize) -> &mut [T] {
         assert!(first + count <= self.len, "a part of the slice");
         // SAFETY: within the slice, and nobody else's by contract.
@@ -279,6 +280,7 @@ impl<T> SharedMut<T> {
     }
 
     /// Address of an element.
+    #[must_use]
     pub fn at(&self, index: usize) -> *mut T {
         assert!(index < self.len, "an element of the slice");
         self.start.wrapping_add(index)
