@@ -6,7 +6,7 @@ use crate::capture::CaptureError;
 use crate::classify::TextError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
-use crate::engine::{ManifestError, ModelError};
+use crate::engine::{ManifestError, ModelError, QuantiseError};
 use crate::publish::{BrokerError, PublishError};
 use std::io::ErrorKind;
 
@@ -34,8 +34,9 @@ impl CliError {
             Self::Daemon(e) => daemon(e),
             Self::Config(e) => config(e),
             Self::Bundle(e) => bundle(e),
-            Self::Frame(FrameError::Decode(_)) | Self::SomeFailed { .. } | Self::Bank(_) => DATA,
+            Self::Frame(FrameError::Decode(_)) | Self::Image { .. } | Self::SomeFailed { .. } | Self::Bank(_) => DATA,
             Self::Model(e) | Self::Frame(FrameError::Model(e)) => model(e),
+            Self::Quantise(e) => quantise(e),
             Self::Capture(e) => capture(e),
             Self::Broker(e) => broker(e),
             Self::Read { source, .. } => input(source),
@@ -95,6 +96,14 @@ pub(super) fn bundle(error: &BundleError) -> u8 {
 fn model(error: &ModelError) -> u8 {
     match error {
         ModelError::Read { source, .. } | ModelError::Manifest(ManifestError::Read { source, .. }) => input(source),
+        _ => DATA,
+    }
+}
+
+fn quantise(error: &QuantiseError) -> u8 {
+    match error {
+        QuantiseError::Model(e) => model(e),
+        QuantiseError::Write { .. } => CANNOT_CREATE,
         _ => DATA,
     }
 }

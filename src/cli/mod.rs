@@ -8,6 +8,7 @@ mod classify;
 mod demo;
 mod embed;
 pub mod exit;
+mod model;
 mod model_args;
 mod output;
 mod synth;
@@ -17,7 +18,8 @@ use crate::capture::CaptureError;
 use crate::classify::BankError;
 use crate::config::ConfigError;
 use crate::daemon::{self, DaemonError};
-use crate::engine::ModelError;
+use crate::engine::{ModelError, QuantiseError};
+use crate::preprocess::DecodeError;
 use crate::publish::BrokerError;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write as _};
@@ -51,6 +53,8 @@ enum Command {
     Classes(classes::ClassesArgs),
     /// Render images of the workshop, with captions, for training and tests
     Synth(synth::SynthArgs),
+    /// Make small model files, and compare models
+    Model(model::ModelCommandArgs),
     /// Measure how fast this machine runs a model, and where the time goes
     Bench(bench::BenchArgs),
     /// List cameras, their formats and controls; save a frame
@@ -77,6 +81,10 @@ pub enum CliError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Quantise(#[from] QuantiseError),
+    #[error("{path}: {source}")]
+    Image { path: PathBuf, source: DecodeError },
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -115,6 +123,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Classes(args) => classes::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Camera(args) => camera::run(args),
+        Command::Model(args) => model::run(args),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) enum PrecisionArg {
 }
 
 impl EngineArgs {
-    fn over(&self, options: &EngineOptions) -> EngineOptions {
+    pub(super) fn over(&self, options: &EngineOptions) -> EngineOptions {
         let precision = self.precision.map_or(options.precision, |p| match p {
             PrecisionArg::File => Precision::File,
             PrecisionArg::Int8 => Precision::Int8,

@@ -155,6 +155,21 @@ impl Manifest {
         }
     }
 
+    /// The manifest at `path` of another form of the image tower: `file`, in the same folder.
+    pub(super) fn of_other_form(&self, path: &Path, file: &Path, sha256: String) -> Self {
+        let mut other = self.clone();
+        other.path = path.into();
+        other.encoder.file = file.file_name().map_or_else(|| file.into(), PathBuf::from);
+        other.encoder.sha256 = Some(sha256);
+        let (from, to) = (folder(&self.path), folder(path));
+        if let Some(text) = other.text.as_mut().filter(|_| from != to) {
+            for file in [&mut text.file, &mut text.tokenizer] {
+                *file = relative(&to, &from.join(&*file));
+            }
+        }
+        other
+    }
+
     /// The transform of `[input]`.
     #[must_use]
     pub fn transform(&self) -> Transform {
@@ -185,5 +200,32 @@ impl Manifest {
     #[must_use]
     pub fn beside(&self, file: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new(".")).join(file)
+    }
+}
+
+/// The folder of a file, absolute where it exists.
+fn folder(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    folder.canonicalize().unwrap_or_else(|_| folder.into())
+}
+
+/// `file` as it is named from `folder`; both are absolute.
+fn relative(folder: &Path, file: &Path) -> PathBuf {
+    let shared = folder.components().zip(file.components()).take_while(|(a, b)| a == b).count();
+    let up = folder.components().skip(shared).map(|_| std::path::Component::ParentDir);
+    up.chain(file.components().skip(shared)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative;
+    use std::path::Path;
+
+    #[test]
+    fn a_file_is_named_from_another_folder() {
+        let named = |folder: &str, file: &str| relative(Path::new(folder), Path::new(file));
+        assert_eq!(named("/a/b", "/a/c/text.onnx"), Path::new("../c/text.onnx"));
+        assert_eq!(named("/a", "/a/b/text.onnx"), Path::new("b/text.onnx"));
+        assert_eq!(named("/x/y", "/a/text.onnx"), Path::new("../../a/text.onnx"));
     }
 }

@@ -4,17 +4,25 @@
 //! Nothing outside this folder knows tract. Exporters leave symbolic axes and intermediate shapes
 //! in their files; both are dropped on loading and derived anew from the one input shape that is used.
 
+mod agreement;
 mod cores;
+mod describe;
 mod load;
 mod manifest;
 mod onnx;
 mod ops;
+mod quantise;
 mod rewrite;
 mod text;
 
+pub use agreement::Agreement;
 pub use constancy_kernels::Isa;
+pub use describe::{Described, describe};
 pub use manifest::{EncoderManifest, Manifest, ManifestError, TextManifest};
 pub use ops::Precision;
+pub use quantise::{
+    DEFAULT_MAX_ERROR, LayerReport, Progress, QuantiseError, QuantiseOptions, QuantiseReport, StorageFormat, quantise,
+};
 pub use text::TextEncoder;
 
 use constancy_kernels::{Kernels, Pool};
@@ -77,6 +85,10 @@ pub enum ModelError {
     Threads { threads: usize, source: std::io::Error },
     #[error("model {path}: {reason}")]
     Run { path: PathBuf, reason: String },
+    #[error(
+        "model {path}: there is no manifest {manifest} beside it, and without one {reason}; write one after those in `models/`"
+    )]
+    Undescribed { path: PathBuf, manifest: PathBuf, reason: String },
     #[error("model {path}: the embedding holds a value that is not a number; the model or its quantisation is damaged")]
     NotFinite { path: PathBuf },
 }
@@ -132,7 +144,11 @@ pub struct Encoder {
 impl Encoder {
     /// Loads the tower that the manifest at `path` describes and checks it with one run.
     pub fn load(path: &Path, options: &EngineOptions) -> Result<Self, ModelError> {
-        let manifest = Manifest::read(path)?;
+        Self::open(Manifest::read(path)?, options)
+    }
+
+    /// The same for a manifest that is read already.
+    pub fn open(manifest: Manifest, options: &EngineOptions) -> Result<Self, ModelError> {
         let model_path = manifest.encoder_file();
         let sha256 = checked_sha256(&model_path, &manifest, manifest.encoder.sha256.as_deref())?;
         let size = manifest.input.size as usize;

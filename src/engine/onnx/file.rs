@@ -15,10 +15,10 @@ use std::sync::Arc;
 const LARGE: usize = 4096;
 
 // Field numbers of onnx.proto.
-const MODEL_GRAPH: u32 = 7;
-const GRAPH_INITIALIZER: u32 = 5;
+pub(super) const MODEL_GRAPH: u32 = 7;
+pub(super) const GRAPH_INITIALIZER: u32 = 5;
 const TENSOR_NAME: u32 = 8;
-const TENSOR_RAW_DATA: u32 = 9;
+pub(super) const TENSOR_RAW_DATA: u32 = 9;
 
 /// A file's bytes, mapped.
 pub(in super::super) struct Mapped {

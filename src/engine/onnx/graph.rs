@@ -195,6 +195,11 @@ impl Graph {
         (constant.len() == 1).then(|| constant.floats()[0])
     }
 
+    /// The initialisers' names.
+    pub(in super::super) fn initializer_names(&self) -> HashSet<String> {
+        self.initializers.keys().cloned().collect()
+    }
+
     /// Adds an f32 or i64 initialiser.
     pub(in super::super) fn add_initializer(&mut self, tensor: pb::TensorProto) {
         self.data.remove(&tensor.name);

@@ -79,7 +79,7 @@ impl Operator {
         }
     }
 
-    fn eval(&self, inputs: &[TValue]) -> TractResult<Tensor> {
+    pub(super) fn eval(&self, inputs: &[TValue]) -> TractResult<Tensor> {
         let views = inputs.iter().map(|t| t.try_as_plain_ram()).collect::<TractResult<TVec<_>>>()?;
         let slices = views.iter().map(PlainView::as_slice::<f32>).collect::<TractResult<TVec<&[f32]>>>()?;
         let shapes: TVec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();

@@ -112,6 +112,22 @@ pub(super) fn fuse(graph: &mut Graph, inputs: &[(&str, InferenceFact)]) -> Resul
     Ok(specs)
 }
 
+/// Fuses the products and normalisations alone: every value that a product reads is still made.
+pub(super) fn fuse_products(graph: &mut Graph) -> Specs {
+    let mut specs = Specs::new();
+    pass(graph, &mut specs, linear::products);
+    pass(graph, &mut specs, linear::biases);
+    pass(graph, &mut specs, norm::norms);
+    specs
+}
+
+/// The layer normalisations of a graph that is left as it is.
+pub(super) fn norm_specs(graph: &Graph) -> Vec<NormSpec> {
+    let (index, none) = (graph.index(), Specs::new());
+    let found = graph.nodes.iter().filter_map(|node| norm::norms(graph, &index, &none, node));
+    found.filter_map(|f| if let Spec::Norm(norm) = f.spec { Some(norm) } else { None }).collect()
+}
+
 /// What a pass puts in the place of a node.
 struct Fused {
     inputs: Vec<String>,

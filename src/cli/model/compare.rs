@@ -1,0 +1,92 @@
+//! `constancy model compare`: cosines between two towers' embeddings.
+
+use super::super::CliError;
+use super::super::model_args::EngineArgs;
+use super::super::output::{json_line, line};
+use super::images::ImageArgs;
+use crate::engine::{Agreement, Encoder, EngineOptions, Manifest, describe};
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(super) struct CompareArgs {
+    /// A manifest, or an ONNX file; computed as the file has it
+    #[arg(value_name = "A")]
+    first: PathBuf,
+    /// What is compared with A; --precision applies to it
+    #[arg(value_name = "B")]
+    second: PathBuf,
+    #[command(flatten)]
+    images: ImageArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    a: Tower<'a>,
+    b: Tower<'a>,
+    images: &'a str,
+    cosine: Agreement,
+}
+
+#[derive(Serialize)]
+struct Tower<'a> {
+    model: &'a str,
+    sha256: String,
+    bytes: u64,
+}
+
+pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
+    let (a, b) = (describe(&args.first)?.manifest, describe(&args.second)?.manifest);
+    if a.output.width != b.output.width {
+        return Err(CliError::Usage(format!(
+            "{} makes embeddings of {} values, {} of {}: they cannot be compared",
+            args.first.display(),
+            a.output.width,
+            args.second.display(),
+            b.output.width
+        )));
+    }
+    let options = args.engine.over(&EngineOptions::default());
+    let of_a = EngineOptions { threads: options.threads, ..EngineOptions::default() };
+    let (first, sha_a) = embeddings(&a, args, &of_a)?;
+    let (second, sha_b) = embeddings(&b, args, &options)?;
+    let Some(cosine) = Agreement::of(&first, &second) else {
+        return Err(CliError::Usage("there is no image to compare on".into()));
+    };
+    let images = args.images.describe(cosine.images);
+    let report = Report { a: tower(&a, sha_a), b: tower(&b, sha_b), images: &images, cosine };
+    if args.json { json_line(&report) } else { print(&report) }
+}
+
+fn tower(manifest: &Manifest, sha256: String) -> Tower<'_> {
+    let bytes = std::fs::metadata(manifest.encoder_file()).map_or(0, |m| m.len());
+    Tower { model: &manifest.encoder.name, sha256, bytes }
+}
+
+/// The embeddings of all images, and the tower's hash.
+fn embeddings(
+    manifest: &Manifest,
+    args: &CompareArgs,
+    options: &EngineOptions,
+) -> Result<(Vec<Vec<f32>>, String), CliError> {
+    let tensors = args.images.tensors(manifest)?;
+    let encoder = Encoder::open(manifest.clone(), options)?;
+    let rows = tensors.iter().map(|t| encoder.embed(t)).collect::<Result<_, _>>()?;
+    Ok((rows, encoder.sha256().to_owned()))
+}
+
+fn print(report: &Report<'_>) -> Result<(), CliError> {
+    for (name, tower) in [("A", &report.a), ("B", &report.b)] {
+        let megabytes = tower.bytes as f64 / 1e6;
+        line(&format!("{name:<10}  {}, {megabytes:.1} MB, sha256 {}", tower.model, &tower.sha256[..12]))?;
+    }
+    let c = &report.cosine;
+    line(&format!("cosine      {:.6} in the median, {:.6} at least, on {}", c.median, c.least, report.images))?;
+    line(&format!("quantiles   1 % {:.6}, 5 % {:.6}, 25 % {:.6}, mean {:.6}", c.q01, c.q05, c.q25, c.mean))
+}

@@ -1,0 +1,80 @@
+//! The images on which towers are measured: photographs, or renders of the workshop where there are none.
+
+use super::super::CliError;
+use super::super::output::{expand, read_frame};
+use crate::bundle::FrameError;
+use crate::capture::clock;
+use crate::engine::Manifest;
+use crate::frame::{ColorEncoding, Frame, PixelFormat};
+use crate::preprocess::{DecodeError, Preprocessor};
+use crate::workshop::{ENVIRONMENTS, Scene, render};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Renders are drawn in this size, pixels.
+const RENDERED: (u32, u32) = (640, 480);
+
+/// Scenes that neither the shipped model's training nor its tests have seen.
+const SEED: u64 = 1_234_567 << 32;
+
+/// Which images.
+#[derive(Debug, Args)]
+pub(super) struct ImageArgs {
+    /// Measure on these images, such as what the cameras see: a folder, or a file; renders of a workshop unless given
+    #[arg(short, long, value_name = "FOLDER")]
+    images: Vec<PathBuf>,
+    /// How many images; of a folder, evenly spread ones
+    #[arg(short = 'n', long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    count: u32,
+}
+
+impl ImageArgs {
+    /// What they are, in words.
+    pub(super) fn describe(&self, count: usize) -> String {
+        let what = if self.images.is_empty() { "rendered image" } else { "image" };
+        format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    }
+
+    /// The images as the tower of `manifest` takes them.
+    pub(super) fn tensors(&self, manifest: &Manifest) -> Result<Vec<Vec<f32>>, CliError> {
+        let mut preprocessor = Preprocessor::new(manifest.transform());
+        if self.images.is_empty() {
+            let tensor = |i| preprocessor.tensor(&rendered(i)).map_err(decode);
+            return (0..u64::from(self.count)).map(tensor).collect();
+        }
+        let files = self.files()?;
+        let tensor = |path: &PathBuf| {
+            let named = |e: DecodeError| CliError::Image { path: path.clone(), source: e };
+            preprocessor.tensor(&read_frame(path)?).map_err(named)
+        };
+        files.iter().map(tensor).collect()
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, CliError> {
+        let files = expand(&self.images)?;
+        let count = files.len().min(self.count as usize);
+        Ok((0..count).map(|i| files[i * files.len() / count].clone()).collect())
+    }
+}
+
+fn decode(error: DecodeError) -> CliError {
+    FrameError::Decode(error).into()
+}
+
+/// Render `i`, in the environments' turn.
+fn rendered(i: u64) -> Frame {
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small length")]
+    let environment = &ENVIRONMENTS[(i % ENVIRONMENTS.len() as u64) as usize];
+    let (width, height) = RENDERED;
+    Frame {
+        data: render(&Scene::numbered(SEED + i, environment), width, height),
+        format: PixelFormat::Rgb24,
+        width,
+        height,
+        stride_bytes: width as usize * 3,
+        color: ColorEncoding::default(),
+        taken: clock::now(),
+        file: None,
+        truth: None,
+    }
+}

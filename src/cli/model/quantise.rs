@@ -1,0 +1,182 @@
+//! `constancy model quantise`: the small file of an image tower.
+
+use super::super::CliError;
+use super::super::output::{json_line, line};
+use super::images::ImageArgs;
+use crate::engine::{
+    DEFAULT_MAX_ERROR, LayerReport, Manifest, Progress, QuantiseOptions, QuantiseReport, StorageFormat, describe,
+    quantise,
+};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub(super) struct QuantiseArgs {
+    /// The fp32 image tower: its manifest, or an ONNX file (the manifest beside it applies; without one, CLIP's
+    /// preprocessing is assumed)
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// The file to write, .onnx or its manifest .toml; both are written, side by side
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// int8: linear layers in bytes, a quarter of the file; fp16: all weights in halves, computed in f32
+    #[arg(long, value_enum, default_value_t = Format::Int8)]
+    format: Format,
+    #[command(flatten)]
+    images: ImageArgs,
+    /// A layer whose output bytes change by more than this share of its size is stored in fp16
+    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_MAX_ERROR, value_parser = share)]
+    max_error: f64,
+    /// Leave normalisations as they are: do not even out channels that are much larger than the others
+    #[arg(long)]
+    no_smoothing: bool,
+    /// Threads to measure with; all performance cores unless given
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
+    threads: Option<u8>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--format` offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Int8,
+    Fp16,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|s: &f64| (0.0..=1.0).contains(s));
+    share.ok_or_else(|| "expected a share of 0 to 1".into())
+}
+
+pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
+    let start = Instant::now();
+    let out = args.onnx_file()?;
+    let described = describe(&args.input)?;
+    refuse_to_replace(&described.manifest, &out)?;
+    let images = args.images.tensors(&described.manifest)?;
+    let options = QuantiseOptions {
+        format: match args.format {
+            Format::Int8 => StorageFormat::Int8,
+            Format::Fp16 => StorageFormat::Fp16,
+        },
+        max_error: args.max_error,
+        smooth: !args.no_smoothing,
+        threads: args.threads.map(usize::from),
+        images: args.images.describe(images.len()),
+    };
+    let bar = bar();
+    let report = quantise(&described.manifest, &out, &images, &options, &mut |p| show(&bar, p));
+    bar.finish_and_clear();
+    let report = report?;
+    if args.json {
+        return json_line(&report);
+    }
+    print(&report, &options, start)?;
+    if described.assumed {
+        line(&format!(
+            "note        {} had no manifest: CLIP's preprocessing and a logit scale of 100 were assumed; correct {} if they are others",
+            args.input.display(),
+            report.manifest.display()
+        ))?;
+    }
+    Ok(())
+}
+
+impl QuantiseArgs {
+    /// OUT, by its ONNX file.
+    fn onnx_file(&self) -> Result<PathBuf, CliError> {
+        match self.output.extension().and_then(|e| e.to_str()) {
+            Some("onnx") => Ok(self.output.clone()),
+            Some("toml") => Ok(self.output.with_extension("onnx")),
+            _ => Err(CliError::Usage(format!(
+                "{}: name the file to write, ending in .onnx or .toml",
+                self.output.display()
+            ))),
+        }
+    }
+}
+
+/// OUT must not take the place of IN, whose manifest may have the same name as OUT's.
+fn refuse_to_replace(source: &Manifest, out: &Path) -> Result<(), CliError> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    for (input, output) in [(source.encoder_file(), out.to_owned()), (source.path.clone(), out.with_extension("toml"))]
+    {
+        if same(&input, &output) {
+            let message = format!("{} would be replaced, which is read from; give OUT another name", input.display());
+            return Err(CliError::Usage(message));
+        }
+    }
+    Ok(())
+}
+
+/// A progress bar on stderr, if that is a terminal.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_message(progress.step);
+    bar.set_length(progress.total as u64);
+    bar.set_position(progress.done as u64);
+}
+
+fn print(report: &QuantiseReport, options: &QuantiseOptions, start: Instant) -> Result<(), CliError> {
+    if !report.layers.is_empty() {
+        line("layer                                             shape         form   smoothing   error")?;
+        let prefix = shared_prefix(&report.layers);
+        report.layers.iter().try_for_each(|layer| print_layer(layer, prefix))?;
+    }
+    let int8 = report.layers.iter().filter(|l| l.form == "int8").count();
+    let smoothed: HashSet<&str> = report.layers.iter().filter(|l| l.alpha > 0.0).map(|l| l.name.as_str()).collect();
+    if options.format == StorageFormat::Int8 {
+        line(&format!(
+            "layers      {int8} of {} in int8, {} of them smoothed; {} other tensors in fp16",
+            report.layers.len(),
+            smoothed.len(),
+            report.halved
+        ))?;
+    } else {
+        line(&format!("tensors     {} in fp16", report.halved))?;
+    }
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let (from, to) = (megabytes(report.source.bytes), megabytes(report.written.bytes));
+    line(&format!("size        {to:.1} MB of {from:.1} MB ({:.0} %)", to / from * 100.0))?;
+    let cosine = report.cosine;
+    line(&format!(
+        "cosine      {:.5} in the median, {:.5} at least, to the original on {}",
+        cosine.median, cosine.least, options.images
+    ))?;
+    line(&format!(
+        "written     {} and {} in {:.0} s; projections and class banks of the original must be made anew",
+        report.written.file.display(),
+        report.manifest.display(),
+        start.elapsed().as_secs_f64()
+    ))
+}
+
+fn print_layer(layer: &LayerReport, prefix: &str) -> Result<(), CliError> {
+    let name = layer.name.strip_prefix(prefix).unwrap_or(&layer.name);
+    let name = name.strip_suffix("/MatMul").or_else(|| name.strip_suffix("/Gemm")).unwrap_or(name);
+    let shape = format!("{}x{}", layer.depth, layer.columns);
+    let smoothing = if layer.alpha > 0.0 { layer.alpha.to_string() } else { "-".to_owned() };
+    line(&format!("{name:<48}  {shape:<12}  {:<5}  {smoothing:<9}  {:>6.4}", layer.form, layer.error))
+}
+
+/// What all names begin with, up to a separator.
+fn shared_prefix(layers: &[LayerReport]) -> &str {
+    let Some(first) = layers.first().map(|l| l.name.as_str()) else { return "" };
+    let shared = layers
+        .iter()
+        .fold(first.len(), |n, l| first.bytes().zip(l.name.bytes()).take(n).take_while(|(a, b)| a == b).count());
+    let end = first.as_bytes()[..shared].iter().rposition(|&b| b == b'/' || b == b'.').map_or(0, |at| at + 1);
+    first.get(..end).unwrap_or_default()
+}
