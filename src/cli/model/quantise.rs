@@ -131,9 +131,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
 
 fn print(report: &QuantiseReport, options: &QuantiseOptions, start: Instant) -> Result<(), CliError> {
     if !report.layers.is_empty() {
-        line("layer                                             shape         form   smoothing   error")?;
-        let prefix = shared_prefix(&report.layers);
-        report.layers.iter().try_for_each(|layer| print_layer(layer, prefix))?;
+        print_layers(&report.layers)?;
     }
     let int8 = report.layers.iter().filter(|l| l.form == "int8").count();
     let smoothed: HashSet<&str> = report.layers.iter().filter(|l| l.alpha > 0.0).map(|l| l.name.as_str()).collect();
@@ -163,12 +161,21 @@ fn print(report: &QuantiseReport, options: &QuantiseOptions, start: Instant) -> 
     ))
 }
 
-fn print_layer(layer: &LayerReport, prefix: &str) -> Result<(), CliError> {
-    let name = layer.name.strip_prefix(prefix).unwrap_or(&layer.name);
-    let name = name.strip_suffix("/MatMul").or_else(|| name.strip_suffix("/Gemm")).unwrap_or(name);
-    let shape = format!("{}x{}", layer.depth, layer.columns);
-    let smoothing = if layer.alpha > 0.0 { layer.alpha.to_string() } else { "-".to_owned() };
-    line(&format!("{name:<48}  {shape:<12}  {:<5}  {smoothing:<9}  {:>6.4}", layer.form, layer.error))
+fn print_layers(layers: &[LayerReport]) -> Result<(), CliError> {
+    let prefix = shared_prefix(layers);
+    let short = |layer: &LayerReport| {
+        let name = layer.name.strip_prefix(prefix).unwrap_or(&layer.name);
+        name.strip_suffix("/MatMul").or_else(|| name.strip_suffix("/Gemm")).unwrap_or(name).to_owned()
+    };
+    let width = layers.iter().map(|l| short(l).chars().count()).max().unwrap_or(0).max("layer".len());
+    line(&format!("{:<width$}  shape         form  smoothing   error", "layer"))?;
+    for layer in layers {
+        let shape = format!("{}x{}", layer.depth, layer.columns);
+        let smoothing = if layer.alpha > 0.0 { layer.alpha.to_string() } else { "-".to_owned() };
+        let (name, form, error) = (short(layer), layer.form, layer.error);
+        line(&format!("{name:<width$}  {shape:<12}  {form}  {smoothing:<9}  {error:>6.4}"))?;
+    }
+    Ok(())
 }
 
 /// What all names begin with, up to a separator.

@@ -24,10 +24,6 @@ pub(super) struct Activations {
 }
 
 impl Activations {
-    pub(super) fn row_count(&self) -> usize {
-        self.rows.len() / self.most.len().max(1)
-    }
-
     /// Takes note of `values`, and keeps `count` rows of them, evenly spread; `shift` makes these differ by image.
     fn add(&mut self, values: &[f32], depth: usize, count: usize, shift: usize) {
         self.most.resize(depth, 0.0);
@@ -106,6 +102,6 @@ mod tests {
         assert_eq!(seen.rows, [0.0, 1.0, 6.0, 7.0, 12.0, -99.0]);
         assert_eq!(seen.most, [18.0, 99.0]);
         seen.add(&values, 2, 100, 1);
-        assert_eq!(seen.row_count(), 13);
+        assert_eq!(seen.rows.len(), 13 * 2);
     }
 }

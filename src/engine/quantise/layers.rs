@@ -96,12 +96,12 @@ impl Layers {
         })
     }
 
-    /// Whether every reader of a group's value is one of its layers, which reads it once.
+    /// Whether every reader of a group's value is one of its layers, which reads it once, or wants its shape alone.
     fn feeds_only(&self, group: &Group) -> bool {
         let once = |&i: &usize| {
             let node = &self.graph.nodes[i];
             let layer = group.layers.iter().any(|l| l.output == node.name);
-            layer && node.input.iter().filter(|n| **n == group.input).count() == 1
+            node.op_type == "Shape" || layer && node.input.iter().filter(|n| **n == group.input).count() == 1
         };
         !self.index.is_output(&group.input) && self.index.consumers(&group.input).iter().all(once)
     }

@@ -21,7 +21,7 @@ use tract_onnx::prelude::*;
 const ALPHAS: [f32; 3] = [0.25, 0.5, 0.75];
 
 /// How much less the error must be for smoothing to be worth it.
-const WORTH: f64 = 0.97;
+const WORTH: f64 = 0.95;
 
 /// A layer's weights as they are stored.
 pub(super) struct Bytes {
