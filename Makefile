@@ -4,7 +4,7 @@
 # make test-asan  the kernels under AddressSanitizer
 # make lint       formatting and lints, warnings are errors
 # make bench      one criterion bench per stage of a frame's path
-# make golden     writes the golden numbers of tests/fixtures anew (Python)
+# make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -73,3 +73,5 @@ golden: setup
 	python3 -m venv $(target)/venv-golden
 	$(target)/venv-golden/bin/pip install --quiet -r tests/golden/requirements.txt
 	for script in preprocess text encoder projection; do $(target)/venv-golden/bin/python tests/golden/$$script.py; done
+	cargo build --release --locked --bin constancy
+	$(target)/venv-golden/bin/python tests/golden/quantise.py --constancy $(target)/release/constancy

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// CLIP's, as OpenAI's models and nearly all after them were trained.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const STD: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
 const LOGIT_SCALE: f32 = 100.0;
 
 /// A manifest, and whether it was there.

@@ -14,6 +14,7 @@ mod overhead;
 mod pocket;
 mod preprocess;
 mod projection;
+mod quantise;
 mod real_images;
 mod reload;
 mod service;

@@ -27,7 +27,7 @@ pub(super) struct QuantiseArgs {
     format: Format,
     #[command(flatten)]
     images: ImageArgs,
-    /// A layer whose output bytes change by more than this share of its size is stored in fp16
+    /// A layer whose output bytes change by more than this share of what it varies by is stored in fp16
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_MAX_ERROR, value_parser = share)]
     max_error: f64,
     /// Leave normalisations as they are: do not even out channels that are much larger than the others

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 /// The relative error of its output beyond which a layer is stored in halves. Layers that bytes suit are at 0.01 to
-/// 0.03; one at 0.1 is as noisy as if its weights had four bits.
-pub const DEFAULT_MAX_ERROR: f64 = 0.1;
+/// 0.02; an error of `e` in every layer costs the embedding about `e²` of cosine.
+pub const DEFAULT_MAX_ERROR: f64 = 0.05;
 
 /// Operators that say that a file holds bytes already.
 const QUANTISED: [&str; 9] = [
@@ -66,10 +66,8 @@ pub enum QuantiseError {
     Nothing { path: PathBuf },
     #[error("model {path}: {bytes} bytes would be written, and ONNX files end at 2 GiB; this tower is too large")]
     TooLarge { path: PathBuf, bytes: u64 },
-    #[error(
-        "{path} cannot be written: {source}; it needs {megabytes} MB and is not there in part: make room, or name another folder"
-    )]
-    Write { path: PathBuf, megabytes: u64, source: std::io::Error },
+    #[error("{path} cannot be written: {source}; {hint}")]
+    Write { path: PathBuf, hint: String, source: std::io::Error },
 }
 
 /// In what weights are stored.
@@ -96,7 +94,7 @@ impl StorageFormat {
 #[derive(Debug, Clone)]
 pub struct QuantiseOptions {
     pub format: StorageFormat,
-    /// Relative error of a layer's output beyond which it stays in halves.
+    /// Error of a layer's output, relative to how much that varies, beyond which it is stored in halves.
     pub max_error: f64,
     /// Whether normalisations may be changed to even out their channels.
     pub smooth: bool,
@@ -129,7 +127,7 @@ pub struct LayerReport {
     pub form: &'static str,
     /// Strength of the smoothing of its input; 0 where there is none.
     pub alpha: f32,
-    /// Of its output on the calibration images, relative to the output's size.
+    /// Of its output on the calibration images, relative to how much that varies.
     pub error: f64,
     pub depth: usize,
     pub columns: usize,
@@ -162,13 +160,14 @@ pub fn quantise(
     let path = source.encoder_file();
     check(&path, options.format)?;
     let sha256 = checked_sha256(&path, source, source.encoder.sha256.as_deref())?;
+    let mut partial = Partial::create(out)?;
     let engine = EngineOptions { threads: options.threads, ..EngineOptions::default() };
     let before = embeddings(source.clone(), images, &engine, "original", told)?;
     let (file, layers, halved) = converted(source, &path, images, options, &engine, told)?;
     if file.written_len() > MOST_BYTES {
         return Err(QuantiseError::TooLarge { path, bytes: file.written_len() });
     }
-    let mut partial = Partial::write(out, &file)?;
+    partial.write(&file)?;
     drop(file);
     let as_written = source.of_other_form(&out.with_extension("toml"), partial.path(), String::new());
     let trial = Manifest { encoder: super::EncoderManifest { sha256: None, ..as_written.encoder }, ..as_written };

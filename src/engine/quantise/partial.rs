@@ -4,7 +4,7 @@ use super::super::onnx::{OnnxFile, metadata};
 use super::super::{Manifest, sha256_of};
 use super::{FileReport, QuantiseError};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 /// What is written before it takes its name; removed unless it does.
@@ -15,16 +15,21 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Writes `file` beside `out`.
-    pub(super) fn write(out: &Path, file: &OnnxFile) -> Result<Self, QuantiseError> {
-        let new = Self { out: out.into(), path: beside(out), bytes: file.written_len() };
+    /// Makes the file beside `out`, empty: what cannot be written is known before the work starts.
+    pub(super) fn create(out: &Path) -> Result<Self, QuantiseError> {
+        let new = Self { out: out.into(), path: beside(out), bytes: 0 };
+        File::create(&new.path).map_err(|e| new.failed(e))?;
+        Ok(new)
+    }
+
+    pub(super) fn write(&mut self, file: &OnnxFile) -> Result<(), QuantiseError> {
+        self.bytes = file.written_len();
         let write = || -> io::Result<()> {
-            let mut writer = BufWriter::with_capacity(1 << 20, File::create(&new.path)?);
+            let mut writer = BufWriter::with_capacity(1 << 20, File::create(&self.path)?);
             file.write(&mut writer)?;
             writer.flush()
         };
-        write().map_err(|e| new.failed(e))?;
-        Ok(new)
+        write().map_err(|e| self.failed(e))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -32,7 +37,7 @@ impl Partial {
     }
 
     /// Adds entries of metadata at the end.
-    pub(super) fn describe(&mut self, entries: &[(&str, String)]) -> Result<(), QuantiseError> {
+    pub(super) fn describe(&self, entries: &[(&str, String)]) -> Result<(), QuantiseError> {
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new().append(true).open(&self.path)?;
             file.write_all(&metadata(entries))?;
@@ -64,7 +69,14 @@ impl Partial {
     }
 
     fn failed(&self, source: io::Error) -> QuantiseError {
-        QuantiseError::Write { path: self.out.clone(), megabytes: self.bytes.div_ceil(1_000_000), source }
+        let hint = match source.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => "make its folder first".to_owned(),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                "name a folder that you may write to".to_owned()
+            }
+            _ => format!("{} MB are needed: make room, or name another folder", self.bytes.div_ceil(1_000_000)),
+        };
+        QuantiseError::Write { path: self.out.clone(), hint, source }
     }
 }
 
