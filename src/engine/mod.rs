@@ -21,7 +21,7 @@ pub use describe::{Described, describe};
 pub use manifest::{EncoderManifest, Manifest, ManifestError, TextManifest};
 pub use ops::Precision;
 pub use quantise::{
-    DEFAULT_MAX_ERROR, LayerReport, Progress, QuantiseError, QuantiseOptions, QuantiseReport, StorageFormat, quantise,
+    DEFAULT_MAX_ERROR, LayerReport, Progress, QuantiseError, QuantiseOptions, QuantiseReport, Quantiser, StorageFormat,
 };
 pub use text::TextEncoder;
 

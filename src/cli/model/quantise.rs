@@ -4,12 +4,11 @@ use super::super::CliError;
 use super::super::output::{json_line, line};
 use super::images::ImageArgs;
 use crate::engine::{
-    DEFAULT_MAX_ERROR, LayerReport, Manifest, Progress, QuantiseOptions, QuantiseReport, StorageFormat, describe,
-    quantise,
+    DEFAULT_MAX_ERROR, LayerReport, Manifest, Progress, QuantiseOptions, QuantiseReport, Quantiser, StorageFormat,
+    describe,
 };
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -58,7 +57,6 @@ pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
     let out = args.onnx_file()?;
     let described = describe(&args.input)?;
     refuse_to_replace(&described.manifest, &out)?;
-    let images = args.images.tensors(&described.manifest)?;
     let options = QuantiseOptions {
         format: match args.format {
             Format::Int8 => StorageFormat::Int8,
@@ -67,16 +65,18 @@ pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
         max_error: args.max_error,
         smooth: !args.no_smoothing,
         threads: args.threads.map(usize::from),
-        images: args.images.describe(images.len()),
     };
+    let quantiser = Quantiser::open(&described.manifest, &out, options)?;
+    let images = args.images.tensors(&described.manifest)?;
+    let measured_on = args.images.describe(images.len());
     let bar = bar();
-    let report = quantise(&described.manifest, &out, &images, &options, &mut |p| show(&bar, p));
+    let report = quantiser.run(&images, &measured_on, &mut |p| show(&bar, p));
     bar.finish_and_clear();
     let report = report?;
     if args.json {
         return json_line(&report);
     }
-    print(&report, &options, start)?;
+    print(&report, &measured_on, start)?;
     if described.assumed {
         line(&format!(
             "note        {} had no manifest: CLIP's preprocessing and a logit scale of 100 were assumed; correct {} if they are others",
@@ -129,17 +129,16 @@ fn show(bar: &ProgressBar, progress: Progress) {
     bar.set_position(progress.done as u64);
 }
 
-fn print(report: &QuantiseReport, options: &QuantiseOptions, start: Instant) -> Result<(), CliError> {
+fn print(report: &QuantiseReport, images: &str, start: Instant) -> Result<(), CliError> {
     if !report.layers.is_empty() {
         print_layers(&report.layers)?;
     }
     let int8 = report.layers.iter().filter(|l| l.form == "int8").count();
-    let smoothed: HashSet<&str> = report.layers.iter().filter(|l| l.alpha > 0.0).map(|l| l.name.as_str()).collect();
-    if options.format == StorageFormat::Int8 {
+    let smoothed = report.layers.iter().filter(|l| l.alpha > 0.0).count();
+    if report.format == StorageFormat::Int8 {
         line(&format!(
-            "layers      {int8} of {} in int8, {} of them smoothed; {} other tensors in fp16",
+            "layers      {int8} of {} in int8, {smoothed} of them smoothed; {} other tensors in fp16",
             report.layers.len(),
-            smoothed.len(),
             report.halved
         ))?;
     } else {
@@ -151,7 +150,7 @@ fn print(report: &QuantiseReport, options: &QuantiseOptions, start: Instant) -> 
     let cosine = report.cosine;
     line(&format!(
         "cosine      {:.5} in the median, {:.5} at least, to the original on {}",
-        cosine.median, cosine.least, options.images
+        cosine.median, cosine.least, images
     ))?;
     line(&format!(
         "written     {} and {} in {:.0} s; projections and class banks of the original must be made anew",

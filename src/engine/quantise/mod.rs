@@ -1,7 +1,7 @@
 //! Writes a tower's small form: most weights in bytes, the rest in halves, as one ONNX file that runs everywhere.
 //!
 //! [`layers`] finds what can be quantised, [`calibrate`] records what these layers see of a few images, [`measure`]
-//! chooses for each how it is stored, [`edit`] changes the graph. The result is then loaded and compared with the
+//! chooses for each how it is stored, [`edit`] changes the graph; [`widen`] prepares towers that compute in fp16. The result is then loaded and compared with the
 //! original on the same images, and only then takes its name.
 
 mod calibrate;
@@ -9,8 +9,9 @@ mod edit;
 mod layers;
 mod measure;
 mod partial;
+mod widen;
 
-use super::onnx::{Constant, Element, Graph, MOST_BYTES, OnnxFile};
+use super::onnx::{Constant, Graph, MOST_BYTES, OnnxFile};
 use super::{Agreement, Encoder, EngineOptions, Manifest, ModelError, checked_sha256};
 use edit::Edit;
 use layers::{Group, Layers};
@@ -52,8 +53,6 @@ pub enum QuantiseError {
         "model {path}: its operators are of version {version}, bytes need 11 at least; export it again with `opset_version=17`"
     )]
     Opset { path: PathBuf, version: i64 },
-    #[error("model {path}: it computes in fp16, which cannot be quantised; give the fp32 file that it was made from")]
-    ComputesInHalves { path: PathBuf },
     #[error(
         "model {path}: the weights of `{tensor}` hold a value that is not a number; the file is damaged or the training failed, fetch it again"
     )]
@@ -99,8 +98,6 @@ pub struct QuantiseOptions {
     /// Whether normalisations may be changed to even out their channels.
     pub smooth: bool,
     pub threads: Option<usize>,
-    /// What the images are, for the file's metadata.
-    pub images: String,
 }
 
 /// How far the work is.
@@ -147,46 +144,87 @@ pub struct QuantiseReport {
     pub halved: usize,
 }
 
-/// Writes the tower that `source` describes to `out`, and its manifest beside it.
-///
-/// `images` (each `[1, 3, size, size]`) are what errors are measured on; one at least.
-pub fn quantise(
-    source: &Manifest,
-    out: &Path,
-    images: &[Vec<f32>],
-    options: &QuantiseOptions,
-    told: &mut dyn FnMut(Progress),
-) -> Result<QuantiseReport, QuantiseError> {
-    let path = source.encoder_file();
-    check(&path, options.format)?;
-    let sha256 = checked_sha256(&path, source, source.encoder.sha256.as_deref())?;
-    let mut partial = Partial::create(out)?;
-    let engine = EngineOptions { threads: options.threads, ..EngineOptions::default() };
-    let before = embeddings(source.clone(), images, &engine, "original", told)?;
-    let (file, layers, halved) = converted(source, &path, images, options, &engine, told)?;
-    if file.written_len() > MOST_BYTES {
-        return Err(QuantiseError::TooLarge { path, bytes: file.written_len() });
+/// A tower that can be made smaller, and the place of its small form.
+pub struct Quantiser {
+    /// As it is read: the source, or what [`widen`] made of it.
+    source: Manifest,
+    given: FileReport,
+    out: PathBuf,
+    options: QuantiseOptions,
+    partial: Partial,
+    /// Gone with the job.
+    _widened: Option<Partial>,
+}
+
+impl Quantiser {
+    /// Of the tower that `source` describes, to be written to `out`: refuses what cannot be quantised or written before
+    /// anything is measured.
+    pub fn open(source: &Manifest, out: &Path, options: QuantiseOptions) -> Result<Self, QuantiseError> {
+        let path = source.encoder_file();
+        let in_halves = check(&path, options.format)?;
+        let sha256 = checked_sha256(&path, source, source.encoder.sha256.as_deref())?;
+        let bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
+        let partial = Partial::create(out)?;
+        let given = FileReport { file: path.clone(), sha256, bytes };
+        let mut new = Self { source: source.clone(), given, out: out.into(), options, partial, _widened: None };
+        if in_halves {
+            let file = OnnxFile::open(&path).map_err(|reason| parse_error(&path, reason))?;
+            let mut widened = Partial::create(&out.with_extension("widened"))?;
+            widened.write(&widen::widen(file))?;
+            new.source.encoder.file = std::path::absolute(widened.path()).unwrap_or_else(|_| widened.path().into());
+            new.source.encoder.sha256 = None;
+            new._widened = Some(widened);
+        }
+        Ok(new)
     }
-    partial.write(&file)?;
-    drop(file);
-    let as_written = source.of_other_form(&out.with_extension("toml"), partial.path(), String::new());
-    let trial = Manifest { encoder: super::EncoderManifest { sha256: None, ..as_written.encoder }, ..as_written };
-    let after = embeddings(trial, images, &engine, "result", told)?;
-    let cosine = Agreement::of(&before, &after).ok_or_else(|| run_error(&path, "no image to measure on"))?;
-    partial.describe(&metadata(&path, &sha256, options, &cosine, &layers))?;
-    let written = partial.report()?;
-    let manifest = source.of_other_form(&out.with_extension("toml"), out, written.sha256.clone());
-    partial.finish(&manifest)?;
-    let bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
-    Ok(QuantiseReport {
-        format: options.format,
-        source: FileReport { file: path, sha256, bytes },
-        written,
-        manifest: manifest.path,
-        cosine,
-        layers,
-        halved,
-    })
+
+    /// Writes the small form and its manifest beside it.
+    ///
+    /// `images` (each `[1, 3, size, size]`) are what errors are measured on, one at least; `described` says in the
+    /// file's metadata what they are.
+    pub fn run(
+        mut self,
+        images: &[Vec<f32>],
+        described: &str,
+        told: &mut dyn FnMut(Progress),
+    ) -> Result<QuantiseReport, QuantiseError> {
+        let (path, options) = (self.source.encoder_file(), &self.options);
+        let engine = EngineOptions { threads: options.threads, ..EngineOptions::default() };
+        let before = embeddings(self.source.clone(), images, &engine, "original", told)?;
+        let (file, layers, halved) = converted(&self.source, &path, images, options, &engine, told)?;
+        if file.written_len() > MOST_BYTES {
+            return Err(QuantiseError::TooLarge { path, bytes: file.written_len() });
+        }
+        self.partial.write(&file)?;
+        drop(file);
+        let manifest_path = self.out.with_extension("toml");
+        let mut trial = self.source.of_other_form(&manifest_path, self.partial.path(), String::new());
+        trial.encoder.sha256 = None;
+        let after = embeddings(trial, images, &engine, "result", told)?;
+        let cosine = Agreement::of(&before, &after).ok_or_else(|| run_error(&path, "no image to measure on"))?;
+        self.partial.describe(&self.metadata(described, &cosine, &layers))?;
+        let written = self.partial.report()?;
+        let manifest = self.source.of_other_form(&manifest_path, &self.out, written.sha256.clone());
+        self.partial.finish(&manifest)?;
+        let (format, source) = (options.format, self.given);
+        Ok(QuantiseReport { format, source, written, manifest: manifest_path, cosine, layers, halved })
+    }
+
+    /// What the file says of how it was made.
+    fn metadata(&self, images: &str, cosine: &Agreement, layers: &[LayerReport]) -> Vec<(&'static str, String)> {
+        let source = self.given.file.file_name().unwrap_or_default();
+        vec![
+            ("constancy.tool", concat!("constancy ", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("constancy.source", source.to_string_lossy().into_owned()),
+            ("constancy.source_sha256", self.given.sha256.clone()),
+            ("constancy.format", self.options.format.name().to_owned()),
+            ("constancy.max_error", self.options.max_error.to_string()),
+            ("constancy.images", images.to_owned()),
+            ("constancy.cosine_median", format!("{:.6}", cosine.median)),
+            ("constancy.cosine_least", format!("{:.6}", cosine.least)),
+            ("constancy.layers", serde_json::to_string(layers).unwrap_or_default()),
+        ]
+    }
 }
 
 /// The changed model, what became of its layers, and how many tensors are in halves.
@@ -253,8 +291,8 @@ fn report<'a>(group: &'a Group, choice: &'a Choice) -> impl Iterator<Item = Laye
     })
 }
 
-/// Whether a file can be made smaller at all.
-fn check(path: &Path, format: StorageFormat) -> Result<(), QuantiseError> {
+/// Refuses a file that cannot be made smaller; whether it computes in halves.
+fn check(path: &Path, format: StorageFormat) -> Result<bool, QuantiseError> {
     if let Err(source) = std::fs::metadata(path) {
         return Err(ModelError::Read { path: path.into(), source }.into());
     }
@@ -270,15 +308,7 @@ fn check(path: &Path, format: StorageFormat) -> Result<(), QuantiseError> {
     }
     let graph = Graph::new(file);
     let index = graph.index();
-    let initializers = graph.initializer_names();
-    let half = |name: &String| {
-        initializers.contains(name) && graph.constant(&index, name).is_some_and(|c| c.element == Element::F16)
-    };
-    // Stored halves are cast to floats before anything computes with them.
-    if graph.nodes.iter().any(|n| !matches!(n.op_type.as_str(), "Cast" | "Identity") && n.input.iter().any(half)) {
-        return Err(QuantiseError::ComputesInHalves { path: path.into() });
-    }
-    for name in initializers.clone() {
+    for name in graph.initializer_names() {
         let finite = |c: Constant| {
             let finite = c.floats().iter().all(|v| v.is_finite());
             c.data.forget();
@@ -288,7 +318,7 @@ fn check(path: &Path, format: StorageFormat) -> Result<(), QuantiseError> {
             return Err(QuantiseError::NotFinite { path: path.into(), tensor: name });
         }
     }
-    Ok(())
+    Ok(widen::computes_in_halves(&graph))
 }
 
 /// The embeddings of `images`, by a tower that is let go of again.
@@ -305,28 +335,6 @@ fn embeddings(
         encoder.embed(image)
     };
     images.iter().enumerate().map(one).collect()
-}
-
-/// What the file says of how it was made.
-fn metadata(
-    path: &Path,
-    sha256: &str,
-    options: &QuantiseOptions,
-    cosine: &Agreement,
-    layers: &[LayerReport],
-) -> Vec<(&'static str, String)> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    vec![
-        ("constancy.tool", concat!("constancy ", env!("CARGO_PKG_VERSION")).to_owned()),
-        ("constancy.source", name),
-        ("constancy.source_sha256", sha256.to_owned()),
-        ("constancy.format", options.format.name().to_owned()),
-        ("constancy.max_error", options.max_error.to_string()),
-        ("constancy.images", options.images.clone()),
-        ("constancy.cosine_median", format!("{:.6}", cosine.median)),
-        ("constancy.cosine_least", format!("{:.6}", cosine.least)),
-        ("constancy.layers", serde_json::to_string(layers).unwrap_or_default()),
-    ]
 }
 
 fn parse_error(path: &Path, reason: String) -> QuantiseError {

@@ -55,7 +55,7 @@ impl Partial {
     }
 
     /// Gives the file its name, and `manifest` its own.
-    pub(super) fn finish(self, manifest: &Manifest) -> Result<(), QuantiseError> {
+    pub(super) fn finish(&self, manifest: &Manifest) -> Result<(), QuantiseError> {
         let text = toml::to_string(manifest).map_err(|e| self.failed(io::Error::other(e)))?;
         let text = format!("# Written by `constancy model quantise`.\n{text}");
         let described = beside(&manifest.path);
