@@ -17,7 +17,8 @@ const INT8: i32 = 3;
 const FLOAT16: i32 = 10;
 
 fn quantise(args: &[&str]) -> Output {
-    constancy().args(["model", "quantise"]).args(args).output().expect("it runs")
+    // Tests run side by side: one thread for each.
+    constancy().args(["model", "quantise", "--threads", "1"]).args(args).output().expect("it runs")
 }
 
 /// The report of a run that succeeds.
@@ -67,10 +68,8 @@ fn altered(folder: &TempDir, name: &str, edit: impl FnOnce(&mut GraphProto)) -> 
     std::fs::write(folder.path().join(format!("{name}.onnx")), model.encode_to_vec()).expect("model");
     let manifest = std::fs::read_to_string(fp32()).expect("manifest");
     let vision = manifest.split("[text]").next().unwrap_or_default();
-    let lines = vision.lines().filter(|l| !l.starts_with("sha256")).map(|l| match l.starts_with("file") {
-        true => format!("file = \"{name}.onnx\""),
-        false => l.to_owned(),
-    });
+    let named = |l: &str| if l.starts_with("file") { format!("file = \"{name}.onnx\"") } else { l.to_owned() };
+    let lines = vision.lines().filter(|l| !l.starts_with("sha256")).map(named);
     let path = folder.path().join(format!("{name}.toml"));
     std::fs::write(&path, lines.collect::<Vec<_>>().join("\n")).expect("manifest");
     path
@@ -344,7 +343,8 @@ fn what_cannot_be_written_leaves_what_was_there() {
     assert!(code == Some(73) && message.contains("make its folder first"), "{message}");
     std::fs::write(&out, "the old one").expect("file");
     // A disk that is full after some pages; without the trap the signal would end the process.
-    let script = format!("trap '' XFSZ; ulimit -f 100; exec \"$0\" model quantise {} {}", text(&fp32()), text(&out));
+    let script =
+        format!("trap '' XFSZ; ulimit -f 100; exec \"$0\" model quantise --threads 1 {} {}", text(&fp32()), text(&out));
     let binary = env!("CARGO_BIN_EXE_constancy");
     let output = std::process::Command::new("sh").args(["-c", &script, binary]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));
@@ -357,7 +357,8 @@ fn what_cannot_be_written_leaves_what_was_there() {
 
 #[test]
 fn towers_are_compared() {
-    let compare = |args: &[&str]| constancy().args(["model", "compare"]).args(args).output().expect("it runs");
+    let compare =
+        |args: &[&str]| constancy().args(["model", "compare", "--threads", "1"]).args(args).output().expect("it runs");
     let (one, same) = (text(&fp32()), text(&fixture("encoder/vision-dynamo.onnx")));
     let other = text(&fixture("encoder/vision-int8-channel.toml"));
     let cosine = |args: &[&str]| {

@@ -54,8 +54,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     }
     let options = args.engine.over(&EngineOptions::default());
     let of_a = EngineOptions { threads: options.threads, ..EngineOptions::default() };
-    let (first, sha_a) = embeddings(&a, args, &of_a)?;
-    let (second, sha_b) = embeddings(&b, args, &options)?;
+    let images = args.images.tensors(&a)?;
+    let (first, sha_a) = embeddings(&a, &images, &of_a)?;
+    let images = if a.transform() == b.transform() { images } else { args.images.tensors(&b)? };
+    let (second, sha_b) = embeddings(&b, &images, &options)?;
     let Some(cosine) = Agreement::of(&first, &second) else {
         return Err(CliError::Usage("there is no image to compare on".into()));
     };
@@ -72,12 +74,11 @@ fn tower(manifest: &Manifest, sha256: String) -> Tower<'_> {
 /// The embeddings of all images, and the tower's hash.
 fn embeddings(
     manifest: &Manifest,
-    args: &CompareArgs,
+    images: &[Vec<f32>],
     options: &EngineOptions,
 ) -> Result<(Vec<Vec<f32>>, String), CliError> {
-    let tensors = args.images.tensors(manifest)?;
     let encoder = Encoder::open(manifest.clone(), options)?;
-    let rows = tensors.iter().map(|t| encoder.embed(t)).collect::<Result<_, _>>()?;
+    let rows = images.iter().map(|image| encoder.embed(image)).collect::<Result<_, _>>()?;
     Ok((rows, encoder.sha256().to_owned()))
 }
 

@@ -42,12 +42,21 @@ impl ImageArgs {
             let tensor = |i| preprocessor.tensor(&rendered(i)).map_err(decode);
             return (0..u64::from(self.count)).map(tensor).collect();
         }
-        let files = self.files()?;
-        let tensor = |path: &PathBuf| {
-            let named = |e: DecodeError| CliError::Image { path: path.clone(), source: e };
-            preprocessor.tensor(&read_frame(path)?).map_err(named)
-        };
-        files.iter().map(tensor).collect()
+        let mut tensors = Vec::new();
+        let mut damaged = None;
+        for path in self.files()? {
+            match preprocessor.tensor(&read_frame(&path)?) {
+                Ok(tensor) => tensors.push(tensor),
+                Err(source) => {
+                    log::warn!("{}: {source}; it is passed over", path.display());
+                    damaged = Some(CliError::Image { path, source });
+                }
+            }
+        }
+        match damaged {
+            Some(error) if tensors.is_empty() => Err(error),
+            _ => Ok(tensors),
+        }
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, CliError> {

@@ -166,16 +166,8 @@ impl Quantiser {
         let bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
         let partial = Partial::create(out)?;
         let given = FileReport { file: path.clone(), sha256, bytes };
-        let mut new = Self { source: source.clone(), given, out: out.into(), options, partial, _widened: None };
-        if in_halves {
-            let file = OnnxFile::open(&path).map_err(|reason| parse_error(&path, reason))?;
-            let mut widened = Partial::create(&out.with_extension("widened"))?;
-            widened.write(&widen::widen(file))?;
-            new.source.encoder.file = std::path::absolute(widened.path()).unwrap_or_else(|_| widened.path().into());
-            new.source.encoder.sha256 = None;
-            new._widened = Some(widened);
-        }
-        Ok(new)
+        let (source, widened) = if in_halves { widened(source, out)? } else { (source.clone(), None) };
+        Ok(Self { source, given, out: out.into(), options, partial, _widened: widened })
     }
 
     /// Writes the small form and its manifest beside it.
@@ -227,6 +219,18 @@ impl Quantiser {
     }
 }
 
+/// The tower of `source` in f32, in a file beside `out` that goes with what holds it.
+fn widened(source: &Manifest, out: &Path) -> Result<(Manifest, Option<Partial>), QuantiseError> {
+    let path = source.encoder_file();
+    let file = OnnxFile::open(&path).map_err(|reason| parse_error(&path, reason))?;
+    let mut widened = Partial::create(&out.with_extension("widened"))?;
+    widened.write(&widen::widen(file))?;
+    let mut source = source.clone();
+    source.encoder.file = std::path::absolute(widened.path()).unwrap_or_else(|_| widened.path().into());
+    source.encoder.sha256 = None;
+    Ok((source, Some(widened)))
+}
+
 /// The changed model, what became of its layers, and how many tensors are in halves.
 fn converted(
     source: &Manifest,
@@ -256,11 +260,12 @@ fn converted(
         }
     }
     edit.halve();
-    let halved = edit.halved;
-    if halved == 0 && !reports.iter().any(|r| r.form == "int8") {
+    if edit.halved == 0 && !reports.iter().any(|r| r.form == "int8") {
         return Err(QuantiseError::Nothing { path: path.into() });
     }
-    Ok((edit.finish(), reports, halved))
+    let file = edit.finish();
+    let halves = file.model.graph.iter().flat_map(|g| &g.initializer).filter(|t| t.data_type == widen::HALF).count();
+    Ok((file, reports, halves))
 }
 
 /// Changes the graph as was chosen for one group.

@@ -6,7 +6,7 @@ use half::f16;
 use pb::attribute_proto::AttributeType;
 use pb::tensor_proto::DataType;
 
-const HALF: i32 = DataType::Float16 as i32;
+pub(super) const HALF: i32 = DataType::Float16 as i32;
 const FLOAT: i32 = DataType::Float as i32;
 
 /// Whether anything but a `Cast` reads weights that are stored in halves.
