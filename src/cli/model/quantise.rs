@@ -12,6 +12,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// A median cosine to the original below which the small file may decide otherwise than the original.
+const GOOD: f64 = 0.995;
+
 #[derive(Debug, Args)]
 pub(super) struct QuantiseArgs {
     /// The fp32 image tower: its manifest, or an ONNX file (the manifest beside it applies; without one, CLIP's
@@ -77,6 +80,9 @@ pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
         return json_line(&report);
     }
     print(&report, &measured_on, start)?;
+    if report.cosine.median < GOOD {
+        line("note        embeddings have moved: try --images with what the cameras see, or a smaller --max-error")?;
+    }
     if described.assumed {
         line(&format!(
             "note        {} had no manifest: CLIP's preprocessing and a logit scale of 100 were assumed; correct {} if they are others",
