@@ -172,14 +172,14 @@ impl Shared {
     fn close(&self) -> bool {
         let mut inside = self.gate.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
         let (mut spins, mut since) = (0usize, None);
-        while inside % JOB != 0 {
+        while !inside.is_multiple_of(JOB) {
             spins += 1;
             if spins < LEAVE_SPINS {
                 std::hint::spin_loop();
             } else {
                 since.get_or_insert_with(Instant::now);
                 self.caller_parked.store(true, Ordering::SeqCst);
-                if self.gate.load(Ordering::SeqCst) % JOB != 0 {
+                if !self.gate.load(Ordering::SeqCst).is_multiple_of(JOB) {
                     thread::park();
                 }
             }
@@ -210,7 +210,7 @@ impl Shared {
     fn leave(&self, caller: &Thread) {
         let inside = self.gate.fetch_sub(JOINED, Ordering::SeqCst) - JOINED;
         // The caller may be gone by now: its handle is this thread's own.
-        if inside % JOB == 0 && self.caller_parked.load(Ordering::SeqCst) {
+        if inside.is_multiple_of(JOB) && self.caller_parked.load(Ordering::SeqCst) {
             caller.unpark();
         }
     }
@@ -221,9 +221,9 @@ impl Shared {
             let Some(number) = self.join(seen) else {
                 spins += 1;
                 if spins < IDLE_SPINS {
-                    std::hint::spin_loop()
+                    std::hint::spin_loop();
                 } else {
-                    thread::park()
+                    thread::park();
                 }
                 continue;
             };
@@ -339,7 +339,7 @@ mod tests {
         let mut trust = Trust::default();
         let mut alone = |stalled| {
             trust.learn(stalled);
-            (0..).take_while(|_| trust.refuses()).count()
+            (0..=2 * MOST_ALONE).take_while(|_| trust.refuses()).count()
         };
         assert_eq!([alone(false), alone(true), alone(true), alone(true)], [0, ALONE, 2 * ALONE, 4 * ALONE]);
         assert_eq!((0..6 * ALONE).map(|_| alone(false)).sum::<usize>(), 0);
