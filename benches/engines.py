@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Times constancy and ONNX Runtime on the same towers, alternating, one thread each unless told; prints ratios.
+"""Times constancy and other engines on the same towers, alternating, one thread each unless told; prints ratios.
 
     cargo build --release
-    pip install numpy onnxruntime
-    benches/engines.py MANIFEST.toml…                  medians of several rounds, and constancy ÷ ONNX Runtime
+    pip install numpy onnxruntime openvino             without openvino, it is left out
+    cargo install rten-cli                             without it, rten is left out
+    benches/engines.py MANIFEST.toml…                  medians of several rounds, and constancy ÷ each engine
     benches/engines.py --threads 2 MANIFEST.toml…
 
-constancy's figure is `constancy bench`, the median of its runs; ONNX Runtime's is the median of as many runs in this
-process. The order changes from round to round, so that a machine that slows down slows both.
+constancy's figure is `constancy bench`, the median of its runs; ONNX Runtime's and OpenVINO's are medians of as many
+runs in this process, rten's is the median of the runs that `rten` prints. The order changes from round to round, so
+that a machine that slows down slows all. `tract` is `constancy bench --plain`: the same file on tract alone.
 """
-import argparse, json, os, pathlib, statistics, subprocess, time, tomllib
+import argparse, importlib.util, json, os, pathlib, re, shutil, statistics, subprocess, time, tomllib
 
 import numpy as np
 import onnxruntime as ort
@@ -18,33 +20,80 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 
-def constancy(manifest, args):
-    command = [TARGET / "release" / "constancy", "bench", "--model", manifest, "--json"]
+def constancy(manifest, args, *more):
+    command = [TARGET / "release" / "constancy", "bench", "--model", manifest, "--json", *more]
     command += ["--threads", str(args.threads), "--runs", str(args.runs)]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return report["median_ms"], report["isa"]
 
 
-class OnnxRuntime:
-    def __init__(self, manifest, args):
-        described = tomllib.loads(pathlib.Path(manifest).read_text())
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = args.threads
-        options.inter_op_num_threads = 1
-        file = pathlib.Path(manifest).parent / described["encoder"]["file"]
-        self.session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        edge = described["input"]["size"]
-        noise = np.random.default_rng(0).uniform(-2, 2, (1, 3, edge, edge)).astype(np.float32)
-        self.feed = {described["input"].get("name") or self.session.get_inputs()[0].name: noise}
-        self.output = [described["output"]["name"]]
+class Tower:
+    """A model file with an input."""
 
-    def time(self, runs):
-        times = []
-        for run in range(runs + 3):
-            start = time.perf_counter()
-            self.session.run(self.output, self.feed)
-            times.append((time.perf_counter() - start) * 1e3)
-        return statistics.median(times[3:])
+    def __init__(self, manifest):
+        described = tomllib.loads(pathlib.Path(manifest).read_text())
+        self.file = str(pathlib.Path(manifest).parent / described["encoder"]["file"])
+        edge = described["input"]["size"]
+        self.noise = np.random.default_rng(0).uniform(-2, 2, (1, 3, edge, edge)).astype(np.float32)
+        self.output = described["output"]["name"]
+        self.input = described["input"].get("name")
+
+
+def median_ms(run, runs):
+    times = []
+    for _ in range(runs + 3):
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times[3:])
+
+
+def onnx_runtime(tower, args):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    options.inter_op_num_threads = 1
+    session = ort.InferenceSession(tower.file, options, providers=["CPUExecutionProvider"])
+    feed = {tower.input or session.get_inputs()[0].name: tower.noise}
+    return lambda: median_ms(lambda: session.run([tower.output], feed), args.runs)
+
+
+def openvino(tower, args):
+    import openvino as ov
+
+    model = ov.Core().read_model(tower.file)
+    model.reshape(list(tower.noise.shape))
+    settings = {"INFERENCE_NUM_THREADS": args.threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    request = ov.compile_model(model, "CPU", settings).create_infer_request()
+    return lambda: median_ms(lambda: request.infer([tower.noise]), args.runs)
+
+
+def rten(tower, args):
+    command = ["rten", "-k", "-n", str(args.runs + 3), "-t", str(args.threads), tower.file]
+
+    def run():
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return statistics.median(float(ms) for ms in re.findall(r" in ([0-9.]+)ms", printed)[3:])
+
+    return run
+
+
+def others(manifest, args):
+    """The engines that run here, by name; one that cannot run this file is left out, and said so."""
+    tower, engines = Tower(manifest), {}
+    makers = {"ORT": onnx_runtime}
+    if importlib.util.find_spec("openvino"):
+        makers["OpenVINO"] = openvino
+    if shutil.which("rten"):
+        makers["rten"] = rten
+    for name, make in makers.items():
+        try:
+            engines[name] = make(tower, args)
+            engines[name]()
+        except Exception as error:  # whatever an engine says of a file that it cannot run
+            print(f"{name} does not run {tower.file}: {str(error).splitlines()[0]}")
+            engines.pop(name, None)
+    engines["tract"] = lambda: constancy(manifest, args, "--plain")[0]
+    return engines
 
 
 def main():
@@ -57,20 +106,25 @@ def main():
     if not (TARGET / "release" / "constancy").exists():
         parser.error(f"{TARGET}/release/constancy is not there: cargo build --release")
     print(f"ONNX Runtime {ort.__version__}, {args.threads} thread(s), {args.rounds} rounds of {args.runs} runs")
-    print(f"{'model':28} {'constancy':>10} {'ORT':>10} {'ratio':>7}  (least to most)")
     for manifest in args.manifests:
-        other = OnnxRuntime(manifest, args)
-        ours, theirs = [], []
+        engines = others(manifest, args)
+        ours, theirs, isa = [], {name: [] for name in engines}, ""
         for number in range(args.rounds):
-            steps = [lambda: ours.append(constancy(manifest, args)), lambda: theirs.append(other.time(args.runs))]
-            for step in steps if number % 2 == 0 else reversed(steps):
-                step()
-        ratios = sorted(a / b for (a, _), b in zip(ours, theirs))
-        print(
-            f"{pathlib.Path(manifest).stem:28} {statistics.median(a for a, _ in ours):7.2f} ms"
-            f" {statistics.median(theirs):7.2f} ms {statistics.median(ratios):7.2f}  ({ratios[0]:.2f} to {ratios[-1]:.2f}) {ours[0][1]}",
-            flush=True,
-        )
+            steps = [("", None), *engines.items()]
+            for name, run in steps if number % 2 == 0 else reversed(steps):
+                if run:
+                    theirs[name].append(run())
+                else:
+                    latency, isa = constancy(manifest, args)
+                    ours.append(latency)
+        print(f"{pathlib.Path(manifest).stem:20} {statistics.median(ours):8.2f} ms on {isa}")
+        for name, times in theirs.items():
+            ratios = sorted(a / b for a, b in zip(ours, times))
+            print(
+                f"  {name:18} {statistics.median(times):8.2f} ms  ratio {statistics.median(ratios):.2f}"
+                f"  ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

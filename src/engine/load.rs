@@ -46,19 +46,27 @@ impl Loader<'_> {
         modality: &'static str,
         precision: Option<Precision>,
     ) -> Result<Loaded, ModelError> {
+        let mut unfused = None;
         if let Some(precision) = precision {
             match self.fused(inputs, output, precision) {
                 Ok(Some((model, operators))) => match self.plan(model, inputs, output, output_key, modality) {
                     Ok(plan) => return Ok(Loaded { plan, operators }),
-                    Err(e) => self.warn_unfused(&e),
+                    Err(e) => unfused = Some(e.to_string()),
                 },
                 Ok(None) => {}
                 Err(Unfused::Failed(e)) => return Err(e),
-                Err(Unfused::Unknown(e)) => self.warn_unfused(&e),
+                Err(Unfused::Unknown(e)) => unfused = Some(chain(&e)),
             }
         }
         let model = parse(&self.open(output)?, &|_| None).map_err(|e| self.parse_error(&e))?;
         let plan = self.plan(model, inputs, output, output_key, modality)?;
+        if let Some(reason) = unfused {
+            // The numbers will be right, but slow: nobody should have to find that out with a clock.
+            let path = self.path.display();
+            log::warn!(
+                "model {path}: its graph is not one that could be made faster, tract runs it as it is: {reason}"
+            );
+        }
         Ok(Loaded { plan, operators: Operators::new() })
     }
 
@@ -73,12 +81,6 @@ impl Loader<'_> {
         }
         let model = with_operators(&graph, &specs, operators).ok()?;
         self.plan(model, inputs, output, "", "vision").ok()
-    }
-
-    /// The numbers will be right, but slowly: nobody should have to find that out with a clock.
-    fn warn_unfused(&self, error: &dyn std::fmt::Display) {
-        let path = self.path.display();
-        log::warn!("model {path}: its graph is not one that could be made faster, tract runs it as it is: {error}");
     }
 
     fn open(&self, output: &str) -> Result<Graph, ModelError> {

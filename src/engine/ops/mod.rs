@@ -37,10 +37,10 @@ pub(super) enum Operator {
 /// The operators of a graph, by the value that they make.
 pub(super) type Operators = HashMap<String, Arc<Operator>>;
 
-/// Packs the weights of every spec.
+/// Packs the weights of every spec. A tower whose products are all in bytes embeds its patches in bytes, too.
 pub(super) fn pack(specs: &Specs, runtime: &Arc<Runtime>, precision: Precision) -> Result<Operators, PackError> {
-    let in_bytes = |spec: &Spec| matches!(spec, Spec::Linear(linear) if precision.is_bytes(linear));
-    let bytes = specs.values().any(in_bytes);
+    let products = || specs.values().filter_map(Spec::linear).filter(|linear| linear.patches.is_none());
+    let bytes = products().next().is_some() && products().all(|linear| precision.is_bytes(linear));
     let mut names: Vec<&String> = specs.keys().collect();
     names.sort();
     names

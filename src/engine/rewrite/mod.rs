@@ -32,6 +32,15 @@ pub(super) enum Spec {
     Norm(NormSpec),
 }
 
+impl Spec {
+    pub(super) fn linear(&self) -> Option<&LinearSpec> {
+        match self {
+            Self::Linear(linear) => Some(linear),
+            _ => None,
+        }
+    }
+}
+
 /// `y = activation(norm(x) · W + b) + residual`.
 #[derive(Clone)]
 pub(super) struct LinearSpec {
@@ -172,10 +181,7 @@ fn node(spec: &Spec, inputs: Vec<String>, output: String) -> pb::NodeProto {
 
 /// The product that makes `value`.
 fn linear_of<'a>(specs: &'a Specs, value: &str) -> Option<&'a LinearSpec> {
-    match specs.get(value)? {
-        Spec::Linear(linear) => Some(linear),
-        _ => None,
-    }
+    specs.get(value)?.linear()
 }
 
 /// Operands of a commutative node, either way round.

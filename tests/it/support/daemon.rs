@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -80,7 +81,10 @@ impl Setup {
 
 /// Lines that a thread collects.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    ended: Arc<AtomicBool>,
+}
 
 impl Lines {
     fn read(from: impl Read + Send + 'static) -> Self {
@@ -88,14 +92,15 @@ impl Lines {
         let shared = lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
-                shared.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                shared.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
+            shared.ended.store(true, Ordering::Release);
         });
         lines
     }
 
     fn get(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -122,7 +127,11 @@ impl Daemon {
         let start = Instant::now();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return (status, start.elapsed());
+                let took = start.elapsed();
+                // What it wrote last may still be in the pipes.
+                let ended = |lines: &Lines| lines.ended.load(Ordering::Acquire).then_some(());
+                wait_for("the end of its output", || ended(&self.stdout).and(ended(&self.stderr)));
+                return (status, took);
             }
             assert!(start.elapsed() < limit, "still running after {limit:?}; log:\n{}", self.log());
             thread::sleep(Duration::from_millis(2));
