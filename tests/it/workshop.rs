@@ -112,14 +112,14 @@ fn it_is_fast_enough_to_be_a_camera() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_constancy"));
     let child = command.args(args).stdout(std::process::Stdio::null()).spawn().expect("it starts");
     // The core may be shared with other tests: what counts is the time that it had of it.
-    let rate = FRAMES / cpu_seconds(child);
+    let rate = FRAMES / cpu_seconds(&child);
     println!("{rate:.1} frames of 640x480 a second of a core");
     // 30 are promised.
     assert!(rate >= 20.0, "{rate}");
 }
 
 /// Waits for a process to succeed; the time that it had of any core.
-fn cpu_seconds(child: std::process::Child) -> f64 {
+fn cpu_seconds(child: &std::process::Child) -> f64 {
     let pid = i32::try_from(child.id()).expect("a process number");
     let mut status = 0;
     // SAFETY: rusage is plain numbers, for which zeros are values.
