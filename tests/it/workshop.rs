@@ -110,6 +110,7 @@ fn it_is_fast_enough_to_be_a_camera() {
     const FRAMES: f64 = 60.0;
     let args = ["synth", "--bench", "-n", "60", "-e", "all"];
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_constancy"));
+    #[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
     let child = command.args(args).stdout(std::process::Stdio::null()).spawn().expect("it starts");
     // The core may be shared with other tests: what counts is the time that it had of it.
     let rate = FRAMES / cpu_seconds(&child);
