@@ -24,7 +24,7 @@ pub(super) type Rgb = [f32; 3];
 const CIRCLE_CORNERS: usize = 72;
 
 /// Sine of `turns`; a Taylor polynomial, right to 4e-6.
-pub(super) fn sine(turns: f32) -> f32 {
+pub(crate) fn sine(turns: f32) -> f32 {
     let x = turns - (turns + 0.5).floor();
     let x = if x > 0.25 {
         0.5 - x

@@ -28,7 +28,7 @@ struct Plane {
 }
 
 /// Does to RGB8 `pixels` what saving them at `quality` `1..=100` does; 100 does nothing.
-pub(super) fn compress(pixels: &mut [u8], width: usize, height: usize, quality: u8) {
+pub(crate) fn compress(pixels: &mut [u8], width: usize, height: usize, quality: u8) {
     if quality >= 100 {
         return;
     }

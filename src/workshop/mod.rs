@@ -21,7 +21,9 @@ mod scene;
 mod sensor;
 
 pub use caption::{article, caption};
+pub(crate) use draw::sine;
 pub use environment::{ENVIRONMENTS, Environment, Range};
+pub(crate) use jpeg::compress as jpeg_loss;
 pub use render::render;
 pub use rng::Rng;
 pub use scene::{Condition, Finish, Invariant, Light, Part, Pose, Scene, Sensor, Surface, Variant};
