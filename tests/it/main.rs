@@ -10,6 +10,7 @@ mod cli;
 mod config_files;
 mod encoder;
 mod input_faults;
+mod interventions;
 mod overhead;
 mod pocket;
 mod preprocess;
