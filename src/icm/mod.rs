@@ -2,6 +2,7 @@
 //! and sensor cause (Song et al., *Learning Invariant Causal Mechanism from Vision-Language Models*,
 //! ICML 2025, arXiv 2405.15289).
 
+pub mod captions;
 pub mod intervene;
 mod projection;
 
