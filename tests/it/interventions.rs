@@ -41,7 +41,7 @@ impl Case {
             // torch convolves with the square kernel in f32, ours in two passes: sums in another order, which decide
             // where a value lies half between two levels.
             "gaussian-blur" => (1, 0.01),
-            // libjpeg's transform is in integers: now and then a coefficient falls on the other side of a step's middle.
+            // libjpeg's transform is in integers: now and then a coefficient rounds the other way.
             "jpeg" => (12, 0.6),
             _ => (0, 0.0),
         }

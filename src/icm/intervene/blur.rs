@@ -16,7 +16,8 @@ use crate::workshop::sine;
 const MOST_PX: f32 = 512.0;
 
 /// torchvision's `gaussian_blur` of a `uint8` tensor: a kernel of `size` × `size` pixels (made odd), standard deviation
-/// `sigma_px`, edges mirrored. Where the image is smaller than the kernel torchvision refuses; here it is mirrored again.
+/// `sigma_px`, edges mirrored. Where the image is smaller than the kernel torchvision refuses; here it is mirrored
+/// again.
 #[must_use]
 pub fn gaussian_blur(image: &RgbImage, size: usize, sigma_px: f32) -> RgbImage {
     let half = gaussian(size.min(2 * MOST_PX as usize) / 2, sigma_px);

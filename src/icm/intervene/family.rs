@@ -7,14 +7,14 @@ use std::str::FromStr;
 use thiserror::Error;
 
 /// A kind of intervention. Strength 0 is the image itself in every family, 1 the harshest; what lies between is written
-/// at each. "Either way" means that the seed chooses a sign; lengths are shares of the image's shorter side, so that a
+/// at each. Of "either … or" the seed chooses; lengths are shares of the image's shorter side, so that a
 /// small image is changed as a large one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// Brightness, contrast and saturation by factors within 1 ± 0.8 · strength, hue within ± 0.2 · strength turns, in
-    /// an order that the seed chooses (torchvision's `ColorJitter`; at 1 as strong as in Chen et al., *A simple framework
-    /// for contrastive learning of visual representations*, ICML 2020).
+    /// an order that the seed chooses (torchvision's `ColorJitter`; at 1 as strong as in Chen et al., *A simple
+    /// framework for contrastive learning of visual representations*, ICML 2020).
     ColourJitter,
     /// Luma alone; any strength above 0 is the whole of it.
     GreyScale,
@@ -30,9 +30,10 @@ pub enum Family {
     Equalise,
     /// Either 4 · strength stops less light, or 2 · strength stops more: what is too bright is cut, and lost.
     Exposure,
-    /// Exponent 2^(1.2 · strength) or its inverse.
+    /// Exponent either 2^(1.2 · strength) or its inverse.
     Gamma,
-    /// Either towards 2500 K or towards 15,000 K, in even steps of reciprocal temperature; green within ± 15 % · strength.
+    /// Either towards 2500 K or towards 15,000 K, in even steps of reciprocal temperature; green within ± 15 % ·
+    /// strength.
     WhiteBalance,
     /// 6 · strength stops (36 dB) of gain, by which the noise of few photons shows.
     GainNoise,

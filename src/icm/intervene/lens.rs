@@ -11,8 +11,8 @@ use super::srgb::{per_light, shorter_side, srgb};
 use crate::preprocess::RgbImage;
 use crate::workshop::Rng;
 
-/// Natural vignetting: light falls with cos⁴ of the angle to the lens's axis, to `corner` (above 0, `..=1`) of itself in
-/// the corners. The axis passes through `centre`, in shares of width and height.
+/// Natural vignetting: light falls with cos⁴ of the angle to the lens's axis, to `corner` (above 0, `..=1`) of itself
+/// in the corners. The axis passes through `centre`, in shares of width and height.
 #[must_use]
 pub fn vignetting(image: &RgbImage, corner: f32, centre: [f32; 2]) -> RgbImage {
     let (width, height) = (image.width as f32, image.height as f32);
@@ -39,7 +39,8 @@ const DROP_VIEW: f32 = 0.45;
 
 /// `count` drops of water on the lens, their places and sizes drawn from `seed`. Each refracts a wide, inverted view of
 /// the scene into a disc with a soft edge and a dark rim (after Halimeh and Roser, *Raindrop detection on car
-/// windshields using geometric-photometric environment construction*, IV 2009; the cap's refraction is taken as linear).
+/// windshields using geometric-photometric environment construction*, IV 2009; the cap's refraction is taken as
+/// linear).
 #[must_use]
 pub fn water_drops(image: &RgbImage, count: usize, seed: u64) -> RgbImage {
     let mut result = image.clone();

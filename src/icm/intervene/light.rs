@@ -4,7 +4,7 @@ use super::numeric::{exp2, pow};
 use super::srgb::{per_channel, per_light, srgb};
 use crate::preprocess::RgbImage;
 
-/// `ev` stops more light: each doubles it, as one step of aperture or shutter does. Too bright is cut, as a sensor cuts.
+/// `ev` stops more light: each doubles it, as one step of aperture or shutter does. Too bright is cut, as sensors do.
 #[must_use]
 pub fn exposure(image: &RgbImage, ev: f32) -> RgbImage {
     let gain = exp2(ev);
@@ -24,9 +24,9 @@ pub fn gamma(image: &RgbImage, exponent: f32) -> RgbImage {
 /// The temperature that a camera balanced for daylight takes for white, kelvin.
 pub const DAYLIGHT_KELVIN: f32 = 6504.0;
 
-/// Light of a black body of `kelvin` (`1667..=25000`) seen by a camera that is balanced for daylight, or the error of an
-/// automatic white balance. `green` multiplies green, as fluorescent light (above 1) and its overcorrection (below 1)
-/// do. White keeps its luminance. The channels are scaled on their own (von Kries, in sRGB's primaries).
+/// Light of a black body of `kelvin` (`1667..=25000`) seen by a camera that is balanced for daylight, or the error of
+/// an automatic white balance. `green` multiplies green, as fluorescent light (above 1) and its overcorrection (below
+/// 1) do. White keeps its luminance. The channels are scaled on their own (von Kries, in sRGB's primaries).
 #[must_use]
 pub fn white_balance(image: &RgbImage, kelvin: f32, green: f32) -> RgbImage {
     let (light, white) = (black_body(kelvin), black_body(DAYLIGHT_KELVIN));

@@ -3,8 +3,8 @@
 //! A pair of an image and what [`intervene`] makes of it shares its invariant causes and differs in one variant cause;
 //! the differences of such pairs' embeddings show which directions a change of environment moves (`Δ = E[δ δᵀ]`).
 //!
-//! - [`Family`] names the kinds, with what strength `0..=1` means in each: the paper's seven ([`Family::PAPER`]) exactly
-//!   as `torchvision.transforms.functional` computes them on `uint8` tensors, and what cameras suffer
+//! - [`Family`] names the kinds, with what strength `0..=1` means in each: the paper's seven ([`Family::PAPER`]) as
+//!   `torchvision.transforms.functional` computes them on `uint8` tensors, and what cameras suffer
 //!   ([`Family::CAMERA`]), computed in linear light where light is what changes.
 //! - [`Draw`] draws interventions from a seed and an image's index.
 //! - The functions beneath, such as [`exposure`] or [`jpeg`], take parameters in their own units.

@@ -13,10 +13,10 @@ const FULL_WELL: f32 = 5000.0;
 /// Standard deviation of such a sensor's read-out, electrons.
 const READ_NOISE: f32 = 3.0;
 
-/// Poisson–Gaussian noise of a sensor that makes up for `gain_ev` stops of missing light by gain (6.02 dB each), so that
-/// the brightness stays: photons are counted (Poisson), read-out adds to it (Gaussian). Model: Foi et al., *Practical
-/// Poissonian-Gaussian noise modeling and fitting for single-image raw-data*, IEEE TIP 2008; a small sensor's constants:
-/// 5000 electrons full well, 3 electrons read-out noise. Each value has noise of its own.
+/// Poisson–Gaussian noise of a sensor that makes up for `gain_ev` stops of missing light by gain (6.02 dB each), so
+/// that the brightness stays: photons are counted (Poisson), read-out adds to it (Gaussian). Model: Foi et al.,
+/// *Practical Poissonian-Gaussian noise modeling and fitting for single-image raw-data*, IEEE TIP 2008; a small
+/// sensor's constants: 5000 electrons full well, 3 electrons read-out noise. Each value has noise of its own.
 #[must_use]
 pub fn gain_noise(image: &RgbImage, gain_ev: f32, seed: u64) -> RgbImage {
     noisy(image, FULL_WELL * exp2(-gain_ev), 1.0, seed)
@@ -70,8 +70,8 @@ fn noisy(image: &RgbImage, white: f32, brightness: f32, seed: u64) -> RgbImage {
 }
 
 /// Bands of a rolling shutter under flickering light: rows are read one after the other while a lamp's light swings by
-/// `depth` (`0..=1`) about its mean, `bands` times an image, starting at `phase` (turns). Model: Sheinin et al., *Rolling
-/// shutter imaging on the electric grid*, ICCP 2018, with a sine for the lamp.
+/// `depth` (`0..=1`) about its mean, `bands` times an image, starting at `phase` (turns). Model: Sheinin et al.,
+/// *Rolling shutter imaging on the electric grid*, ICCP 2018, with a sine for the lamp.
 #[must_use]
 pub fn banding(image: &RgbImage, depth: f32, bands: f32, phase: f32) -> RgbImage {
     let height = image.height.max(1) as f32;
@@ -79,10 +79,10 @@ pub fn banding(image: &RgbImage, depth: f32, bands: f32, phase: f32) -> RgbImage
     per_light(image, |_, y, light| light.map(|l| l * gains[y]))
 }
 
-/// A camera at night without its infrared filter: one channel, as all three of a sensor's colours see infrared alike, lit
-/// by lamps around the lens. `weights` (R, G, B; they sum to 1) stand for a surface's infrared reflectance, which an RGB
-/// image does not tell. Light falls as `1 / (1 + falloff r²)`, r in half shorter sides from `centre` (shares of width and
-/// height).
+/// A camera at night without its infrared filter: one channel, as all three of a sensor's colours see infrared alike,
+/// lit by lamps around the lens. `weights` (R, G, B; they sum to 1) stand for a surface's infrared reflectance, which
+/// an RGB image does not tell. Light falls as `1 / (1 + falloff r²)`, r in half shorter sides from `centre` (shares of
+/// width and height).
 #[must_use]
 pub fn infrared(image: &RgbImage, weights: [f32; 3], falloff: f32, centre: [f32; 2]) -> RgbImage {
     let (width, height) = (image.width as f32, image.height as f32);
