@@ -2,7 +2,7 @@
 
 use super::reject::Support;
 use crate::icm::unit;
-use crate::tensor_file::{self, TensorFile, TensorFileError};
+use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use thiserror::Error;
@@ -119,23 +119,18 @@ impl ClassBank {
     /// The file's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, BankError> {
         let mut metadata = HashMap::from([
-            ("labels".to_owned(), json("labels", &self.labels)?),
-            ("templates".to_owned(), json("templates", &self.templates)?),
-            ("origin".to_owned(), json("origin", &self.origin)?),
+            ("labels".to_owned(), to_json("labels", &self.labels)?),
+            ("templates".to_owned(), to_json("templates", &self.templates)?),
+            ("origin".to_owned(), to_json("origin", &self.origin)?),
             ("encoder_sha256".to_owned(), self.encoder_sha256.clone()),
-            ("tool".to_owned(), concat!("constancy ", env!("CARGO_PKG_VERSION")).to_owned()),
         ]);
         if let Some(support) = &self.support {
-            metadata.insert("support".to_owned(), json("support", support)?);
+            metadata.insert("support".to_owned(), to_json("support", support)?);
         }
         let flat = self.rows.concat();
         let shape = vec![self.rows.len(), self.rows.first().map_or(0, Vec::len)];
-        Ok(tensor_file::to_bytes(FORMAT, &[("classes", shape, &flat)], metadata)?)
+        Ok(tensor_file::to_bytes(FORMAT, 1, &[("classes", shape, Values::F32(&flat))], metadata)?)
     }
-}
-
-fn json(key: &'static str, value: &impl Serialize) -> Result<String, TensorFileError> {
-    serde_json::to_string(value).map_err(|e| TensorFileError::Metadata { key, reason: e.to_string() })
 }
 
 /// Unit mean of each class's unit-normalised embeddings.
