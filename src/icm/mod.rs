@@ -4,6 +4,10 @@
 
 pub mod captions;
 pub mod intervene;
+mod embeddings;
+mod moments;
 mod projection;
 
+pub use embeddings::{EmbeddingError, Embeddings};
+pub use moments::{Moments, MomentsError};
 pub use projection::{Projection, ProjectionError, unit};

@@ -1,0 +1,392 @@
+//! The sums that an invariant projection is fitted from.
+//!
+//! With z = f(x) an embedding of unit length and δ = f(x) − f(x^do) what an intervention changed of it:
+//! `C = E[z zᵀ]`, and per family of interventions `Δ = E[δ δᵀ]` (Song et al. 2025). Sums are kept, not means: those of
+//! parts add up to those of the whole, so that images can be streamed, and devices can pool what they saw without an
+//! image leaving them.
+
+use super::embeddings::{EmbeddingError, checked_unit};
+use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
+use nalgebra::{DMatrix, DVector};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use thiserror::Error;
+
+const FORMAT: &str = "constancy-moments";
+/// Vectors that are gathered before their products are summed: one matrix product is faster than many of vectors.
+const BLOCK: usize = 64;
+/// How far the squared lengths of unit vectors may sum up beside their count, per vector.
+const TRACE_TOLERANCE: f64 = 1e-6;
+/// The longest difference of two unit vectors, squared.
+const LONGEST_DIFFERENCE: f64 = 4.0;
+
+/// Why moments were refused; the caller knows the file.
+#[derive(Debug, Error)]
+pub enum MomentsError {
+    #[error(transparent)]
+    File(#[from] TensorFileError),
+    #[error(transparent)]
+    Embedding(#[from] EmbeddingError),
+    #[error(
+        "moments of the encoder with sha256 {ours} and of the encoder with {theirs} cannot be added up; embed all images with one model"
+    )]
+    Encoder { ours: String, theirs: String },
+    #[error("moments of embeddings of width {ours} and of width {theirs} cannot be added up")]
+    Width { ours: usize, theirs: usize },
+    #[error("they cannot be right: {0}; the file is damaged, make it again")]
+    Damaged(String),
+}
+
+/// Σv and Σv vᵀ over vectors of one width.
+#[derive(Debug, Clone)]
+struct Sums {
+    count: u64,
+    /// `[D]`.
+    first: DVector<f64>,
+    /// `[D, D]`, without what is pending.
+    second: DMatrix<f64>,
+    /// Up to [`BLOCK`] vectors one after another.
+    pending: Vec<f64>,
+}
+
+impl Sums {
+    fn new(width: usize) -> Self {
+        Self { count: 0, first: DVector::zeros(width), second: DMatrix::zeros(width, width), pending: Vec::new() }
+    }
+
+    fn add(&mut self, vector: &DVector<f64>) {
+        self.count += 1;
+        self.first += vector;
+        self.pending.extend_from_slice(vector.as_slice());
+        if self.pending.len() >= BLOCK * vector.len() {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let width = self.first.len();
+        if !self.pending.is_empty() {
+            let block = DMatrix::from_column_slice(width, self.pending.len() / width, &self.pending);
+            self.second.gemm(1.0, &block, &block.transpose(), 1.0);
+            self.pending.clear();
+        }
+    }
+
+    /// Σv vᵀ of all.
+    fn second(&self) -> DMatrix<f64> {
+        let mut whole = self.clone();
+        whole.flush();
+        whole.second
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.flush();
+        self.count += other.count;
+        self.first += &other.first;
+        self.second += other.second();
+    }
+
+    /// The upper triangle of Σv vᵀ, row by row.
+    fn triangle(&self) -> Vec<f64> {
+        let second = self.second();
+        (0..second.nrows()).flat_map(|i| second.row(i).columns_range(i..).iter().copied().collect::<Vec<_>>()).collect()
+    }
+
+    fn from_parts(count: u64, first: &[f64], triangle: &[f64]) -> Self {
+        let width = first.len();
+        let mut second = DMatrix::zeros(width, width);
+        let mut values = triangle.iter().copied();
+        for i in 0..width {
+            for (j, value) in (i..width).zip(values.by_ref()) {
+                second[(i, j)] = value;
+                second[(j, i)] = value;
+            }
+        }
+        Self { count, first: DVector::from_column_slice(first), second, pending: Vec::new() }
+    }
+}
+
+/// A family as the file's metadata lists it.
+#[derive(Serialize, Deserialize)]
+struct FamilyEntry {
+    name: String,
+    pairs: u64,
+}
+
+/// Moments of images and of pairs (image, same image under an intervention), for one encoder.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    encoder_sha256: String,
+    width: usize,
+    images: Sums,
+    families: BTreeMap<String, Sums>,
+}
+
+impl Moments {
+    /// Nothing yet, of the encoder with `encoder_sha256` (hex), whose embeddings have `width` values.
+    #[must_use]
+    pub fn new(encoder_sha256: &str, width: usize) -> Self {
+        let encoder_sha256 = encoder_sha256.to_ascii_lowercase();
+        Self { encoder_sha256, width, images: Sums::new(width), families: BTreeMap::new() }
+    }
+
+    /// Adds an image's embedding `[width]`, of any length; `item` names the image in an error.
+    pub fn add_image(&mut self, item: &str, embedding: &[f32]) -> Result<(), MomentsError> {
+        self.images.add(&checked_unit(item, embedding, self.width)?);
+        Ok(())
+    }
+
+    /// Adds an image and what an intervention of `family` made of it, embeddings `[width]` of any length. The image
+    /// itself is counted by [`Self::add_image`], once.
+    pub fn add_pair(
+        &mut self,
+        family: &str,
+        item: &str,
+        original: &[f32],
+        changed: &[f32],
+    ) -> Result<(), MomentsError> {
+        let original = checked_unit(item, original, self.width)?;
+        let changed = checked_unit(&format!("{item} under {family}"), changed, self.width)?;
+        self.add_difference(family, &(original - changed));
+        Ok(())
+    }
+
+    /// Adds the unit embeddings of an image.
+    pub(super) fn add_unit(&mut self, z: &DVector<f64>) {
+        self.images.add(z);
+    }
+
+    /// Adds δ, the difference of two unit embeddings.
+    pub(super) fn add_difference(&mut self, family: &str, difference: &DVector<f64>) {
+        let width = self.width;
+        self.families.entry(family.to_owned()).or_insert_with(|| Sums::new(width)).add(difference);
+    }
+
+    /// Adds what another device, or another part of the images, has seen; families of the same name become one.
+    pub fn merge(&mut self, other: &Self) -> Result<(), MomentsError> {
+        if self.encoder_sha256 != other.encoder_sha256 {
+            let (ours, theirs) = (self.encoder_sha256.clone(), other.encoder_sha256.clone());
+            return Err(MomentsError::Encoder { ours, theirs });
+        }
+        if self.width != other.width {
+            return Err(MomentsError::Width { ours: self.width, theirs: other.width });
+        }
+        self.images.merge(&other.images);
+        for (name, sums) in &other.families {
+            self.families.entry(name.clone()).or_insert_with(|| Sums::new(self.width)).merge(sums);
+        }
+        Ok(())
+    }
+
+    /// Hash of the encoder, hex in lower case.
+    #[must_use]
+    pub fn encoder_sha256(&self) -> &str {
+        &self.encoder_sha256
+    }
+
+    /// D.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// How many images there are.
+    #[must_use]
+    pub fn images(&self) -> u64 {
+        self.images.count
+    }
+
+    /// Each family's number of pairs, in the order of their names.
+    #[must_use]
+    pub fn families(&self) -> BTreeMap<String, u64> {
+        self.families.iter().map(|(name, sums)| (name.clone(), sums.count)).collect()
+    }
+
+    /// E[z], `[D]`; zeros where there are no images.
+    #[must_use]
+    pub fn mean(&self) -> DVector<f64> {
+        &self.images.first / at_least_one(self.images.count)
+    }
+
+    /// C = E[z zᵀ], `[D, D]`; zeros where there are no images.
+    #[must_use]
+    pub fn second(&self) -> DMatrix<f64> {
+        self.images.second() / at_least_one(self.images.count)
+    }
+
+    /// E[δ] of a family, `[D]`.
+    #[must_use]
+    pub fn mean_difference(&self, family: &str) -> Option<DVector<f64>> {
+        self.families.get(family).map(|sums| &sums.first / at_least_one(sums.count))
+    }
+
+    /// Δ = E[δ δᵀ] of a family, `[D, D]`.
+    #[must_use]
+    pub fn delta(&self, family: &str) -> Option<DMatrix<f64>> {
+        self.families.get(family).map(|sums| sums.second() / at_least_one(sums.count))
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote.
+    pub fn parse(bytes: &[u8]) -> Result<Self, MomentsError> {
+        let file = TensorFile::parse(bytes, FORMAT)?;
+        let (shape, first) = file.f64("image_sum", 1)?;
+        let width = shape[0];
+        let triangle = triangle_len(width);
+        let second = file.f64_vector("image_outer", triangle)?;
+        let entries: Vec<FamilyEntry> = file.json("families")?;
+        let mut families = BTreeMap::new();
+        if !entries.is_empty() {
+            let first = file.f64_matrix("pair_sum", entries.len(), width)?;
+            let second = file.f64_matrix("pair_outer", entries.len(), triangle)?;
+            for ((entry, first), second) in entries.into_iter().zip(first.chunks(width)).zip(second.chunks(triangle)) {
+                let sums = Sums::from_parts(entry.pairs, first, second);
+                let longest = LONGEST_DIFFERENCE * sums.count as f64 * (1.0 + TRACE_TOLERANCE);
+                if sums.count == 0 || sums.second.trace() > longest || sums.second.diagonal().min() < 0.0 {
+                    return Err(MomentsError::Damaged(format!("family `{}` is no sum of differences", entry.name)));
+                }
+                if families.insert(entry.name.clone(), sums).is_some() {
+                    return Err(MomentsError::Damaged(format!("family `{}` is there twice", entry.name)));
+                }
+            }
+        }
+        let images = Sums::from_parts(file.json("images")?, &first, &second);
+        let off = (images.second.trace() - images.count as f64).abs();
+        if off > TRACE_TOLERANCE * images.count as f64 {
+            let reason = format!("the squared lengths of {} unit embeddings are off by {off:.3}", images.count);
+            return Err(MomentsError::Damaged(reason));
+        }
+        Ok(Self { encoder_sha256: file.text("encoder_sha256")?.to_ascii_lowercase(), width, images, families })
+    }
+
+    /// The file's bytes. Tensors in f64: `image_sum` [D], `image_outer` [D(D+1)/2], the upper triangle of Σz zᵀ row by
+    /// row, and, one row per family in the order of metadata `families`, `pair_sum` [F, D] and
+    /// `pair_outer` [F, D(D+1)/2].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, MomentsError> {
+        let entries: Vec<FamilyEntry> =
+            self.families.iter().map(|(name, sums)| FamilyEntry { name: name.clone(), pairs: sums.count }).collect();
+        let metadata = HashMap::from([
+            ("encoder_sha256".to_owned(), self.encoder_sha256.clone()),
+            ("width".to_owned(), self.width.to_string()),
+            ("images".to_owned(), self.images.count.to_string()),
+            ("families".to_owned(), to_json("families", &entries)?),
+        ]);
+        let (count, triangle) = (entries.len(), triangle_len(self.width));
+        let outer = self.images.triangle();
+        let pair_sum: Vec<f64> = self.families.values().flat_map(|s| s.first.as_slice().to_vec()).collect();
+        let pair_outer: Vec<f64> = self.families.values().flat_map(Sums::triangle).collect();
+        let mut tensors = vec![
+            ("image_sum", vec![self.width], Values::F64(self.images.first.as_slice())),
+            ("image_outer", vec![triangle], Values::F64(&outer)),
+        ];
+        if count > 0 {
+            tensors.push(("pair_sum", vec![count, self.width], Values::F64(&pair_sum)));
+            tensors.push(("pair_outer", vec![count, triangle], Values::F64(&pair_outer)));
+        }
+        Ok(tensor_file::to_bytes(FORMAT, 1, &tensors, metadata)?)
+    }
+}
+
+fn triangle_len(width: usize) -> usize {
+    width.saturating_mul(width.saturating_add(1)) / 2
+}
+
+/// A divisor for sums that are zero where nothing was counted.
+fn at_least_one(count: u64) -> f64 {
+    count.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workshop::Rng;
+
+    const SHA: &str = "aa11";
+
+    fn embedding(rng: &mut Rng, width: usize) -> Vec<f32> {
+        (0..width).map(|_| rng.between(-1.0, 1.0)).collect()
+    }
+
+    /// Moments of images `range` of one stream of images; each has a family in turn.
+    fn of(range: std::ops::Range<usize>, width: usize) -> Moments {
+        let mut moments = Moments::new(SHA, width);
+        for i in range {
+            let mut rng = Rng::new(i as u64);
+            let (z, changed) = (embedding(&mut rng, width), embedding(&mut rng, width));
+            moments.add_image(&i.to_string(), &z).unwrap();
+            moments.add_pair(["blur", "dark", "grey"][i % 3], "image", &z, &changed).unwrap();
+        }
+        moments
+    }
+
+    fn assert_same(a: &Moments, b: &Moments, tolerance: f64) {
+        assert_eq!((a.images(), a.families()), (b.images(), b.families()));
+        assert!((a.second() - b.second()).amax() <= tolerance);
+        assert!((a.mean() - b.mean()).amax() <= tolerance);
+        for family in a.families().keys() {
+            assert!((a.delta(family).unwrap() - b.delta(family).unwrap()).amax() <= tolerance, "{family}");
+            assert!((a.mean_difference(family).unwrap() - b.mean_difference(family).unwrap()).amax() <= tolerance);
+        }
+    }
+
+    #[test]
+    fn moments_of_parts_add_up_to_those_of_the_whole() {
+        let whole = of(0..301, 11);
+        let mut merged = of(0..100, 11);
+        merged.merge(&of(100..101, 11)).unwrap();
+        merged.merge(&of(101..301, 11)).unwrap();
+        assert_same(&whole, &merged, 1e-14);
+    }
+
+    #[test]
+    fn a_file_keeps_every_digit() {
+        let moments = of(0..70, 7);
+        let read = Moments::parse(&moments.to_bytes().unwrap()).unwrap();
+        assert_same(&moments, &read, 0.0);
+        assert_eq!((read.encoder_sha256(), read.width()), (SHA, 7));
+    }
+
+    #[test]
+    fn moments_without_interventions_have_a_file_too() {
+        let mut moments = Moments::new(SHA, 2);
+        moments.add_image("a", &[3.0, 4.0]).unwrap();
+        let read = Moments::parse(&moments.to_bytes().unwrap()).unwrap();
+        assert!((read.second()[(0, 1)] - 0.48).abs() < 1e-12);
+        assert!(read.families().is_empty());
+    }
+
+    #[test]
+    fn encoders_do_not_mix_and_both_are_named() {
+        let mut moments = Moments::new(SHA, 2);
+        let error = moments.merge(&Moments::new("bb22", 2)).unwrap_err().to_string();
+        assert!(error.contains(SHA) && error.contains("bb22") && error.contains("with one model"), "{error}");
+        moments.merge(&Moments::new("AA11", 2)).unwrap();
+        assert!(matches!(moments.merge(&Moments::new(SHA, 3)), Err(MomentsError::Width { ours: 2, theirs: 3 })));
+    }
+
+    #[test]
+    fn a_bad_embedding_is_refused_by_name_and_not_counted() {
+        let mut moments = Moments::new(SHA, 2);
+        let error = moments.add_image("photo/dog/7.jpg", &[f32::NAN, 1.0]).unwrap_err().to_string();
+        assert!(error.starts_with("photo/dog/7.jpg: ") && error.contains("not a finite number"), "{error}");
+        let error = moments.add_pair("blur", "7.jpg", &[1.0, 0.0], &[0.0, 0.0]).unwrap_err().to_string();
+        assert!(error.starts_with("7.jpg under blur: ") && error.contains("length 0"), "{error}");
+        let error = moments.add_image("8.jpg", &[1.0]).unwrap_err().to_string();
+        assert!(error.contains("8.jpg") && error.contains("has 1 values, expected 2"), "{error}");
+        assert_eq!((moments.images(), moments.families().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_damaged_file_is_noticed() {
+        let mut moments = of(0..9, 4);
+        moments.images.count = 8;
+        let error = Moments::parse(&moments.to_bytes().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("8 unit embeddings") && error.contains("make it again"), "{error}");
+        let mut moments = of(0..9, 4);
+        for sums in moments.families.values_mut() {
+            sums.flush();
+            sums.second *= 1e3;
+        }
+        let error = Moments::parse(&moments.to_bytes().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("no sum of differences"), "{error}");
+    }
+}
