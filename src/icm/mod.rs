@@ -5,9 +5,14 @@
 pub mod captions;
 pub mod intervene;
 mod embeddings;
+mod fit;
 mod moments;
 mod projection;
+mod spec;
+mod spectrum;
 
 pub use embeddings::{EmbeddingError, Embeddings};
+pub use fit::{FitError, FitWarning, Fitter, Map};
 pub use moments::{Moments, MomentsError};
-pub use projection::{Projection, ProjectionError, unit};
+pub use projection::{Projection, ProjectionError, ProjectionKind, Provenance, unit};
+pub use spec::{Lambda, MapKind, MapSpec};

@@ -1,0 +1,261 @@
+//! From moments to a map: the subspace that interventions leave alone.
+//!
+//! Over matrices A `[D, k]` with orthonormal columns, `tr Aᵀ(C − λΔ)A` is largest for the eigenvectors of C − λΔ with
+//! the k LARGEST eigenvalues (Song et al. 2025). λ has no scale of its own, so it is given as λ' = λ·tr Δ / tr C, and the
+//! eigenvectors are those of `C / tr C − λ'·Δ / tr Δ`. For λ' → ∞ what remains is the removal of the eigenvectors of Δ
+//! with the largest eigenvalues. The soft map shrinks them instead.
+//!
+//! Δ is the plain mean of the families' own Δ: a family is one way in which a camera's world may change, and counts once
+//! however many pairs it has. Families are not scaled to one strength: how far a change moves embeddings is what the
+//! objective weighs, and a family that hardly moves them has nothing to say about directions.
+
+use super::embeddings::{Embeddings, unit_columns};
+use super::moments::Moments;
+use super::projection::Projection;
+use super::spec::{Lambda, MapKind, MapSpec};
+use super::spectrum::Spectrum;
+use nalgebra::{DMatrix, DVector};
+use std::fmt;
+use thiserror::Error;
+
+/// Eigenvalues of Δ below this share of the largest are rounding: no intervention moved anything there.
+const RANK_TOLERANCE: f64 = 1e-12;
+
+/// Why no map could be fitted.
+#[derive(Debug, Clone, Error, PartialEq)]
+pub enum FitError {
+    #[error("there are no images to fit from")]
+    NoImages,
+    #[error("there are no interventions to fit from; at least one family is needed")]
+    NoFamilies,
+    #[error("the interventions changed no embedding; they are too weak, or were not applied")]
+    NothingMoved,
+    #[error("{removed} directions cannot be removed of embeddings of width {width}; at most {most} can")]
+    TooMany { removed: usize, width: usize, most: usize },
+    #[error(
+        "{removed} directions are to be removed, but the interventions moved the embeddings in {moved} only; give more images or interventions, or remove fewer"
+    )]
+    NothingLeft { removed: usize, moved: usize },
+    #[error("λ' = {0} is no number above 0")]
+    Lambda(f64),
+    #[error("a strength of {0} is no number above 0")]
+    Strength(f64),
+    #[error("the eigenvalues were not found; the moments are damaged, make them again")]
+    NotConverged,
+}
+
+/// What a reader of a fit should know, though it is no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FitWarning {
+    /// Nothing is known of the directions that no pair spans; they are kept.
+    FewerPairsThanDimensions { pairs: u64, width: usize },
+}
+
+impl fmt::Display for FitWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FewerPairsThanDimensions { pairs, width } => write!(
+                f,
+                "{pairs} pairs for embeddings of width {width}: directions that no intervention showed are kept as they are; more images make the fit surer"
+            ),
+        }
+    }
+}
+
+/// The matrix whose largest eigenvalues are kept; maps that share it share its eigenvectors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Objective {
+    /// −Δ / tr Δ.
+    Variance,
+    /// C / tr C − λ'·Δ / tr Δ, C about the mean where `centred`.
+    Penalised { times: f64, centred: bool },
+}
+
+impl Objective {
+    pub(super) fn of(spec: &MapSpec) -> Self {
+        match spec.kind {
+            MapKind::Hard { lambda: Lambda::Times(times), .. } => Self::Penalised { times, centred: spec.centred },
+            _ => Self::Variance,
+        }
+    }
+}
+
+/// Fits maps to one set of moments.
+#[derive(Debug)]
+pub struct Fitter {
+    /// C, `[D, D]`.
+    second: DMatrix<f64>,
+    /// Δ / tr Δ over families, `[D, D]`.
+    delta: DMatrix<f64>,
+    /// E[z], `[D]`.
+    mean: DVector<f64>,
+    pairs: u64,
+}
+
+impl Fitter {
+    /// Over all families of `moments`.
+    pub fn new(moments: &Moments) -> Result<Self, FitError> {
+        Self::over(moments, |_| true)
+    }
+
+    /// Over all families but `family`.
+    pub fn without(moments: &Moments, family: &str) -> Result<Self, FitError> {
+        Self::over(moments, |name| name != family)
+    }
+
+    fn over(moments: &Moments, wanted: impl Fn(&str) -> bool) -> Result<Self, FitError> {
+        if moments.images() == 0 {
+            return Err(FitError::NoImages);
+        }
+        let families = moments.families();
+        let families: Vec<(&String, &u64)> = families.iter().filter(|(name, _)| wanted(name)).collect();
+        if families.is_empty() {
+            return Err(FitError::NoFamilies);
+        }
+        let width = moments.width();
+        let sum = families.iter().filter_map(|(name, _)| moments.delta(name));
+        let delta = sum.fold(DMatrix::zeros(width, width), |sum, delta| sum + delta);
+        let trace = delta.trace();
+        if trace <= 0.0 {
+            return Err(FitError::NothingMoved);
+        }
+        let pairs = families.iter().map(|(_, pairs)| *pairs).sum();
+        Ok(Self { second: moments.second(), delta: delta / trace, mean: moments.mean(), pairs })
+    }
+
+    fn width(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// What to tell beside the result.
+    #[must_use]
+    pub fn warning(&self) -> Option<FitWarning> {
+        let (pairs, width) = (self.pairs, self.width());
+        (pairs < width as u64).then_some(FitWarning::FewerPairsThanDimensions { pairs, width })
+    }
+
+    /// Fits one map.
+    pub fn fit(&self, spec: &MapSpec) -> Result<Map, FitError> {
+        let spectrum = self.spectrum(Objective::of(spec))?;
+        let weights = self.weights(spec, &spectrum)?;
+        let columns = match spec.kind {
+            MapKind::Identity => DMatrix::identity(self.width(), self.width()),
+            MapKind::Hard { removed, .. } => spectrum.vectors.columns(0, self.width() - removed).into_owned(),
+            MapKind::Soft { .. } => &spectrum.vectors * DMatrix::from_diagonal(&weights) * spectrum.vectors.transpose(),
+        };
+        let mean = self.mean_of(spec);
+        Ok(Map { spec: *spec, columns, mean, eigenvalues: spectrum.values })
+    }
+
+    /// μ, `[D]`: zeros where the map is not centred.
+    pub(super) fn mean_of(&self, spec: &MapSpec) -> DVector<f64> {
+        if spec.centred { self.mean.clone() } else { DVector::zeros(self.width()) }
+    }
+
+    pub(super) fn spectrum(&self, objective: Objective) -> Result<Spectrum, FitError> {
+        let matrix = match objective {
+            Objective::Variance => -&self.delta,
+            Objective::Penalised { times, .. } if !(times.is_finite() && times > 0.0) => {
+                return Err(FitError::Lambda(times));
+            }
+            Objective::Penalised { times, centred } => {
+                let second =
+                    if centred { &self.second - &self.mean * self.mean.transpose() } else { self.second.clone() };
+                let trace = second.trace().max(f64::MIN_POSITIVE);
+                second / trace - &self.delta * times
+            }
+        };
+        Spectrum::of(&matrix).ok_or(FitError::NotConverged)
+    }
+
+    /// What the map leaves of each of the spectrum's directions, `[D]`, `0..=1`: every map is V·diag(w)·Vᵀ up to a
+    /// rotation, which no cosine sees.
+    pub(super) fn weights(&self, spec: &MapSpec, spectrum: &Spectrum) -> Result<DVector<f64>, FitError> {
+        let width = self.width();
+        match spec.kind {
+            MapKind::Identity => Ok(DVector::repeat(width, 1.0)),
+            MapKind::Hard { removed, .. } if removed >= width => {
+                Err(FitError::TooMany { removed, width, most: width - 1 })
+            }
+            MapKind::Hard { lambda, removed } => {
+                let moved = moved_directions(spectrum);
+                if lambda == Lambda::Infinite && removed > moved {
+                    return Err(FitError::NothingLeft { removed, moved });
+                }
+                Ok(DVector::from_fn(width, |i, _| if i < width - removed { 1.0 } else { 0.0 }))
+            }
+            MapKind::Soft { strength } if !(strength.is_finite() && strength > 0.0) => {
+                Err(FitError::Strength(strength))
+            }
+            MapKind::Soft { strength } => Ok(spectrum.values.map(|value| {
+                // The spectrum is that of −Δ / tr Δ; rounding may leave a variance just below 0.
+                let scaled = (-value * width as f64).max(0.0);
+                (1.0 + strength * scaled).sqrt().recip()
+            })),
+        }
+    }
+}
+
+/// In how many directions of −Δ's spectrum anything moved.
+fn moved_directions(spectrum: &Spectrum) -> usize {
+    let least = spectrum.values.min() * RANK_TOLERANCE;
+    spectrum.values.iter().filter(|&&value| value < least).count()
+}
+
+/// A fitted map, in f64.
+#[derive(Debug, Clone)]
+pub struct Map {
+    spec: MapSpec,
+    /// `[D, k]` with orthonormal columns, or `[D, D]`, symmetric, where the map is soft.
+    columns: DMatrix<f64>,
+    /// `[D]`.
+    mean: DVector<f64>,
+    /// `[D]`, of the matrix that was maximised, largest first.
+    eigenvalues: DVector<f64>,
+}
+
+impl Map {
+    #[must_use]
+    pub fn spec(&self) -> &MapSpec {
+        &self.spec
+    }
+
+    /// `[D, k]` with orthonormal columns, or `[D, D]`, symmetric, where the map is soft.
+    #[must_use]
+    pub fn columns(&self) -> &DMatrix<f64> {
+        &self.columns
+    }
+
+    /// The mean that is taken off first, `[D]`; zeros where the map is not centred.
+    #[must_use]
+    pub fn mean(&self) -> &DVector<f64> {
+        &self.mean
+    }
+
+    /// Of the matrix that was maximised, `[D]`, largest first.
+    #[must_use]
+    pub fn eigenvalues(&self) -> &DVector<f64> {
+        &self.eigenvalues
+    }
+
+    /// The invariant embeddings `[k, n]`, of unit length.
+    #[must_use]
+    pub fn apply(&self, embeddings: &Embeddings) -> DMatrix<f64> {
+        self.apply_columns(embeddings.columns())
+    }
+
+    /// As [`Self::apply`], of unit columns `[D, n]`.
+    pub(super) fn apply_columns(&self, columns: &DMatrix<f64>) -> DMatrix<f64> {
+        let mut centred = columns.clone();
+        for mut column in centred.column_iter_mut() {
+            column -= &self.mean;
+        }
+        unit_columns(self.columns.tr_mul(&centred))
+    }
+
+    /// The map as the daemon applies it, in f32.
+    #[must_use]
+    pub fn projection(&self) -> Projection {
+        Projection::of_map(self)
+    }
+}
