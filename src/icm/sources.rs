@@ -1,0 +1,223 @@
+//! What may be looked at while a map is fitted and chosen: images of the source environments, and nothing else.
+//!
+//! A target environment is a [`HeldOut`], which no function of [`super::select`] and [`super::fit`] takes.
+
+use super::embeddings::Embeddings;
+use super::fit::Map;
+use super::moments::Moments;
+use super::predict::Head;
+use thiserror::Error;
+
+/// Why images, labels and interventions do not fit together.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SourceError {
+    #[error("there are {found} {what} for {images} images")]
+    Count { what: &'static str, found: usize, images: usize },
+    #[error("{what} {index} is not among the {count} that have names")]
+    Index { what: &'static str, index: usize, count: usize },
+    #[error("family `{family}` changes image {image}, but there are {images} only")]
+    Image { family: String, image: usize, images: usize },
+    #[error("family `{family}` has embeddings of width {found}, the images have {width}; embed all with one model")]
+    Width { family: String, found: usize, width: usize },
+    #[error("family `{0}` is given twice")]
+    Duplicate(String),
+    #[error("there is no environment `{0}`")]
+    NoEnvironment(String),
+}
+
+/// Images under one family of interventions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Family {
+    pub name: String,
+    /// The index of the original of each; an image may be changed not at all, once or more often.
+    pub of: Vec<usize>,
+    /// As many as `of`.
+    pub changed: Embeddings,
+}
+
+/// Images, and what interventions made of them; no labels.
+#[derive(Debug, Clone)]
+pub struct Interventions {
+    originals: Embeddings,
+    families: Vec<Family>,
+}
+
+impl Interventions {
+    /// Checks that the parts belong together.
+    pub fn new(originals: Embeddings, families: Vec<Family>) -> Result<Self, SourceError> {
+        let (images, width) = (originals.len(), originals.width());
+        for (i, family) in families.iter().enumerate() {
+            let name = || family.name.clone();
+            if families[..i].iter().any(|f| f.name == family.name) {
+                return Err(SourceError::Duplicate(name()));
+            }
+            if family.changed.width() != width {
+                return Err(SourceError::Width { family: name(), found: family.changed.width(), width });
+            }
+            if family.of.len() != family.changed.len() {
+                let found = family.of.len();
+                return Err(SourceError::Count { what: "originals", found, images: family.changed.len() });
+            }
+            if let Some(&image) = family.of.iter().find(|&&of| of >= images) {
+                return Err(SourceError::Image { family: name(), image, images });
+            }
+        }
+        Ok(Self { originals, families })
+    }
+
+    #[must_use]
+    pub fn originals(&self) -> &Embeddings {
+        &self.originals
+    }
+
+    #[must_use]
+    pub fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    /// The images at `indices`, in that order, with what interventions made of them.
+    #[must_use]
+    pub fn pick(&self, indices: &[usize]) -> Self {
+        let mut place = vec![None; self.originals.len()];
+        for (new, &old) in indices.iter().enumerate() {
+            place[old] = Some(new);
+        }
+        let family = |family: &Family| {
+            let kept: Vec<usize> = (0..family.of.len()).filter(|&i| place[family.of[i]].is_some()).collect();
+            Family {
+                name: family.name.clone(),
+                of: kept.iter().filter_map(|&i| place[family.of[i]]).collect(),
+                changed: family.changed.pick(&kept),
+            }
+        };
+        Self { originals: self.originals.pick(indices), families: self.families.iter().map(family).collect() }
+    }
+
+    /// The moments of all images and pairs.
+    #[must_use]
+    pub fn moments(&self, encoder_sha256: &str) -> Moments {
+        let mut moments = Moments::new(encoder_sha256, self.originals.width());
+        let column = |e: &Embeddings, i: usize| e.columns().column(i).into_owned();
+        for i in 0..self.originals.len() {
+            moments.add_unit(&column(&self.originals, i));
+        }
+        for family in &self.families {
+            for (i, &of) in family.of.iter().enumerate() {
+                let difference = column(&self.originals, of) - column(&family.changed, i);
+                moments.add_difference(&family.name, &difference);
+            }
+        }
+        moments
+    }
+}
+
+/// Images with interventions, classes and environments.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    images: Interventions,
+    /// Per image, index into `class_names`.
+    classes: Vec<usize>,
+    /// Per image, index into `environment_names`.
+    environments: Vec<usize>,
+    class_names: Vec<String>,
+    environment_names: Vec<String>,
+}
+
+impl Labelled {
+    /// Checks that the parts belong together.
+    pub fn new(
+        images: Interventions,
+        classes: Vec<usize>,
+        environments: Vec<usize>,
+        class_names: Vec<String>,
+        environment_names: Vec<String>,
+    ) -> Result<Self, SourceError> {
+        let count = images.originals().len();
+        let kinds = [("classes", &classes, &class_names), ("environments", &environments, &environment_names)];
+        for (what, indices, names) in kinds {
+            if indices.len() != count {
+                return Err(SourceError::Count { what, found: indices.len(), images: count });
+            }
+            if let Some(&index) = indices.iter().find(|&&i| i >= names.len()) {
+                return Err(SourceError::Index { what, index, count: names.len() });
+            }
+        }
+        Ok(Self { images, classes, environments, class_names, environment_names })
+    }
+
+    #[must_use]
+    pub fn images(&self) -> &Interventions {
+        &self.images
+    }
+
+    /// Per image, index into [`Self::class_names`].
+    #[must_use]
+    pub fn classes(&self) -> &[usize] {
+        &self.classes
+    }
+
+    /// Per image, index into [`Self::environment_names`].
+    #[must_use]
+    pub fn environments(&self) -> &[usize] {
+        &self.environments
+    }
+
+    #[must_use]
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    #[must_use]
+    pub fn environment_names(&self) -> &[String] {
+        &self.environment_names
+    }
+
+    /// The images at `indices`.
+    #[must_use]
+    pub fn pick(&self, indices: &[usize]) -> Self {
+        Self {
+            images: self.images.pick(indices),
+            classes: indices.iter().map(|&i| self.classes[i]).collect(),
+            environments: indices.iter().map(|&i| self.environments[i]).collect(),
+            class_names: self.class_names.clone(),
+            environment_names: self.environment_names.clone(),
+        }
+    }
+
+    /// All environments but one to learn from, and that one to be judged by.
+    pub fn leave_out(&self, environment: &str) -> Result<(Self, HeldOut), SourceError> {
+        let wanted = self.environment_names.iter().position(|name| name == environment);
+        let left = wanted.ok_or_else(|| SourceError::NoEnvironment(environment.into()))?;
+        let (out, rest): (Vec<usize>, Vec<usize>) =
+            (0..self.environments.len()).partition(|&i| self.environments[i] == left);
+        let held_out = HeldOut {
+            embeddings: self.images.originals().pick(&out),
+            classes: out.iter().map(|&i| self.classes[i]).collect(),
+        };
+        Ok((self.pick(&rest), held_out))
+    }
+}
+
+/// Images of an environment that nothing was learnt from.
+#[derive(Debug, Clone)]
+pub struct HeldOut {
+    embeddings: Embeddings,
+    classes: Vec<usize>,
+}
+
+impl HeldOut {
+    /// Embeddings and the class of each.
+    pub fn new(embeddings: Embeddings, classes: Vec<usize>) -> Result<Self, SourceError> {
+        if classes.len() == embeddings.len() {
+            return Ok(Self { embeddings, classes });
+        }
+        Err(SourceError::Count { what: "classes", found: classes.len(), images: embeddings.len() })
+    }
+
+    /// Per image, 1 where `head` names its class under `map`, and 0 where not.
+    #[must_use]
+    pub fn hits(&self, map: &Map, head: &Head) -> Vec<f64> {
+        let named = head.predict(&map.apply(&self.embeddings));
+        named.iter().zip(&self.classes).map(|(named, class)| if named == class { 1.0 } else { 0.0 }).collect()
+    }
+}
