@@ -1,25 +1,40 @@
 //! CLIP-ICM: keeping of an embedding what the thing itself causes, and dropping what light, weather
 //! and sensor cause (Song et al., *Learning Invariant Causal Mechanism from Vision-Language Models*,
 //! ICML 2025, arXiv 2405.15289).
+//!
+//! From images to a map, in the order in which it happens: [`Domains`] lists what lies on disk by environment and class;
+//! its embeddings, and those under interventions, are [`Interventions`] (or, with classes and environments,
+//! [`Labelled`]) or are streamed into [`Moments`]; [`by_identification`] or [`by_environment`] chooses a map, a
+//! [`Fitter`] fits it, and its bytes are what [`Projection`] reads. [`Head`] names classes under a map, and a
+//! [`Bootstrap`] says how sure a figure is.
 
 pub mod captions;
 pub mod intervene;
 mod embeddings;
 mod fit;
+mod folders;
+mod interval;
 mod lbfgs;
 mod logistic;
 mod moments;
 mod predict;
 mod projection;
+mod select;
 mod sources;
 mod spec;
 mod spectrum;
 
 pub use embeddings::{EmbeddingError, Embeddings};
 pub use fit::{FitError, FitWarning, Fitter, Map};
+pub use folders::{Domains, FoldersError, Item, MissingClass};
+pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, Interval, mean_and_error};
 pub use logistic::{DEFAULT_C, Logistic, LogisticError};
 pub use moments::{Moments, MomentsError};
 pub use predict::{Head, Method};
 pub use projection::{Projection, ProjectionError, ProjectionKind, Provenance, unit};
+pub use select::{
+    Criterion, Grid, Identification, SURE, SelectError, SelectWarning, Selection, Trial, by_environment,
+    by_identification,
+};
 pub use sources::{Family, HeldOut, Interventions, Labelled, SourceError};
 pub use spec::{Lambda, MapKind, MapSpec};

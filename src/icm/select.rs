@@ -1,0 +1,393 @@
+//! Which map to fit, without labels where there are none, and never with a look at the target.
+//!
+//! - [`by_identification`] needs no labels: after an intervention of a family that the fit has not seen, is each image
+//!   still the nearest to its own original? Too little removed, and the intervention still moves the image; too much,
+//!   and images become alike.
+//! - [`by_environment`] needs labels and at least two environments: accuracy on the environment that was left out.
+//!
+//! Both judge every candidate by the same images, and choose alike. Only candidates that improve on the identity by
+//! more than [`SURE`] standard errors of the paired difference are considered: a map that does no good may do harm, so
+//! where there is none, the identity is chosen. Of the others, those within one standard error of the best are as good
+//! as it (Breiman et al., *Classification and Regression Trees*, section 3.4.3), and the gentlest of them is taken: the
+//! one that removes the fewest directions.
+
+mod environment;
+mod identification;
+
+pub use environment::by_environment;
+pub use identification::{Identification, by_identification};
+
+use super::fit::{FitError, FitWarning, Fitter, Objective};
+use super::interval::{differences, mean_and_error};
+use super::logistic::LogisticError;
+use super::spec::{Lambda, MapKind, MapSpec};
+use super::spectrum::Spectrum;
+use nalgebra::{DMatrix, DVector};
+use serde::Serialize;
+use std::fmt;
+use thiserror::Error;
+
+/// Standard errors that a map must gain over the identity.
+pub const SURE: f64 = 2.0;
+/// Numbers of removed directions that are tried, as far as the width allows.
+const REMOVED: [usize; 14] = [1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150];
+/// Strengths of the soft map that are tried.
+const STRENGTHS: [f64; 5] = [0.3, 1.0, 3.0, 10.0, 30.0];
+
+/// Why no choice was made.
+#[derive(Debug, Error, PartialEq)]
+pub enum SelectError {
+    #[error("there are {found} families of interventions; leaving one out needs at least two")]
+    Families { found: usize },
+    #[error("there are {found} images; splitting them in halves needs at least {least}")]
+    Images { found: usize, least: usize },
+    #[error("family `{family}` changes only {found} images of a half; give every family more images")]
+    FamilyImages { family: String, found: usize },
+    #[error(
+        "all images are of one environment, `{environment}`; leaving one out needs at least two: add another, or choose by identification, which needs no labels"
+    )]
+    OneEnvironment { environment: String },
+    #[error("environment `{environment}` has no image of a class that the others have; nothing can be learnt for it")]
+    NothingInCommon { environment: String },
+    #[error(transparent)]
+    Fit(#[from] FitError),
+    #[error(transparent)]
+    Probe(#[from] LogisticError),
+    #[error("there are no scores")]
+    NoScores,
+}
+
+/// Maps to choose from; the identity is always one of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid(Vec<MapSpec>);
+
+impl Grid {
+    /// `candidates` and the identity.
+    #[must_use]
+    pub fn new(candidates: impl IntoIterator<Item = MapSpec>) -> Self {
+        let others = candidates.into_iter().filter(|spec| spec.kind != MapKind::Identity);
+        Self([MapSpec::IDENTITY].into_iter().chain(others).collect())
+    }
+
+    /// Removal of few directions or many, and soft maps, for embeddings of `width` values.
+    #[must_use]
+    pub fn usual(width: usize) -> Self {
+        Self::new(Self::hard(width, &[Lambda::Infinite]).0.into_iter().chain(Self::soft().0))
+    }
+
+    /// Removal of few directions or many, at each λ'.
+    #[must_use]
+    pub fn hard(width: usize, lambdas: &[Lambda]) -> Self {
+        let removed = REMOVED.into_iter().filter(|&removed| removed <= width / 2);
+        let kind = |(&lambda, removed)| MapSpec { kind: MapKind::Hard { lambda, removed }, centred: false };
+        Self::new(lambdas.iter().flat_map(|l| removed.clone().map(move |r| (l, r))).map(kind))
+    }
+
+    /// Soft maps, which are the surer ones where images are few.
+    #[must_use]
+    pub fn soft() -> Self {
+        Self::new(STRENGTHS.map(MapSpec::soft))
+    }
+
+    /// The same maps, not centred and centred.
+    #[must_use]
+    pub fn both_centred(self) -> Self {
+        let centred: Vec<MapSpec> = self.0.iter().map(|spec| spec.centred(true)).collect();
+        Self::new(self.0.into_iter().chain(centred))
+    }
+
+    #[must_use]
+    pub fn candidates(&self) -> &[MapSpec] {
+        &self.0
+    }
+}
+
+/// What the scores of a choice are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Criterion {
+    /// Recall@1 of the original under a left-out family of interventions.
+    Identification,
+    /// Accuracy on a left-out environment.
+    LeftOutEnvironment,
+}
+
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Identification => "identification of images under an intervention that was left out",
+            Self::LeftOutEnvironment => "accuracy on an environment that was left out",
+        })
+    }
+}
+
+/// One candidate and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trial {
+    pub map: MapSpec,
+    /// `0..=1`.
+    pub score: f64,
+    /// Standard error of the score, over images.
+    pub error: f64,
+    /// Mean of score − the identity's, image by image.
+    pub gain: f64,
+    /// Standard error of the gain.
+    pub gain_error: f64,
+    /// Directions that the map takes away: D − Σw² over what it leaves of each.
+    pub removed: f64,
+}
+
+/// What a reader of a choice should know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SelectWarning {
+    /// Its images are left out: nothing could have named them.
+    OnlyIn {
+        environment: String,
+        class: String,
+    },
+    /// The map cannot be fitted to these images, and was left out.
+    Skipped {
+        map: MapSpec,
+        reason: FitError,
+    },
+    Fit(FitWarning),
+}
+
+impl fmt::Display for SelectWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnlyIn { environment, class } => {
+                write!(f, "class `{class}` has images in environment `{environment}` only; it says nothing there")
+            }
+            Self::Skipped { map, reason } => write!(f, "map `{map}` was not tried: {reason}"),
+            Self::Fit(warning) => warning.fmt(f),
+        }
+    }
+}
+
+/// The map that was chosen, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    pub criterion: Criterion,
+    pub chosen: Trial,
+    /// The identity's.
+    pub identity: Trial,
+    /// All of them, the identity first.
+    pub trials: Vec<Trial>,
+    pub warnings: Vec<SelectWarning>,
+}
+
+impl Selection {
+    /// Whether a map other than the identity was chosen.
+    #[must_use]
+    pub fn improves(&self) -> bool {
+        self.chosen.map.kind != MapKind::Identity
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| share * 100.0;
+        let Self { criterion, chosen, identity, trials, .. } = self;
+        if self.improves() {
+            return write!(
+                f,
+                "{}: {criterion} rises from {:.1} % to {:.1} % (by {:.1} ± {:.1} points)",
+                chosen.map,
+                percent(identity.score),
+                percent(chosen.score),
+                percent(chosen.gain),
+                percent(chosen.gain_error),
+            );
+        }
+        write!(
+            f,
+            "identity: no map improves {criterion} beyond doubt, so embeddings stay as they are ({:.1} %)",
+            percent(identity.score)
+        )?;
+        let best = trials[1..].iter().max_by(|a, b| a.score.total_cmp(&b.score));
+        best.map_or(Ok(()), |best| {
+            let (gain, error) = (percent(best.gain), percent(best.gain_error));
+            write!(f, "; the best, `{}`, changes it by {gain:+.1} ± {error:.1} points", best.map)
+        })
+    }
+}
+
+/// Per candidate, what it scored on the same images, and how much it removed.
+struct Scored {
+    map: MapSpec,
+    /// `[group][image]`.
+    groups: Vec<Vec<f64>>,
+    removed: f64,
+}
+
+fn choose(criterion: Criterion, scored: Vec<Scored>, warnings: Vec<SelectWarning>) -> Result<Selection, SelectError> {
+    let identity = scored.first().ok_or(SelectError::NoScores)?.groups.clone();
+    let trial = |scored: Scored| {
+        let (score, error) = mean_and_error(&scored.groups)?;
+        let (gain, gain_error) = mean_and_error(&differences(&identity, &scored.groups)?)?;
+        Some(Trial { map: scored.map, score, error, gain, gain_error, removed: scored.removed })
+    };
+    let trials: Vec<Trial> = scored.into_iter().map(trial).collect::<Option<_>>().ok_or(SelectError::NoScores)?;
+    let identity = trials.first().ok_or(SelectError::NoScores)?.clone();
+    let harmless = || trials.iter().filter(|t| t.gain > SURE * t.gain_error);
+    let best = harmless().max_by(|a, b| a.score.total_cmp(&b.score));
+    let chosen = best.and_then(|best| {
+        let as_good = harmless().filter(|t| t.score >= best.score - best.error);
+        as_good.min_by(|a, b| a.removed.total_cmp(&b.removed))
+    });
+    Ok(Selection { criterion, chosen: chosen.unwrap_or(&identity).clone(), identity, trials, warnings })
+}
+
+/// What a map leaves of each direction of a spectrum, in the spectrum's own coordinates.
+struct Lens {
+    /// `[k]`: what is 0 at the end is cut off.
+    weights: DVector<f64>,
+    /// `[D]`.
+    mean: DVector<f64>,
+}
+
+impl Lens {
+    fn new(weights: &DVector<f64>, mean: DVector<f64>) -> Self {
+        let kept = weights.iter().rposition(|&w| w > 0.0).map_or(0, |last| last + 1);
+        Self { weights: weights.rows(0, kept).into_owned(), mean }
+    }
+
+    /// Unit columns `[k, n]` of columns `[D, n]`.
+    fn look(&self, coordinates: &DMatrix<f64>) -> DMatrix<f64> {
+        let kept = self.weights.len();
+        let mut seen = coordinates.rows(0, kept).into_owned();
+        for mut column in seen.column_iter_mut() {
+            column -= self.mean.rows(0, kept);
+            column.component_mul_assign(&self.weights);
+        }
+        super::embeddings::unit_columns(seen)
+    }
+
+    fn removed(&self) -> f64 {
+        self.mean.len() as f64 - self.weights.norm_squared()
+    }
+}
+
+/// Maps that share eigenvectors, by their index among the candidates.
+struct Maps {
+    spectrum: Spectrum,
+    lenses: Vec<(usize, Lens)>,
+}
+
+/// What the candidates scored so far.
+struct Board<'a> {
+    candidates: &'a [MapSpec],
+    /// `[candidate][group][image]`.
+    groups: Vec<Vec<Vec<f64>>>,
+    /// Directions removed, summed over fits.
+    removed: Vec<f64>,
+    fits: usize,
+    failed: Vec<Option<FitError>>,
+}
+
+impl<'a> Board<'a> {
+    fn new(grid: &'a Grid, groups: usize) -> Self {
+        let count = grid.0.len();
+        Self {
+            candidates: &grid.0,
+            groups: vec![vec![Vec::new(); groups]; count],
+            removed: vec![0.0; count],
+            fits: 0,
+            failed: vec![None; count],
+        }
+    }
+
+    /// Fits every candidate that has not failed before; one that cannot be fitted to a part of the images is out.
+    fn fit(&mut self, fitter: &Fitter) -> Result<Vec<Maps>, FitError> {
+        let mut objectives: Vec<Objective> = Vec::new();
+        for objective in self.candidates.iter().map(Objective::of) {
+            if !objectives.contains(&objective) {
+                objectives.push(objective);
+            }
+        }
+        self.fits += 1;
+        objectives.into_iter().map(|objective| self.fit_objective(fitter, objective)).collect()
+    }
+
+    fn fit_objective(&mut self, fitter: &Fitter, objective: Objective) -> Result<Maps, FitError> {
+        let spectrum = fitter.spectrum(objective)?;
+        let mut lenses = Vec::new();
+        for (index, spec) in self.candidates.iter().enumerate() {
+            if Objective::of(spec) != objective || self.failed[index].is_some() {
+                continue;
+            }
+            match fitter.weights(spec, &spectrum) {
+                Ok(weights) => {
+                    let lens = Lens::new(&weights, spectrum.vectors.tr_mul(&fitter.mean_of(spec)));
+                    self.removed[index] += lens.removed();
+                    lenses.push((index, lens));
+                }
+                Err(error) => self.failed[index] = Some(error),
+            }
+        }
+        Ok(Maps { spectrum, lenses })
+    }
+
+    fn choose(self, criterion: Criterion, mut warnings: Vec<SelectWarning>) -> Result<Selection, SelectError> {
+        let mut scored = Vec::new();
+        let all = self.candidates.iter().zip(self.groups).zip(self.removed).zip(self.failed);
+        for (((&map, groups), removed), failed) in all {
+            match failed {
+                Some(reason) => warnings.push(SelectWarning::Skipped { map, reason }),
+                None => scored.push(Scored { map, groups, removed: removed / self.fits.max(1) as f64 }),
+            }
+        }
+        choose(criterion, scored, warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A candidate that hits the first `hits` of 100 images.
+    fn scored(map: MapSpec, removed: f64, hits: usize) -> Scored {
+        let groups = vec![(0..100).map(|i| if i < hits { 1.0 } else { 0.0 }).collect()];
+        Scored { map, groups, removed }
+    }
+
+    fn chosen(scored: Vec<Scored>) -> Selection {
+        choose(Criterion::Identification, scored, Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn the_gentlest_of_those_as_good_as_the_best_is_taken() {
+        let selection = chosen(vec![
+            scored(MapSpec::IDENTITY, 0.0, 40),
+            scored(MapSpec::without(5), 5.0, 60),
+            scored(MapSpec::soft(1.0), 9.0, 78),
+            scored(MapSpec::without(10), 10.0, 77),
+            scored(MapSpec::without(50), 50.0, 80),
+        ]);
+        assert_eq!(selection.chosen.map, MapSpec::soft(1.0), "one standard error of 80 in 100 is 4");
+        let words = selection.to_string();
+        assert!(words.contains("rises from 40.0 % to 78.0 % (by 38.0 ± 4.9 points)"), "{words}");
+    }
+
+    #[test]
+    fn what_does_no_good_is_not_shipped_and_the_result_says_so() {
+        let selection = chosen(vec![
+            scored(MapSpec::IDENTITY, 0.0, 60),
+            scored(MapSpec::without(5), 5.0, 63),
+            scored(MapSpec::without(50), 50.0, 30),
+        ]);
+        assert!(!selection.improves());
+        let words = selection.to_string();
+        assert!(words.starts_with("identity: no map improves identification"), "{words}");
+        assert!(words.contains("`without the 5 most variant directions`, changes it by +3.0 ± 1.7 points"), "{words}");
+    }
+
+    #[test]
+    fn the_identity_is_always_among_the_candidates_and_first() {
+        let grid = Grid::new([MapSpec::without(3), MapSpec::IDENTITY]);
+        assert_eq!(grid.candidates(), [MapSpec::IDENTITY, MapSpec::without(3)]);
+        let most = Grid::usual(8).candidates().iter().filter(|c| matches!(c.kind, MapKind::Hard { .. })).count();
+        assert_eq!(most, 3, "1, 2 and 3 of 8");
+    }
+}
