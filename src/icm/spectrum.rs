@@ -1,5 +1,6 @@
 //! Eigenvectors of symmetric matrices, in an order that nobody has to remember.
 
+use super::embeddings::transposed_product;
 use nalgebra::{DMatrix, DVector};
 
 /// All eigenvalues and eigenvectors of a symmetric matrix, the LARGEST first.
@@ -29,6 +30,13 @@ impl Spectrum {
             }
         }
         Some(Self { values: DVector::from_fn(width, |i, _| values[order[i]]), vectors: sorted })
+    }
+}
+
+impl Spectrum {
+    /// Columns `[D, n]` in the coordinates of the eigenvectors, `[D, n]`.
+    pub(super) fn coordinates(&self, columns: &DMatrix<f64>) -> DMatrix<f64> {
+        transposed_product(&self.vectors, columns)
     }
 }
 

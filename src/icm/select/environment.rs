@@ -29,10 +29,12 @@ pub fn by_environment(sources: &Labelled, grid: &Grid, method: &Method) -> Resul
             warnings.push(warning);
         }
         for maps in board.fit(&fitter)? {
-            let examples = maps.spectrum.vectors.tr_mul(learnt.images().originals().columns());
-            let judged = maps.spectrum.vectors.tr_mul(judged.columns());
+            let examples = maps.spectrum.coordinates(learnt.images().originals().columns());
+            let judged = maps.spectrum.coordinates(judged.columns());
             let method = match method {
-                Method::ZeroShot(text) => Method::ZeroShot(text.turned(&maps.spectrum.vectors)),
+                Method::ZeroShot(text) => {
+                    Method::ZeroShot(Embeddings { columns: maps.spectrum.coordinates(text.columns()) })
+                }
                 other => other.clone(),
             };
             for (index, lens) in &maps.lenses {
@@ -65,11 +67,4 @@ fn split(
         }
     }
     if left_out.is_empty() { Err(SelectError::NothingInCommon { environment: name() }) } else { Ok((left_out, rest)) }
-}
-
-impl Embeddings {
-    /// In the coordinates of orthonormal columns `[D, D]`.
-    fn turned(&self, vectors: &nalgebra::DMatrix<f64>) -> Self {
-        Self { columns: vectors.tr_mul(&self.columns) }
-    }
 }
