@@ -122,6 +122,7 @@ fn deciding(c: &mut Criterion) {
         encoder_sha256: String::new(),
         rows,
         support: None,
+        probe: None,
     };
     c.bench_function("project 48 to 40", |b| b.iter(|| projection.projection.apply(black_box(&embedding))));
     let classifier = Classifier::new(bank, Some(projection.projection), "", 100.0);

@@ -27,6 +27,8 @@ pub enum BundleError {
     Projection { path: PathBuf, source: ProjectionError },
     #[error("class bank {path}: {source}")]
     Bank { path: PathBuf, source: BankError },
+    #[error("class bank: {0}")]
+    Probe(BankError),
     #[error("tokenizer {path}: {source}")]
     Tokenizer { path: PathBuf, source: TextError },
     #[error(transparent)]
@@ -163,6 +165,7 @@ impl Eye {
             encoder_sha256: tower.sha256().to_owned(),
             rows,
             support: None,
+            probe: None,
         })
     }
 }
@@ -178,15 +181,16 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// Puts the parts together.
-    #[must_use]
-    pub fn new(eye: Eye, projection: Option<LoadedProjection>, bank: ClassBank) -> Self {
+    /// Puts the parts together; a bank whose probe was learnt under another projection is refused.
+    pub fn new(eye: Eye, projection: Option<LoadedProjection>, bank: ClassBank) -> Result<Self, BundleError> {
         let projection_digest = projection.as_ref().map_or(IDENTITY, |p| &p.digest).to_owned();
+        let width = projection.as_ref().map_or(eye.encoder.manifest().output.width, |p| p.projection.rank());
+        bank.check_probe(&projection_digest, width).map_err(BundleError::Probe)?;
         let logit_scale = eye.encoder.manifest().output.logit_scale;
         let projection = projection.map(|p| p.projection);
         let classifier = Classifier::new(bank, projection, &projection_digest, logit_scale);
         let model_digest = eye.encoder.sha256()[..12].to_owned();
-        Self { eye, classifier, model_digest, projection_digest }
+        Ok(Self { eye, classifier, model_digest, projection_digest })
     }
 
     /// Loads what a configuration names.
@@ -195,7 +199,7 @@ impl Recognizer {
         let projection = settings.model.projection.as_deref().map(|p| eye.projection(p)).transpose()?;
         let classes = &settings.classes;
         let bank = eye.bank_of(classes)?;
-        Ok(Self::new(eye, projection, bank).with_limits(classes.top_k, classes.threshold))
+        Ok(Self::new(eye, projection, bank)?.with_limits(classes.top_k, classes.threshold))
     }
 
     /// How many classes a decision lists, and the least score of a known one.

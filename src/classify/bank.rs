@@ -1,5 +1,10 @@
 //! The class bank: one embedding per class, where it came from, and how typical examples lie around it.
+//!
+//! A bank may carry a linear probe: tensors `probe_weights` [C, k] and `probe_biases` [C], and metadata `probe`, which
+//! names the projection that it was learnt under. The file stays version 1, since a program that does not know probes
+//! still reads it and goes by the class means.
 
+use super::probe::Probe;
 use super::reject::Support;
 use crate::icm::unit;
 use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
@@ -26,6 +31,12 @@ pub enum BankError {
     Zero { label: String },
     #[error("two classes are called `{label}`")]
     Duplicate { label: String },
+    #[error(
+        "its probe was learnt under projection {learnt_under}, but {loaded} is loaded; use that projection, or make the bank again with `constancy classes`"
+    )]
+    Probe { learnt_under: String, loaded: String },
+    #[error("its probe is for embeddings of width {found}, the projection gives {width}")]
+    ProbeWidth { found: usize, width: usize },
 }
 
 /// Which tower made a bank's embeddings.
@@ -60,6 +71,15 @@ pub struct ClassBank {
     pub rows: Vec<Vec<f32>>,
     /// How far images that belong lie from their class, where it was measured.
     pub support: Option<Support>,
+    /// What was learnt to tell the classes apart; where there is none, the nearest class is the answer.
+    pub probe: Option<Probe>,
+}
+
+/// What the metadata says of a probe.
+#[derive(Serialize, Deserialize)]
+struct ProbeEntry {
+    projection: String,
+    c: f64,
 }
 
 impl ClassBank {
@@ -77,6 +97,7 @@ impl ClassBank {
             origin: file.json("origin")?,
             encoder_sha256: file.text("encoder_sha256")?.to_owned(),
             rows: values.chunks(shape[1]).map(unit).collect(),
+            probe: read_probe(&file, labels.len())?,
             labels,
             support,
         };
@@ -116,6 +137,18 @@ impl ClassBank {
         }
     }
 
+    /// Checks that the probe, if there is one, was learnt under the projection that is loaded: its digest, or
+    /// `identity`, and the width of what it gives.
+    pub fn check_probe(&self, projection_digest: &str, width: usize) -> Result<(), BankError> {
+        match &self.probe {
+            Some(probe) if probe.projection != projection_digest => {
+                Err(BankError::Probe { learnt_under: probe.projection.clone(), loaded: projection_digest.into() })
+            }
+            Some(probe) if probe.rank() != width => Err(BankError::ProbeWidth { found: probe.rank(), width }),
+            _ => Ok(()),
+        }
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, BankError> {
         let mut metadata = HashMap::from([
@@ -129,8 +162,29 @@ impl ClassBank {
         }
         let flat = self.rows.concat();
         let shape = vec![self.rows.len(), self.rows.first().map_or(0, Vec::len)];
-        Ok(tensor_file::to_bytes(FORMAT, 1, &[("classes", shape, Values::F32(&flat))], metadata)?)
+        let mut tensors = vec![("classes", shape, Values::F32(&flat))];
+        let weights = self.probe.as_ref().map(|p| p.weights.concat());
+        if let (Some(probe), Some(weights)) = (&self.probe, &weights) {
+            let entry = ProbeEntry { projection: probe.projection.clone(), c: probe.c };
+            metadata.insert("probe".to_owned(), to_json("probe", &entry)?);
+            tensors.push(("probe_weights", vec![probe.weights.len(), probe.rank()], Values::F32(weights)));
+            tensors.push(("probe_biases", vec![probe.biases.len()], Values::F32(&probe.biases)));
+        }
+        Ok(tensor_file::to_bytes(FORMAT, 1, &tensors, metadata)?)
     }
+}
+
+fn read_probe(file: &TensorFile<'_>, classes: usize) -> Result<Option<Probe>, BankError> {
+    if file.optional("probe").is_none() {
+        return Ok(None);
+    }
+    let ProbeEntry { projection, c } = file.json("probe")?;
+    let (shape, values) = file.f32("probe_weights", 2)?;
+    if shape[0] != classes {
+        return Err(BankError::Count { labels: classes, rows: shape[0] });
+    }
+    let weights = values.chunks(shape[1]).map(<[f32]>::to_vec).collect();
+    Ok(Some(Probe { projection, c, weights, biases: file.vector("probe_biases", classes)? }))
 }
 
 /// Unit mean of each class's unit-normalised embeddings.

@@ -1,6 +1,7 @@
-//! Cosine to every class, logit scale, softmax, top-k.
+//! Cosine to every class, or a probe's logits; softmax, top-k.
 
 use super::bank::ClassBank;
+use super::probe::Probe;
 use super::reject::{Support, dot};
 use crate::icm::{Projection, unit};
 use serde::Serialize;
@@ -33,13 +34,14 @@ pub struct Decision {
     pub shift: Option<f32>,
 }
 
-/// Names embeddings by their nearest class.
+/// Names embeddings by their nearest class, or by the bank's probe.
 pub struct Classifier {
     labels: Vec<String>,
     /// Unit rows in the space that embeddings are compared in.
     rows: Vec<Vec<f32>>,
     projection: Option<Projection>,
     support: Option<Support>,
+    probe: Option<Probe>,
     logit_scale: f32,
     top_k: usize,
     /// Least score of a known class, `0..=1`.
@@ -48,13 +50,14 @@ pub struct Classifier {
 
 impl Classifier {
     /// A classifier over `bank`'s classes in `projection`'s subspace. `projection_digest` decides whether
-    /// the bank's measure of support applies.
+    /// the bank's measure of support and its probe apply; [`ClassBank::check_probe`] says where the probe does not.
     #[must_use]
     pub fn new(bank: ClassBank, projection: Option<Projection>, projection_digest: &str, logit_scale: f32) -> Self {
         let map = |row: &Vec<f32>| projection.as_ref().map_or_else(|| unit(row), |p| p.apply(row));
         Self {
             rows: bank.rows.iter().map(map).collect(),
             support: bank.support.filter(|s| s.projection == projection_digest),
+            probe: bank.probe.filter(|p| p.projection == projection_digest),
             labels: bank.labels,
             projection,
             logit_scale,
@@ -80,15 +83,24 @@ impl Classifier {
         self.support.is_some()
     }
 
-    /// The probability of every class, in the bank's order, and the cosine to the nearest.
+    /// Whether decisions come from a probe.
+    #[must_use]
+    pub fn has_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// The probability of every class, in the bank's order, and the cosine to the nearest, which tells what resembles
+    /// no example even where a probe decides.
     #[must_use]
     pub fn probabilities(&self, embedding: &[f32]) -> (Vec<f32>, f32) {
         let z = self.projection.as_ref().map_or_else(|| unit(embedding), |p| p.apply(embedding));
         let cosines: Vec<f32> = self.rows.iter().map(|row| dot(&z, row)).collect();
         let nearest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weights: Vec<f32> = cosines.iter().map(|c| (self.logit_scale * (c - nearest)).exp()).collect();
-        let total: f32 = weights.iter().sum();
-        (weights.iter().map(|w| w / total).collect(), nearest)
+        let logits = match &self.probe {
+            Some(probe) => probe.logits(&z),
+            None => cosines.iter().map(|c| self.logit_scale * c).collect(),
+        };
+        (softmax(&logits), nearest)
     }
 
     /// What an embedding `[D]` of any length is taken for.
@@ -108,5 +120,68 @@ impl Classifier {
             in_support,
             shift,
         }
+    }
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = logits.iter().map(|l| (l - most).exp()).collect();
+    let total: f32 = weights.iter().sum();
+    weights.iter().map(|w| w / total).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::BankOrigin;
+
+    fn bank() -> ClassBank {
+        let probe = Probe {
+            projection: "identity".into(),
+            c: 0.316,
+            weights: vec![vec![-1.0, 0.0], vec![2.0, 0.0]],
+            biases: vec![0.5, -0.5],
+        };
+        ClassBank {
+            labels: vec!["ok".into(), "defect".into()],
+            templates: Vec::new(),
+            origin: BankOrigin::Images,
+            encoder_sha256: "aa".into(),
+            rows: vec![vec![1.0, 0.0], vec![0.0, 1.0]],
+            support: Some(Support {
+                projection: "identity".into(),
+                examples: 50,
+                median_cosine: 0.9,
+                tail_cosine: 0.8,
+            }),
+            probe: Some(probe),
+        }
+    }
+
+    #[test]
+    fn a_probe_decides_and_the_class_means_tell_what_is_unknown() {
+        let bank = ClassBank::parse(&bank().to_bytes().unwrap()).unwrap();
+        let classifier = Classifier::new(bank, None, "identity", 100.0);
+        assert!(classifier.has_probe() && classifier.has_support());
+        let (probabilities, nearest) = classifier.probabilities(&[3.0, 0.0]);
+        assert!((probabilities[1] - 1.0 / (1.0 + (-2.0f32).exp())).abs() < 1e-6, "{probabilities:?}");
+        assert!((nearest - 1.0).abs() < 1e-6);
+        let near = classifier.classify(&[3.0, 0.0]);
+        assert_eq!((near.top[0].class.as_str(), near.known, near.in_support), ("defect", true, Some(true)));
+        let far = classifier.classify(&[3.0, -3.0]);
+        assert_eq!((far.top[0].class.as_str(), far.known, far.in_support), ("defect", false, Some(false)));
+    }
+
+    #[test]
+    fn a_probe_of_another_projection_is_refused_by_name_and_never_used() {
+        let bank = bank();
+        let error = bank.check_probe("0123456789ab", 2).unwrap_err().to_string();
+        assert!(error.contains("identity") && error.contains("0123456789ab"), "{error}");
+        assert!(error.contains("make the bank again with `constancy classes`"), "{error}");
+        assert!(bank.check_probe("identity", 3).unwrap_err().to_string().contains("width 2, the projection gives 3"));
+        bank.check_probe("identity", 2).unwrap();
+        let classifier = Classifier::new(bank, None, "0123456789ab", 100.0);
+        assert!(!classifier.has_probe() && !classifier.has_support());
+        assert_eq!(classifier.classify(&[3.0, 0.0]).top[0].class, "ok");
     }
 }

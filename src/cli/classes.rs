@@ -102,6 +102,7 @@ fn from_images(
         encoder_sha256: eye.encoder().sha256().to_owned(),
         rows: class_means(&examples),
         support: Support::measure(&examples, projection.map(|p| &p.projection), digest),
+        probe: None,
     })
 }
 

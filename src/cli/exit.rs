@@ -88,6 +88,7 @@ pub(super) fn bundle(error: &BundleError) -> u8 {
         BundleError::Text(TextError::Tokenizer(_) | TextError::Encode(..))
         | BundleError::Projection { .. }
         | BundleError::Bank { .. }
+        | BundleError::Probe(_)
         | BundleError::Tokenizer { .. } => DATA,
         BundleError::Text(_) => CONFIG,
     }

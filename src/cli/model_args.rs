@@ -136,5 +136,5 @@ pub(super) fn recognizer(
             return Err(CliError::Usage("say what to choose from: --labels \"a, b\" or --classes BANK".into()));
         }
     };
-    Ok(Recognizer::new(eye, projection, bank).with_limits(top, threshold))
+    Ok(Recognizer::new(eye, projection, bank)?.with_limits(top, threshold))
 }

@@ -59,6 +59,7 @@ fn classifier() -> Classifier {
         encoder_sha256: String::new(),
         rows: (0..10).map(random).collect(),
         support: None,
+        probe: None,
     };
     Classifier::new(bank, Some(projection()), "0123456789ab", 100.0)
 }

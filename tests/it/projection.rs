@@ -26,6 +26,7 @@ fn bank(rows: Vec<Vec<f32>>) -> ClassBank {
         encoder_sha256: String::new(),
         rows,
         support: None,
+        probe: None,
     }
 }
 
