@@ -9,7 +9,12 @@ const HISTORY: usize = 10;
 /// The share of the linear decrease that a step must bring (Nocedal and Wright, section 3.1).
 const ARMIJO: f64 = 1e-4;
 /// Halvings before a step counts as lost in rounding.
-const HALVINGS: usize = 50;
+const HALVINGS: usize = 30;
+/// By how much of itself rounding may raise a value at a step that is right: close to the minimum the value no longer
+/// falls in any digit, while the gradient still does.
+const ROUNDING: f64 = 1e-14;
+/// Steps with neither a smaller gradient nor a smaller value after which rounding has won.
+const STALLED: usize = 30;
 
 /// Where the search ended.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ pub(super) struct Minimum {
     pub gradient: f64,
 }
 
-/// Searches from `start` until no entry of the gradient exceeds `tolerance`, or rounding hides any decrease, or
+/// Searches from `start` until no entry of the gradient exceeds `tolerance`, or rounding hides any progress, or
 /// `steps` are done. `f` gives value and gradient.
 pub(super) fn minimise(
     start: DVector<f64>,
@@ -30,8 +35,9 @@ pub(super) fn minimise(
     let mut history = History::default();
     let mut at = start;
     let (mut value, mut gradient) = f(&at);
+    let (mut best, mut since) = (Minimum { at: at.clone(), gradient: gradient.amax() }, 0);
     for _ in 0..steps {
-        if gradient.amax() <= tolerance {
+        if best.gradient <= tolerance || since > STALLED {
             break;
         }
         let direction = history.direction(&gradient);
@@ -42,7 +48,7 @@ pub(super) fn minimise(
         for _ in 0..HALVINGS {
             let next = &at + &direction * length;
             let (next_value, next_gradient) = f(&next);
-            if next_value <= value + ARMIJO * length * slope {
+            if next_value <= value + ARMIJO * length * slope + ROUNDING * value.abs() {
                 found = Some((next, next_value, next_gradient));
                 break;
             }
@@ -50,9 +56,13 @@ pub(super) fn minimise(
         }
         let Some((next, next_value, next_gradient)) = found else { break };
         history.remember(&next - &at, &next_gradient - &gradient);
+        since = if next_value < value - ROUNDING * value.abs() { 0 } else { since + 1 };
         (at, value, gradient) = (next, next_value, next_gradient);
+        if gradient.amax() < best.gradient {
+            (best, since) = (Minimum { at: at.clone(), gradient: gradient.amax() }, 0);
+        }
     }
-    Minimum { gradient: gradient.amax(), at }
+    best
 }
 
 /// The last steps s and changes of gradient y.
