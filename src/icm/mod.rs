@@ -33,8 +33,8 @@ pub use moments::{Moments, MomentsError};
 pub use predict::{Head, Method};
 pub use projection::{Projection, ProjectionError, ProjectionKind, Provenance, unit};
 pub use select::{
-    Criterion, Grid, Identification, SURE, SelectError, SelectWarning, Selection, Trial, by_environment,
-    by_identification,
+    Criterion, Grid, Identification, PENALTIES, SURE, SelectError, SelectWarning, Selection, Trial, by_environment,
+    by_identification, penalty_by_environment,
 };
 pub use sources::{Family, HeldOut, Interventions, Labelled, SourceError};
 pub use spec::{Lambda, MapKind, MapSpec};

@@ -14,7 +14,7 @@
 mod environment;
 mod identification;
 
-pub use environment::by_environment;
+pub use environment::{by_environment, penalty_by_environment};
 pub use identification::{Identification, by_identification};
 
 use super::fit::{FitError, FitWarning, Fitter, Objective};
@@ -33,6 +33,10 @@ pub const SURE: f64 = 2.0;
 const REMOVED: [usize; 14] = [1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150];
 /// Strengths of the soft map that are tried.
 const STRENGTHS: [f64; 5] = [0.3, 1.0, 3.0, 10.0, 30.0];
+
+/// The probe's C that are tried where environments can tell which is right: half decades around
+/// [`DEFAULT_C`](super::DEFAULT_C), which is meant for embeddings of length 10, not 1.
+pub const PENALTIES: [f64; 7] = [0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0];
 
 /// Why no choice was made.
 #[derive(Debug, Error, PartialEq)]

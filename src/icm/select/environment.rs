@@ -5,6 +5,7 @@ use crate::icm::Embeddings;
 use crate::icm::fit::Fitter;
 use crate::icm::predict::{Head, Method};
 use crate::icm::sources::Labelled;
+use crate::icm::spec::MapSpec;
 
 /// No image leaves its encoder here, so any name will do.
 const SAME_ENCODER: &str = "";
@@ -48,6 +49,21 @@ pub fn by_environment(sources: &Labelled, grid: &Grid, method: &Method) -> Resul
         }
     }
     board.choose(Criterion::LeftOutEnvironment, warnings)
+}
+
+/// The probe's C, of `penalties`, with which it names most images of left-out environments under `map`; the smallest
+/// of those that are as good as each other.
+pub fn penalty_by_environment(sources: &Labelled, map: &MapSpec, penalties: &[f64]) -> Result<f64, SelectError> {
+    let mut best: Option<(f64, f64)> = None;
+    for &c in penalties {
+        let selection = by_environment(sources, &Grid::new([*map]), &Method::Probe { c })?;
+        let score = selection.trials.last().ok_or(SelectError::NoScores)?.score;
+        let better = |(known, least): (f64, f64)| score > known || (score >= known && c < least);
+        if best.is_none_or(better) {
+            best = Some((score, c));
+        }
+    }
+    best.map(|(_, c)| c).ok_or(SelectError::NoScores)
 }
 
 /// The images of an environment whose class the others know, and the images of the others.
