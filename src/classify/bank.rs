@@ -1,6 +1,6 @@
 //! The class bank: one embedding per class, where it came from, and how typical examples lie around it.
 //!
-//! A bank may carry a linear probe: tensors `probe_weights` [C, k] and `probe_biases` [C], and metadata `probe`, which
+//! A bank may carry a linear probe: tensors `probe_weights` `[C, k]` and `probe_biases` `[C]`, and metadata `probe`, which
 //! names the projection that it was learnt under. The file stays version 1, since a program that does not know probes
 //! still reads it and goes by the class means.
 

@@ -87,7 +87,7 @@ pub struct Fitter {
     second: DMatrix<f64>,
     /// Δ / tr Δ over families, `[D, D]`.
     delta: DMatrix<f64>,
-    /// E[z], `[D]`.
+    /// `E[z]`, `[D]`.
     mean: DVector<f64>,
     pairs: u64,
 }

@@ -202,25 +202,25 @@ impl Moments {
         self.families.iter().map(|(name, sums)| (name.clone(), sums.count)).collect()
     }
 
-    /// E[z], `[D]`; zeros where there are no images.
+    /// `E[z]`, `[D]`; zeros where there are no images.
     #[must_use]
     pub fn mean(&self) -> DVector<f64> {
         &self.images.first / at_least_one(self.images.count)
     }
 
-    /// C = E[z zᵀ], `[D, D]`; zeros where there are no images.
+    /// `C = E[z zᵀ]`, `[D, D]`; zeros where there are no images.
     #[must_use]
     pub fn second(&self) -> DMatrix<f64> {
         self.images.second() / at_least_one(self.images.count)
     }
 
-    /// E[δ] of a family, `[D]`.
+    /// `E[δ]` of a family, `[D]`.
     #[must_use]
     pub fn mean_difference(&self, family: &str) -> Option<DVector<f64>> {
         self.families.get(family).map(|sums| &sums.first / at_least_one(sums.count))
     }
 
-    /// Δ = E[δ δᵀ] of a family, `[D, D]`.
+    /// `Δ = E[δ δᵀ]` of a family, `[D, D]`.
     #[must_use]
     pub fn delta(&self, family: &str) -> Option<DMatrix<f64>> {
         self.families.get(family).map(|sums| sums.second() / at_least_one(sums.count))
@@ -258,9 +258,9 @@ impl Moments {
         Ok(Self { encoder_sha256: file.text("encoder_sha256")?.to_ascii_lowercase(), width, images, families })
     }
 
-    /// The file's bytes. Tensors in f64: `image_sum` [D], `image_outer` [D(D+1)/2], the upper triangle of Σz zᵀ row by
-    /// row, and, one row per family in the order of metadata `families`, `pair_sum` [F, D] and
-    /// `pair_outer` [F, D(D+1)/2].
+    /// The file's bytes. Tensors in f64: `image_sum` `[D]`, `image_outer` `[D(D+1)/2]`, the upper triangle of Σz zᵀ row by
+    /// row, and, one row per family in the order of metadata `families`, `pair_sum` `[F, D]` and
+    /// `pair_outer` `[F, D(D+1)/2]`.
     pub fn to_bytes(&self) -> Result<Vec<u8>, MomentsError> {
         let entries: Vec<FamilyEntry> =
             self.families.iter().map(|(name, sums)| FamilyEntry { name: name.clone(), pairs: sums.count }).collect();

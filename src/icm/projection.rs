@@ -169,8 +169,8 @@ pub fn unit(vector: &[f32]) -> Vec<f32> {
 }
 
 impl Map {
-    /// The bytes of a projection's file. Tensors in f32: `projection` [D, k], or [D, D] where it is soft, `mean` [D],
-    /// and `eigenvalues` [D] of the matrix that was maximised, largest first.
+    /// The bytes of a projection's file. Tensors in f32: `projection` `[D, k]`, or `[D, D]` where it is soft, `mean` `[D]`,
+    /// and `eigenvalues` `[D]` of the matrix that was maximised, largest first.
     #[expect(clippy::cast_possible_truncation, reason = "images are embedded in f32")]
     pub fn to_bytes<T: Serialize>(&self, provenance: &Provenance<'_, T>) -> Result<Vec<u8>, ProjectionError> {
         let (width, rank) = self.columns().shape();

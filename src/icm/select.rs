@@ -23,7 +23,7 @@ use super::logistic::LogisticError;
 use super::spec::{Lambda, MapKind, MapSpec};
 use super::spectrum::Spectrum;
 use nalgebra::{DMatrix, DVector};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use thiserror::Error;
 
@@ -169,8 +169,14 @@ impl fmt::Display for SelectWarning {
     }
 }
 
+impl Serialize for SelectWarning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The map that was chosen, and why.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Selection {
     pub criterion: Criterion,
     pub chosen: Trial,

@@ -13,7 +13,7 @@ use thiserror::Error;
 pub enum SourceError {
     #[error("there are {found} {what} for {images} images")]
     Count { what: &'static str, found: usize, images: usize },
-    #[error("{what} {index} is not among the {count} that have names")]
+    #[error("{what}: {index} is not among the {count} that have names")]
     Index { what: &'static str, index: usize, count: usize },
     #[error("family `{family}` changes image {image}, but there are {images} only")]
     Image { family: String, image: usize, images: usize },
@@ -219,5 +219,53 @@ impl HeldOut {
     pub fn hits(&self, map: &Map, head: &Head) -> Vec<f64> {
         let named = head.predict(&map.apply(&self.embeddings));
         named.iter().zip(&self.classes).map(|(named, class)| if named == class { 1.0 } else { 0.0 }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn embeddings(values: &[f32]) -> Embeddings {
+        let rows: Vec<Vec<f32>> = values.iter().map(|&v| vec![v, 1.0]).collect();
+        Embeddings::new(2, &rows, |i| i.to_string()).unwrap()
+    }
+
+    fn family(of: &[usize], values: &[f32]) -> Family {
+        Family { name: "blur".into(), of: of.to_vec(), changed: embeddings(values) }
+    }
+
+    #[test]
+    fn changed_images_follow_their_originals() {
+        let images =
+            Interventions::new(embeddings(&[0.0, 1.0, 2.0]), vec![family(&[2, 0, 2], &[5.0, 6.0, 7.0])]).unwrap();
+        let picked = images.pick(&[2, 1]);
+        assert_eq!(picked.originals(), &embeddings(&[2.0, 1.0]));
+        assert_eq!(picked.families(), [family(&[0, 0], &[5.0, 7.0])]);
+        assert_eq!(picked.moments("aa").families()["blur"], 2);
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together_are_refused() {
+        let refused = |families| Interventions::new(embeddings(&[0.0, 1.0]), families).unwrap_err().to_string();
+        assert!(refused(vec![family(&[0, 2], &[5.0, 6.0])]).contains("`blur` changes image 2, but there are 2"));
+        assert!(refused(vec![family(&[0], &[5.0, 6.0])]).contains("1 originals for 2 images"));
+        assert!(refused(vec![family(&[], &[]), family(&[], &[])]).contains("`blur` is given twice"));
+        let images = Interventions::new(embeddings(&[0.0, 1.0]), Vec::new()).unwrap();
+        let names = || vec!["a".to_owned()];
+        let error = Labelled::new(images, vec![0, 1], vec![0, 0], names(), names()).unwrap_err().to_string();
+        assert!(error.contains("classes: 1 is not among the 1"), "{error}");
+    }
+
+    #[test]
+    fn an_environment_is_left_out_whole() {
+        let images = Interventions::new(embeddings(&[0.0, 1.0, 2.0]), vec![family(&[0, 1], &[5.0, 6.0])]).unwrap();
+        let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+        let all =
+            Labelled::new(images, vec![0, 0, 0], vec![1, 0, 1], names(&["dog"]), names(&["art", "photo"])).unwrap();
+        let (rest, out) = all.leave_out("photo").unwrap();
+        assert_eq!((rest.environments(), rest.images().families()), (&[0][..], &[family(&[0], &[6.0])][..]));
+        assert_eq!((out.embeddings, out.classes), (embeddings(&[0.0, 2.0]), vec![0, 0]));
+        assert_eq!(all.leave_out("sketch").unwrap_err(), SourceError::NoEnvironment("sketch".into()));
     }
 }
