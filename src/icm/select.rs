@@ -79,6 +79,13 @@ impl Grid {
         Self::new(Self::hard(width, &[Lambda::Infinite]).0.into_iter().chain(Self::soft().0))
     }
 
+    /// The usual maps; soft ones alone where there are fewer pairs than dimensions. Then every direction that a pair
+    /// shows is a guess, and to shrink it by how far it moved is the surer thing than to remove it or not.
+    #[must_use]
+    pub fn suited(width: usize, pairs: u64) -> Self {
+        if pairs < width as u64 { Self::soft() } else { Self::usual(width) }
+    }
+
     /// Removal of few directions or many, at each λ'.
     #[must_use]
     pub fn hard(width: usize, lambdas: &[Lambda]) -> Self {
@@ -399,5 +406,7 @@ mod tests {
         assert_eq!(grid.candidates(), [MapSpec::IDENTITY, MapSpec::without(3)]);
         let most = Grid::usual(8).candidates().iter().filter(|c| matches!(c.kind, MapKind::Hard { .. })).count();
         assert_eq!(most, 3, "1, 2 and 3 of 8");
+        assert_eq!(Grid::suited(40, 39), Grid::soft());
+        assert_eq!(Grid::suited(40, 40), Grid::usual(40));
     }
 }
