@@ -9,11 +9,11 @@
 //! [`Bootstrap`] says how sure a figure is.
 
 pub mod captions;
-pub mod intervene;
 mod embeddings;
 mod fit;
 mod folders;
 mod interval;
+pub mod intervene;
 mod lbfgs;
 mod logistic;
 mod moments;
