@@ -22,8 +22,8 @@
 //! # Modules, in reading order
 //!
 //! [`frame`] · [`preprocess`] · [`icm`] · [`classify`] · [`engine`] · [`bundle`] · [`capture`] · [`publish`] ·
-//! [`config`] · [`daemon`] · [`cli`]. `frame`, `preprocess`, `icm`, `classify`, `tensor_file`
-//! and [`workshop`] are pure: no files, clocks, threads or logs. V4L2, rumqttc and tract appear only in the module named for them. A test
+//! [`config`] · [`daemon`] · [`cli`]. `frame`, `preprocess`, `icm`, `classify`, `tensor_file`,
+//! `stats` and [`workshop`] are pure: no files, clocks, threads or logs. V4L2, rumqttc and tract appear only in the module named for them. A test
 //! holds these rules.
 //!
 //! # Units
@@ -42,5 +42,6 @@ pub mod frame;
 pub mod icm;
 pub mod preprocess;
 pub mod publish;
+pub mod stats;
 pub mod tensor_file;
 pub mod workshop;

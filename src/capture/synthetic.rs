@@ -3,7 +3,7 @@
 use super::pace::Pace;
 use super::{CaptureError, Next, Source, clock};
 use crate::config::SyntheticSettings;
-use crate::frame::{ColorEncoding, Frame, PixelFormat, Truth};
+use crate::frame::{Frame, Truth};
 use crate::workshop::{Environment, Scene, render};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,17 +50,8 @@ impl Source for SyntheticSource {
             environment: environment.name.to_owned(),
             seed,
         };
-        Ok(Next::Frame(Frame {
-            data,
-            format: PixelFormat::Rgb24,
-            width,
-            height,
-            stride_bytes: width as usize * 3,
-            color: ColorEncoding::default(),
-            taken: clock::now(),
-            file: None,
-            truth: Some(Arc::new(truth)),
-        }))
+        let frame = Frame::rgb(data, width, height, clock::now());
+        Ok(Next::Frame(Frame { truth: Some(Arc::new(truth)), ..frame }))
     }
 
     fn is_live(&self) -> bool {

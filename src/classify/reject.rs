@@ -7,6 +7,7 @@
 
 use super::bank::mean;
 use crate::icm::{Projection, unit};
+use crate::stats::quantile;
 use serde::{Deserialize, Serialize};
 
 /// Fewer left-out examples than this say nothing about a distribution's tail.
@@ -31,7 +32,8 @@ impl Support {
     /// Measures on `examples[class][image]`, embeddings `[D]`; `None` where they are too few.
     #[must_use]
     pub fn measure(examples: &[Vec<Vec<f32>>], projection: Option<&Projection>, digest: &str) -> Option<Self> {
-        Self::of_cosines(examples.iter().flat_map(|class| left_out(class, projection)).collect(), digest)
+        let cosines: Vec<f32> = examples.iter().flat_map(|class| left_out(class, projection)).collect();
+        Self::of_cosines(&cosines, digest)
     }
 
     /// Measures on images whose classes nobody has told: `embeddings` `[D]` of what is to be expected, against the
@@ -49,19 +51,22 @@ impl Support {
             let z = map(e);
             rows.iter().map(|row| dot(&z, row)).fold(f32::NEG_INFINITY, f32::max)
         };
-        Self::of_cosines(embeddings.iter().map(nearest).collect(), digest)
+        let cosines: Vec<f32> = embeddings.iter().map(nearest).collect();
+        Self::of_cosines(&cosines, digest)
     }
 
-    fn of_cosines(mut cosines: Vec<f32>, digest: &str) -> Option<Self> {
+    #[expect(clippy::cast_possible_truncation, reason = "cosines were f32 before")]
+    fn of_cosines(cosines: &[f32], digest: &str) -> Option<Self> {
         if cosines.len() < MIN_EXAMPLES {
             return None;
         }
-        cosines.sort_by(f32::total_cmp);
+        let mut sorted: Vec<f64> = cosines.iter().map(|&c| f64::from(c)).collect();
+        sorted.sort_by(f64::total_cmp);
         Some(Self {
             projection: digest.into(),
             examples: cosines.len(),
-            median_cosine: quantile(&cosines, 0.5),
-            tail_cosine: quantile(&cosines, TAIL),
+            median_cosine: quantile(&sorted, 0.5) as f32,
+            tail_cosine: quantile(&sorted, TAIL) as f32,
         })
     }
 
@@ -86,18 +91,6 @@ fn left_out(class: &[Vec<f32>], projection: Option<&Projection>) -> Vec<f32> {
     (0..class.len()).map(cosine).collect()
 }
 
-/// Linear interpolation between the two nearest of sorted values.
-fn quantile(sorted: &[f32], share: f64) -> f32 {
-    #[expect(clippy::cast_precision_loss, reason = "counts of images are small")]
-    let at = share * (sorted.len() - 1) as f64;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 ≤ at < len")]
-    let below = at.floor() as usize;
-    let above = (below + 1).min(sorted.len() - 1);
-    #[expect(clippy::cast_possible_truncation, reason = "a fraction below 1")]
-    let fraction = at.fract() as f32;
-    sorted[below] + (sorted[above] - sorted[below]) * fraction
-}
-
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
@@ -105,14 +98,6 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_interpolate() {
-        let sorted = [0.0, 1.0, 2.0, 3.0];
-        assert!((quantile(&sorted, 0.5) - 1.5).abs() < 1e-6);
-        assert!((quantile(&sorted, 0.0)).abs() < 1e-6);
-        assert!((quantile(&sorted, 1.0) - 3.0).abs() < 1e-6);
-    }
 
     #[test]
     fn the_tail_of_belonging_images_is_at_shift_one() {

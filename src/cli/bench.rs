@@ -4,6 +4,7 @@ use super::CliError;
 use super::model_args::ModelArgs;
 use super::output::{json_line, line};
 use crate::engine::Encoder;
+use crate::stats::quantile;
 use clap::Args;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -140,12 +141,6 @@ fn print(report: &Report<'_>) -> Result<(), CliError> {
         line(&format!("{:<24} {:>5} {:>8.3} {:>5.1} %", share.operator, share.calls, share.ms, share.percent))?;
     }
     Ok(())
-}
-
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-    let index = ((sorted.len() - 1) as f64 * q).round() as usize;
-    sorted[index]
 }
 
 fn ms(time: Duration) -> f64 {

@@ -11,7 +11,7 @@ use super::output::line;
 use crate::bundle::Recognizer;
 use crate::capture::clock;
 use crate::config::Settings;
-use crate::frame::{ColorEncoding, Frame, PixelFormat, Truth};
+use crate::frame::{Frame, Truth};
 use crate::workshop::{Environment, Scene, render};
 use clap::Args;
 use score::{Answer, Scores};
@@ -107,18 +107,8 @@ fn listen(stage: &mut Stage, raw: &mut Recognizer) -> Result<Option<Answer>, Cli
 
 /// The frame that the daemon saw, drawn again: the same scene gives the same bytes.
 fn draw(truth: &Truth, environment: &Environment) -> Frame {
-    let data = render(&Scene::numbered(truth.seed, environment), SIZE.0, SIZE.1);
-    Frame {
-        data,
-        format: PixelFormat::Rgb24,
-        width: SIZE.0,
-        height: SIZE.1,
-        stride_bytes: SIZE.0 as usize * 3,
-        color: ColorEncoding::default(),
-        taken: clock::now(),
-        file: None,
-        truth: None,
-    }
+    let (width, height) = SIZE;
+    Frame::rgb(render(&Scene::numbered(truth.seed, environment), width, height), width, height, clock::now())
 }
 
 fn model_folder(args: &DemoArgs) -> Result<PathBuf, CliError> {

@@ -1,5 +1,6 @@
 //! How alike two towers' embeddings are.
 
+use crate::stats::quantile;
 use serde::Serialize;
 
 /// Cosines between two towers' embeddings of the same images, in quantiles.
@@ -37,15 +38,6 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
-}
-
-/// Between the two nearest.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let at = (sorted.len() - 1) as f64 * q;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-    let below = at as usize;
-    let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + (sorted[above] - sorted[below]) * at.fract()
 }
 
 #[cfg(test)]

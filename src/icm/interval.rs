@@ -4,6 +4,7 @@
 //! A figure is the mean over groups (environments, families) of the mean over a group's images; images are drawn again
 //! within their group, so that a large environment does not speak for a small one.
 
+use crate::stats::quantile;
 use crate::workshop::Rng;
 use serde::Serialize;
 
@@ -89,15 +90,6 @@ fn variance(values: &[f64]) -> f64 {
 fn draw(groups: &[Vec<f64>], rng: &mut Rng) -> f64 {
     let group = |g: &Vec<f64>| (0..g.len()).map(|_| g[rng.count(0, g.len() - 1)]).sum::<f64>() / g.len() as f64;
     groups.iter().map(group).sum::<f64>() / groups.len() as f64
-}
-
-/// Linear interpolation between the two nearest of sorted values.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let at = share * (sorted.len() - 1) as f64;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 ≤ at < len")]
-    let below = at.floor() as usize;
-    let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + (sorted[above] - sorted[below]) * at.fract()
 }
 
 #[cfg(test)]

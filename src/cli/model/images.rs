@@ -5,7 +5,7 @@ use super::super::output::{expand, read_frame};
 use crate::bundle::FrameError;
 use crate::capture::clock;
 use crate::engine::Manifest;
-use crate::frame::{ColorEncoding, Frame, PixelFormat};
+use crate::frame::Frame;
 use crate::preprocess::{DecodeError, Preprocessor};
 use crate::workshop::{ENVIRONMENTS, Scene, render};
 use clap::Args;
@@ -75,15 +75,5 @@ fn rendered(i: u64) -> Frame {
     #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small length")]
     let environment = &ENVIRONMENTS[(i % ENVIRONMENTS.len() as u64) as usize];
     let (width, height) = RENDERED;
-    Frame {
-        data: render(&Scene::numbered(SEED + i, environment), width, height),
-        format: PixelFormat::Rgb24,
-        width,
-        height,
-        stride_bytes: width as usize * 3,
-        color: ColorEncoding::default(),
-        taken: clock::now(),
-        file: None,
-        truth: None,
-    }
+    Frame::rgb(render(&Scene::numbered(SEED + i, environment), width, height), width, height, clock::now())
 }

@@ -12,7 +12,6 @@ use super::super::ops::{Precision, Runtime, pack};
 use super::super::rewrite::{LinearSpec, Spec, Specs, WeightSpec};
 use super::calibrate::Activations;
 use super::layers::{Group, Layers};
-use constancy_kernels::Activation;
 use half::f16;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
@@ -186,18 +185,8 @@ impl<'a> Measured<'a> {
 
     /// The product as the engine will compute it.
     fn product(&self, rows: &[f32], depth: usize, weight: WeightSpec) -> TractResult<Tensor> {
-        let columns = weight.data.shape[1];
-        let spec = LinearSpec {
-            parts: vec![weight],
-            depth,
-            columns,
-            norm: None,
-            activation: Activation::None,
-            residual: false,
-            patches: None,
-        };
         let name = String::from("measured");
-        let specs = Specs::from([(name.clone(), Spec::Linear(spec))]);
+        let specs = Specs::from([(name.clone(), Spec::Linear(LinearSpec::plain(weight)))]);
         let operators = pack(&specs, self.runtime, Precision::File)?;
         let input = Tensor::from_shape(&[rows.len() / depth, depth], rows)?;
         operators[&name].eval(&[input.into()])

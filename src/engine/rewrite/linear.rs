@@ -21,18 +21,7 @@ pub(super) fn products(graph: &Graph, index: &Index, _: &Specs, node: &pb::NodeP
 }
 
 fn fused(input: String, weight: WeightSpec) -> Fused {
-    let [rows, columns] = [weight.data.shape[0], weight.data.shape[1]];
-    let (depth, columns) = if weight.transposed { (columns, rows) } else { (rows, columns) };
-    let spec = LinearSpec {
-        parts: vec![weight],
-        depth,
-        columns,
-        norm: None,
-        activation: Activation::None,
-        residual: false,
-        patches: None,
-    };
-    Fused { inputs: vec![input], spec: Spec::Linear(spec) }
+    Fused { inputs: vec![input], spec: Spec::Linear(LinearSpec::plain(weight)) }
 }
 
 /// A constant matrix: floats, or bytes through `DequantizeLinear`.

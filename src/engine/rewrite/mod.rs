@@ -56,6 +56,23 @@ pub(super) struct LinearSpec {
     pub(super) patches: Option<Patches>,
 }
 
+impl LinearSpec {
+    /// One matrix and nothing around it.
+    pub(super) fn plain(weight: WeightSpec) -> Self {
+        let [rows, columns] = [weight.data.shape[0], weight.data.shape[1]];
+        let (depth, columns) = if weight.transposed { (columns, rows) } else { (rows, columns) };
+        Self {
+            parts: vec![weight],
+            depth,
+            columns,
+            norm: None,
+            activation: Activation::None,
+            residual: false,
+            patches: None,
+        }
+    }
+}
+
 /// One matrix, `w = (q − zero) · scale`.
 #[derive(Clone)]
 pub(super) struct WeightSpec {
