@@ -78,7 +78,7 @@ impl Tower {
                         extras: weights.extras(p).as_ptr(),
                         extra_count: weights.extras(p).len(),
                         prefetch: weights.panel(p + 1).wrapping_add(r * weights.depth / kernel.step),
-                        prefetch_step: kernel.panel * kernel.step * kernel.rows / TOKENS,
+                        prefetch_step: kernel.panel * kernel.step * kernel.rows.min(TOKENS) / TOKENS,
                     };
                     // SAFETY: `bytes` holds the rows of any layer, `sums` a panel of all of them.
                     unsafe { (kernel.tile)(&args, self.sums.as_mut_ptr()) };

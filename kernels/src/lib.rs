@@ -29,6 +29,8 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_amx;
+#[cfg(target_arch = "x86_64")]
 #[expect(
     clippy::inline_always,
     reason = "without it a method would be a call, compiled without the features of its caller"
@@ -53,6 +55,8 @@ pub enum Isa {
     Avx512Vnni,
     /// x86-64 with AVX-512 VNNI and BF16.
     Avx512Bf16,
+    /// The same with AMX: tiles of bytes and of bfloat16.
+    Amx,
     /// 32-bit ARM with NEON; f32 in plain Rust.
     Armv7Neon,
     /// aarch64: NEON is part of it.
@@ -64,12 +68,13 @@ pub enum Isa {
 }
 
 impl Isa {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Portable,
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512Vnni,
         Self::Avx512Bf16,
+        Self::Amx,
         Self::Armv7Neon,
         Self::Neon,
         Self::NeonDotprod,
@@ -85,6 +90,7 @@ impl Isa {
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Amx => "amx",
             Self::Armv7Neon => "armv7-neon",
             Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
@@ -108,6 +114,8 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Self::Avx512Vnni.is_available() && has_x86("avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512Bf16.is_available() && x86_amx::is_available(),
             #[cfg(all(target_arch = "arm", target_os = "linux", target_endian = "little"))]
             Self::Armv7Neon => arm32::has_neon(),
             #[cfg(target_arch = "aarch64")]
