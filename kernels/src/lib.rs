@@ -15,6 +15,7 @@ mod arm32;
 )]
 mod generic;
 mod int8;
+mod memory;
 mod packed;
 mod pool;
 mod table;
@@ -37,7 +38,8 @@ mod x86_amx;
 )]
 mod x86_bf16;
 
-pub use packed::{Bytes, PackedInt8};
+pub use memory::Bytes;
+pub use packed::PackedInt8;
 pub use pool::{Pool, SharedMut};
 
 use std::sync::OnceLock;

@@ -38,16 +38,10 @@ fn has_tiles() -> bool {
 /// Linux saves 8 KB more for a thread that uses tiles, and wants to be asked first, once per process.
 #[cfg(target_os = "linux")]
 fn system_grants_tiles() -> bool {
-    const ARCH_PRCTL: isize = 158;
-    const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
-    const XFEATURE_XTILEDATA: usize = 18;
-    let mut result = ARCH_PRCTL;
-    // SAFETY: a system call that touches no memory of this process; it destroys rcx and r11.
-    unsafe {
-        asm!("syscall", inlateout("rax") result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILEDATA,
-            lateout("rcx") _, lateout("r11") _, options(nostack));
-    }
-    result == 0
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: a system call that touches no memory of this process.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -79,8 +73,9 @@ impl Config {
 
 unsafe fn tile(args: &Int8Args, sums: *mut i32) {
     let (rows, steps) = (args.rows, args.depth / STEP);
-    if rows == 0 {
-        return;
+    if rows == 0 || steps == 0 {
+        // SAFETY: sums are `[rows, 32]`.
+        return unsafe { sums.write_bytes(0, rows * PANEL) };
     }
     let tiles = rows.div_ceil(HEIGHT);
     let height = rows.div_ceil(tiles);
@@ -139,9 +134,9 @@ impl Block {
                 "tilezero tmm2",
                 "tilezero tmm3",
                 "2:",
-                "tileloadd tmm6, [{w} + {line2}]",
+                "tileloaddt1 tmm6, [{w} + {line2}]",
                 "tileloadd tmm4, [{a} + {stride}]",
-                "tileloadd tmm7, [{w} + {line2} + 64]",
+                "tileloaddt1 tmm7, [{w} + {line2} + 64]",
                 "tileloadd tmm5, [{b} + {stride}]",
                 "tdpbusd tmm0, tmm4, tmm6",
                 "tdpbusd tmm1, tmm4, tmm7",
@@ -151,7 +146,7 @@ impl Block {
                 "test {n}, {n}",
                 "jz 4f",
                 "3:",
-                "prefetcht1 [{p}]",
+                "prefetcht2 [{p}]",
                 "add {p}, 64",
                 "dec {n}",
                 "jnz 3b",
@@ -191,16 +186,16 @@ impl Block {
                 "tilezero tmm0",
                 "tilezero tmm1",
                 "2:",
-                "tileloadd tmm6, [{w} + {line2}]",
+                "tileloaddt1 tmm6, [{w} + {line2}]",
                 "tileloadd tmm4, [{a} + {stride}]",
-                "tileloadd tmm7, [{w} + {line2} + 64]",
+                "tileloaddt1 tmm7, [{w} + {line2} + 64]",
                 "tdpbusd tmm0, tmm4, tmm6",
                 "tdpbusd tmm1, tmm4, tmm7",
                 "mov {n}, {lines}",
                 "test {n}, {n}",
                 "jz 4f",
                 "3:",
-                "prefetcht1 [{p}]",
+                "prefetcht2 [{p}]",
                 "add {p}, 64",
                 "dec {n}",
                 "jnz 3b",
