@@ -35,7 +35,7 @@ struct Tower {
     /// `[LAYERS][4]`, each of its own, so that they come from memory as a model's do.
     weights: Vec<PackedInt8>,
     patches: Bytes,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     rows: Vec<f32>,
     out: Vec<f32>,
     sums: Vec<i32>,
@@ -53,8 +53,8 @@ impl Tower {
         Self {
             kernels,
             weights: weights.collect(),
-            patches: Bytes::zeroed(WIDTH.next_multiple_of(kernels.f32_panel) * PATCH * size_of::<f32>()),
-            bytes: vec![kernels.int8.flip; TOKENS * HIDDEN.next_multiple_of(kernels.int8.step)],
+            patches: Bytes::for_weights(WIDTH.next_multiple_of(kernels.f32_panel) * PATCH * size_of::<f32>()),
+            bytes: Bytes::zeroed(TOKENS * HIDDEN.next_multiple_of(kernels.int8.step)),
             rows: vec![0.5; floats.max(TOKENS * HIDDEN)],
             out: vec![0.0; floats.max(TOKENS * HIDDEN)],
             sums: vec![0; TOKENS * kernels.int8.panel.max(kernels.f32_panel)],
@@ -71,7 +71,7 @@ impl Tower {
                 for (r, rows) in tiles(TOKENS, kernel.rows) {
                     let args = Int8Args {
                         rows,
-                        a: self.bytes[r * weights.depth..].as_ptr(),
+                        a: self.bytes.as_slice()[r * weights.depth..].as_ptr(),
                         a_stride: weights.depth,
                         weights: weights.panel(p),
                         depth: weights.depth,
@@ -130,7 +130,7 @@ impl Tower {
                 } else {
                     self.kernels.range(x)
                 };
-                self.quantised[r] = self.kernels.quantise_row(x, range, &mut self.bytes[r * weights.depth..][..depth]);
+                self.quantised[r] = self.kernels.quantise_row(x, range, &mut self.bytes.as_mut_slice()[r * weights.depth..][..depth]);
             }
         }
     }

@@ -11,7 +11,7 @@ const ALIGNMENT: usize = 64;
 /// A large page of x86-64, and of 64-bit ARM with pages of 4 KB.
 const LARGE_PAGE: usize = 2 << 20;
 const BLOCK: usize = 8 * LARGE_PAGE;
-/// Less than this gets memory of its own.
+/// Weights of less than this get memory of their own.
 const SMALL: usize = LARGE_PAGE / 8;
 
 /// Zeroed bytes that begin at a cache line.
@@ -26,10 +26,12 @@ unsafe impl Send for Bytes {}
 // SAFETY: shared references only read.
 unsafe impl Sync for Bytes {}
 
-/// What the system gives, zeroed.
+/// What the system gives, zeroed: `room` bytes that begin at a multiple of `alignment`, somewhere in more.
 struct Block {
-    start: NonNull<u8>,
+    allocated: NonNull<u8>,
     layout: Layout,
+    room: usize,
+    alignment: usize,
 }
 
 // SAFETY: an address, which is freed once.
@@ -48,27 +50,28 @@ static OPEN: Mutex<Open> = Mutex::new(Open { block: Weak::new(), used: 0 });
 impl Bytes {
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        let room = len.next_multiple_of(ALIGNMENT);
+        let block = Block::new(len, ALIGNMENT);
+        Self { start: block.start(), len, _block: Arc::new(block) }
+    }
+
+    /// Zeroed, and next to those that were asked for before. A block is given back when the last of its bytes is.
+    #[must_use]
+    pub fn for_weights(len: usize) -> Self {
         if len < SMALL {
-            return Self::of(Arc::new(Block::new(room, ALIGNMENT)), 0, len);
+            return Self::zeroed(len);
         }
+        let room = len.next_multiple_of(ALIGNMENT);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let block = open.block.upgrade().filter(|block| open.used + room <= block.room(LARGE_PAGE));
+        let block = open.block.upgrade().filter(|block| open.used + room <= block.room);
         let block = block.unwrap_or_else(|| {
             let block = Arc::new(Block::new(room.max(BLOCK), LARGE_PAGE));
             block.ask_for_large_pages();
             *open = Open { block: Arc::downgrade(&block), used: 0 };
             block
         });
-        let first = open.used;
+        // SAFETY: the block has so much room.
+        let start = unsafe { block.start().add(open.used) };
         open.used += room;
-        Self::of(block, first, len)
-    }
-
-    fn of(block: Arc<Block>, first: usize, len: usize) -> Self {
-        let alignment = if len < SMALL { ALIGNMENT } else { LARGE_PAGE };
-        // SAFETY: the block has room for `len` bytes from `first` on.
-        let start = unsafe { block.aligned(alignment).add(first) };
         Self { start, len, _block: block }
     }
 
@@ -106,31 +109,26 @@ impl Bytes {
 }
 
 impl Block {
-    /// Room for `room` bytes that begin at a multiple of `alignment`. Nothing is asked of the allocator that would make
-    /// it write the zeros itself, and so touch every page.
+    /// Nothing is asked of the allocator that would make it write the zeros itself, and so touch every page.
     fn new(room: usize, alignment: usize) -> Self {
         let layout = Layout::array::<u8>(room + alignment).unwrap_or(Layout::new::<u8>());
         // SAFETY: the layout's size is at least 1.
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, layout }
+        let allocated = unsafe { alloc_zeroed(layout) };
+        let allocated = NonNull::new(allocated).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { allocated, layout, room, alignment }
     }
 
-    fn room(&self, alignment: usize) -> usize {
-        self.layout.size() - alignment
-    }
-
-    fn aligned(&self, alignment: usize) -> NonNull<u8> {
+    fn start(&self) -> NonNull<u8> {
         // SAFETY: the block was made with so many bytes to spare.
-        unsafe { self.start.add(self.start.align_offset(alignment).min(alignment)) }
+        unsafe { self.allocated.add(self.allocated.align_offset(self.alignment).min(self.alignment)) }
     }
 
     fn ask_for_large_pages(&self) {
         #[cfg(target_os = "linux")]
         {
-            let len = self.room(LARGE_PAGE) / LARGE_PAGE * LARGE_PAGE;
+            let len = self.room / LARGE_PAGE * LARGE_PAGE;
             // SAFETY: advice on pages of this block. Where it is not taken, pages stay small, and nothing else changes.
-            unsafe { libc::madvise(self.aligned(LARGE_PAGE).as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+            unsafe { libc::madvise(self.start().as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
         }
     }
 }
@@ -138,7 +136,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout in `new`.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
     }
 }
 
@@ -150,8 +148,9 @@ mod tests {
     fn bytes_are_zeroed_apart_and_begin_at_cache_lines() {
         let lens = [0, 1, 63, 64, SMALL - 1, SMALL, SMALL + 1, LARGE_PAGE, BLOCK - SMALL, BLOCK, BLOCK + 1];
         for round in 0..3u8 {
-            let mut all: Vec<Bytes> = lens.iter().map(|&len| Bytes::zeroed(len)).collect();
-            for (i, (bytes, len)) in all.iter_mut().zip(lens).enumerate() {
+            let mut all: Vec<Bytes> = lens.iter().flat_map(|&len| [Bytes::zeroed(len), Bytes::for_weights(len)]).collect();
+            for (i, bytes) in all.iter_mut().enumerate() {
+                let len = lens[i / 2];
                 assert!(bytes.size() == len && bytes.as_ptr().addr().is_multiple_of(ALIGNMENT), "{len}");
                 assert!(bytes.as_slice().iter().all(|&b| b == 0), "{len}, round {round}");
                 bytes.as_mut_slice().fill(i as u8 + 1);
@@ -164,10 +163,10 @@ mod tests {
 
     #[test]
     fn a_block_lives_as_long_as_any_of_its_bytes() {
-        let (first, mut second) = (Bytes::zeroed(SMALL), Bytes::zeroed(SMALL));
+        let (first, mut second) = (Bytes::for_weights(SMALL), Bytes::for_weights(SMALL));
         drop(first);
         second.as_mut_slice().fill(7);
-        let third = Bytes::zeroed(SMALL);
+        let third = Bytes::for_weights(SMALL);
         assert!(third.as_slice().iter().all(|&b| b == 0));
         drop(third);
         assert!(second.as_slice().iter().all(|&b| b == 7));

@@ -39,7 +39,7 @@ impl PackedInt8 {
         let padded = depth.next_multiple_of(kernel.step);
         let panels = columns.div_ceil(kernel.panel);
         let panel_bytes = padded * kernel.panel;
-        let mut bytes = Bytes::zeroed(panels * panel_bytes);
+        let mut bytes = Bytes::for_weights(panels * panel_bytes);
         let mut extras = Vec::new();
         let mut extra_starts = Vec::with_capacity(panels + 1);
         let mut column_sums = Vec::with_capacity(panels * kernel.panel);
