@@ -323,6 +323,9 @@ fn least(flip: u8) -> u8 {
     u8::from(flip != 0)
 }
 
+/// f32 values of a cache line.
+const CACHE_LINE: usize = 16;
+
 /// The kernels of one instruction set.
 pub struct Kernels {
     pub isa: Isa,
@@ -337,6 +340,8 @@ pub struct Kernels {
     pub epilogue_f32: unsafe fn(*const f32, &EpilogueArgs<'_>),
     /// Up to [`Self::f32_rows`] rows, whole panels of columns.
     pub product: unsafe fn(&Product),
+    /// Most rows of queries that attention takes at a time.
+    attention_rows: usize,
     pub attention: unsafe fn(&AttentionArgs),
     /// Attention to 2^−9 of its operands, where that is faster: for towers whose products are in bytes.
     pub rough_attention: unsafe fn(&AttentionArgs),
@@ -392,7 +397,7 @@ impl Kernels {
     #[must_use]
     pub fn attention_scratch(&self, keys: usize, depth: usize) -> usize {
         let (padded, wide) = (keys.next_multiple_of(self.f32_panel), depth.next_multiple_of(self.f32_panel));
-        padded * depth + keys * wide + 2 * self.f32_rows * (padded + wide)
+        CACHE_LINE + padded * depth + padded * wide + 2 * self.attention_rows * (padded + wide)
     }
 
     /// Every set of this machine.

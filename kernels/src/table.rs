@@ -64,6 +64,7 @@ macro_rules! instance {
                 epilogue,
                 epilogue_f32,
                 product,
+                attention_rows: <$vector>::TILE_ROWS,
                 attention,
                 rough_attention: attention,
             };
@@ -76,7 +77,7 @@ instance!(portable, Scalar, Isa::Portable, int8::KERNEL);
 #[cfg(target_arch = "x86_64")]
 use super::{
     vector::x86::{Avx2, Avx512},
-    x86,
+    x86, x86_amx,
 };
 #[cfg(target_arch = "x86_64")]
 instance!(avx2, Avx2, Isa::Avx2, x86::AVX2, "avx2,fma");
@@ -92,9 +93,15 @@ static AVX512_BF16: Kernels = AVX512_BF16_TABLE;
 const AVX512_BF16_TABLE: Kernels =
     Kernels { isa: Isa::Avx512Bf16, rough_attention: super::x86_bf16::attention, ..avx512_vnni::TABLE };
 
-/// The same with products of bytes in tiles.
+/// The same with products of bytes and of bfloat16 in tiles.
 #[cfg(target_arch = "x86_64")]
-static AMX: Kernels = Kernels { isa: Isa::Amx, int8: super::x86_amx::AMX, ..AVX512_BF16_TABLE };
+static AMX: Kernels = Kernels {
+    isa: Isa::Amx,
+    int8: x86_amx::AMX,
+    attention_rows: x86_amx::ATTENTION_ROWS,
+    rough_attention: x86_amx::attention,
+    ..AVX512_BF16_TABLE
+};
 
 #[cfg(target_arch = "aarch64")]
 use super::{arm, vector::arm::Neon};
