@@ -173,6 +173,8 @@ impl Tower {
                     b_stride: panel,
                     c: self.out.as_mut_ptr(),
                     c_stride: panel,
+                    prefetch: weights.as_ptr().wrapping_add((PATCH + r * PATCH / PATCHES) * panel),
+                    prefetch_step: panel * size_of::<f32>() * rows / PATCHES,
                 };
                 // SAFETY: `rows` holds all patches, a panel of weights as many rows, `out` more than a tile.
                 unsafe { (self.kernels.product)(&product) };

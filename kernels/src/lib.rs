@@ -199,6 +199,9 @@ pub struct Product {
     pub b_stride: usize,
     pub c: *mut f32,
     pub c_stride: usize,
+    /// What will be read next, or null, and bytes of it for each row of b.
+    pub prefetch: *const f32,
+    pub prefetch_step: usize,
 }
 
 /// What turns a tile of i32 sums into f32:

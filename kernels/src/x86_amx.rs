@@ -19,8 +19,11 @@ const STEP: usize = 64;
 const HEIGHT: usize = 16;
 const LINE: usize = 64;
 
+/// Most tiles of a call: an image of 256 patches fits, and meets every panel of weights in the nearest cache.
+const TILES: usize = 17;
+
 pub(super) const AMX: Int8Kernel =
-    Int8Kernel { panel: PANEL, rows: 4 * HEIGHT, step: STEP, group: 4, levels: 255, flip: 0, lane_limit: 0, tile };
+    Int8Kernel { panel: PANEL, rows: TILES * HEIGHT, step: STEP, group: 4, levels: 255, flip: 0, lane_limit: 0, tile };
 
 /// Whether the processor has tiles of bytes, and the system lends them to this process.
 pub(super) fn is_available() -> bool {

@@ -75,6 +75,8 @@ pub(super) unsafe fn attention_by(args: &AttentionArgs, most: usize, multiply: i
                 b_stride: padded,
                 c: scores,
                 c_stride: padded,
+                prefetch: std::ptr::null(),
+                prefetch_step: 0,
             });
             let mut totals = [0.0f32; MOST_ROWS];
             for (r, total) in totals.iter_mut().enumerate().take(count) {
@@ -92,6 +94,8 @@ pub(super) unsafe fn attention_by(args: &AttentionArgs, most: usize, multiply: i
                 b_stride: depth,
                 c: result,
                 c_stride: depth,
+                prefetch: std::ptr::null(),
+                prefetch_step: 0,
             });
             for (r, total) in totals.iter().enumerate().take(count) {
                 let inverse = Avx512::splat(1.0 / total);

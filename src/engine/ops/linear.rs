@@ -14,8 +14,8 @@ use tract_onnx::prelude::{TVec, tvec};
 
 /// Rows that are quantised as one task.
 const ROWS_PER_TASK: usize = 16;
-/// A tile of sums is 64 rows of 32 columns at most on any set, one of f32 12 of 32.
-const SUMS: usize = 64 * 32;
+/// A tile of sums is 272 rows of 32 columns at most on any set, one of f32 12 of 32.
+const SUMS: usize = 272 * 32;
 const SUMS_F32: usize = 12 * 32;
 
 /// The operator.
@@ -266,8 +266,11 @@ impl Linear {
         self.runtime.pool.run(weights.panels, &|p| {
             let first = p * panel;
             let columns = &weights.bytes.as_floats()[p * self.depth * panel..];
+            let next = columns.as_ptr().wrapping_add(self.runtime.pool.threads() * self.depth * panel);
+            // As for bytes.
+            let prefetch_step = (panel * size_of::<f32>()).div_ceil(call.rows.div_ceil(kernels.f32_rows));
             let mut sums = [0.0f32; SUMS_F32];
-            for (r, count) in tiles(call.rows, kernels.f32_rows) {
+            for (t, (r, count)) in tiles(call.rows, kernels.f32_rows).enumerate() {
                 let product = Product {
                     rows: count,
                     columns: panel,
@@ -278,6 +281,8 @@ impl Linear {
                     b_stride: panel,
                     c: sums.as_mut_ptr(),
                     c_stride: panel,
+                    prefetch: next.wrapping_add(t * self.depth * prefetch_step / size_of::<f32>()),
+                    prefetch_step,
                 };
                 // SAFETY: `count` rows of `depth` values lie from row `r` on, the panel holds `[depth, panel]`, the
                 // tile at least `[rows, panel]`.
