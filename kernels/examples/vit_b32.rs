@@ -35,7 +35,7 @@ struct Tower {
     /// `[LAYERS][4]`, each of its own, so that they come from memory as a model's do.
     weights: Vec<PackedInt8>,
     patches: Bytes,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     rows: Vec<f32>,
     out: Vec<f32>,
     sums: Vec<i32>,
@@ -53,8 +53,8 @@ impl Tower {
         Self {
             kernels,
             weights: weights.collect(),
-            patches: Bytes::zeroed(WIDTH.next_multiple_of(kernels.f32_panel) * PATCH * size_of::<f32>()),
-            bytes: vec![kernels.int8.flip; TOKENS * HIDDEN.next_multiple_of(kernels.int8.step)],
+            patches: Bytes::for_weights(WIDTH.next_multiple_of(kernels.f32_panel) * PATCH * size_of::<f32>()),
+            bytes: Bytes::zeroed(TOKENS * HIDDEN.next_multiple_of(kernels.int8.step)),
             rows: vec![0.5; floats.max(TOKENS * HIDDEN)],
             out: vec![0.0; floats.max(TOKENS * HIDDEN)],
             sums: vec![0; TOKENS * kernels.int8.panel.max(kernels.f32_panel)],
@@ -71,14 +71,14 @@ impl Tower {
                 for (r, rows) in tiles(TOKENS, kernel.rows) {
                     let args = Int8Args {
                         rows,
-                        a: self.bytes[r * weights.depth..].as_ptr(),
+                        a: self.bytes.as_slice()[r * weights.depth..].as_ptr(),
                         a_stride: weights.depth,
                         weights: weights.panel(p),
                         depth: weights.depth,
                         extras: weights.extras(p).as_ptr(),
                         extra_count: weights.extras(p).len(),
                         prefetch: weights.panel(p + 1).wrapping_add(r * weights.depth / kernel.step),
-                        prefetch_step: kernel.panel * kernel.step * kernel.rows / TOKENS,
+                        prefetch_step: kernel.panel * kernel.step * kernel.rows.min(TOKENS) / TOKENS,
                     };
                     // SAFETY: `bytes` holds the rows of any layer, `sums` a panel of all of them.
                     unsafe { (kernel.tile)(&args, self.sums.as_mut_ptr()) };
@@ -130,7 +130,7 @@ impl Tower {
                 } else {
                     self.kernels.range(x)
                 };
-                self.quantised[r] = self.kernels.quantise_row(x, range, &mut self.bytes[r * weights.depth..][..depth]);
+                self.quantised[r] = self.kernels.quantise_row(x, range, &mut self.bytes.as_mut_slice()[r * weights.depth..][..depth]);
             }
         }
     }
@@ -173,6 +173,8 @@ impl Tower {
                     b_stride: panel,
                     c: self.out.as_mut_ptr(),
                     c_stride: panel,
+                    prefetch: weights.as_ptr().wrapping_add((PATCH + r * PATCH / PATCHES) * panel),
+                    prefetch_step: panel * size_of::<f32>() * rows / PATCHES,
                 };
                 // SAFETY: `rows` holds all patches, a panel of weights as many rows, `out` more than a tile.
                 unsafe { (self.kernels.product)(&product) };

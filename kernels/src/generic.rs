@@ -451,7 +451,10 @@ unsafe fn product_tile<V: Vector, L: Lanes<V>, const R: usize, const N: usize>(p
     unsafe {
         let mut sums = [[V::splat(0.0); N]; R];
         let (mut column, mut row) = (p.a, p.b);
+        let mut next = if p.prefetch.is_null() { p.b } else { p.prefetch };
         for _ in 0..p.depth {
+            V::prefetch(next);
+            next = next.wrapping_byte_add(p.prefetch_step);
             let mut columns = [V::splat(0.0); N];
             for (n, column) in columns.iter_mut().enumerate() {
                 *column = V::load(row.add(n * V::LEN));
@@ -615,6 +618,8 @@ pub(super) unsafe fn attention<V: Vector>(args: &AttentionArgs) {
                 b_stride: padded,
                 c: scores,
                 c_stride: padded,
+                prefetch: std::ptr::null(),
+                prefetch_step: 0,
             };
             product::<V, Floats>(&shape);
             let mut totals = [0.0f32; 16];
@@ -631,6 +636,8 @@ pub(super) unsafe fn attention<V: Vector>(args: &AttentionArgs) {
                 b_stride: wide,
                 c: result,
                 c_stride: wide,
+                prefetch: std::ptr::null(),
+                prefetch_step: 0,
             };
             product::<V, Floats>(&shape);
             for (r, total) in totals.iter().enumerate().take(rows) {

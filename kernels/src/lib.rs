@@ -15,6 +15,7 @@ mod arm32;
 )]
 mod generic;
 mod int8;
+mod memory;
 mod packed;
 mod pool;
 mod table;
@@ -29,13 +30,16 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_amx;
+#[cfg(target_arch = "x86_64")]
 #[expect(
     clippy::inline_always,
     reason = "without it a method would be a call, compiled without the features of its caller"
 )]
 mod x86_bf16;
 
-pub use packed::{Bytes, PackedInt8};
+pub use memory::Bytes;
+pub use packed::PackedInt8;
 pub use pool::{Pool, SharedMut};
 
 use std::sync::OnceLock;
@@ -53,6 +57,8 @@ pub enum Isa {
     Avx512Vnni,
     /// x86-64 with AVX-512 VNNI and BF16.
     Avx512Bf16,
+    /// The same with AMX: tiles of bytes and of bfloat16.
+    Amx,
     /// 32-bit ARM with NEON; f32 in plain Rust.
     Armv7Neon,
     /// aarch64: NEON is part of it.
@@ -64,12 +70,13 @@ pub enum Isa {
 }
 
 impl Isa {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Portable,
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512Vnni,
         Self::Avx512Bf16,
+        Self::Amx,
         Self::Armv7Neon,
         Self::Neon,
         Self::NeonDotprod,
@@ -85,6 +92,7 @@ impl Isa {
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Amx => "amx",
             Self::Armv7Neon => "armv7-neon",
             Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
@@ -108,6 +116,8 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Self::Avx512Vnni.is_available() && has_x86("avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512Bf16.is_available() && x86_amx::is_available(),
             #[cfg(all(target_arch = "arm", target_os = "linux", target_endian = "little"))]
             Self::Armv7Neon => arm32::has_neon(),
             #[cfg(target_arch = "aarch64")]
@@ -189,6 +199,9 @@ pub struct Product {
     pub b_stride: usize,
     pub c: *mut f32,
     pub c_stride: usize,
+    /// What will be read next, or null, and bytes of it for each row of b.
+    pub prefetch: *const f32,
+    pub prefetch_step: usize,
 }
 
 /// What turns a tile of i32 sums into f32:
@@ -313,6 +326,9 @@ fn least(flip: u8) -> u8 {
     u8::from(flip != 0)
 }
 
+/// f32 values of a cache line.
+const CACHE_LINE: usize = 16;
+
 /// The kernels of one instruction set.
 pub struct Kernels {
     pub isa: Isa,
@@ -327,6 +343,8 @@ pub struct Kernels {
     pub epilogue_f32: unsafe fn(*const f32, &EpilogueArgs<'_>),
     /// Up to [`Self::f32_rows`] rows, whole panels of columns.
     pub product: unsafe fn(&Product),
+    /// Most rows of queries that attention takes at a time.
+    attention_rows: usize,
     pub attention: unsafe fn(&AttentionArgs),
     /// Attention to 2^−9 of its operands, where that is faster: for towers whose products are in bytes.
     pub rough_attention: unsafe fn(&AttentionArgs),
@@ -382,7 +400,7 @@ impl Kernels {
     #[must_use]
     pub fn attention_scratch(&self, keys: usize, depth: usize) -> usize {
         let (padded, wide) = (keys.next_multiple_of(self.f32_panel), depth.next_multiple_of(self.f32_panel));
-        padded * depth + keys * wide + 2 * self.f32_rows * (padded + wide)
+        CACHE_LINE + padded * depth + padded * wide + 2 * self.attention_rows * (padded + wide)
     }
 
     /// Every set of this machine.

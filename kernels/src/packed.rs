@@ -4,69 +4,10 @@
 //! each with its `group` weights side by side: `[depth / group][panel][group]`. Depth is padded with zeros to a
 //! multiple of the kernel's step, columns to a multiple of the panel.
 
-use super::Int8Kernel;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
+use super::{Bytes, Int8Kernel};
 
-/// Cache lines, and what the widest loads like.
-const ALIGNMENT: usize = 64;
 /// The most columns of a panel that is split.
 const MAX_SPLIT_PANEL: usize = 8;
-
-/// Zeroed bytes that begin at a cache line.
-pub struct Bytes {
-    start: NonNull<u8>,
-    layout: Layout,
-}
-
-// SAFETY: plain bytes that this value owns.
-unsafe impl Send for Bytes {}
-// SAFETY: shared references only read.
-unsafe impl Sync for Bytes {}
-
-impl Bytes {
-    #[must_use]
-    pub fn zeroed(len: usize) -> Self {
-        let layout = Layout::from_size_align(len.max(1), ALIGNMENT).unwrap_or(Layout::new::<u8>());
-        // SAFETY: the layout's size is at least 1.
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, layout }
-    }
-
-    #[must_use]
-    pub fn as_ptr(&self) -> *const u8 {
-        self.start.as_ptr()
-    }
-
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: `start` holds `size` initialised bytes that this value owns.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
-    }
-
-    #[must_use]
-    pub fn as_floats(&self) -> &[f32] {
-        // SAFETY: aligned to cache lines, initialised, and every bit pattern is an f32.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.layout.size() / 4) }
-    }
-
-    pub fn as_mut_floats(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and owned.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.layout.size() / 4) }
-    }
-
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.layout.size()
-    }
-}
-
-impl Drop for Bytes {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `zeroed`.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
-    }
-}
 
 /// Four weights a column that would have made a 16-bit lane overflow, multiplied apart.
 #[derive(Clone, Copy)]
@@ -98,7 +39,7 @@ impl PackedInt8 {
         let padded = depth.next_multiple_of(kernel.step);
         let panels = columns.div_ceil(kernel.panel);
         let panel_bytes = padded * kernel.panel;
-        let mut bytes = Bytes::zeroed(panels * panel_bytes);
+        let mut bytes = Bytes::for_weights(panels * panel_bytes);
         let mut extras = Vec::new();
         let mut extra_starts = Vec::with_capacity(panels + 1);
         let mut column_sums = Vec::with_capacity(panels * kernel.panel);
@@ -126,11 +67,10 @@ impl PackedInt8 {
         self.extra_starts.len() - 1
     }
 
-    /// The packed bytes of panel `p`.
+    /// The packed bytes of panel `p`; from `panels()` on an address that is not to be read, where other weights may lie.
     #[must_use]
     pub fn panel(&self, p: usize) -> *const i8 {
-        // SAFETY: `p` is below `panels()`, or at it for an address that is never read.
-        unsafe { self.bytes.as_ptr().add((p * self.panel_bytes).min(self.bytes.size())).cast() }
+        self.bytes.as_ptr().wrapping_add(p * self.panel_bytes).cast()
     }
 
     #[must_use]

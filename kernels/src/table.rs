@@ -64,6 +64,7 @@ macro_rules! instance {
                 epilogue,
                 epilogue_f32,
                 product,
+                attention_rows: <$vector>::TILE_ROWS,
                 attention,
                 rough_attention: attention,
             };
@@ -76,7 +77,7 @@ instance!(portable, Scalar, Isa::Portable, int8::KERNEL);
 #[cfg(target_arch = "x86_64")]
 use super::{
     vector::x86::{Avx2, Avx512},
-    x86,
+    x86, x86_amx,
 };
 #[cfg(target_arch = "x86_64")]
 instance!(avx2, Avx2, Isa::Avx2, x86::AVX2, "avx2,fma");
@@ -87,8 +88,20 @@ instance!(avx512_vnni, Avx512, Isa::Avx512Vnni, x86::AVX512_VNNI, "avx2,fma,avx5
 
 /// AVX-512 VNNI, with attention in bfloat16 where bytes are good enough for the products around it.
 #[cfg(target_arch = "x86_64")]
-static AVX512_BF16: Kernels =
+static AVX512_BF16: Kernels = AVX512_BF16_TABLE;
+#[cfg(target_arch = "x86_64")]
+const AVX512_BF16_TABLE: Kernels =
     Kernels { isa: Isa::Avx512Bf16, rough_attention: super::x86_bf16::attention, ..avx512_vnni::TABLE };
+
+/// The same with products of bytes and of bfloat16 in tiles.
+#[cfg(target_arch = "x86_64")]
+static AMX: Kernels = Kernels {
+    isa: Isa::Amx,
+    int8: x86_amx::AMX,
+    attention_rows: x86_amx::ATTENTION_ROWS,
+    rough_attention: x86_amx::attention,
+    ..AVX512_BF16_TABLE
+};
 
 #[cfg(target_arch = "aarch64")]
 use super::{arm, vector::arm::Neon};
@@ -117,6 +130,8 @@ impl Kernels {
             Isa::Avx512Vnni => &avx512_vnni::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => &AVX512_BF16,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => &AMX,
             #[cfg(all(target_arch = "arm", target_os = "linux", target_endian = "little"))]
             Isa::Armv7Neon => &ARMV7_NEON,
             #[cfg(target_arch = "aarch64")]

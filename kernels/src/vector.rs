@@ -21,6 +21,9 @@ pub(super) trait Vector: Copy {
         // SAFETY: the caller vouches for a value at `from`, and its features are this function's.
         unsafe { Self::splat(*from) }
     }
+    /// Has the cache line at `from` fetched, where that was found to help; `from` may point to anywhere.
+    #[inline(always)]
+    fn prefetch(_from: *const f32) {}
     unsafe fn store(self, to: *mut f32);
     /// `LEN` i32 values, converted.
     unsafe fn load_i32(from: *const i32) -> Self;
@@ -246,6 +249,10 @@ pub(super) mod x86 {
             Self(unsafe { _mm256_loadu_ps(from) })
         }
         #[inline(always)]
+        fn prefetch(from: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+        }
+        #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             unsafe { _mm256_storeu_ps(to, self.0) }
         }
@@ -322,6 +329,10 @@ pub(super) mod x86 {
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
             Self(unsafe { _mm512_loadu_ps(from) })
+        }
+        #[inline(always)]
+        fn prefetch(from: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {

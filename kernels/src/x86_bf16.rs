@@ -5,33 +5,51 @@
 
 use super::vector::Vector;
 use super::vector::x86::Avx512;
-use super::{AttentionArgs, Product, generic};
+use super::{AttentionArgs, CACHE_LINE, Product, generic};
 use generic::{LOG2_E, Lanes, exponentials, product, turn};
 #[allow(clippy::wildcard_imports, reason = "intrinsics")]
 use std::arch::x86_64::*;
 
 /// Values of a vector of pairs.
 const PAIRED: usize = 2 * Avx512::LEN;
+/// Most rows of a product of pairs on any set.
+const MOST_ROWS: usize = 32;
 
 /// As [`generic::attention`], for heads whose depth is a multiple of 32; others go there.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) unsafe fn attention(args: &AttentionArgs) {
+    // SAFETY: the contract is the caller's; a product is of up to `TILE_ROWS` rows.
+    unsafe {
+        attention_by(
+            args,
+            Avx512::TILE_ROWS,
+            #[inline(always)]
+            |p| product::<Avx512, Pairs>(p),
+        );
+    }
+}
+
+/// The same with `multiply` for products of pairs, a multiple of 16 of them deep, whole panels of 32 columns, up to `most`
+/// rows. A tile of rows, of pairs and of results has room for that many.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) unsafe fn attention_by(args: &AttentionArgs, most: usize, multiply: impl Fn(&Product)) {
     if !args.depth.is_multiple_of(PAIRED) {
         // SAFETY: the contract is the caller's.
         return unsafe { generic::attention::<Avx512>(args) };
     }
-    // SAFETY: q, k, v and out hold what the shapes say; the buffers below take 2 · pairs · padded values and, a tile of
+    // SAFETY: q, k, v and out hold what the shapes say; the buffers below take 2 · pairs · padded values and, for `most`
     // rows, at most twice padded + depth, which is what `Kernels::attention_scratch` asks for.
     unsafe {
         let (keys, depth) = (args.keys, args.depth);
         let padded = keys.next_multiple_of(PAIRED);
         let pairs = depth / 2;
         // In pairs: keys [pairs, padded], values [padded / 2, depth], a tile of queries or of weights; in f32: scores.
-        let turned = args.scratch;
+        let turned = args.scratch.add(args.scratch.align_offset(64).min(CACHE_LINE));
         let values = turned.add(pairs * padded);
         let rows = values.add(padded / 2 * depth);
-        let scores = rows.add(Avx512::TILE_ROWS * pairs.max(padded / 2));
-        let result = scores.add(Avx512::TILE_ROWS * padded);
+        let scores = rows.add(most * pairs.max(padded / 2));
+        let result = scores.add(most * padded);
         // The rows of the keys, in pairs, lie for a moment where the values will.
         let narrow_keys = values;
         for t in 0..keys {
@@ -42,12 +60,12 @@ pub(super) unsafe fn attention(args: &AttentionArgs) {
             let row = |t: usize| (t < keys).then(|| args.v.add(t * args.v_stride));
             interleave(row(2 * t), row(2 * t + 1), values.add(t * depth), depth);
         }
-        for first in (0..args.queries).step_by(Avx512::TILE_ROWS) {
-            let count = Avx512::TILE_ROWS.min(args.queries - first);
+        for first in (0..args.queries).step_by(most) {
+            let count = most.min(args.queries - first);
             for r in 0..count {
                 narrow(args.q.add((first + r) * args.q_stride), rows.add(r * pairs), depth);
             }
-            product::<Avx512, Pairs>(&Product {
+            multiply(&Product {
                 rows: count,
                 columns: padded,
                 depth: pairs,
@@ -57,23 +75,27 @@ pub(super) unsafe fn attention(args: &AttentionArgs) {
                 b_stride: padded,
                 c: scores,
                 c_stride: padded,
+                prefetch: std::ptr::null(),
+                prefetch_step: 0,
             });
-            let mut totals = [0.0f32; Avx512::TILE_ROWS];
+            let mut totals = [0.0f32; MOST_ROWS];
             for (r, total) in totals.iter_mut().enumerate().take(count) {
                 let row = scores.add(r * padded);
                 *total = exponentials::<Avx512>(row, keys, padded, args.scale * LOG2_E);
                 narrow(row, rows.add(r * padded / 2), padded);
             }
-            product::<Avx512, Pairs>(&Product {
+            multiply(&Product {
                 rows: count,
                 columns: depth,
-                depth: keys.div_ceil(2),
+                depth: padded / 2,
                 a: rows,
                 a_stride: padded / 2,
                 b: values,
                 b_stride: depth,
                 c: result,
                 c_stride: depth,
+                prefetch: std::ptr::null(),
+                prefetch_step: 0,
             });
             for (r, total) in totals.iter().enumerate().take(count) {
                 let inverse = Avx512::splat(1.0 / total);

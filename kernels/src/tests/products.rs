@@ -194,6 +194,8 @@ impl Layer {
                     b_stride: panel,
                     c: sums.as_mut_ptr(),
                     c_stride: panel,
+                    prefetch: std::ptr::null(),
+                    prefetch_step: 0,
                 };
                 // SAFETY: `rows` rows of `depth` values from `a` on, a panel of as many rows, a tile of `f32_rows`;
                 // the bias holds whole panels, output and residual `[rows, columns]`.

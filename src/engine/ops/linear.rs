@@ -8,13 +8,15 @@ use super::weights::{F32Weights, Int8Weights, PackError, Weights};
 use super::{Runtime, with_last};
 use crate::engine::rewrite::{LinearSpec, NormSpec, Patches};
 use constancy_kernels::{Activation, EpilogueArgs, Int8Args, Product, QuantisedRow, Range, SharedMut};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use tract_onnx::prelude::{TVec, tvec};
 
 /// Rows that are quantised as one task.
 const ROWS_PER_TASK: usize = 16;
-/// A tile is 12 rows of 32 columns at most on any set, 32 of f32.
-const TILE: usize = 12 * 32;
+/// A tile of sums is 272 rows of 32 columns at most on any set, one of f32 12 of 32.
+const SUMS: usize = 272 * 32;
+const SUMS_F32: usize = 12 * 32;
 
 /// The operator.
 pub(in super::super) struct Linear {
@@ -28,6 +30,10 @@ pub(in super::super) struct Linear {
     patches: Option<Patches>,
     runtime: Arc<Runtime>,
 }
+
+/// Room for a tile, whole cache lines of it.
+#[repr(align(64))]
+struct Sums([MaybeUninit<i32>; SUMS]);
 
 /// Input and output of one call.
 struct Call<'a> {
@@ -186,10 +192,12 @@ impl Linear {
         let first = p * kernels.int8.panel;
         let extras = packed.extras(p);
         let outliers = weights.outliers.len();
-        let mut sums = [0i32; TILE];
+        let mut sums = Sums([const { MaybeUninit::uninit() }; SUMS]);
+        let sums = sums.0.as_mut_ptr().cast::<i32>();
         let (steps, panel_bytes) = (packed.depth / kernels.int8.step, packed.depth * kernels.int8.panel);
-        // Each tile fetches its share of the next panel, so that memory is never asked for all of it at once.
-        let prefetch_step = panel_bytes.div_ceil(steps * call.rows.div_ceil(kernels.int8.rows)).min(64);
+        // Each tile fetches its share of the panel that this thread is likely to take next, so that memory is never asked
+        // for all of it at once.
+        let prefetch_step = panel_bytes.div_ceil(steps * call.rows.div_ceil(kernels.int8.rows));
         for (t, (r, count)) in tiles(call.rows, kernels.int8.rows).enumerate() {
             let args = Int8Args {
                 rows: count,
@@ -199,13 +207,13 @@ impl Linear {
                 depth: packed.depth,
                 extras: extras.as_ptr(),
                 extra_count: extras.len(),
-                prefetch: packed.panel(p + 1).wrapping_add(t * steps * prefetch_step),
+                prefetch: packed.panel(p + self.runtime.pool.threads()).wrapping_add(t * steps * prefetch_step),
                 prefetch_step,
             };
             // SAFETY: `count` rows of `depth` bytes lie from row `r` on; the tile is at least `[rows, panel]`.
-            unsafe { (kernels.int8.tile)(&args, sums.as_mut_ptr()) };
+            unsafe { (kernels.int8.tile)(&args, sums) };
             let args = EpilogueArgs {
-                sums: sums.as_ptr(),
+                sums,
                 quantised: &quantised[r..r + count],
                 scales: weights.scales[first..].as_ptr(),
                 column_sums: weights.sums[first..].as_ptr(),
@@ -258,8 +266,11 @@ impl Linear {
         self.runtime.pool.run(weights.panels, &|p| {
             let first = p * panel;
             let columns = &weights.bytes.as_floats()[p * self.depth * panel..];
-            let mut sums = [0.0f32; TILE];
-            for (r, count) in tiles(call.rows, kernels.f32_rows) {
+            let next = columns.as_ptr().wrapping_add(self.runtime.pool.threads() * self.depth * panel);
+            // As for bytes.
+            let prefetch_step = (panel * size_of::<f32>()).div_ceil(call.rows.div_ceil(kernels.f32_rows));
+            let mut sums = [0.0f32; SUMS_F32];
+            for (t, (r, count)) in tiles(call.rows, kernels.f32_rows).enumerate() {
                 let product = Product {
                     rows: count,
                     columns: panel,
@@ -270,6 +281,8 @@ impl Linear {
                     b_stride: panel,
                     c: sums.as_mut_ptr(),
                     c_stride: panel,
+                    prefetch: next.wrapping_add(t * self.depth * prefetch_step / size_of::<f32>()),
+                    prefetch_step,
                 };
                 // SAFETY: `count` rows of `depth` values lie from row `r` on, the panel holds `[depth, panel]`, the
                 // tile at least `[rows, panel]`.

@@ -249,7 +249,7 @@ impl F32Weights {
     fn pack(name: &str, spec: &LinearSpec, kernels: &Kernels) -> Result<Self, PackError> {
         let panel = kernels.f32_panel;
         let panels = spec.columns.div_ceil(panel);
-        let mut bytes = Bytes::zeroed(panels * spec.depth * panel * size_of::<f32>());
+        let mut bytes = Bytes::for_weights(panels * spec.depth * panel * size_of::<f32>());
         let mut finite = true;
         let floats = bytes.as_mut_floats();
         for (p, out) in floats.chunks_exact_mut((spec.depth * panel).max(1)).enumerate() {
