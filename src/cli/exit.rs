@@ -7,6 +7,7 @@ use crate::classify::TextError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::engine::{ManifestError, ModelError, QuantiseError};
+use crate::gather::GatherError;
 use crate::publish::{BrokerError, PublishError};
 use std::io::ErrorKind;
 
@@ -34,8 +35,13 @@ impl CliError {
             Self::Daemon(e) => daemon(e),
             Self::Config(e) => config(e),
             Self::Bundle(e) => bundle(e),
-            Self::Frame(FrameError::Decode(_)) | Self::Image { .. } | Self::SomeFailed { .. } | Self::Bank(_) => DATA,
-            Self::Model(e) | Self::Frame(FrameError::Model(e)) => model(e),
+            Self::Frame(FrameError::Decode(_))
+            | Self::Image { .. }
+            | Self::SomeFailed { .. }
+            | Self::Bank(_)
+            | Self::Cache(_)
+            | Self::Gather(GatherError::Embedding(_) | GatherError::Source(_)) => DATA,
+            Self::Model(e) | Self::Frame(FrameError::Model(e)) | Self::Gather(GatherError::Model(e)) => model(e),
             Self::Quantise(e) => quantise(e),
             Self::Capture(e) => capture(e),
             Self::Broker(e) => broker(e),

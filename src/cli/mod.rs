@@ -8,6 +8,7 @@ mod classify;
 mod demo;
 mod embed;
 pub mod exit;
+mod gather;
 mod model;
 mod model_args;
 mod output;
@@ -19,6 +20,7 @@ use crate::classify::BankError;
 use crate::config::ConfigError;
 use crate::daemon::{self, DaemonError};
 use crate::engine::{ModelError, QuantiseError};
+use crate::gather::{CacheError, GatherError};
 use crate::preprocess::DecodeError;
 use crate::publish::BrokerError;
 use clap::{Args, Parser, Subcommand};
@@ -87,6 +89,10 @@ pub enum CliError {
     Image { path: PathBuf, source: DecodeError },
     #[error(transparent)]
     Frame(#[from] FrameError),
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error(transparent)]

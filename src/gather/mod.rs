@@ -54,10 +54,16 @@ pub enum Unreadable {
 #[derive(Debug)]
 pub enum Event<'a> {
     /// How many embeddings the cache had, and how many are to be computed.
-    Start { known: usize, missing: usize },
+    Start {
+        known: usize,
+        missing: usize,
+    },
     /// As many more are done.
     Embedded(usize),
-    Unreadable { path: &'a Path, reason: &'a Unreadable },
+    Unreadable {
+        path: &'a Path,
+        reason: &'a Unreadable,
+    },
 }
 
 /// SHA-256 of what a file holds.

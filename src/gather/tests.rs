@@ -63,11 +63,8 @@ fn views_are_the_images_under_their_interventions_family_by_family() {
     for (i, path) in images.iter().enumerate() {
         let bytes = std::fs::read(path).unwrap();
         let content = work::contents(&[path.clone()], 1).remove(0).unwrap();
-        let frame = crate::frame::Frame::compressed(
-            crate::frame::PixelFormat::ImageFile,
-            bytes,
-            crate::capture::clock::now(),
-        );
+        let frame =
+            crate::frame::Frame::compressed(crate::frame::PixelFormat::ImageFile, bytes, crate::capture::clock::now());
         let crop = preprocessor.crop(&frame).unwrap().clone();
         let expect = |image: &crate::preprocess::RgbImage| {
             let row = place.encoder.embed(&preprocessor.normalise(image)).unwrap();

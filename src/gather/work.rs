@@ -76,7 +76,7 @@ pub(super) fn run(
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let (send, receive) = mpsc::channel();
-    let mut result = Ok(());
+    let mut failed = None;
     std::thread::scope(|scope| {
         for _ in 0..threads.min(jobs.len()) {
             let (send, next, stop) = (send.clone(), &next, &stop);
@@ -95,12 +95,12 @@ pub(super) fn run(
                 Ok(finished) => done(finished),
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);
-                    result = result.and(Err(error));
+                    failed.get_or_insert(error);
                 }
             }
         }
     });
-    result
+    failed.map_or(Ok(()), Err)
 }
 
 /// What one thread works with.
