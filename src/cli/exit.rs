@@ -8,6 +8,7 @@ use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::engine::{ManifestError, ModelError, QuantiseError};
 use crate::gather::GatherError;
+use crate::icm::FoldersError;
 use crate::publish::{BrokerError, PublishError};
 use std::io::ErrorKind;
 
@@ -32,6 +33,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => USAGE,
+            Self::Folders(FoldersError::NoImages { .. }) => NO_INPUT,
             Self::Daemon(e) => daemon(e),
             Self::Config(e) => config(e),
             Self::Bundle(e) => bundle(e),
@@ -40,6 +42,12 @@ impl CliError {
             | Self::SomeFailed { .. }
             | Self::Bank(_)
             | Self::Cache(_)
+            | Self::Folders(_)
+            | Self::Caption(_)
+            | Self::Moments(_)
+            | Self::MomentsFile { .. }
+            | Self::Select(_)
+            | Self::Fit(_)
             | Self::Gather(GatherError::Embedding(_) | GatherError::Source(_)) => DATA,
             Self::Model(e) | Self::Frame(FrameError::Model(e)) | Self::Gather(GatherError::Model(e)) => model(e),
             Self::Quantise(e) => quantise(e),
@@ -48,7 +56,7 @@ impl CliError {
             Self::Read { source, .. } => input(source),
             Self::Write { .. } => CANNOT_CREATE,
             Self::Start { .. } => UNAVAILABLE,
-            Self::Output(_) | Self::Json(_) | Self::DaemonEnded { .. } => INTERNAL,
+            Self::Output(_) | Self::Json(_) | Self::Projection(_) | Self::DaemonEnded { .. } => INTERNAL,
             Self::CheckFailed { code, .. } => *code,
         }
     }
