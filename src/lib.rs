@@ -21,10 +21,10 @@
 //!
 //! # Modules, in reading order
 //!
-//! [`frame`] · [`preprocess`] · [`icm`] · [`classify`] · [`engine`] · [`bundle`] · [`capture`] · [`publish`] ·
-//! [`config`] · [`daemon`] · [`cli`]. `frame`, `preprocess`, `icm`, `classify`, `tensor_file`,
-//! `stats` and [`workshop`] are pure: no files, clocks, threads or logs. V4L2, rumqttc and tract appear only in the module named for them. A test
-//! holds these rules.
+//! [`frame`] · [`preprocess`] · [`icm`] · [`classify`] · [`engine`] · [`bundle`] · [`gather`] · [`capture`] ·
+//! [`publish`] · [`config`] · [`daemon`] · [`cli`]. `frame`, `preprocess`, `icm`, `classify`, `tensor_file`, `stats` and
+//! [`workshop`] are pure: no files, clocks, threads or logs. V4L2, rumqttc and tract appear only in the module named for
+//! them. A test holds these rules.
 //!
 //! # Units
 //!
@@ -39,6 +39,7 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod frame;
+pub mod gather;
 pub mod icm;
 pub mod preprocess;
 pub mod publish;

@@ -4,7 +4,7 @@
 
 use crate::classify::{BankError, BankOrigin, ClassBank, Classifier, Decision, TextError, Tokenizer, class_embeddings};
 use crate::config::{ClassSettings, Settings};
-use crate::engine::{Encoder, EngineOptions, Manifest, ManifestError, ModelError, TextEncoder};
+use crate::engine::{Encoder, EngineOptions, ManifestError, ModelError, TextEncoder};
 use crate::frame::Frame;
 use crate::icm::{Projection, ProjectionError};
 use crate::preprocess::{DecodeError, Preprocessor};
@@ -152,21 +152,42 @@ impl Eye {
 
     /// Makes a class bank of labels with the model's text tower.
     pub fn bank_of_labels(&self, labels: &[String], templates: &[String]) -> Result<ClassBank, BundleError> {
-        let manifest = self.encoder.manifest();
-        let (tokenizer, tower) = load_text(manifest, &self.engine)?;
-        let rows = class_embeddings(labels, templates, |prompt| {
-            let (ids, used) = tokenizer.encode(prompt)?;
-            Ok::<_, BundleError>(tower.embed(&ids, used)?)
-        })?;
+        let reader = self.reader()?;
+        let rows = class_embeddings(labels, templates, |prompt| reader.embed(prompt))?;
         Ok(ClassBank {
             labels: labels.to_vec(),
             templates: templates.to_vec(),
             origin: BankOrigin::Text,
-            encoder_sha256: tower.sha256().to_owned(),
+            encoder_sha256: reader.tower.sha256().to_owned(),
             rows,
             support: None,
             probe: None,
         })
+    }
+
+    /// Loads the model's text tower.
+    pub fn reader(&self) -> Result<Reader, BundleError> {
+        let manifest = self.encoder.manifest();
+        let text = manifest.text()?;
+        let path = manifest.beside(&text.tokenizer);
+        let json = read("tokenizer", &path)?;
+        let tokenizer = Tokenizer::parse(&json, text.context_length, text.pad_token_id)
+            .map_err(|source| BundleError::Tokenizer { path, source })?;
+        Ok(Reader { tokenizer, tower: TextEncoder::load(manifest, &self.engine)? })
+    }
+}
+
+/// Tokenizer and text tower: words in, an embedding out.
+pub struct Reader {
+    tokenizer: Tokenizer,
+    tower: TextEncoder,
+}
+
+impl Reader {
+    /// The embedding `[width]` of a prompt, not normalised.
+    pub fn embed(&self, prompt: &str) -> Result<Vec<f32>, BundleError> {
+        let (ids, used) = self.tokenizer.encode(prompt)?;
+        Ok(self.tower.embed(&ids, used)?)
     }
 }
 
@@ -236,15 +257,6 @@ impl Recognizer {
         latency.classify_ms = ms_since(start);
         (decision, latency)
     }
-}
-
-fn load_text(manifest: &Manifest, engine: &EngineOptions) -> Result<(Tokenizer, TextEncoder), BundleError> {
-    let text = manifest.text()?;
-    let path = manifest.beside(&text.tokenizer);
-    let json = read("tokenizer", &path)?;
-    let tokenizer = Tokenizer::parse(&json, text.context_length, text.pad_token_id)
-        .map_err(|source| BundleError::Tokenizer { path, source })?;
-    Ok((tokenizer, TextEncoder::load(manifest, engine)?))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BundleError> {

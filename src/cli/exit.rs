@@ -7,6 +7,8 @@ use crate::classify::TextError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::engine::{ManifestError, ModelError, QuantiseError};
+use crate::gather::GatherError;
+use crate::icm::FoldersError;
 use crate::publish::{BrokerError, PublishError};
 use std::io::ErrorKind;
 
@@ -31,18 +33,30 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => USAGE,
+            Self::Folders(FoldersError::NoImages { .. }) => NO_INPUT,
             Self::Daemon(e) => daemon(e),
             Self::Config(e) => config(e),
             Self::Bundle(e) => bundle(e),
-            Self::Frame(FrameError::Decode(_)) | Self::Image { .. } | Self::SomeFailed { .. } | Self::Bank(_) => DATA,
-            Self::Model(e) | Self::Frame(FrameError::Model(e)) => model(e),
+            Self::Frame(FrameError::Decode(_))
+            | Self::Image { .. }
+            | Self::SomeFailed { .. }
+            | Self::Bank(_)
+            | Self::Cache(_)
+            | Self::Folders(_)
+            | Self::Caption(_)
+            | Self::Moments(_)
+            | Self::MomentsFile { .. }
+            | Self::Select(_)
+            | Self::Fit(_)
+            | Self::Gather(GatherError::Embedding(_) | GatherError::Source(_)) => DATA,
+            Self::Model(e) | Self::Frame(FrameError::Model(e)) | Self::Gather(GatherError::Model(e)) => model(e),
             Self::Quantise(e) => quantise(e),
             Self::Capture(e) => capture(e),
             Self::Broker(e) => broker(e),
             Self::Read { source, .. } => input(source),
             Self::Write { .. } => CANNOT_CREATE,
             Self::Start { .. } => UNAVAILABLE,
-            Self::Output(_) | Self::Json(_) | Self::DaemonEnded { .. } => INTERNAL,
+            Self::Output(_) | Self::Json(_) | Self::Projection(_) | Self::DaemonEnded { .. } => INTERNAL,
             Self::CheckFailed { code, .. } => *code,
         }
     }

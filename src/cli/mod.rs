@@ -8,6 +8,8 @@ mod classify;
 mod demo;
 mod embed;
 pub mod exit;
+mod fit;
+mod gather;
 mod model;
 mod model_args;
 mod output;
@@ -19,6 +21,9 @@ use crate::classify::BankError;
 use crate::config::ConfigError;
 use crate::daemon::{self, DaemonError};
 use crate::engine::{ModelError, QuantiseError};
+use crate::gather::{CacheError, GatherError};
+use crate::icm::captions::CaptionError;
+use crate::icm::{FitError, FoldersError, MomentsError, ProjectionError, SelectError};
 use crate::preprocess::DecodeError;
 use crate::publish::BrokerError;
 use clap::{Args, Parser, Subcommand};
@@ -51,6 +56,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Make a class bank from labels or from example images
     Classes(classes::ClassesArgs),
+    /// Fit an invariant projection: images, and what light, weather and cameras do to them, to a file
+    Fit(fit::FitArgs),
     /// Render images of the workshop, with captions, for training and tests
     Synth(synth::SynthArgs),
     /// Make small model files, and compare models
@@ -88,6 +95,24 @@ pub enum CliError {
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
+    Gather(#[from] GatherError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Folders(#[from] FoldersError),
+    #[error(transparent)]
+    Caption(#[from] CaptionError),
+    #[error("moments: {0}")]
+    Moments(#[from] MomentsError),
+    #[error("moments {path}: {source}")]
+    MomentsFile { path: PathBuf, source: MomentsError },
+    #[error("no map can be chosen: {0}")]
+    Select(#[from] SelectError),
+    #[error("no map can be fitted: {0}")]
+    Fit(#[from] FitError),
+    #[error("the projection cannot be written: {0}")]
+    Projection(#[from] ProjectionError),
+    #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -121,6 +146,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Classify(args) => classify::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Classes(args) => classes::run(args),
+        Command::Fit(args) => fit::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Camera(args) => camera::run(args),
         Command::Model(args) => model::run(args),

@@ -11,17 +11,24 @@ use std::path::{Path, PathBuf};
 /// Which encoder and projection.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// Take model, projection and classes from this configuration
-    #[arg(short, long)]
-    pub config: Option<PathBuf>,
-    /// The model's manifest
-    #[arg(short, long, conflicts_with = "config", required_unless_present = "config")]
-    pub model: Option<PathBuf>,
-    /// The invariant projection; identity unless given
-    #[arg(short, long, conflicts_with = "config")]
-    pub projection: Option<PathBuf>,
     #[command(flatten)]
-    pub engine: EngineArgs,
+    encoder: EncoderArgs,
+    /// The invariant projection; identity unless given, or the configuration's
+    #[arg(short, long, conflicts_with = "config")]
+    projection: Option<PathBuf>,
+}
+
+/// Which encoder.
+#[derive(Debug, Args)]
+pub(super) struct EncoderArgs {
+    /// Take the model, and what else is used of it, from this configuration
+    #[arg(short, long)]
+    config: Option<PathBuf>,
+    /// The model's manifest
+    #[arg(short, long, conflicts_with = "config")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// How the model is run; what is given stands above the configuration.
@@ -30,7 +37,7 @@ pub(super) struct EngineArgs {
     /// Compute in bytes or in f32, whatever the file has
     #[arg(long, value_enum)]
     pub precision: Option<PrecisionArg>,
-    /// Threads that share an image; all performance cores unless given
+    /// Threads that compute; as many as there are performance cores unless given
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: Option<u8>,
     /// Without operators of our own, on tract alone: to compare
@@ -66,26 +73,35 @@ pub(super) struct Loaded {
 
 impl ModelArgs {
     pub(super) fn load(&self) -> Result<Loaded, CliError> {
-        if let Some(config) = &self.config {
-            let settings = Settings::read(config)?;
-            let model = &settings.model;
-            let engine = self.engine.over(&settings.engine);
-            return load(&model.manifest, &engine, model.projection.as_deref(), Some(settings.classes));
-        }
-        let manifest = self.model.as_deref().ok_or_else(|| CliError::Usage("give --model or --config".into()))?;
-        load(manifest, &self.engine.over(&EngineOptions::default()), self.projection.as_deref(), None)
+        let chosen = self.encoder.chosen()?;
+        let eye = Eye::load(&chosen.manifest, &chosen.engine)?;
+        let (projection, classes) = match chosen.settings {
+            Some(settings) => (settings.model.projection, Some(settings.classes)),
+            None => (self.projection.clone(), None),
+        };
+        let projection = projection.map(|p| eye.projection(&p)).transpose()?;
+        Ok(Loaded { eye, projection, classes })
     }
 }
 
-fn load(
-    manifest: &Path,
-    engine: &EngineOptions,
-    projection: Option<&Path>,
-    classes: Option<ClassSettings>,
-) -> Result<Loaded, CliError> {
-    let eye = Eye::load(manifest, engine)?;
-    let projection = projection.map(|p| eye.projection(p)).transpose()?;
-    Ok(Loaded { eye, projection, classes })
+/// Which model is to be loaded, and how it is run.
+pub(super) struct Chosen {
+    pub manifest: PathBuf,
+    pub engine: EngineOptions,
+    /// The configuration, if it was chosen by one.
+    pub settings: Option<Settings>,
+}
+
+impl EncoderArgs {
+    pub(super) fn chosen(&self) -> Result<Chosen, CliError> {
+        if let Some(config) = &self.config {
+            let settings = Settings::read(config)?;
+            let engine = self.engine.over(&settings.engine);
+            return Ok(Chosen { manifest: settings.model.manifest.clone(), engine, settings: Some(settings) });
+        }
+        let manifest = self.model.clone().ok_or_else(|| CliError::Usage("give --model or --config".into()))?;
+        Ok(Chosen { manifest, engine: self.engine.over(&EngineOptions::default()), settings: None })
+    }
 }
 
 /// Which labels, in which prompts.

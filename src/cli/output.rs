@@ -34,7 +34,7 @@ pub(super) fn for_each_image(
     show_progress: bool,
     mut each: impl FnMut(usize, &Frame) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let bar = progress(images.len(), show_progress);
+    let bar = progress(images.len(), "images", show_progress);
     let mut failed = 0;
     for (index, path) in images.iter().enumerate() {
         let result = read_frame(path).and_then(|frame| each(index, &frame));
@@ -56,13 +56,13 @@ pub(super) fn for_each_image(
 }
 
 /// A progress bar on stderr, if that is a terminal and the work may take a while.
-fn progress(total: usize, wanted: bool) -> ProgressBar {
+pub(super) fn progress(total: usize, what: &str, wanted: bool) -> ProgressBar {
     let bar = ProgressBar::new(total as u64);
     if !wanted || total < 20 {
         bar.set_draw_target(ProgressDrawTarget::hidden());
         return bar;
     }
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} images, {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left")) {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));

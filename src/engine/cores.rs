@@ -6,7 +6,8 @@ use std::path::Path;
 ///
 /// Boards pair fast cores with slow ones; a product that is shared evenly waits for the slowest. Linux tells them
 /// apart by `cpu_capacity`, or else by their highest frequency.
-pub(super) fn performance_cores() -> usize {
+#[must_use]
+pub fn performance_cores() -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let speeds = speeds(Path::new("/sys/devices/system/cpu"));
     let most = speeds.iter().copied().max().unwrap_or(0);

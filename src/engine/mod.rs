@@ -17,6 +17,7 @@ mod text;
 
 pub use agreement::Agreement;
 pub use constancy_kernels::Isa;
+pub use cores::performance_cores;
 pub use describe::{Described, describe};
 pub use manifest::{EncoderManifest, Manifest, ManifestError, TextManifest};
 pub use ops::Precision;

@@ -15,6 +15,7 @@ use super::projection::Projection;
 use super::spec::{Lambda, MapKind, MapSpec};
 use super::spectrum::Spectrum;
 use nalgebra::{DMatrix, DVector};
+use serde::Serialize;
 use std::fmt;
 use thiserror::Error;
 
@@ -147,6 +148,13 @@ impl Fitter {
         Ok(Map { spec: *spec, columns, mean, eigenvalues: spectrum.values })
     }
 
+    /// How much of what varies a map takes away.
+    #[must_use]
+    pub fn removed(&self, map: &Map) -> Removed {
+        let between = &self.second - &self.mean * self.mean.transpose();
+        Removed { interventions: 1.0 - map.kept(&self.delta), images: 1.0 - map.kept(&between) }
+    }
+
     /// μ, `[D]`: zeros where the map is not centred.
     pub(super) fn mean_of(&self, spec: &MapSpec) -> DVector<f64> {
         if spec.centred { self.mean.clone() } else { DVector::zeros(self.width()) }
@@ -196,6 +204,15 @@ impl Fitter {
     }
 }
 
+/// Shares of variance that a map takes away, `0..=1`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Removed {
+    /// Of what interventions changed, tr Δ.
+    pub interventions: f64,
+    /// Of what images differ from their mean by.
+    pub images: f64,
+}
+
 /// In how many directions of −Δ's spectrum anything moved.
 fn moved_directions(spectrum: &Spectrum) -> usize {
     let least = spectrum.values.min() * RANK_TOLERANCE;
@@ -238,6 +255,13 @@ impl Map {
         &self.eigenvalues
     }
 
+    /// The share of the trace of a symmetric `[D, D]` that is left, tr AᵀMA / tr M; 1 where there is none.
+    fn kept(&self, matrix: &DMatrix<f64>) -> f64 {
+        let left = (matrix * &self.columns).dot(&self.columns);
+        let trace = matrix.trace();
+        if trace > 0.0 { left / trace } else { 1.0 }
+    }
+
     /// The invariant embeddings `[k, n]`, of unit length.
     #[must_use]
     pub fn apply(&self, embeddings: &Embeddings) -> DMatrix<f64> {
@@ -257,5 +281,33 @@ impl Map {
     #[must_use]
     pub fn projection(&self) -> Projection {
         Projection::of_map(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_told_in_shares() {
+        let mut moments = Moments::new("aa", 3);
+        // Images differ in the first two axes, interventions move the third, and the second a little.
+        for (image, changed) in [
+            ([1.0, 0.0, 0.0], [1.0, 0.0, 0.75]),
+            ([-1.0, 0.0, 0.0], [-1.0, 0.0, 0.75]),
+            ([0.0, 1.0, 0.0], [0.0, 1.0, 0.75]),
+        ] {
+            moments.add_image("a", &image).unwrap();
+            moments.add_pair("light", "a", &image, &changed).unwrap();
+        }
+        let fitter = Fitter::new(&moments).unwrap();
+        let removed = |spec: MapSpec| fitter.removed(&fitter.fit(&spec).unwrap());
+        let nothing = removed(MapSpec::IDENTITY);
+        assert!(nothing.interventions.abs() < 1e-12 && nothing.images.abs() < 1e-12, "{nothing:?}");
+        let hard = removed(MapSpec::without(1));
+        // Of δ = (0.2, 0, −0.6) and its like nearly all lies along the third axis.
+        assert!((0.85..1.0).contains(&hard.interventions) && hard.images < 0.1, "{hard:?}");
+        let soft = removed(MapSpec::soft(1.0));
+        assert!(soft.interventions > 0.3 && soft.interventions < hard.interventions, "{soft:?}");
     }
 }

@@ -25,7 +25,7 @@ mod spec;
 mod spectrum;
 
 pub use embeddings::{EmbeddingError, Embeddings};
-pub use fit::{FitError, FitWarning, Fitter, Map};
+pub use fit::{FitError, FitWarning, Fitter, Map, Removed};
 pub use folders::{Domains, FoldersError, Item, MissingClass};
 pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, Interval, mean_and_error};
 pub use logistic::{DEFAULT_C, Logistic, LogisticError};
@@ -37,4 +37,4 @@ pub use select::{
     by_identification, penalty_by_environment,
 };
 pub use sources::{Family, HeldOut, Interventions, Labelled, SourceError};
-pub use spec::{Lambda, MapKind, MapSpec};
+pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};

@@ -35,11 +35,21 @@ pub struct Family {
     pub changed: Embeddings,
 }
 
+/// Pairs whose originals are no images of the set, such as captions and their edits; they belong to every part of it.
+#[derive(Debug, Clone, PartialEq)]
+struct Pairs {
+    name: String,
+    originals: Embeddings,
+    /// As many.
+    changed: Embeddings,
+}
+
 /// Images, and what interventions made of them; no labels.
 #[derive(Debug, Clone)]
 pub struct Interventions {
     originals: Embeddings,
     families: Vec<Family>,
+    pairs: Option<Pairs>,
 }
 
 impl Interventions {
@@ -62,7 +72,23 @@ impl Interventions {
                 return Err(SourceError::Image { family: name(), image, images });
             }
         }
-        Ok(Self { originals, families })
+        Ok(Self { originals, families, pairs: None })
+    }
+
+    /// With a family of pairs that are not of these images, such as captions and their edits. Maps are fitted to it,
+    /// and not judged by it: it is never left out.
+    pub fn with_pairs(self, name: &str, originals: Embeddings, changed: Embeddings) -> Result<Self, SourceError> {
+        let width = self.originals.width();
+        if self.families.iter().any(|f| f.name == name) {
+            return Err(SourceError::Duplicate(name.into()));
+        }
+        if let Some(found) = [&originals, &changed].map(Embeddings::width).into_iter().find(|&w| w != width) {
+            return Err(SourceError::Width { family: name.into(), found, width });
+        }
+        if originals.len() != changed.len() {
+            return Err(SourceError::Count { what: "originals", found: originals.len(), images: changed.len() });
+        }
+        Ok(Self { pairs: Some(Pairs { name: name.into(), originals, changed }), ..self })
     }
 
     #[must_use]
@@ -90,7 +116,11 @@ impl Interventions {
                 changed: family.changed.pick(&kept),
             }
         };
-        Self { originals: self.originals.pick(indices), families: self.families.iter().map(family).collect() }
+        Self {
+            originals: self.originals.pick(indices),
+            families: self.families.iter().map(family).collect(),
+            pairs: self.pairs.clone(),
+        }
     }
 
     /// The moments of all images and pairs.
@@ -105,6 +135,12 @@ impl Interventions {
             for (i, &of) in family.of.iter().enumerate() {
                 let difference = column(&self.originals, of) - column(&family.changed, i);
                 moments.add_difference(&family.name, &difference);
+            }
+        }
+        if let Some(pairs) = &self.pairs {
+            for i in 0..pairs.changed.len() {
+                let difference = column(&pairs.originals, i) - column(&pairs.changed, i);
+                moments.add_difference(&pairs.name, &difference);
             }
         }
         moments
@@ -243,6 +279,18 @@ mod tests {
         assert_eq!(picked.originals(), &embeddings(&[2.0, 1.0]));
         assert_eq!(picked.families(), [family(&[0, 0], &[5.0, 7.0])]);
         assert_eq!(picked.moments("aa").families()["blur"], 2);
+    }
+
+    #[test]
+    fn pairs_of_other_things_belong_to_every_part() {
+        let images = Interventions::new(embeddings(&[0.0, 1.0]), vec![family(&[0, 1], &[5.0, 6.0])]).unwrap();
+        let refused = images.clone().with_pairs("blur", embeddings(&[1.0]), embeddings(&[2.0])).unwrap_err();
+        assert_eq!(refused, SourceError::Duplicate("blur".into()));
+        let refused = images.clone().with_pairs("captions", embeddings(&[1.0]), embeddings(&[2.0, 3.0])).unwrap_err();
+        assert_eq!(refused.to_string(), "there are 1 originals for 2 images");
+        let images = images.with_pairs("captions", embeddings(&[1.0]), embeddings(&[2.0])).unwrap();
+        let counts = |images: &Interventions| images.moments("aa").families().into_values().collect::<Vec<_>>();
+        assert_eq!((counts(&images), counts(&images.pick(&[1]))), (vec![2, 1], vec![1, 1]));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use serde::{Serialize, Serializer};
 use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
 
 /// How much more the variance that interventions cause weighs than the variance of images: λ = λ'·tr C / tr Δ.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,8 +83,66 @@ impl fmt::Display for MapSpec {
     }
 }
 
+/// What is wrong with a map that was asked for by words.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("there is no map `{text}`; write identity, remove:20, lambda:10,remove:50 or soft:1, with numbers above 0")]
+pub struct UnknownMap {
+    pub text: String,
+}
+
+impl FromStr for MapSpec {
+    type Err = UnknownMap;
+
+    /// `identity`, `remove:DIRECTIONS`, `lambda:TIMES,remove:DIRECTIONS` or `soft:STRENGTH`; not centred.
+    fn from_str(text: &str) -> Result<Self, UnknownMap> {
+        fn part(part: &str) -> (&str, &str) {
+            part.split_once(':').map_or((part, ""), |(key, value)| (key.trim(), value.trim()))
+        }
+        let above_zero = |value: &str| value.parse().ok().filter(|v: &f64| v.is_finite() && *v > 0.0);
+        let directions = |value: &str| value.parse().ok().filter(|&count: &usize| count > 0);
+        let parts: Vec<(&str, &str)> = text.split(',').map(str::trim).map(part).collect();
+        let spec = match parts[..] {
+            [("identity", "")] => Some(Self::IDENTITY),
+            [("remove", count)] => directions(count).map(Self::without),
+            [("soft", strength)] => above_zero(strength).map(Self::soft),
+            [("lambda", times), ("remove", count)] => {
+                above_zero(times).zip(directions(count)).map(|(times, removed)| {
+                    let lambda = Lambda::Times(times);
+                    Self { kind: MapKind::Hard { lambda, removed }, centred: false }
+                })
+            }
+            _ => None,
+        };
+        spec.ok_or_else(|| UnknownMap { text: text.into() })
+    }
+}
+
 impl Serialize for MapSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_asked_for_by_words() {
+        let penalised = MapSpec { kind: MapKind::Hard { lambda: Lambda::Times(10.0), removed: 50 }, centred: false };
+        for (text, spec) in [
+            ("identity", MapSpec::IDENTITY),
+            ("remove:20", MapSpec::without(20)),
+            ("soft: 0.3", MapSpec::soft(0.3)),
+            ("lambda:10, remove:50", penalised),
+        ] {
+            assert_eq!(text.parse(), Ok(spec));
+        }
+        for text in
+            ["", "soft", "soft:", "soft:0", "soft:nan", "remove:0", "remove:-1", "remove:20,lambda:10", "lambda:10"]
+        {
+            let error = MapSpec::from_str(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")) && error.contains("remove:20"), "{error}");
+        }
     }
 }

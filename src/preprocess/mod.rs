@@ -44,7 +44,7 @@ pub enum Crop {
 }
 
 /// What the image tower expects at its input.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Transform {
     /// Edge of the square input, pixels.
     pub size: u32,
@@ -94,12 +94,18 @@ impl Preprocessor {
     /// The image tower's input, `[1, 3, size, size]` in row-major order.
     pub fn tensor(&mut self, frame: &Frame) -> Result<Vec<f32>, DecodeError> {
         self.crop(frame)?;
-        let mut tensor = Vec::with_capacity(self.cropped.data.len());
+        Ok(self.normalise(&self.cropped))
+    }
+
+    /// The image tower's input of what [`Self::crop`] gave, or of what was made of it.
+    #[must_use]
+    pub fn normalise(&self, cropped: &RgbImage) -> Vec<f32> {
+        let mut tensor = Vec::with_capacity(cropped.data.len());
         for (channel, table) in self.tables.iter().enumerate() {
-            let bytes = self.cropped.data.iter().skip(channel).step_by(3);
+            let bytes = cropped.data.iter().skip(channel).step_by(3);
             tensor.extend(bytes.map(|&byte| table[usize::from(byte)]));
         }
-        Ok(tensor)
+        tensor
     }
 
     /// What the tower will look at, as 8-bit RGB of `size` × `size` pixels.

@@ -1,0 +1,108 @@
+//! Which map is fitted: the one that was asked for, or the one that the images choose.
+
+use super::super::CliError;
+use super::super::gather::Crowd;
+use super::captions::CaptionArgs;
+use crate::gather::GatherError;
+use crate::icm::{
+    DEFAULT_C, Domains, Grid, Identification, Interventions, Labelled, MapSpec, Method, Selection, by_environment,
+    by_identification,
+};
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub(super) struct ChoiceArgs {
+    /// What chooses the map
+    #[arg(long, value_enum, default_value_t = Select::Identification, conflicts_with = "map")]
+    pub select: Select,
+    /// How classes are told apart where environments choose
+    #[arg(long, value_enum, default_value_t = Predictor::Means, conflicts_with = "map")]
+    predictor: Predictor,
+    /// Fit this map, and choose nothing: remove:20 (directions), soft:1 (strength), lambda:10,remove:50, or identity
+    #[arg(long, value_name = "MAP")]
+    map: Option<MapSpec>,
+    /// With --map: take off the images' mean first. Otherwise: also try maps that do
+    #[arg(long)]
+    centre: bool,
+}
+
+/// What `--select` offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Select {
+    /// Whether images are found again under interventions that the fit has not seen; needs no labels
+    Identification,
+    /// Accuracy on each environment, with map and classes learnt from the others; needs ENVIRONMENT/CLASS/IMAGE
+    Environments,
+}
+
+/// What `--predictor` offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Predictor {
+    /// The nearest mean of a class's images
+    Means,
+    /// Logistic regression
+    Probe,
+    /// The nearest prompt of the text tower, for the folders' names
+    ZeroShot,
+}
+
+/// What a choice is made from.
+pub(super) struct Evidence<'a> {
+    pub images: Interventions,
+    /// The environments and classes of all images that were named, and which of them could be read.
+    pub domains: Option<&'a Domains>,
+    pub kept: &'a [usize],
+    /// Of all families.
+    pub pairs: u64,
+    pub seed: u64,
+}
+
+impl ChoiceArgs {
+    /// The map that was asked for.
+    pub(super) fn fixed(&self) -> Option<MapSpec> {
+        self.map.map(|map| map.centred(self.centre))
+    }
+
+    /// Whether environments are to choose.
+    pub(super) fn by_environment(&self) -> bool {
+        self.map.is_none() && self.select == Select::Environments
+    }
+
+    /// The map to fit, and how it was chosen.
+    pub(super) fn choose(
+        &self,
+        evidence: Evidence<'_>,
+        crowd: &Crowd,
+        captions: &CaptionArgs,
+    ) -> Result<(MapSpec, Option<Selection>), CliError> {
+        if let Some(map) = self.fixed() {
+            return Ok((map, None));
+        }
+        let grid = Grid::suited(evidence.images.originals().width(), evidence.pairs);
+        let grid = if self.centre { grid.both_centred() } else { grid };
+        let selection = match (self.select, evidence.domains) {
+            (Select::Environments, Some(domains)) => {
+                let method = self.method(crowd, captions, domains)?;
+                by_environment(&labelled(evidence.images, domains, evidence.kept)?, &grid, &method)?
+            }
+            _ => by_identification(&evidence.images, &grid, &Identification::new(evidence.seed))?,
+        };
+        Ok((selection.chosen.map, Some(selection)))
+    }
+
+    fn method(&self, crowd: &Crowd, captions: &CaptionArgs, domains: &Domains) -> Result<Method, CliError> {
+        Ok(match self.predictor {
+            Predictor::Means => Method::ClassMeans,
+            Predictor::Probe => Method::Probe { c: DEFAULT_C },
+            Predictor::ZeroShot => Method::ZeroShot(captions.zero_shot(crowd, domains)?),
+        })
+    }
+}
+
+fn labelled(images: Interventions, domains: &Domains, kept: &[usize]) -> Result<Labelled, CliError> {
+    let items = || kept.iter().map(|&i| &domains.items[i]);
+    let classes = items().map(|item| item.class).collect();
+    let environments = items().map(|item| item.environment).collect();
+    let (class_names, environment_names) = (domains.classes.clone(), domains.environments.clone());
+    Ok(Labelled::new(images, classes, environments, class_names, environment_names).map_err(GatherError::Source)?)
+}

@@ -1,0 +1,105 @@
+//! Embeddings of many images under interventions, for subcommands that fit or judge: arguments, progress, reports.
+
+use super::CliError;
+use super::model_args::{Chosen, EncoderArgs};
+use super::output::progress;
+use crate::bundle::Eye;
+use crate::config::Settings;
+use crate::engine::{EngineOptions, performance_cores};
+use crate::gather::{Cache, CacheError, Event, Gathered, Gatherer, Recipe, Wanted};
+use crate::icm::intervene::Family;
+use clap::Args;
+use indicatif::ProgressBar;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Which encoder looks, at what interventions, and where its embeddings are kept.
+#[derive(Debug, Args)]
+pub(super) struct GatherArgs {
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    /// Interventions on each image, separated by commas: names, or the sets `paper`, `camera` and `all`
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = families)]
+    interventions: Families,
+    /// Interventions of each family on each image
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    draws: u32,
+    /// Decides how strong each intervention is, and how images are split: the same seed gives the same result
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Keep embeddings in this folder, so that none is computed twice; ~/.cache/constancy unless given
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Compute everything, and keep nothing
+    #[arg(long, conflicts_with = "cache")]
+    no_cache: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Families(Vec<Family>);
+
+fn families(list: &str) -> Result<Families, String> {
+    let families = Family::parse_list(list).map_err(|e| e.to_string())?;
+    if families.is_empty() { Err("name at least one, or a set".into()) } else { Ok(Families(families)) }
+}
+
+/// An encoder that many images are to be sent through: each by one thread, several at a time.
+pub(super) struct Crowd {
+    pub eye: Eye,
+    /// The configuration, if the model was chosen by one.
+    pub settings: Option<Settings>,
+    engine: EngineOptions,
+    threads: usize,
+}
+
+impl GatherArgs {
+    /// Loads the encoder.
+    pub(super) fn load(&self) -> Result<Crowd, CliError> {
+        let Chosen { manifest, engine, settings } = self.encoder.chosen()?;
+        let threads = engine.threads.unwrap_or_else(performance_cores);
+        let engine = EngineOptions { threads: Some(1), ..engine };
+        let eye = Eye::load(&manifest, &engine)?;
+        Ok(Crowd { eye, settings, engine, threads })
+    }
+
+    /// The interventions that were asked for.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted { families: self.interventions.0.clone(), draws: self.draws, seed: self.seed }
+    }
+
+    /// The embeddings of images, with progress on a terminal; unreadable images are reported, and counted in the result.
+    pub(super) fn gather(&self, crowd: &Crowd, images: &[PathBuf], wanted: &Wanted) -> Result<Gathered, CliError> {
+        let recipe = Recipe::new(crowd.eye.encoder(), &crowd.engine)?;
+        let mut gatherer = Gatherer::new(crowd.eye.encoder(), self.open_cache(&recipe)?, crowd.threads);
+        let mut bar = ProgressBar::hidden();
+        let gathered = gatherer.gather(images, wanted, &mut |event| match event {
+            Event::Start { missing, .. } => bar = progress(missing, "embeddings", true),
+            Event::Embedded(more) => bar.inc(more as u64),
+            Event::Unreadable { path, reason } => bar.suspend(|| {
+                // Where stderr is gone, nobody reads this either.
+                let _ = writeln!(std::io::stderr(), "error: {}: {reason}", path.display());
+            }),
+        })?;
+        bar.finish_and_clear();
+        Ok(gathered)
+    }
+
+    /// A cache that cannot be opened is done without, but never mixed with another encoder's.
+    fn open_cache(&self, recipe: &Recipe) -> Result<Option<Cache>, CliError> {
+        if self.no_cache {
+            return Ok(None);
+        }
+        let Some(folder) = self.cache.clone().or_else(Cache::default_folder) else {
+            log::warn!("neither XDG_CACHE_HOME nor HOME is set: nothing is kept; --cache DIR says where");
+            return Ok(None);
+        };
+        match Cache::open(Path::new(&folder), recipe) {
+            Ok(cache) => Ok(Some(cache)),
+            Err(error @ CacheError::Io { .. }) => {
+                log::warn!("{error}; going on without a cache: what is computed is not kept");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
