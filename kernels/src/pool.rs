@@ -7,7 +7,8 @@
 //! something else has its core, is not missed. Between the operators of one image the others spin for a moment, then
 //! park. A pool serves one caller at a time: a second one does its work alone rather than wait. A worker that loses its
 //! core in the middle of a task makes everybody wait for a time slice of somebody else's, so that two threads would be
-//! slower than one: after such a stall the caller works alone for a while.
+//! slower than one: after such a stall the caller works alone for a while. One that the system has put on the caller's own
+//! core, as it does where others are busy, stays out of the job.
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
@@ -46,6 +47,8 @@ struct Job {
 struct Shared {
     /// Written by the caller while the gate is closed and nobody is inside.
     job: UnsafeCell<Option<Job>>,
+    /// The core that the caller was on when it opened the gate.
+    core: AtomicUsize,
     /// Number of the job, workers inside, and whether it is open; changes as one.
     gate: AtomicUsize,
     /// Of every thread, the caller's first: the next task of its stretch.
@@ -109,6 +112,7 @@ impl Pool {
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
+            core: AtomicUsize::new(NO_CORE),
             gate: AtomicUsize::new(0),
             next: (0..threads.max(1)).map(|_| Next(AtomicUsize::new(0))).collect(),
             caller_parked: AtomicBool::new(false),
@@ -158,6 +162,7 @@ impl Pool {
         for (thread, next) in shared.next.iter().enumerate() {
             next.0.store(shared.stretch(thread, count).start, Ordering::Relaxed);
         }
+        shared.core.store(core(), Ordering::Relaxed);
         let number = (shared.gate.load(Ordering::Relaxed) / JOB).wrapping_add(1);
         shared.gate.store(number.wrapping_mul(JOB) | OPEN, Ordering::Release);
         self.workers.iter().for_each(|w| w.thread().unpark());
@@ -223,10 +228,20 @@ impl Shared {
 
     /// Enters the job that is open, if it is not number `seen`; returns its number.
     fn join(&self, seen: usize) -> Option<usize> {
-        let gate = self.gate.load(Ordering::Relaxed);
+        let gate = self.gate.load(Ordering::Acquire);
         let fits = gate & OPEN != 0 && gate / JOB != seen;
+        if fits && self.caller_is_beneath() {
+            thread::park();
+            return None;
+        }
         let joined = || self.gate.compare_exchange(gate, gate + JOINED, Ordering::Acquire, Ordering::Relaxed);
         (fits && joined().is_ok()).then_some(gate / JOB)
+    }
+
+    /// Whether this thread has displaced the caller, and would only hold it up.
+    fn caller_is_beneath(&self) -> bool {
+        let core = core();
+        core != NO_CORE && core == self.core.load(Ordering::Relaxed)
     }
 
     fn leave(&self, caller: &Thread) {
@@ -262,6 +277,18 @@ impl Shared {
             self.leave(&caller);
         }
     }
+}
+
+/// Where the system does not say.
+const NO_CORE: usize = usize::MAX;
+
+/// The core that this thread is on.
+fn core() -> usize {
+    #[cfg(target_os = "linux")]
+    // SAFETY: asks for a number.
+    return usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(NO_CORE);
+    #[cfg(not(target_os = "linux"))]
+    NO_CORE
 }
 
 impl Drop for Pool {
@@ -354,6 +381,29 @@ mod tests {
             });
             assert_eq!(done.into_inner(), 2);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_worker_on_the_callers_core_stays_out_of_its_way() {
+        let on_one_core = || {
+            // SAFETY: plain bits, of which zeros are valid, and calls that read them.
+            let pinned = unsafe {
+                let mut cores: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(core(), &mut cores);
+                libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores)
+            };
+            assert_eq!(pinned, 0);
+            let pool = Pool::new(2).expect("threads");
+            let caller = thread::current().id();
+            for _ in 0..50 {
+                pool.run(8, &|_| {
+                    thread::yield_now();
+                    assert_eq!(thread::current().id(), caller);
+                });
+            }
+        };
+        thread::scope(|scope| scope.spawn(on_one_core).join().expect("tasks of the caller's alone"));
     }
 
     #[test]
