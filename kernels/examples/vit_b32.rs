@@ -130,7 +130,8 @@ impl Tower {
                 } else {
                     self.kernels.range(x)
                 };
-                self.quantised[r] = self.kernels.quantise_row(x, range, &mut self.bytes.as_mut_slice()[r * weights.depth..][..depth]);
+                self.quantised[r] =
+                    self.kernels.quantise_row(x, range, &mut self.bytes.as_mut_slice()[r * weights.depth..][..depth]);
             }
         }
     }

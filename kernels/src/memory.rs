@@ -148,7 +148,8 @@ mod tests {
     fn bytes_are_zeroed_apart_and_begin_at_cache_lines() {
         let lens = [0, 1, 63, 64, SMALL - 1, SMALL, SMALL + 1, LARGE_PAGE, BLOCK - SMALL, BLOCK, BLOCK + 1];
         for round in 0..3u8 {
-            let mut all: Vec<Bytes> = lens.iter().flat_map(|&len| [Bytes::zeroed(len), Bytes::for_weights(len)]).collect();
+            let mut all: Vec<Bytes> =
+                lens.iter().flat_map(|&len| [Bytes::zeroed(len), Bytes::for_weights(len)]).collect();
             for (i, bytes) in all.iter_mut().enumerate() {
                 let len = lens[i / 2];
                 assert!(bytes.size() == len && bytes.as_ptr().addr().is_multiple_of(ALIGNMENT), "{len}");

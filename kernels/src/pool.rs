@@ -1,12 +1,17 @@
 //! Threads that share one operator's work, and sleep when there is none.
 //!
+//! Every thread has a stretch of the tasks for its own, which it takes in order: what a task has fetched ahead for the
+//! next one is then where it is needed. Who is done with his own helps others with theirs.
+//!
 //! The caller works along, and waits only for those who have joined: one that the system has not woken, because
 //! something else has its core, is not missed. Between the operators of one image the others spin for a moment, then
 //! park. A pool serves one caller at a time: a second one does its work alone rather than wait. A worker that loses its
 //! core in the middle of a task makes everybody wait for a time slice of somebody else's, so that two threads would be
-//! slower than one: after such a stall the caller works alone for a while.
+//! slower than one: after such a stall the caller works alone for a while. One that the system has put on the caller's own
+//! core, as it does where others are busy, stays out of the job.
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{self, JoinHandle, Thread};
@@ -42,14 +47,21 @@ struct Job {
 struct Shared {
     /// Written by the caller while the gate is closed and nobody is inside.
     job: UnsafeCell<Option<Job>>,
+    /// The core that the caller was on when it opened the gate.
+    core: AtomicUsize,
     /// Number of the job, workers inside, and whether it is open; changes as one.
     gate: AtomicUsize,
-    next: AtomicUsize,
+    /// Of every thread, the caller's first: the next task of its stretch.
+    next: Vec<Next>,
     /// The caller is parked until the last worker has left.
     caller_parked: AtomicBool,
     panicked: AtomicBool,
     stop: AtomicBool,
 }
+
+/// On cache lines of its own, which a processor may fetch in pairs.
+#[repr(align(128))]
+struct Next(AtomicUsize);
 
 // SAFETY: `job` is written only while no worker is inside, and read only by those who are; `gate` orders the two.
 unsafe impl Sync for Shared {}
@@ -100,15 +112,16 @@ impl Pool {
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
+            core: AtomicUsize::new(NO_CORE),
             gate: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            next: (0..threads.max(1)).map(|_| Next(AtomicUsize::new(0))).collect(),
             caller_parked: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let worker = |i: usize| {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("infer-{i}")).spawn(move || shared.work())
+            thread::Builder::new().name(format!("infer-{i}")).spawn(move || shared.work(i))
         };
         let workers = (1..threads).map(worker).collect::<Result<_, _>>()?;
         Ok(Self { shared, workers, caller: Mutex::default() })
@@ -120,7 +133,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `task` for every number below `count`, in no order, and returns when all are done.
+    /// Calls `task` for every number below `count`, and returns when all are done. One that takes a number is likely to
+    /// take the next one, too.
     pub fn run(&self, count: usize, task: &Task<'_>) {
         let guard = match self.caller.try_lock() {
             Ok(guard) => Some(guard),
@@ -145,12 +159,15 @@ impl Pool {
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         // SAFETY: the gate is closed, and nobody is inside.
         unsafe { *shared.job.get() = Some(Job { task, count, caller: thread::current() }) };
-        shared.next.store(0, Ordering::Relaxed);
+        for (thread, next) in shared.next.iter().enumerate() {
+            next.0.store(shared.stretch(thread, count).start, Ordering::Relaxed);
+        }
+        shared.core.store(core(), Ordering::Relaxed);
         let number = (shared.gate.load(Ordering::Relaxed) / JOB).wrapping_add(1);
         shared.gate.store(number.wrapping_mul(JOB) | OPEN, Ordering::Release);
         self.workers.iter().for_each(|w| w.thread().unpark());
         let leave = Leave(shared);
-        shared.take(task, count);
+        shared.take(0, task, count);
         let stalled = shared.close();
         drop(leave);
         assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked");
@@ -189,22 +206,42 @@ impl Shared {
         since.is_some_and(|since| since.elapsed() > STALL)
     }
 
-    fn take(&self, task: &Task<'_>, count: usize) {
-        loop {
-            let i = self.next.fetch_add(1, Ordering::Relaxed);
-            if i >= count {
-                return;
+    /// The tasks that are a thread's own.
+    fn stretch(&self, thread: usize, count: usize) -> Range<usize> {
+        let threads = self.next.len();
+        thread * count / threads..(thread + 1) * count / threads
+    }
+
+    /// Does `thread`'s own tasks, then those that others have not begun.
+    fn take(&self, thread: usize, task: &Task<'_>, count: usize) {
+        for owner in (thread..self.next.len()).chain(0..thread) {
+            let end = self.stretch(owner, count).end;
+            loop {
+                let i = self.next[owner].0.fetch_add(1, Ordering::Relaxed);
+                if i >= end {
+                    break;
+                }
+                task(i);
             }
-            task(i);
         }
     }
 
     /// Enters the job that is open, if it is not number `seen`; returns its number.
     fn join(&self, seen: usize) -> Option<usize> {
-        let gate = self.gate.load(Ordering::Relaxed);
+        let gate = self.gate.load(Ordering::Acquire);
         let fits = gate & OPEN != 0 && gate / JOB != seen;
+        if fits && self.caller_is_beneath() {
+            thread::park();
+            return None;
+        }
         let joined = || self.gate.compare_exchange(gate, gate + JOINED, Ordering::Acquire, Ordering::Relaxed);
         (fits && joined().is_ok()).then_some(gate / JOB)
+    }
+
+    /// Whether this thread has displaced the caller, and would only hold it up.
+    fn caller_is_beneath(&self) -> bool {
+        let core = core();
+        core != NO_CORE && core == self.core.load(Ordering::Relaxed)
     }
 
     fn leave(&self, caller: &Thread) {
@@ -215,7 +252,7 @@ impl Shared {
         }
     }
 
-    fn work(&self) {
+    fn work(&self, thread: usize) {
         let (mut seen, mut spins) = (0, 0);
         while !self.stop.load(Ordering::Relaxed) {
             let Some(number) = self.join(seen) else {
@@ -233,13 +270,25 @@ impl Shared {
             let caller = caller.clone();
             // SAFETY: the caller waits for this worker before the task's borrows end.
             let task = unsafe { &**task };
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take(task, *count)));
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take(thread, task, *count)));
             if result.is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
             self.leave(&caller);
         }
     }
+}
+
+/// Where the system does not say.
+const NO_CORE: usize = usize::MAX;
+
+/// The core that this thread is on.
+fn core() -> usize {
+    #[cfg(target_os = "linux")]
+    // SAFETY: asks for a number.
+    return usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(NO_CORE);
+    #[cfg(not(target_os = "linux"))]
+    NO_CORE
 }
 
 impl Drop for Pool {
@@ -332,6 +381,29 @@ mod tests {
             });
             assert_eq!(done.into_inner(), 2);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_worker_on_the_callers_core_stays_out_of_its_way() {
+        let on_one_core = || {
+            // SAFETY: plain bits, of which zeros are valid, and calls that read them.
+            let pinned = unsafe {
+                let mut cores: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(core(), &mut cores);
+                libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores)
+            };
+            assert_eq!(pinned, 0);
+            let pool = Pool::new(2).expect("threads");
+            let caller = thread::current().id();
+            for _ in 0..50 {
+                pool.run(8, &|_| {
+                    thread::yield_now();
+                    assert_eq!(thread::current().id(), caller);
+                });
+            }
+        };
+        thread::scope(|scope| scope.spawn(on_one_core).join().expect("tasks of the caller's alone"));
     }
 
     #[test]

@@ -129,9 +129,7 @@ unsafe fn tile(args: &Int8Args, sums: *mut i32) {
             sums_stride: PANEL * size_of::<i32>(),
         };
         // SAFETY: the tiles' rows are among the call's, which hold `steps · 64` bytes; the panel is 32 times as large.
-        unsafe {
-            if upper == lower { block.bytes_of_one() } else { block.bytes() }
-        }
+        unsafe { if upper == lower { block.bytes_of_one() } else { block.bytes() } }
     }
     // SAFETY: as above.
     unsafe { release() };
@@ -173,9 +171,7 @@ unsafe fn pairs(p: &Product, height: usize) {
             sums_stride: p.c_stride * FLOAT,
         };
         // SAFETY: the contract is the caller's.
-        unsafe {
-            if p.rows > height { block.pairs() } else { block.pairs_of_one() }
-        }
+        unsafe { if p.rows > height { block.pairs() } else { block.pairs_of_one() } }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tract_onnx::prelude::{TVec, tvec};
 
 /// Rows that are quantised as one task.
-const ROWS_PER_TASK: usize = 16;
+const ROWS_PER_TASK: usize = 4;
 /// A tile of sums is 272 rows of 32 columns at most on any set, one of f32 12 of 32.
 const SUMS: usize = 272 * 32;
 const SUMS_F32: usize = 12 * 32;
@@ -195,8 +195,7 @@ impl Linear {
         let mut sums = Sums([const { MaybeUninit::uninit() }; SUMS]);
         let sums = sums.0.as_mut_ptr().cast::<i32>();
         let (steps, panel_bytes) = (packed.depth / kernels.int8.step, packed.depth * kernels.int8.panel);
-        // Each tile fetches its share of the panel that this thread is likely to take next, so that memory is never asked
-        // for all of it at once.
+        // Each tile fetches its share of the next panel, so that memory is never asked for all of it at once.
         let prefetch_step = panel_bytes.div_ceil(steps * call.rows.div_ceil(kernels.int8.rows));
         for (t, (r, count)) in tiles(call.rows, kernels.int8.rows).enumerate() {
             let args = Int8Args {
@@ -207,7 +206,7 @@ impl Linear {
                 depth: packed.depth,
                 extras: extras.as_ptr(),
                 extra_count: extras.len(),
-                prefetch: packed.panel(p + self.runtime.pool.threads()).wrapping_add(t * steps * prefetch_step),
+                prefetch: packed.panel(p + 1).wrapping_add(t * steps * prefetch_step),
                 prefetch_step,
             };
             // SAFETY: `count` rows of `depth` bytes lie from row `r` on; the tile is at least `[rows, panel]`.
@@ -266,7 +265,7 @@ impl Linear {
         self.runtime.pool.run(weights.panels, &|p| {
             let first = p * panel;
             let columns = &weights.bytes.as_floats()[p * self.depth * panel..];
-            let next = columns.as_ptr().wrapping_add(self.runtime.pool.threads() * self.depth * panel);
+            let next = columns.as_ptr().wrapping_add(self.depth * panel);
             // As for bytes.
             let prefetch_step = (panel * size_of::<f32>()).div_ceil(call.rows.div_ceil(kernels.f32_rows));
             let mut sums = [0.0f32; SUMS_F32];
