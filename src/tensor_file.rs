@@ -3,7 +3,7 @@
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Serialize, de::DeserializeOwned};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use thiserror::Error;
 
 /// What is wrong with such a file; the caller knows its path.
@@ -186,7 +186,35 @@ pub(crate) fn to_bytes(
         .map(|((name, shape, values), data)| Ok((*name, TensorView::new(values.dtype(), shape.clone(), data)?)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(parse)?;
-    safetensors::serialize(views, Some(metadata)).map_err(parse)
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(parse)?;
+    sorted(&bytes).ok_or_else(|| TensorFileError::Parse("its header is no JSON".into()))
+}
+
+/// The same file with its header's keys in order, which the library draws anew each time: what is the same should be the
+/// same bytes, so that a file that was made again can be compared by its hash.
+fn sorted(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (len, rest) = bytes.split_first_chunk::<8>()?;
+    let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
+    let header: BTreeMap<String, BTreeMap<String, serde_json::Value>> = serde_json::from_slice(header).ok()?;
+    let mut header = serde_json::to_vec(&header).ok()?;
+    // Data begin at a multiple of eight, and blanks belong to no JSON.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_same_is_the_same_bytes() {
+        let metadata = || (0..20).map(|i| (format!("key {i}"), i.to_string())).collect::<HashMap<_, _>>();
+        let write = || to_bytes("test", 1, &[("a", vec![2], Values::F32(&[1.0, 2.0]))], metadata()).unwrap();
+        let first = write();
+        assert!((0..20).all(|_| write() == first));
+        let file = TensorFile::parse(&first, "test").unwrap();
+        assert_eq!((file.vector("a", 2).unwrap(), file.text("key 7").unwrap()), (vec![1.0, 2.0], "7"));
+    }
 }
 
 /// A metadata value as JSON, as [`TensorFile::json`] reads it.

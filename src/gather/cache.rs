@@ -93,6 +93,12 @@ impl Cache {
         Some(root.join("constancy"))
     }
 
+    /// As on a disk that has become full or read-only.
+    #[cfg(test)]
+    pub(super) fn unwritable(self) -> Self {
+        Self { file: File::open(&self.path).unwrap(), ..self }
+    }
+
     /// How many embeddings there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -102,6 +102,17 @@ fn what_was_computed_once_is_known() {
 }
 
 #[test]
+fn where_the_cache_cannot_be_written_the_work_goes_on_without() {
+    let place = Place::new();
+    let images: Vec<PathBuf> = (0..9).map(|i| place.picture(&format!("{i}.png"), 20 * i)).collect();
+    place.gather(&images[..1], Some(place.cache()), 1);
+    let (gathered, _) = place.gather(&images, Some(place.cache().unwritable()), 2);
+    assert_eq!((gathered.tally.known, gathered.tally.computed), (11, 88));
+    assert_eq!(place.cache().len(), 11);
+    assert_eq!(gathered.interventions.originals(), place.gather(&images, None, 2).0.interventions.originals());
+}
+
+#[test]
 fn threads_change_nothing() {
     let place = Place::new();
     let images: Vec<PathBuf> = (0..7).map(|i| place.picture(&format!("{i}.png"), 30 * i)).collect();
