@@ -229,11 +229,7 @@ impl Shared {
     /// Enters the job that is open, if it is not number `seen`; returns its number.
     fn join(&self, seen: usize) -> Option<usize> {
         let gate = self.gate.load(Ordering::Acquire);
-        let fits = gate & OPEN != 0 && gate / JOB != seen;
-        if fits && self.caller_is_beneath() {
-            thread::park();
-            return None;
-        }
+        let fits = gate & OPEN != 0 && gate / JOB != seen && !self.caller_is_beneath();
         let joined = || self.gate.compare_exchange(gate, gate + JOINED, Ordering::Acquire, Ordering::Relaxed);
         (fits && joined().is_ok()).then_some(gate / JOB)
     }
@@ -257,9 +253,10 @@ impl Shared {
         while !self.stop.load(Ordering::Relaxed) {
             let Some(number) = self.join(seen) else {
                 spins += 1;
-                if spins < IDLE_SPINS {
+                if spins < IDLE_SPINS && !self.caller_is_beneath() {
                     std::hint::spin_loop();
                 } else {
+                    // Once a round: `stop` is looked at between any two.
                     thread::park();
                 }
                 continue;
@@ -394,13 +391,17 @@ mod tests {
                 libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores)
             };
             assert_eq!(pinned, 0);
-            let pool = Pool::new(2).expect("threads");
             let caller = thread::current().id();
-            for _ in 0..50 {
-                pool.run(8, &|_| {
-                    thread::yield_now();
-                    assert_eq!(thread::current().id(), caller);
-                });
+            // The pools end while their workers are at every point of waiting.
+            for round in 0..60 {
+                let pool = Pool::new(2).expect("threads");
+                for _ in 0..3 {
+                    thread::sleep(Duration::from_micros(round * 50));
+                    pool.run(8, &|_| {
+                        thread::yield_now();
+                        assert_eq!(thread::current().id(), caller);
+                    });
+                }
             }
         };
         thread::scope(|scope| scope.spawn(on_one_core).join().expect("tasks of the caller's alone"));
