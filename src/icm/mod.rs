@@ -15,6 +15,7 @@ mod folders;
 mod interval;
 pub mod intervene;
 mod lbfgs;
+mod lens;
 mod logistic;
 mod moments;
 mod predict;

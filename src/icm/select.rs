@@ -11,18 +11,19 @@
 //! as it (Breiman et al., *Classification and Regression Trees*, section 3.4.3), and the gentlest of them is taken: the
 //! one that removes the fewest directions.
 
+mod board;
 mod environment;
 mod identification;
 
 pub use environment::{by_environment, penalty_by_environment};
 pub use identification::{Identification, by_identification};
+pub(super) use environment::by_environments;
+pub(super) use identification::identify;
 
-use super::fit::{FitError, FitWarning, Fitter, Objective};
+use super::fit::{FitError, FitWarning};
 use super::interval::{differences, mean_and_error};
 use super::logistic::LogisticError;
 use super::spec::{Lambda, MapKind, MapSpec};
-use super::spectrum::Spectrum;
-use nalgebra::{DMatrix, DVector};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use thiserror::Error;
@@ -111,6 +112,13 @@ impl Grid {
     pub fn candidates(&self) -> &[MapSpec] {
         &self.0
     }
+}
+
+/// What may be known of images, and among which maps is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub families: &'a [&'a str],
+    pub grid: &'a Grid,
 }
 
 /// What the scores of a choice are.
@@ -254,109 +262,6 @@ fn choose(criterion: Criterion, scored: Vec<Scored>, warnings: Vec<SelectWarning
         as_good.min_by(|a, b| a.removed.total_cmp(&b.removed))
     });
     Ok(Selection { criterion, chosen: chosen.unwrap_or(&identity).clone(), identity, trials, warnings })
-}
-
-/// What a map leaves of each direction of a spectrum, in the spectrum's own coordinates.
-struct Lens {
-    /// `[k]`: what is 0 at the end is cut off.
-    weights: DVector<f64>,
-    /// `[D]`.
-    mean: DVector<f64>,
-}
-
-impl Lens {
-    fn new(weights: &DVector<f64>, mean: DVector<f64>) -> Self {
-        let kept = weights.iter().rposition(|&w| w > 0.0).map_or(0, |last| last + 1);
-        Self { weights: weights.rows(0, kept).into_owned(), mean }
-    }
-
-    /// Unit columns `[k, n]` of columns `[D, n]`.
-    fn look(&self, coordinates: &DMatrix<f64>) -> DMatrix<f64> {
-        let kept = self.weights.len();
-        let mut seen = coordinates.rows(0, kept).into_owned();
-        for mut column in seen.column_iter_mut() {
-            column -= self.mean.rows(0, kept);
-            column.component_mul_assign(&self.weights);
-        }
-        super::embeddings::unit_columns(seen)
-    }
-
-    fn removed(&self) -> f64 {
-        self.mean.len() as f64 - self.weights.norm_squared()
-    }
-}
-
-/// Maps that share eigenvectors, by their index among the candidates.
-struct Maps {
-    spectrum: Spectrum,
-    lenses: Vec<(usize, Lens)>,
-}
-
-/// What the candidates scored so far.
-struct Board<'a> {
-    candidates: &'a [MapSpec],
-    /// `[candidate][group][image]`.
-    groups: Vec<Vec<Vec<f64>>>,
-    /// Directions removed, summed over fits.
-    removed: Vec<f64>,
-    fits: usize,
-    failed: Vec<Option<FitError>>,
-}
-
-impl<'a> Board<'a> {
-    fn new(grid: &'a Grid, groups: usize) -> Self {
-        let count = grid.0.len();
-        Self {
-            candidates: &grid.0,
-            groups: vec![vec![Vec::new(); groups]; count],
-            removed: vec![0.0; count],
-            fits: 0,
-            failed: vec![None; count],
-        }
-    }
-
-    /// Fits every candidate that has not failed before; one that cannot be fitted to a part of the images is out.
-    fn fit(&mut self, fitter: &Fitter) -> Result<Vec<Maps>, FitError> {
-        let mut objectives: Vec<Objective> = Vec::new();
-        for objective in self.candidates.iter().map(Objective::of) {
-            if !objectives.contains(&objective) {
-                objectives.push(objective);
-            }
-        }
-        self.fits += 1;
-        objectives.into_iter().map(|objective| self.fit_objective(fitter, objective)).collect()
-    }
-
-    fn fit_objective(&mut self, fitter: &Fitter, objective: Objective) -> Result<Maps, FitError> {
-        let spectrum = fitter.spectrum(objective)?;
-        let mut lenses = Vec::new();
-        for (index, spec) in self.candidates.iter().enumerate() {
-            if Objective::of(spec) != objective || self.failed[index].is_some() {
-                continue;
-            }
-            match fitter.weights(spec, &spectrum) {
-                Ok(weights) => {
-                    let lens = Lens::new(&weights, spectrum.vectors.tr_mul(&fitter.mean_of(spec)));
-                    self.removed[index] += lens.removed();
-                    lenses.push((index, lens));
-                }
-                Err(error) => self.failed[index] = Some(error),
-            }
-        }
-        Ok(Maps { spectrum, lenses })
-    }
-
-    fn choose(self, criterion: Criterion, mut warnings: Vec<SelectWarning>) -> Result<Selection, SelectError> {
-        let mut scored = Vec::new();
-        let all = self.candidates.iter().zip(self.groups).zip(self.removed).zip(self.failed);
-        for (((&map, groups), removed), failed) in all {
-            match failed {
-                Some(reason) => warnings.push(SelectWarning::Skipped { map, reason }),
-                None => scored.push(Scored { map, groups, removed: removed / self.fits.max(1) as f64 }),
-            }
-        }
-        choose(criterion, scored, warnings)
-    }
 }
 
 #[cfg(test)]

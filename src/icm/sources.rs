@@ -2,10 +2,12 @@
 //!
 //! A target environment is a [`HeldOut`], which no function of [`super::select`] and [`super::fit`] takes.
 
-use super::embeddings::Embeddings;
+use super::embeddings::{Embeddings, transposed_product};
 use super::fit::Map;
 use super::moments::Moments;
 use super::predict::Head;
+use super::spectrum::Spectrum;
+use nalgebra::DMatrix;
 use thiserror::Error;
 
 /// Why images, labels and interventions do not fit together.
@@ -123,19 +125,39 @@ impl Interventions {
         }
     }
 
+    /// The same in as few coordinates as the images span, where these are fewer than the width: every length and every
+    /// angle stays, and so does what is fitted to them and chosen by them, in a fraction of the time.
+    pub(super) fn compact(self) -> Self {
+        let parts = || [&self.originals].into_iter().chain(self.families.iter().map(|f| &f.changed));
+        let count: usize = parts().map(Embeddings::len).sum();
+        if count >= self.originals.width() {
+            return self;
+        }
+        let values: Vec<f64> = parts().flat_map(|part| part.columns().iter().copied()).collect();
+        let columns = DMatrix::from_vec(self.originals.width(), count, values);
+        // With X = U S Vᵀ, the coordinates in U are S Vᵀ, and XᵀX = V S² Vᵀ.
+        let Some(spectrum) = Spectrum::of(&transposed_product(&columns, &columns)) else { return self };
+        let roots = spectrum.values.map(|value| value.max(0.0).sqrt());
+        let coordinates = DMatrix::from_diagonal(&roots) * spectrum.vectors.transpose();
+        let mut from = 0;
+        let mut next = |part: &Embeddings| {
+            from += part.len();
+            Embeddings { columns: coordinates.columns(from - part.len(), part.len()).into_owned() }
+        };
+        let originals = next(&self.originals);
+        let families =
+            self.families.iter().map(|f| Family { name: f.name.clone(), of: f.of.clone(), changed: next(&f.changed) });
+        Self { families: families.collect(), originals }
+    }
+
     /// The moments of all images and pairs.
     #[must_use]
     pub fn moments(&self, encoder_sha256: &str) -> Moments {
         let mut moments = Moments::new(encoder_sha256, self.originals.width());
-        let column = |e: &Embeddings, i: usize| e.columns().column(i).into_owned();
-        for i in 0..self.originals.len() {
-            moments.add_unit(&column(&self.originals, i));
-        }
-        for family in &self.families {
-            for (i, &of) in family.of.iter().enumerate() {
-                let difference = column(&self.originals, of) - column(&family.changed, i);
-                moments.add_difference(&family.name, &difference);
-            }
+        moments.add_units(self.originals.columns());
+        for family in self.families.iter().filter(|family| !family.of.is_empty()) {
+            let differences = self.originals.columns().select_columns(&family.of) - family.changed.columns();
+            moments.add_differences(&family.name, &differences);
         }
         if let Some(pairs) = &self.pairs {
             for i in 0..pairs.changed.len() {
