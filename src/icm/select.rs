@@ -3,26 +3,30 @@
 //! - [`by_identification`] needs no labels: after an intervention of a family that the fit has not seen, is each image
 //!   still the nearest to its own original? Too little removed, and the intervention still moves the image; too much,
 //!   and images become alike.
-//! - [`by_environment`] needs labels and at least two environments: accuracy on the environment that was left out.
+//! - [`by_environment`] needs labels and at least two environments: accuracy on the environment that was left out, of
+//!   all the ways in which classes are to be told apart together. An encoder has one map, whoever uses it; and a few
+//!   environments say too little of each way alone.
 //!
 //! Both judge every candidate by the same images, and choose alike. Only candidates that improve on the identity by
 //! more than [`SURE`] standard errors of the paired difference are considered: a map that does no good may do harm, so
-//! where there is none, the identity is chosen. Of the others, those within one standard error of the best are as good
-//! as it (Breiman et al., *Classification and Regression Trees*, section 3.4.3), and the gentlest of them is taken: the
-//! one that removes the fewest directions.
+//! where there is none, the identity is chosen. The error is that over images or, where it is larger, that over
+//! environments: what helps in one and hurts in another is no evidence for a third. Of the others, those within one
+//! standard error of the best are as good as it (Breiman et al., *Classification and Regression Trees*, section 3.4.3),
+//! and the gentlest of them is taken: the one that removes the fewest directions.
 
-mod board;
 mod environment;
 mod identification;
+mod scores;
 
 pub use environment::{by_environment, penalty_by_environment};
 pub use identification::{Identification, by_identification};
 pub(super) use environment::by_environments;
 pub(super) use identification::identify;
+pub(super) use scores::Scores;
 
 use super::fit::{FitError, FitWarning};
-use super::interval::{differences, mean_and_error};
 use super::logistic::LogisticError;
+use super::sources::Interventions;
 use super::spec::{Lambda, MapKind, MapSpec};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -114,11 +118,18 @@ impl Grid {
     }
 }
 
-/// What may be known of images, and among which maps is chosen.
+/// Which interventions on images may be known, and among which maps is chosen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question<'a> {
     pub families: &'a [&'a str],
     pub grid: &'a Grid,
+}
+
+impl Question<'_> {
+    /// Whether moments of a family may be used; those of pairs that are no images always are.
+    pub(super) fn knows(&self, images: &Interventions, family: &str) -> bool {
+        self.families.contains(&family) || images.families().iter().all(|f| f.name != family)
+    }
 }
 
 /// What the scores of a choice are.
@@ -238,72 +249,9 @@ impl fmt::Display for Selection {
     }
 }
 
-/// Per candidate, what it scored on the same images, and how much it removed.
-struct Scored {
-    map: MapSpec,
-    /// `[group][image]`.
-    groups: Vec<Vec<f64>>,
-    removed: f64,
-}
-
-fn choose(criterion: Criterion, scored: Vec<Scored>, warnings: Vec<SelectWarning>) -> Result<Selection, SelectError> {
-    let identity = scored.first().ok_or(SelectError::NoScores)?.groups.clone();
-    let trial = |scored: Scored| {
-        let (score, error) = mean_and_error(&scored.groups)?;
-        let (gain, gain_error) = mean_and_error(&differences(&identity, &scored.groups)?)?;
-        Some(Trial { map: scored.map, score, error, gain, gain_error, removed: scored.removed })
-    };
-    let trials: Vec<Trial> = scored.into_iter().map(trial).collect::<Option<_>>().ok_or(SelectError::NoScores)?;
-    let identity = trials.first().ok_or(SelectError::NoScores)?.clone();
-    let harmless = || trials.iter().filter(|t| t.gain > SURE * t.gain_error);
-    let best = harmless().max_by(|a, b| a.score.total_cmp(&b.score));
-    let chosen = best.and_then(|best| {
-        let as_good = harmless().filter(|t| t.score >= best.score - best.error);
-        as_good.min_by(|a, b| a.removed.total_cmp(&b.removed))
-    });
-    Ok(Selection { criterion, chosen: chosen.unwrap_or(&identity).clone(), identity, trials, warnings })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A candidate that hits the first `hits` of 100 images.
-    fn scored(map: MapSpec, removed: f64, hits: usize) -> Scored {
-        let groups = vec![(0..100).map(|i| if i < hits { 1.0 } else { 0.0 }).collect()];
-        Scored { map, groups, removed }
-    }
-
-    fn chosen(scored: Vec<Scored>) -> Selection {
-        choose(Criterion::Identification, scored, Vec::new()).unwrap()
-    }
-
-    #[test]
-    fn the_gentlest_of_those_as_good_as_the_best_is_taken() {
-        let selection = chosen(vec![
-            scored(MapSpec::IDENTITY, 0.0, 40),
-            scored(MapSpec::without(5), 5.0, 60),
-            scored(MapSpec::soft(1.0), 9.0, 78),
-            scored(MapSpec::without(10), 10.0, 77),
-            scored(MapSpec::without(50), 50.0, 80),
-        ]);
-        assert_eq!(selection.chosen.map, MapSpec::soft(1.0), "one standard error of 80 in 100 is 4");
-        let words = selection.to_string();
-        assert!(words.contains("rises from 40.0 % to 78.0 % (by 38.0 ± 4.9 points)"), "{words}");
-    }
-
-    #[test]
-    fn what_does_no_good_is_not_shipped_and_the_result_says_so() {
-        let selection = chosen(vec![
-            scored(MapSpec::IDENTITY, 0.0, 60),
-            scored(MapSpec::without(5), 5.0, 63),
-            scored(MapSpec::without(50), 50.0, 30),
-        ]);
-        assert!(!selection.improves());
-        let words = selection.to_string();
-        assert!(words.starts_with("identity: no map improves identification"), "{words}");
-        assert!(words.contains("`without the 5 most variant directions`, changes it by +3.0 ± 1.7 points"), "{words}");
-    }
 
     #[test]
     fn the_identity_is_always_among_the_candidates_and_first() {

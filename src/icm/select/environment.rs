@@ -1,43 +1,67 @@
 //! With labels: does what was learnt in the other environments hold in the one that was left out?
 
-use super::board::Board;
+use super::scores::{Board, Scores};
 use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
 use crate::icm::fit::Fitter;
 use crate::icm::lens::Examples;
 use crate::icm::moments::Moments;
-use crate::icm::predict::Method;
-use crate::icm::sources::Labelled;
-use crate::icm::spec::MapSpec;
+use crate::icm::predict::{Learnt, Method};
+use crate::icm::sources::{Labelled, hits};
 use nalgebra::DMatrix;
 
 /// No image leaves its encoder here, so any name will do.
 const SAME_ENCODER: &str = "";
 
-/// Chooses by accuracy on each environment, with map and classes learnt from the others. Environments count alike.
-pub fn by_environment(sources: &Labelled, grid: &Grid, method: &Method) -> Result<Selection, SelectError> {
+/// Chooses by accuracy on each environment, with map and classes learnt from the others, in the mean of `methods`.
+/// Environments count alike.
+pub fn by_environment(sources: &Labelled, grid: &Grid, methods: &[Method]) -> Result<Selection, SelectError> {
     let families: Vec<&str> = sources.images().families().iter().map(|f| f.name.as_str()).collect();
     let question = Question { families: &families, grid };
-    let mut selections = by_environments(sources, &[question], std::slice::from_ref(method))?;
-    selections.pop().and_then(|mut of| of.pop()).ok_or(SelectError::NoScores)
+    let moments = sources.images().moments(SAME_ENCODER);
+    let mut scores = by_environments(sources, &moments, &[question], methods)?;
+    scores.pop().and_then(Scores::pooled).ok_or(SelectError::NoScores)?.choose(|_| true)
 }
 
-/// The same for several questions and methods, `[question][method]`, which share what is common to them.
+/// What each of several questions' candidates score with each method, `[question][method]`; they share what is common
+/// to them. `moments` are those of all the images.
 pub(in crate::icm) fn by_environments(
     sources: &Labelled,
+    moments: &Moments,
     questions: &[Question<'_>],
     methods: &[Method],
-) -> Result<Vec<Vec<Selection>>, SelectError> {
-    let environments = environments(sources)?;
+) -> Result<Vec<Vec<Scores>>, SelectError> {
     let mut boards: Vec<Board<'_>> = questions.iter().map(|q| Board::new(q.grid, methods.len(), Vec::new())).collect();
-    let moments = sources.images().moments(SAME_ENCODER);
-    for environment in environments {
-        let (part, warnings) = Part::new(sources, environment, &moments)?;
+    for environment in environments(sources)? {
+        let part = Part::new(sources, environment)?;
+        let left_out = sources.images().pick(&part.environment).without_pairs();
+        let moments = moments.without(&left_out.moments(moments.encoder_sha256()));
         for (question, board) in questions.iter().zip(&mut boards) {
-            warnings.iter().for_each(|w| board.warn(w.clone()));
-            part.judge(question, methods, board)?;
+            part.warnings.iter().for_each(|w| board.warn(w.clone()));
+            let fitter = Fitter::over(&moments, |name| question.knows(sources.images(), name))?;
+            part.judge(&fitter, methods, board)?;
         }
     }
-    boards.into_iter().map(|board| board.choose(Criterion::LeftOutEnvironment)).collect()
+    Ok(boards.into_iter().map(|board| board.finish(Criterion::LeftOutEnvironment)).collect())
+}
+
+/// The probe's C, of `penalties`, with which it names most images of left-out environments when it learns from
+/// embeddings as they are; the smallest of those that are as good as each other. Maps are to be compared under one C.
+pub fn penalty_by_environment(sources: &Labelled, penalties: &[f64]) -> Result<f64, SelectError> {
+    let environments = environments(sources)?;
+    let mut scores = vec![0.0; penalties.len()];
+    for environment in environments {
+        let part = Part::new(sources, environment)?;
+        let mut before = None;
+        for (&c, score) in penalties.iter().zip(&mut scores) {
+            let learnt = Learnt::probe(&part.examples, &part.labels, c, before.as_ref())?;
+            let hits = part.hits(&learnt.predict(&part.judged));
+            *score += hits.iter().sum::<f64>() / hits.len() as f64;
+            before = Some(learnt);
+        }
+    }
+    let better = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1));
+    let best = scores.into_iter().zip(penalties.iter().copied()).max_by(better);
+    best.map(|(_, c)| c).ok_or(SelectError::NoScores)
 }
 
 /// The environments that have images; at least two.
@@ -52,76 +76,56 @@ fn environments(sources: &Labelled) -> Result<Vec<usize>, SelectError> {
     Ok(environments)
 }
 
-/// An environment that is left out, and what is learnt from the others.
+/// An environment that is left out, and the examples of the others.
 struct Part {
-    moments: Moments,
+    /// The environment's images, by their index among all.
+    environment: Vec<usize>,
     /// `[D, n]`.
     examples: DMatrix<f32>,
     labels: Vec<usize>,
-    /// `[D, m]`.
+    /// `[D, m]`, the environment's images whose class the others know.
     judged: DMatrix<f32>,
     truth: Vec<usize>,
+    warnings: Vec<SelectWarning>,
 }
 
 impl Part {
-    fn new(
-        sources: &Labelled,
-        environment: usize,
-        moments: &Moments,
-    ) -> Result<(Self, Vec<SelectWarning>), SelectError> {
+    fn new(sources: &Labelled, environment: usize) -> Result<Self, SelectError> {
         let mut warnings = Vec::new();
-        let (left_out, rest) = split(sources, environment, &mut warnings)?;
+        let (judged, examples) = split(sources, environment, &mut warnings)?;
         let of_environment = |&i: &usize| sources.environments()[i] == environment;
-        let all: Vec<usize> = (0..sources.classes().len()).filter(of_environment).collect();
-        let columns = |images: &[usize]| sources.images().originals().pick(images).rough();
-        let classes = |images: &[usize]| images.iter().map(|&i| sources.classes()[i]).collect();
-        let part = Self {
-            moments: moments.without(&sources.images().pick(&all).moments(SAME_ENCODER)),
-            examples: columns(&rest),
-            labels: classes(&rest),
-            judged: columns(&left_out),
-            truth: classes(&left_out),
-        };
-        Ok((part, warnings))
+        let columns = |picked: &[usize]| sources.images().originals().pick(picked).rough();
+        let classes = |picked: &[usize]| picked.iter().map(|&i| sources.classes()[i]).collect();
+        Ok(Self {
+            environment: (0..sources.classes().len()).filter(of_environment).collect(),
+            examples: columns(&examples),
+            labels: classes(&examples),
+            judged: columns(&judged),
+            truth: classes(&judged),
+            warnings,
+        })
     }
 
     /// One group of scores for every candidate of every method.
-    fn judge(&self, question: &Question<'_>, methods: &[Method], board: &mut Board<'_>) -> Result<(), SelectError> {
-        let fitter = Fitter::over(&self.moments, |name| question.families.contains(&name))?;
-        for maps in board.fit(&fitter)? {
+    fn judge(&self, fitter: &Fitter, methods: &[Method], board: &mut Board<'_>) -> Result<(), SelectError> {
+        for maps in board.fit(fitter)? {
             let examples = Examples::new(&maps, &self.examples, &self.labels);
             let judged = maps.coordinates(&self.judged);
             for (method, scores) in methods.iter().zip(&mut board.groups) {
                 let mut before = None;
                 for (index, lens) in &maps.lenses {
                     let learnt = examples.learn(&maps, lens, method, before.as_ref())?;
-                    let named = learnt.predict(&lens.look(&judged));
-                    let hit = |(named, truth): (&usize, &usize)| if named == truth { 1.0 } else { 0.0 };
-                    scores[*index].push(named.iter().zip(&self.truth).map(hit).collect());
+                    scores[*index].push(self.hits(&learnt.predict(&lens.look(&judged))));
                     before = Some(learnt);
                 }
             }
         }
         Ok(())
     }
-}
 
-/// The probe's C, of `penalties`, with which it names most images of left-out environments under `map`; the smallest
-/// of those that are as good as each other.
-pub fn penalty_by_environment(sources: &Labelled, map: &MapSpec, penalties: &[f64]) -> Result<f64, SelectError> {
-    let families: Vec<&str> = sources.images().families().iter().map(|f| f.name.as_str()).collect();
-    let grid = Grid::new([*map]);
-    let methods: Vec<Method> = penalties.iter().map(|&c| Method::Probe { c }).collect();
-    let selections = by_environments(sources, &[Question { families: &families, grid: &grid }], &methods)?;
-    let mut best: Option<(f64, f64)> = None;
-    for (&c, selection) in penalties.iter().zip(selections.iter().flatten()) {
-        let score = selection.trials.last().ok_or(SelectError::NoScores)?.score;
-        let better = |(known, least): (f64, f64)| score > known || (score >= known && c < least);
-        if best.is_none_or(better) {
-            best = Some((score, c));
-        }
+    fn hits(&self, named: &[usize]) -> Vec<f64> {
+        hits(named, &self.truth)
     }
-    best.map(|(_, c)| c).ok_or(SelectError::NoScores)
 }
 
 /// The images of an environment whose class the others know, and the images of the others.

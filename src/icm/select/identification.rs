@@ -1,6 +1,6 @@
 //! Without labels: is an image under an intervention still the nearest to its own original?
 
-use super::board::Board;
+use super::scores::{Board, Scores};
 use super::{Criterion, Grid, Question, SelectError, Selection};
 use crate::icm::fit::Fitter;
 use crate::icm::moments::Moments;
@@ -44,7 +44,7 @@ impl Identification {
 pub fn by_identification(images: &Interventions, grid: &Grid, how: &Identification) -> Result<Selection, SelectError> {
     let families: Vec<&str> = images.families().iter().map(|f| f.name.as_str()).collect();
     let question = Question { families: &families, grid };
-    identify(images, &[question], how)?.pop().ok_or(SelectError::NoScores)
+    identify(images, &[question], how)?.pop().ok_or(SelectError::NoScores)?.choose(|_| true)
 }
 
 /// The same for several questions, which share splits and moments.
@@ -52,7 +52,7 @@ pub(in crate::icm) fn identify(
     images: &Interventions,
     questions: &[Question<'_>],
     how: &Identification,
-) -> Result<Vec<Selection>, SelectError> {
+) -> Result<Vec<Scores>, SelectError> {
     if let Some(question) = questions.iter().find(|q| q.families.len() < 2) {
         return Err(SelectError::Families { found: question.families.len() });
     }
@@ -77,8 +77,7 @@ pub(in crate::icm) fn identify(
             }
         }
     }
-    let chosen = |board: Board<'_>| board.choose(Criterion::Identification)?.pop().ok_or(SelectError::NoScores);
-    boards.into_iter().map(chosen).collect()
+    Ok(boards.into_iter().flat_map(|board| board.finish(Criterion::Identification)).collect())
 }
 
 /// One half that is fitted to, and the other, which is judged.
@@ -126,7 +125,7 @@ impl<'a> Round<'a> {
         let folds = families.len().min(FOLDS);
         for fold in (0..folds).filter(|fold| self.turn.is_none_or(|turn| fold % 2 == turn)) {
             let left_out: Vec<&str> = families.iter().skip(fold).step_by(folds).copied().collect();
-            let known = |name: &str| families.contains(&name) && !left_out.contains(&name);
+            let known = |name: &str| question.knows(&self.half, name) && !left_out.contains(&name);
             let fitter = Fitter::over(&self.fitted, known)?.of_width(self.width);
             let (queries, of, weights) = self.queries(&left_out, families.len());
             for maps in board.fit(&fitter)? {
