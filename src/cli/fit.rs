@@ -5,10 +5,10 @@ mod choice;
 mod report;
 
 use super::CliError;
-use super::gather::GatherArgs;
+use super::gather::{Families, GatherArgs, families};
 use super::output::{expand, json_line, write_file};
 use crate::capture::{clock, list_images};
-use crate::gather::{GatherError, Gathered};
+use crate::gather::{GatherError, Gathered, Wanted};
 use crate::icm::{Domains, Fitter, FoldersError, Map, MapSpec, Moments, Provenance, Selection};
 use crate::publish::rfc3339;
 use captions::CaptionArgs;
@@ -25,6 +25,12 @@ pub(super) struct FitArgs {
     images: Vec<PathBuf>,
     #[command(flatten)]
     gather: GatherArgs,
+    /// Interventions on each image, separated by commas: names, or the sets `paper`, `camera` and `all`
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = families)]
+    interventions: Families,
+    /// Interventions of each family on each image
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    draws: u32,
     #[command(flatten)]
     captions: CaptionArgs,
     #[command(flatten)]
@@ -60,7 +66,8 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     let sources = sources(args)?;
     let crowd = args.gather.load()?;
     let captions = args.captions.embeddings(&crowd, sources.domains.as_ref())?;
-    let wanted = args.gather.wanted();
+    let wanted =
+        Wanted { families: args.interventions.0.clone(), draws: args.draws, seed: args.gather.seed };
     let Gathered { kept, interventions: mut images, tally } = args.gather.gather(&crowd, &sources.images, &wanted)?;
     if kept.is_empty() {
         return Err(CliError::SomeFailed { failed: tally.unreadable, total: sources.images.len() });

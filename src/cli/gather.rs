@@ -6,24 +6,19 @@ use super::output::progress;
 use crate::bundle::Eye;
 use crate::config::Settings;
 use crate::engine::{EngineOptions, performance_cores};
-use crate::gather::{Cache, CacheError, Event, Gathered, Gatherer, Recipe, Wanted};
+use crate::gather::{Cache, CacheError, Event, GatherError, Gathered, Gatherer, Recipe, Wanted};
+use crate::icm::Embeddings;
 use crate::icm::intervene::Family;
 use clap::Args;
 use indicatif::ProgressBar;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Which encoder looks, at what interventions, and where its embeddings are kept.
+/// Which encoder looks, and where its embeddings are kept.
 #[derive(Debug, Args)]
 pub(super) struct GatherArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// Interventions on each image, separated by commas: names, or the sets `paper`, `camera` and `all`
-    #[arg(long, value_name = "LIST", default_value = "all", value_parser = families)]
-    interventions: Families,
-    /// Interventions of each family on each image
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
-    draws: u32,
     /// Decides how strong each intervention is, and how images are split: the same seed gives the same result
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -35,10 +30,12 @@ pub(super) struct GatherArgs {
     no_cache: bool,
 }
 
+/// Families of interventions that were named together.
 #[derive(Debug, Clone)]
-struct Families(Vec<Family>);
+pub(super) struct Families(pub Vec<Family>);
 
-fn families(list: &str) -> Result<Families, String> {
+/// Reads what [`Family::parse_list`] does, and refuses an empty list.
+pub(super) fn families(list: &str) -> Result<Families, String> {
     let families = Family::parse_list(list).map_err(|e| e.to_string())?;
     if families.is_empty() { Err("name at least one, or a set".into()) } else { Ok(Families(families)) }
 }
@@ -52,6 +49,20 @@ pub(super) struct Crowd {
     threads: usize,
 }
 
+impl Crowd {
+    /// The classes' embeddings by the text tower, for folders' names.
+    pub(super) fn class_embeddings(&self, classes: &[String], prompts: &[String]) -> Result<Embeddings, CliError> {
+        let bank = self.eye.bank_of_labels(&spoken(classes), prompts)?;
+        let width = self.eye.encoder().manifest().output.width;
+        Ok(Embeddings::new(width, &bank.rows, |i| bank.labels[i].clone()).map_err(GatherError::Embedding)?)
+    }
+}
+
+/// Folders' names as prompts have them.
+pub(super) fn spoken(classes: &[String]) -> Vec<String> {
+    classes.iter().map(|class| class.replace('_', " ")).collect()
+}
+
 impl GatherArgs {
     /// Loads the encoder.
     pub(super) fn load(&self) -> Result<Crowd, CliError> {
@@ -60,11 +71,6 @@ impl GatherArgs {
         let engine = EngineOptions { threads: Some(1), ..engine };
         let eye = Eye::load(&manifest, &engine)?;
         Ok(Crowd { eye, settings, engine, threads })
-    }
-
-    /// The interventions that were asked for.
-    pub(super) fn wanted(&self) -> Wanted {
-        Wanted { families: self.interventions.0.clone(), draws: self.draws, seed: self.seed }
     }
 
     /// The embeddings of images, with progress on a terminal; unreadable images are reported, and counted in the result.

@@ -7,6 +7,7 @@ mod classes;
 mod classify;
 mod demo;
 mod embed;
+mod eval;
 pub mod exit;
 mod fit;
 mod gather;
@@ -56,6 +57,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Make a class bank from labels or from example images
     Classes(classes::ClassesArgs),
+    /// Measure what projections gain where nothing was learnt: environments left out, open classes, unseen interventions
+    Eval(eval::EvalArgs),
     /// Fit an invariant projection: images, and what light, weather and cameras do to them, to a file
     Fit(fit::FitArgs),
     /// Render images of the workshop, with captions, for training and tests
@@ -146,6 +149,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Classify(args) => classify::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Classes(args) => classes::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Camera(args) => camera::run(args),

@@ -1,6 +1,9 @@
 //! Embeddings that were checked once: finite, of one width, scaled to unit length, in f64.
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use nalgebra::{DMatrix, DVector};
+use std::ops::Range;
 use thiserror::Error;
 
 /// What is wrong with an embedding; `item` is the image or the row that it came from.
@@ -27,17 +30,60 @@ pub(super) fn checked_unit(item: &str, embedding: &[f32], width: usize) -> Resul
     if norm == 0.0 { Err(EmbeddingError::Zero { item: item.into() }) } else { Ok(z / norm) }
 }
 
+/// The numbers that matrices are made of: f64 where results are kept, f32 where candidates are only compared.
+pub(super) trait Real: nalgebra::RealField + faer::traits::RealField + Copy {
+    /// Eigenvalues of Δ below this share of the largest are rounding: no intervention moved anything there.
+    const RANK_TOLERANCE: f64;
+
+    fn in_f64(self) -> f64;
+}
+
+impl Real for f64 {
+    const RANK_TOLERANCE: f64 = 1e-12;
+
+    fn in_f64(self) -> f64 {
+        self
+    }
+}
+
+impl Real for f32 {
+    const RANK_TOLERANCE: f64 = 1e-5;
+
+    fn in_f64(self) -> f64 {
+        self.into()
+    }
+}
+
 /// `aᵀ b`. nalgebra's own `tr_mul` takes one dot product after another, which is ten times slower at these sizes than
-/// to turn `a` and multiply in blocks.
-pub(super) fn transposed_product(a: &DMatrix<f64>, b: &DMatrix<f64>) -> DMatrix<f64> {
-    a.transpose() * b
+/// to multiply in blocks.
+pub(super) fn transposed_product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMatrix<T> {
+    let mut product = DMatrix::zeros(a.ncols(), b.ncols());
+    add_transposed_product(&mut product, T::one(), a, b, 0..a.nrows());
+    product
+}
+
+/// Adds `factor`·`aᵀ b` to `sum`, over the `rows` of both.
+pub(super) fn add_transposed_product<T: Real>(
+    sum: &mut DMatrix<T>,
+    factor: T,
+    a: &DMatrix<T>,
+    b: &DMatrix<T>,
+    rows: Range<usize>,
+) {
+    fn view<T: Real>(matrix: &DMatrix<T>) -> MatRef<'_, T> {
+        MatRef::from_column_major_slice(matrix.as_slice(), matrix.nrows(), matrix.ncols())
+    }
+    let (height, width) = sum.shape();
+    let (a, b) = (view(a).subrows(rows.start, rows.len()), view(b).subrows(rows.start, rows.len()));
+    let sum = MatMut::from_column_major_slice_mut(sum.as_mut_slice(), height, width);
+    matmul(sum, Accum::Add, a.transpose(), b, factor, Par::Seq);
 }
 
 /// Every column scaled to length 1; a column of zeros stays.
-pub(super) fn unit_columns(mut matrix: DMatrix<f64>) -> DMatrix<f64> {
+pub(super) fn unit_columns<T: Real>(mut matrix: DMatrix<T>) -> DMatrix<T> {
     for mut column in matrix.column_iter_mut() {
         let norm = column.norm();
-        if norm > 0.0 {
+        if norm > T::zero() {
             column /= norm;
         }
     }
@@ -77,6 +123,12 @@ impl Embeddings {
     #[must_use]
     pub fn width(&self) -> usize {
         self.columns.nrows()
+    }
+
+    /// `[D, n]` in f32, for what is only compared.
+    pub(super) fn rough(&self) -> DMatrix<f32> {
+        #[expect(clippy::cast_possible_truncation, reason = "they came in f32")]
+        self.columns.map(|v| v as f32)
     }
 
     /// `[D, n]`.

@@ -9,7 +9,7 @@
 //! however many pairs it has. Families are not scaled to one strength: how far a change moves embeddings is what the
 //! objective weighs, and a family that hardly moves them has nothing to say about directions.
 
-use super::embeddings::{Embeddings, transposed_product, unit_columns};
+use super::embeddings::{Embeddings, Real, transposed_product, unit_columns};
 use super::moments::Moments;
 use super::projection::Projection;
 use super::spec::{Lambda, MapKind, MapSpec};
@@ -18,9 +18,6 @@ use nalgebra::{DMatrix, DVector};
 use serde::Serialize;
 use std::fmt;
 use thiserror::Error;
-
-/// Eigenvalues of Δ below this share of the largest are rounding: no intervention moved anything there.
-const RANK_TOLERANCE: f64 = 1e-12;
 
 /// Why no map could be fitted.
 #[derive(Debug, Clone, Error, PartialEq)]
@@ -84,13 +81,15 @@ impl Objective {
 /// Fits maps to one set of moments.
 #[derive(Debug)]
 pub struct Fitter {
-    /// C, `[D, D]`.
+    /// C, `[D, D]`, the lower triangle.
     second: DMatrix<f64>,
-    /// Δ / tr Δ over families, `[D, D]`.
+    /// Δ / tr Δ over families, `[D, D]`, the lower triangle.
     delta: DMatrix<f64>,
     /// `E[z]`, `[D]`.
     mean: DVector<f64>,
     pairs: u64,
+    /// Width of the encoder's embeddings.
+    ambient: usize,
 }
 
 impl Fitter {
@@ -104,24 +103,24 @@ impl Fitter {
         Self::over(moments, |name| name != family)
     }
 
-    fn over(moments: &Moments, wanted: impl Fn(&str) -> bool) -> Result<Self, FitError> {
+    /// Over the families that are wanted.
+    pub(super) fn over(moments: &Moments, wanted: impl Fn(&str) -> bool) -> Result<Self, FitError> {
         if moments.images() == 0 {
             return Err(FitError::NoImages);
         }
-        let families = moments.families();
-        let families: Vec<(&String, &u64)> = families.iter().filter(|(name, _)| wanted(name)).collect();
-        if families.is_empty() {
-            return Err(FitError::NoFamilies);
-        }
-        let width = moments.width();
-        let sum = families.iter().filter_map(|(name, _)| moments.delta(name));
-        let delta = sum.fold(DMatrix::zeros(width, width), |sum, delta| sum + delta);
+        let (mut delta, pairs) = moments.mean_delta(wanted).ok_or(FitError::NoFamilies)?;
         let trace = delta.trace();
         if trace <= 0.0 {
             return Err(FitError::NothingMoved);
         }
-        let pairs = families.iter().map(|(_, pairs)| *pairs).sum();
-        Ok(Self { second: moments.second(), delta: delta / trace, mean: moments.mean(), pairs })
+        delta /= trace;
+        Ok(Self { second: moments.lower_second(), delta, mean: moments.mean(), pairs, ambient: moments.width() })
+    }
+
+    /// The same where the moments are of embeddings that were wider, and were written in fewer coordinates without loss
+    /// (see `Interventions::compact`): what is relative to a width is relative to theirs.
+    pub(super) fn of_width(self, ambient: usize) -> Self {
+        Self { ambient, ..self }
     }
 
     fn width(&self) -> usize {
@@ -131,13 +130,13 @@ impl Fitter {
     /// What to tell beside the result.
     #[must_use]
     pub fn warning(&self) -> Option<FitWarning> {
-        let (pairs, width) = (self.pairs, self.width());
+        let (pairs, width) = (self.pairs, self.ambient);
         (pairs < width as u64).then_some(FitWarning::FewerPairsThanDimensions { pairs, width })
     }
 
     /// Fits one map.
     pub fn fit(&self, spec: &MapSpec) -> Result<Map, FitError> {
-        let spectrum = self.spectrum(Objective::of(spec))?;
+        let spectrum: Spectrum<f64> = self.spectrum(Objective::of(spec))?;
         let weights = self.weights(spec, &spectrum)?;
         let columns = match spec.kind {
             MapKind::Identity => DMatrix::identity(self.width(), self.width()),
@@ -160,8 +159,8 @@ impl Fitter {
         if spec.centred { self.mean.clone() } else { DVector::zeros(self.width()) }
     }
 
-    pub(super) fn spectrum(&self, objective: Objective) -> Result<Spectrum, FitError> {
-        let matrix = match objective {
+    pub(super) fn spectrum<T: Real>(&self, objective: Objective) -> Result<Spectrum<T>, FitError> {
+        let matrix: DMatrix<f64> = match objective {
             Objective::Variance => -&self.delta,
             Objective::Penalised { times, .. } if !(times.is_finite() && times > 0.0) => {
                 return Err(FitError::Lambda(times));
@@ -173,32 +172,32 @@ impl Fitter {
                 second / trace - &self.delta * times
             }
         };
-        Spectrum::of(&matrix).ok_or(FitError::NotConverged)
+        Spectrum::of(&matrix.map(nalgebra::convert)).ok_or(FitError::NotConverged)
     }
 
     /// What the map leaves of each of the spectrum's directions, `[D]`, `0..=1`: every map is V·diag(w)·Vᵀ up to a
     /// rotation, which no cosine sees.
-    pub(super) fn weights(&self, spec: &MapSpec, spectrum: &Spectrum) -> Result<DVector<f64>, FitError> {
+    pub(super) fn weights<T: Real>(&self, spec: &MapSpec, spectrum: &Spectrum<T>) -> Result<DVector<T>, FitError> {
         let width = self.width();
         match spec.kind {
-            MapKind::Identity => Ok(DVector::repeat(width, 1.0)),
-            MapKind::Hard { removed, .. } if removed >= width => {
-                Err(FitError::TooMany { removed, width, most: width - 1 })
+            MapKind::Identity => Ok(DVector::repeat(width, T::one())),
+            MapKind::Hard { removed, .. } if removed >= self.ambient => {
+                Err(FitError::TooMany { removed, width: self.ambient, most: self.ambient - 1 })
             }
             MapKind::Hard { lambda, removed } => {
                 let moved = moved_directions(spectrum);
-                if lambda == Lambda::Infinite && removed > moved {
+                if removed >= width || (lambda == Lambda::Infinite && removed > moved) {
                     return Err(FitError::NothingLeft { removed, moved });
                 }
-                Ok(DVector::from_fn(width, |i, _| if i < width - removed { 1.0 } else { 0.0 }))
+                Ok(DVector::from_fn(width, |i, _| if i < width - removed { T::one() } else { T::zero() }))
             }
             MapKind::Soft { strength } if !(strength.is_finite() && strength > 0.0) => {
                 Err(FitError::Strength(strength))
             }
             MapKind::Soft { strength } => Ok(spectrum.values.map(|value| {
                 // The spectrum is that of −Δ / tr Δ; rounding may leave a variance just below 0.
-                let scaled = (-value * width as f64).max(0.0);
-                (1.0 + strength * scaled).sqrt().recip()
+                let scaled = (-T::in_f64(value) * self.ambient as f64).max(0.0);
+                nalgebra::convert((1.0 + strength * scaled).sqrt().recip())
             })),
         }
     }
@@ -214,8 +213,8 @@ pub struct Removed {
 }
 
 /// In how many directions of −Δ's spectrum anything moved.
-fn moved_directions(spectrum: &Spectrum) -> usize {
-    let least = spectrum.values.min() * RANK_TOLERANCE;
+fn moved_directions<T: Real>(spectrum: &Spectrum<T>) -> usize {
+    let least = spectrum.values.min() * nalgebra::convert::<f64, T>(T::RANK_TOLERANCE);
     spectrum.values.iter().filter(|&&value| value < least).count()
 }
 

@@ -1,7 +1,9 @@
 //! DomainBed's folder layout, `environment/class/image`: PACS, VLCS, OfficeHome, TerraIncognita and DomainNet as they lie
-//! on disk. Paths in, a list out; whoever calls has looked through the folders.
+//! on disk; and `class/image`, where there is one environment. Paths in, a list out; whoever calls has looked through the
+//! folders.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -73,12 +75,37 @@ impl Domains {
             }
         }
         let environments: Vec<String> = distinct(found.keys().map(|(environment, _)| environment));
+        if let [environment] = &environments[..] {
+            return Err(FoldersError::OneEnvironment { root: root.into(), environment: environment.clone() });
+        }
+        Self::sorted(root, environments, found)
+    }
+
+    /// Arranges images of one environment, `class/image`, or of several, whatever their number.
+    pub fn arrange_any(root: &Path, images: &[PathBuf]) -> Result<Self, FoldersError> {
+        let in_class_folders = |path: &PathBuf| path.strip_prefix(root).is_ok_and(|inside| inside.iter().count() == 2);
+        let mut found: BTreeMap<(String, String), BTreeSet<&PathBuf>> = BTreeMap::new();
+        let only = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let one = images.iter().filter(|path| !is_hidden(root, path)).all(in_class_folders);
+        for path in images {
+            let names = if one { class_name(root, path)?.map(|class| (only.clone(), class)) } else { names(root, path)? };
+            if let Some(names) = names {
+                found.entry(names).or_default().insert(path);
+            }
+        }
+        let environments = distinct(found.keys().map(|(environment, _)| environment));
+        Self::sorted(root, environments, found)
+    }
+
+    fn sorted(
+        root: &Path,
+        environments: Vec<String>,
+        mut found: BTreeMap<(String, String), BTreeSet<&PathBuf>>,
+    ) -> Result<Self, FoldersError> {
         let classes: Vec<String> = distinct(found.keys().map(|(_, class)| class));
-        let root = root.to_path_buf();
-        match (&environments[..], &classes[..]) {
-            ([], _) => return Err(FoldersError::NoImages { root }),
-            ([environment], _) => return Err(FoldersError::OneEnvironment { root, environment: environment.clone() }),
-            (_, [class]) => return Err(FoldersError::OneClass { root, class: class.clone() }),
+        match &classes[..] {
+            [] => return Err(FoldersError::NoImages { root: root.into() }),
+            [class] => return Err(FoldersError::OneClass { root: root.into(), class: class.clone() }),
             _ => {}
         }
         let (mut items, mut missing) = (Vec::new(), Vec::new());
@@ -96,14 +123,20 @@ impl Domains {
     }
 }
 
+/// The names of the folders between the root and an image, and the image's; `None` where it is hidden.
+fn parts<'p>(root: &Path, path: &'p Path) -> Result<Option<Vec<&'p OsStr>>, FoldersError> {
+    let outside = |_| FoldersError::Outside { root: root.into(), path: path.into() };
+    let parts: Vec<&OsStr> = path.strip_prefix(root).map_err(outside)?.iter().collect();
+    Ok((!parts.iter().any(|part| part.to_string_lossy().starts_with('.'))).then_some(parts))
+}
+
+fn is_hidden(root: &Path, path: &Path) -> bool {
+    matches!(parts(root, path), Ok(None))
+}
+
 /// Environment and class of an image; `None` where it is hidden.
 fn names(root: &Path, path: &Path) -> Result<Option<(String, String)>, FoldersError> {
-    let outside = || FoldersError::Outside { root: root.into(), path: path.into() };
-    let inside = path.strip_prefix(root).map_err(|_| outside())?;
-    let parts: Vec<_> = inside.iter().collect();
-    if parts.iter().any(|p| p.to_string_lossy().starts_with('.')) {
-        return Ok(None);
-    }
+    let Some(parts) = parts(root, path)? else { return Ok(None) };
     let [environment, class, _, ..] = &parts[..] else {
         return Err(FoldersError::Depth { root: root.into(), path: path.into() });
     };
@@ -111,6 +144,13 @@ fn names(root: &Path, path: &Path) -> Result<Option<(String, String)>, FoldersEr
         (Some(environment), Some(class)) => Ok(Some((environment.into(), class.into()))),
         _ => Err(FoldersError::Name { path: path.into() }),
     }
+}
+
+/// The class of an image where there is one environment; `None` where it is hidden.
+fn class_name(root: &Path, path: &Path) -> Result<Option<String>, FoldersError> {
+    let Some(parts) = parts(root, path)? else { return Ok(None) };
+    let class = parts.first().and_then(|class| class.to_str());
+    class.map(|class| Some(class.into())).ok_or_else(|| FoldersError::Name { path: path.into() })
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
@@ -148,6 +188,20 @@ mod tests {
         let warning = domains.missing[0].to_string();
         assert!(warning.contains("`photo` has no image of class `cat`"), "{warning}");
         assert_eq!(domains.missing.len(), 1);
+    }
+
+    #[test]
+    fn one_environment_may_have_class_folders_alone() {
+        let any = |images: &[&str]| {
+            let images: Vec<PathBuf> = images.iter().map(PathBuf::from).collect();
+            Domains::arrange_any(Path::new("/data"), &images)
+        };
+        let classes = any(&["/data/ok/1.jpg", "/data/bad/2.jpg", "/data/.cache/a/b/c.jpg"]).unwrap();
+        assert_eq!((&classes.environments[..], &classes.classes[..]), (&["data".into()][..], &["bad".into(), "ok".into()][..]));
+        let one = any(&["/data/line/ok/1.jpg", "/data/line/bad/2.jpg"]).unwrap();
+        assert_eq!((one.environments, one.items.len()), (vec!["line".to_owned()], 2));
+        assert!(matches!(any(&["/data/ok/1.jpg"]), Err(FoldersError::OneClass { .. })));
+        assert!(matches!(any(&["/data/ok/1.jpg", "/data/line/bad/2.jpg"]), Err(FoldersError::Depth { .. })));
     }
 
     #[test]

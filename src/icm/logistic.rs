@@ -3,16 +3,19 @@
 //! Minimises `Σ −log p(class | x) + ‖W‖² / (2C)`, the intercepts free: scikit-learn's `LogisticRegression(C=…)` in its
 //! default form, its two-class case included, where one vector of weights decides and is penalised once.
 
+use super::embeddings::Real;
 use super::lbfgs::minimise;
 use nalgebra::{DMatrix, DVector};
 use thiserror::Error;
 
 /// Inverse strength of the penalty unless told: what CLIP's linear probes use (Radford et al. 2021, appendix A.3).
 pub const DEFAULT_C: f64 = 0.316;
-/// Largest entry of the mean loss's gradient at which the search ends.
+/// Largest entry of the mean loss's gradient at which the search ends where weights are kept.
 const TOLERANCE: f64 = 1e-9;
 /// What rounding may leave of it.
 const ACCEPTED: f64 = 1e-6;
+/// The same where answers are only counted, which no longer change from here on but for one in thousands.
+const ROUGH: f64 = 3e-5;
 const STEPS: usize = 10_000;
 
 /// Why no probe was learnt.
@@ -39,6 +42,30 @@ impl Logistic {
     /// Learns from columns `x` `[k, n]` and their `labels`, each below `classes`, each class at least once; `c` is
     /// scikit-learn's `C`.
     pub fn fit(x: &DMatrix<f64>, labels: &[usize], classes: usize, c: f64) -> Result<Self, LogisticError> {
+        Self::search(x, labels, classes, c, None, TOLERANCE, ACCEPTED)
+    }
+
+    /// As [`Self::fit`], to the precision that counting answers needs, from `start` where something like the result is
+    /// known.
+    pub(super) fn rough<T: Real>(
+        x: &DMatrix<T>,
+        labels: &[usize],
+        classes: usize,
+        c: f64,
+        start: Option<&Self>,
+    ) -> Result<Self, LogisticError> {
+        Self::search(x, labels, classes, c, start, ROUGH, f64::INFINITY)
+    }
+
+    fn search<T: Real>(
+        x: &DMatrix<T>,
+        labels: &[usize],
+        classes: usize,
+        c: f64,
+        start: Option<&Self>,
+        tolerance: f64,
+        accepted: f64,
+    ) -> Result<Self, LogisticError> {
         if !(c.is_finite() && c > 0.0) {
             return Err(LogisticError::Penalty(c));
         }
@@ -47,8 +74,10 @@ impl Logistic {
         }
         let rows = if classes == 2 { 1 } else { classes };
         let objective = Objective { x, transposed: x.transpose(), labels, rows, c };
-        let found = minimise(DVector::zeros(rows * (x.nrows() + 1)), TOLERANCE, STEPS, |p| objective.at(p));
-        if found.gradient > ACCEPTED {
+        let start = start.filter(|s| s.weights.shape() == (classes, x.nrows()));
+        let start = start.map_or_else(|| DVector::zeros(rows * (x.nrows() + 1)), |s| objective.join(s));
+        let found = minimise(start, tolerance, STEPS, |p| objective.at(p));
+        if found.gradient.is_nan() || found.gradient > accepted {
             return Err(LogisticError::NotConverged { gradient: found.gradient });
         }
         let (weights, biases) = objective.split(&found.at);
@@ -63,7 +92,11 @@ impl Logistic {
     /// Class scores `[classes, n]` of columns `[k, n]`.
     #[must_use]
     pub fn scores(&self, x: &DMatrix<f64>) -> DMatrix<f64> {
-        let mut scores = &self.weights * x;
+        self.scores_of(x)
+    }
+
+    pub(super) fn scores_of<T: Real>(&self, x: &DMatrix<T>) -> DMatrix<f64> {
+        let mut scores = product(&self.weights, x);
         for mut column in scores.column_iter_mut() {
             column += &self.biases;
         }
@@ -71,18 +104,31 @@ impl Logistic {
     }
 }
 
-struct Objective<'a> {
+/// `a b` with few rows in `a`, in the numbers of `b`.
+fn product<T: Real>(a: &DMatrix<f64>, b: &DMatrix<T>) -> DMatrix<f64> {
+    (a.map(nalgebra::convert::<f64, T>) * b).map(Real::in_f64)
+}
+
+struct Objective<'a, T> {
     /// `[k, n]`.
-    x: &'a DMatrix<f64>,
+    x: &'a DMatrix<T>,
     /// `[n, k]`.
-    transposed: DMatrix<f64>,
+    transposed: DMatrix<T>,
     labels: &'a [usize],
     /// Rows of weights: one per class, or one where there are two classes.
     rows: usize,
     c: f64,
 }
 
-impl Objective<'_> {
+impl<T: Real> Objective<'_, T> {
+    /// The parameters of a known result.
+    fn join(&self, known: &Logistic) -> DVector<f64> {
+        // Of two classes the second's scores are half the difference, and the first's their negatives.
+        let (first, scale) = if self.rows == 1 { (1, 2.0) } else { (0, 1.0) };
+        let (weights, biases) = (known.weights.rows(first, self.rows), known.biases.rows(first, self.rows));
+        DVector::from_iterator(self.rows * (self.x.nrows() + 1), weights.iter().chain(biases.iter()).map(|v| v * scale))
+    }
+
     /// `[rows, k]` and `[rows]`.
     fn split(&self, parameters: &DVector<f64>) -> (DMatrix<f64>, DVector<f64>) {
         let count = self.rows * self.x.nrows();
@@ -94,7 +140,7 @@ impl Objective<'_> {
     fn at(&self, parameters: &DVector<f64>) -> (f64, DVector<f64>) {
         let (weights, biases) = self.split(parameters);
         let n = self.x.ncols() as f64;
-        let mut scores = &weights * self.x;
+        let mut scores = product(&weights, self.x);
         let mut loss = 0.0;
         for (mut column, &label) in scores.column_iter_mut().zip(self.labels) {
             column += &biases;
@@ -103,7 +149,7 @@ impl Objective<'_> {
         // `scores` now holds the probabilities' errors.
         let penalty = (self.c * n).recip();
         let value = loss / n + 0.5 * penalty * weights.norm_squared();
-        let gradient = &scores * &self.transposed / n + weights * penalty;
+        let gradient = product(&scores, &self.transposed) / n + weights * penalty;
         let intercepts = scores.column_sum() / n;
         (value, DVector::from_iterator(parameters.len(), gradient.iter().chain(intercepts.iter()).copied()))
     }

@@ -7,6 +7,8 @@
 
 use super::embeddings::{EmbeddingError, checked_unit};
 use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
+use faer::{Accum, MatMut, MatRef, Par};
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +16,7 @@ use thiserror::Error;
 
 const FORMAT: &str = "constancy-moments";
 /// Vectors that are gathered before their products are summed: one matrix product is faster than many of vectors.
-const BLOCK: usize = 64;
+const BLOCK: usize = 128;
 /// How far the squared lengths of unit vectors may sum up beside their count, per vector.
 const TRACE_TOLERANCE: f64 = 1e-6;
 /// The longest difference of two unit vectors, squared.
@@ -43,15 +45,15 @@ struct Sums {
     count: u64,
     /// `[D]`.
     first: DVector<f64>,
-    /// `[D, D]`, without what is pending.
-    second: DMatrix<f64>,
+    /// `[D, D]`, without what is pending: the lower triangle, since the upper is the same.
+    lower: DMatrix<f64>,
     /// Up to [`BLOCK`] vectors one after another.
     pending: Vec<f64>,
 }
 
 impl Sums {
     fn new(width: usize) -> Self {
-        Self { count: 0, first: DVector::zeros(width), second: DMatrix::zeros(width, width), pending: Vec::new() }
+        Self { count: 0, first: DVector::zeros(width), lower: DMatrix::zeros(width, width), pending: Vec::new() }
     }
 
     fn add(&mut self, vector: &DVector<f64>) {
@@ -63,47 +65,81 @@ impl Sums {
         }
     }
 
+    /// Adds columns `[D, n]`.
+    fn add_columns(&mut self, columns: &DMatrix<f64>) {
+        self.count += columns.ncols() as u64;
+        self.first += columns.column_sum();
+        add_products(&mut self.lower, columns.as_slice(), 1.0);
+    }
+
     fn flush(&mut self) {
-        let width = self.first.len();
-        if !self.pending.is_empty() {
-            let block = DMatrix::from_column_slice(width, self.pending.len() / width, &self.pending);
-            self.second.gemm(1.0, &block, &block.transpose(), 1.0);
-            self.pending.clear();
-        }
+        add_products(&mut self.lower, &self.pending, 1.0);
+        self.pending.clear();
+    }
+
+    /// The lower triangle of Σv vᵀ of all.
+    fn lower(&self) -> DMatrix<f64> {
+        let mut whole = self.lower.clone();
+        add_products(&mut whole, &self.pending, 1.0);
+        whole
     }
 
     /// Σv vᵀ of all.
     fn second(&self) -> DMatrix<f64> {
-        let mut whole = self.clone();
-        whole.flush();
-        whole.second
+        let mut whole = self.lower();
+        whole.fill_upper_triangle_with_lower_triangle();
+        whole
+    }
+
+    /// Sum of the vectors' squared lengths.
+    fn trace(&self) -> f64 {
+        self.lower.trace() + self.pending.iter().map(|v| v * v).sum::<f64>()
     }
 
     fn merge(&mut self, other: &Self) {
-        self.flush();
         self.count += other.count;
         self.first += &other.first;
-        self.second += other.second();
+        self.lower += &other.lower;
+        add_products(&mut self.lower, &other.pending, 1.0);
+    }
+
+    /// Takes off what a part of the same vectors summed up to.
+    fn take_off(&mut self, part: &Self) {
+        self.count -= part.count;
+        self.first -= &part.first;
+        self.lower -= &part.lower;
+        add_products(&mut self.lower, &part.pending, -1.0);
     }
 
     /// The upper triangle of Σv vᵀ, row by row.
     fn triangle(&self) -> Vec<f64> {
-        let second = self.second();
-        (0..second.nrows()).flat_map(|i| second.row(i).columns_range(i..).iter().copied().collect::<Vec<_>>()).collect()
+        let lower = self.lower();
+        (0..lower.ncols()).flat_map(|i| lower.column(i).as_slice()[i..].to_vec()).collect()
     }
 
     fn from_parts(count: u64, first: &[f64], triangle: &[f64]) -> Self {
         let width = first.len();
-        let mut second = DMatrix::zeros(width, width);
-        let mut values = triangle.iter().copied();
-        for i in 0..width {
-            for (j, value) in (i..width).zip(values.by_ref()) {
-                second[(i, j)] = value;
-                second[(j, i)] = value;
-            }
+        let mut lower = DMatrix::zeros(width, width);
+        let mut rest = triangle;
+        for (i, mut column) in lower.column_iter_mut().enumerate() {
+            let (row, behind) = rest.split_at(width - i);
+            column.rows_mut(i, width - i).copy_from_slice(row);
+            rest = behind;
         }
-        Self { count, first: DVector::from_column_slice(first), second, pending: Vec::new() }
+        Self { count, first: DVector::from_column_slice(first), lower, pending: Vec::new() }
     }
+}
+
+/// Adds `share`·Σv vᵀ over vectors that lie one after another to the lower triangle of a sum.
+fn add_products(lower: &mut DMatrix<f64>, vectors: &[f64], share: f64) {
+    let width = lower.nrows();
+    if vectors.is_empty() {
+        return;
+    }
+    let vectors = MatRef::from_column_major_slice(vectors, width, vectors.len() / width);
+    let sum = MatMut::from_column_major_slice_mut(lower.as_mut_slice(), width, width);
+    let (half, all) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    matmul(sum, half, Accum::Add, vectors, all, vectors.transpose(), all, share, Par::Seq);
 }
 
 /// A family as the file's metadata lists it.
@@ -147,19 +183,52 @@ impl Moments {
     ) -> Result<(), MomentsError> {
         let original = checked_unit(item, original, self.width)?;
         let changed = checked_unit(&format!("{item} under {family}"), changed, self.width)?;
-        self.add_difference(family, &(original - changed));
+        self.family(family).add(&(original - changed));
         Ok(())
     }
 
-    /// Adds the unit embeddings of an image.
-    pub(super) fn add_unit(&mut self, z: &DVector<f64>) {
-        self.images.add(z);
+    /// Adds the unit embeddings of images, `[D, n]`.
+    pub(super) fn add_units(&mut self, columns: &DMatrix<f64>) {
+        self.images.add_columns(columns);
     }
 
-    /// Adds δ, the difference of two unit embeddings.
-    pub(super) fn add_difference(&mut self, family: &str, difference: &DVector<f64>) {
+    /// Adds δ, differences of two unit embeddings, `[D, n]`.
+    pub(super) fn add_differences(&mut self, family: &str, differences: &DMatrix<f64>) {
+        self.family(family).add_columns(differences);
+    }
+
+    fn family(&mut self, name: &str) -> &mut Sums {
         let width = self.width;
-        self.families.entry(family.to_owned()).or_insert_with(|| Sums::new(width)).add(difference);
+        self.families.entry(name.to_owned()).or_insert_with(|| Sums::new(width))
+    }
+
+    /// What is left without a part of the same images; families without pairs are gone.
+    pub(super) fn without(&self, part: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.images.take_off(&part.images);
+        for (name, sums) in &part.families {
+            rest.family(name).take_off(sums);
+        }
+        rest.families.retain(|_, sums| sums.count > 0);
+        rest
+    }
+
+    /// The lower triangle of the mean over families of their Δ, `[D, D]`, and how many pairs they have; `None` where no family is wanted.
+    pub(super) fn mean_delta(&self, wanted: impl Fn(&str) -> bool) -> Option<(DMatrix<f64>, u64)> {
+        let families: Vec<&Sums> = self.families.iter().filter(|(name, _)| wanted(name)).map(|(_, s)| s).collect();
+        let share = |sums: &Sums| (families.len() as f64 * at_least_one(sums.count)).recip();
+        let mut mean = DMatrix::zeros(self.width, self.width);
+        // Column by column, so that the sum stays at hand while the families pass by.
+        for (i, mut column) in mean.column_iter_mut().enumerate() {
+            for sums in &families {
+                column.rows_range_mut(i..).axpy(share(sums), &sums.lower.column(i).rows_range(i..), 1.0);
+            }
+        }
+        for sums in &families {
+            add_products(&mut mean, &sums.pending, share(sums));
+        }
+        let pairs = families.iter().map(|sums| sums.count).sum();
+        (!families.is_empty()).then_some((mean, pairs))
     }
 
     /// Adds what another device, or another part of the images, has seen; families of the same name become one.
@@ -173,7 +242,7 @@ impl Moments {
         }
         self.images.merge(&other.images);
         for (name, sums) in &other.families {
-            self.families.entry(name.clone()).or_insert_with(|| Sums::new(self.width)).merge(sums);
+            self.family(name).merge(sums);
         }
         Ok(())
     }
@@ -214,6 +283,11 @@ impl Moments {
         self.images.second() / at_least_one(self.images.count)
     }
 
+    /// The lower triangle of C, `[D, D]`.
+    pub(super) fn lower_second(&self) -> DMatrix<f64> {
+        self.images.lower() / at_least_one(self.images.count)
+    }
+
     /// `E[δ]` of a family, `[D]`.
     #[must_use]
     pub fn mean_difference(&self, family: &str) -> Option<DVector<f64>> {
@@ -241,7 +315,7 @@ impl Moments {
             for ((entry, first), second) in entries.into_iter().zip(first.chunks(width)).zip(second.chunks(triangle)) {
                 let sums = Sums::from_parts(entry.pairs, first, second);
                 let longest = LONGEST_DIFFERENCE * sums.count as f64 * (1.0 + TRACE_TOLERANCE);
-                if sums.count == 0 || sums.second.trace() > longest || sums.second.diagonal().min() < 0.0 {
+                if sums.count == 0 || sums.trace() > longest || sums.lower.diagonal().min() < 0.0 {
                     return Err(MomentsError::Damaged(format!("family `{}` is no sum of differences", entry.name)));
                 }
                 if families.insert(entry.name.clone(), sums).is_some() {
@@ -250,7 +324,7 @@ impl Moments {
             }
         }
         let images = Sums::from_parts(file.json("images")?, &first, &second);
-        let off = (images.second.trace() - images.count as f64).abs();
+        let off = (images.trace() - images.count as f64).abs();
         if off > TRACE_TOLERANCE * images.count as f64 {
             let reason = format!("the squared lengths of {} unit embeddings are off by {off:.3}", images.count);
             return Err(MomentsError::Damaged(reason));
@@ -384,7 +458,7 @@ mod tests {
         let mut moments = of(0..9, 4);
         for sums in moments.families.values_mut() {
             sums.flush();
-            sums.second *= 1e3;
+            sums.lower *= 1e3;
         }
         let error = Moments::parse(&moments.to_bytes().unwrap()).unwrap_err().to_string();
         assert!(error.contains("no sum of differences"), "{error}");

@@ -3,26 +3,31 @@
 //! - [`by_identification`] needs no labels: after an intervention of a family that the fit has not seen, is each image
 //!   still the nearest to its own original? Too little removed, and the intervention still moves the image; too much,
 //!   and images become alike.
-//! - [`by_environment`] needs labels and at least two environments: accuracy on the environment that was left out.
+//! - [`by_environment`] needs labels and at least two environments: accuracy on the environment that was left out, of
+//!   all the ways in which classes are to be told apart together. An encoder has one map, whoever uses it; and a few
+//!   environments say too little of each way alone.
 //!
 //! Both judge every candidate by the same images, and choose alike. Only candidates that improve on the identity by
 //! more than [`SURE`] standard errors of the paired difference are considered: a map that does no good may do harm, so
-//! where there is none, the identity is chosen. Of the others, those within one standard error of the best are as good
-//! as it (Breiman et al., *Classification and Regression Trees*, section 3.4.3), and the gentlest of them is taken: the
-//! one that removes the fewest directions.
+//! where there is none, the identity is chosen. The error is that over images or, where it is larger, that over
+//! environments: what helps in one and hurts in another is no evidence for a third. Of the others, those within one
+//! standard error of the best are as good as it (Breiman et al., *Classification and Regression Trees*, section 3.4.3),
+//! and the gentlest of them is taken: the one that removes the fewest directions.
 
 mod environment;
 mod identification;
+mod scores;
 
 pub use environment::{by_environment, penalty_by_environment};
 pub use identification::{Identification, by_identification};
+pub(super) use environment::by_environments;
+pub(super) use identification::identify;
+pub(super) use scores::Scores;
 
-use super::fit::{FitError, FitWarning, Fitter, Objective};
-use super::interval::{differences, mean_and_error};
+use super::fit::{FitError, FitWarning};
 use super::logistic::LogisticError;
+use super::sources::Interventions;
 use super::spec::{Lambda, MapKind, MapSpec};
-use super::spectrum::Spectrum;
-use nalgebra::{DMatrix, DVector};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use thiserror::Error;
@@ -110,6 +115,20 @@ impl Grid {
     #[must_use]
     pub fn candidates(&self) -> &[MapSpec] {
         &self.0
+    }
+}
+
+/// Which interventions on images may be known, and among which maps is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub families: &'a [&'a str],
+    pub grid: &'a Grid,
+}
+
+impl Question<'_> {
+    /// Whether moments of a family may be used; those of pairs that are no images always are.
+    pub(super) fn knows(&self, images: &Interventions, family: &str) -> bool {
+        self.families.contains(&family) || images.families().iter().all(|f| f.name != family)
     }
 }
 
@@ -230,175 +249,9 @@ impl fmt::Display for Selection {
     }
 }
 
-/// Per candidate, what it scored on the same images, and how much it removed.
-struct Scored {
-    map: MapSpec,
-    /// `[group][image]`.
-    groups: Vec<Vec<f64>>,
-    removed: f64,
-}
-
-fn choose(criterion: Criterion, scored: Vec<Scored>, warnings: Vec<SelectWarning>) -> Result<Selection, SelectError> {
-    let identity = scored.first().ok_or(SelectError::NoScores)?.groups.clone();
-    let trial = |scored: Scored| {
-        let (score, error) = mean_and_error(&scored.groups)?;
-        let (gain, gain_error) = mean_and_error(&differences(&identity, &scored.groups)?)?;
-        Some(Trial { map: scored.map, score, error, gain, gain_error, removed: scored.removed })
-    };
-    let trials: Vec<Trial> = scored.into_iter().map(trial).collect::<Option<_>>().ok_or(SelectError::NoScores)?;
-    let identity = trials.first().ok_or(SelectError::NoScores)?.clone();
-    let harmless = || trials.iter().filter(|t| t.gain > SURE * t.gain_error);
-    let best = harmless().max_by(|a, b| a.score.total_cmp(&b.score));
-    let chosen = best.and_then(|best| {
-        let as_good = harmless().filter(|t| t.score >= best.score - best.error);
-        as_good.min_by(|a, b| a.removed.total_cmp(&b.removed))
-    });
-    Ok(Selection { criterion, chosen: chosen.unwrap_or(&identity).clone(), identity, trials, warnings })
-}
-
-/// What a map leaves of each direction of a spectrum, in the spectrum's own coordinates.
-struct Lens {
-    /// `[k]`: what is 0 at the end is cut off.
-    weights: DVector<f64>,
-    /// `[D]`.
-    mean: DVector<f64>,
-}
-
-impl Lens {
-    fn new(weights: &DVector<f64>, mean: DVector<f64>) -> Self {
-        let kept = weights.iter().rposition(|&w| w > 0.0).map_or(0, |last| last + 1);
-        Self { weights: weights.rows(0, kept).into_owned(), mean }
-    }
-
-    /// Unit columns `[k, n]` of columns `[D, n]`.
-    fn look(&self, coordinates: &DMatrix<f64>) -> DMatrix<f64> {
-        let kept = self.weights.len();
-        let mut seen = coordinates.rows(0, kept).into_owned();
-        for mut column in seen.column_iter_mut() {
-            column -= self.mean.rows(0, kept);
-            column.component_mul_assign(&self.weights);
-        }
-        super::embeddings::unit_columns(seen)
-    }
-
-    fn removed(&self) -> f64 {
-        self.mean.len() as f64 - self.weights.norm_squared()
-    }
-}
-
-/// Maps that share eigenvectors, by their index among the candidates.
-struct Maps {
-    spectrum: Spectrum,
-    lenses: Vec<(usize, Lens)>,
-}
-
-/// What the candidates scored so far.
-struct Board<'a> {
-    candidates: &'a [MapSpec],
-    /// `[candidate][group][image]`.
-    groups: Vec<Vec<Vec<f64>>>,
-    /// Directions removed, summed over fits.
-    removed: Vec<f64>,
-    fits: usize,
-    failed: Vec<Option<FitError>>,
-}
-
-impl<'a> Board<'a> {
-    fn new(grid: &'a Grid, groups: usize) -> Self {
-        let count = grid.0.len();
-        Self {
-            candidates: &grid.0,
-            groups: vec![vec![Vec::new(); groups]; count],
-            removed: vec![0.0; count],
-            fits: 0,
-            failed: vec![None; count],
-        }
-    }
-
-    /// Fits every candidate that has not failed before; one that cannot be fitted to a part of the images is out.
-    fn fit(&mut self, fitter: &Fitter) -> Result<Vec<Maps>, FitError> {
-        let mut objectives: Vec<Objective> = Vec::new();
-        for objective in self.candidates.iter().map(Objective::of) {
-            if !objectives.contains(&objective) {
-                objectives.push(objective);
-            }
-        }
-        self.fits += 1;
-        objectives.into_iter().map(|objective| self.fit_objective(fitter, objective)).collect()
-    }
-
-    fn fit_objective(&mut self, fitter: &Fitter, objective: Objective) -> Result<Maps, FitError> {
-        let spectrum = fitter.spectrum(objective)?;
-        let mut lenses = Vec::new();
-        for (index, spec) in self.candidates.iter().enumerate() {
-            if Objective::of(spec) != objective || self.failed[index].is_some() {
-                continue;
-            }
-            match fitter.weights(spec, &spectrum) {
-                Ok(weights) => {
-                    let lens = Lens::new(&weights, spectrum.vectors.tr_mul(&fitter.mean_of(spec)));
-                    self.removed[index] += lens.removed();
-                    lenses.push((index, lens));
-                }
-                Err(error) => self.failed[index] = Some(error),
-            }
-        }
-        Ok(Maps { spectrum, lenses })
-    }
-
-    fn choose(self, criterion: Criterion, mut warnings: Vec<SelectWarning>) -> Result<Selection, SelectError> {
-        let mut scored = Vec::new();
-        let all = self.candidates.iter().zip(self.groups).zip(self.removed).zip(self.failed);
-        for (((&map, groups), removed), failed) in all {
-            match failed {
-                Some(reason) => warnings.push(SelectWarning::Skipped { map, reason }),
-                None => scored.push(Scored { map, groups, removed: removed / self.fits.max(1) as f64 }),
-            }
-        }
-        choose(criterion, scored, warnings)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A candidate that hits the first `hits` of 100 images.
-    fn scored(map: MapSpec, removed: f64, hits: usize) -> Scored {
-        let groups = vec![(0..100).map(|i| if i < hits { 1.0 } else { 0.0 }).collect()];
-        Scored { map, groups, removed }
-    }
-
-    fn chosen(scored: Vec<Scored>) -> Selection {
-        choose(Criterion::Identification, scored, Vec::new()).unwrap()
-    }
-
-    #[test]
-    fn the_gentlest_of_those_as_good_as_the_best_is_taken() {
-        let selection = chosen(vec![
-            scored(MapSpec::IDENTITY, 0.0, 40),
-            scored(MapSpec::without(5), 5.0, 60),
-            scored(MapSpec::soft(1.0), 9.0, 78),
-            scored(MapSpec::without(10), 10.0, 77),
-            scored(MapSpec::without(50), 50.0, 80),
-        ]);
-        assert_eq!(selection.chosen.map, MapSpec::soft(1.0), "one standard error of 80 in 100 is 4");
-        let words = selection.to_string();
-        assert!(words.contains("rises from 40.0 % to 78.0 % (by 38.0 ± 4.9 points)"), "{words}");
-    }
-
-    #[test]
-    fn what_does_no_good_is_not_shipped_and_the_result_says_so() {
-        let selection = chosen(vec![
-            scored(MapSpec::IDENTITY, 0.0, 60),
-            scored(MapSpec::without(5), 5.0, 63),
-            scored(MapSpec::without(50), 50.0, 30),
-        ]);
-        assert!(!selection.improves());
-        let words = selection.to_string();
-        assert!(words.starts_with("identity: no map improves identification"), "{words}");
-        assert!(words.contains("`without the 5 most variant directions`, changes it by +3.0 ± 1.7 points"), "{words}");
-    }
 
     #[test]
     fn the_identity_is_always_among_the_candidates_and_first() {

@@ -2,10 +2,12 @@
 //!
 //! A target environment is a [`HeldOut`], which no function of [`super::select`] and [`super::fit`] takes.
 
-use super::embeddings::Embeddings;
+use super::embeddings::{Embeddings, transposed_product};
 use super::fit::Map;
 use super::moments::Moments;
 use super::predict::Head;
+use super::spectrum::Spectrum;
+use nalgebra::DMatrix;
 use thiserror::Error;
 
 /// Why images, labels and interventions do not fit together.
@@ -23,6 +25,8 @@ pub enum SourceError {
     Duplicate(String),
     #[error("there is no environment `{0}`")]
     NoEnvironment(String),
+    #[error("there are no images under `{0}`")]
+    NoFamily(String),
 }
 
 /// Images under one family of interventions.
@@ -123,25 +127,50 @@ impl Interventions {
         }
     }
 
+    /// The same in as few coordinates as the images span, where these are fewer than the width: every length and every
+    /// angle stays, and so does what is fitted to them and chosen by them, in a fraction of the time.
+    pub(super) fn compact(self) -> Self {
+        let pairs = self.pairs.iter().flat_map(|p| [&p.originals, &p.changed]);
+        let parts: Vec<&Embeddings> =
+            [&self.originals].into_iter().chain(self.families.iter().map(|f| &f.changed)).chain(pairs).collect();
+        let (width, count) = (self.originals.width(), parts.iter().map(|part| part.len()).sum::<usize>());
+        if count >= width {
+            return self;
+        }
+        let values = parts.iter().flat_map(|part| part.columns().iter().copied()).collect();
+        let columns = DMatrix::from_vec(width, count, values);
+        // With X = U S Vᵀ, the coordinates in U are S Vᵀ, and XᵀX = V S² Vᵀ.
+        let Some(spectrum) = Spectrum::of(&transposed_product(&columns, &columns)) else { return self };
+        let roots = spectrum.values.map(|value: f64| value.max(0.0).sqrt());
+        let coordinates = DMatrix::from_diagonal(&roots) * spectrum.vectors.transpose();
+        let mut from = 0;
+        let mut next = |part: Embeddings| {
+            from += part.len();
+            Embeddings { columns: coordinates.columns(from - part.len(), part.len()).into_owned() }
+        };
+        Self {
+            originals: next(self.originals),
+            families: self.families.into_iter().map(|f| Family { changed: next(f.changed), ..f }).collect(),
+            pairs: self.pairs.map(|p| Pairs { originals: next(p.originals), changed: next(p.changed), ..p }),
+        }
+    }
+
+    /// Without the pairs that belong to every part.
+    pub(super) fn without_pairs(self) -> Self {
+        Self { pairs: None, ..self }
+    }
+
     /// The moments of all images and pairs.
     #[must_use]
     pub fn moments(&self, encoder_sha256: &str) -> Moments {
         let mut moments = Moments::new(encoder_sha256, self.originals.width());
-        let column = |e: &Embeddings, i: usize| e.columns().column(i).into_owned();
-        for i in 0..self.originals.len() {
-            moments.add_unit(&column(&self.originals, i));
-        }
-        for family in &self.families {
-            for (i, &of) in family.of.iter().enumerate() {
-                let difference = column(&self.originals, of) - column(&family.changed, i);
-                moments.add_difference(&family.name, &difference);
-            }
+        moments.add_units(self.originals.columns());
+        for family in self.families.iter().filter(|family| !family.of.is_empty()) {
+            let differences = self.originals.columns().select_columns(&family.of) - family.changed.columns();
+            moments.add_differences(&family.name, &differences);
         }
         if let Some(pairs) = &self.pairs {
-            for i in 0..pairs.changed.len() {
-                let difference = column(&pairs.originals, i) - column(&pairs.changed, i);
-                moments.add_difference(&pairs.name, &difference);
-            }
+            moments.add_differences(&pairs.name, &(pairs.originals.columns() - pairs.changed.columns()));
         }
         moments
     }
@@ -234,7 +263,30 @@ impl Labelled {
     }
 }
 
-/// Images of an environment that nothing was learnt from.
+impl Labelled {
+    /// Some images to learn from, without a family of interventions, and `others` under that family to be judged by;
+    /// the others as they are, and no family left out, where none is named.
+    pub fn leave_out_family(
+        &self,
+        examples: &[usize],
+        others: &[usize],
+        family: Option<&str>,
+    ) -> Result<(Self, HeldOut), SourceError> {
+        let mut sources = self.pick(examples);
+        let images = self.images.pick(others);
+        let Some(name) = family else {
+            let classes = others.iter().map(|&i| self.classes[i]).collect();
+            return Ok((sources, HeldOut { embeddings: images.originals, classes }));
+        };
+        sources.images.families.retain(|f| f.name != name);
+        let left_out = images.families.into_iter().find(|f| f.name == name);
+        let left_out = left_out.ok_or_else(|| SourceError::NoFamily(name.into()))?;
+        let classes = left_out.of.iter().map(|&i| self.classes[others[i]]).collect();
+        Ok((sources, HeldOut { embeddings: left_out.changed, classes }))
+    }
+}
+
+/// Images of an environment, or under interventions, that nothing was learnt from.
 #[derive(Debug, Clone)]
 pub struct HeldOut {
     embeddings: Embeddings,
@@ -253,9 +305,21 @@ impl HeldOut {
     /// Per image, 1 where `head` names its class under `map`, and 0 where not.
     #[must_use]
     pub fn hits(&self, map: &Map, head: &Head) -> Vec<f64> {
-        let named = head.predict(&map.apply(&self.embeddings));
-        named.iter().zip(&self.classes).map(|(named, class)| if named == class { 1.0 } else { 0.0 }).collect()
+        hits(&head.predict(&map.apply(&self.embeddings)), &self.classes)
     }
+
+    pub(super) fn embeddings(&self) -> &Embeddings {
+        &self.embeddings
+    }
+
+    pub(super) fn classes(&self) -> &[usize] {
+        &self.classes
+    }
+}
+
+/// Per image, 1 where it was named right, and 0 where not.
+pub(super) fn hits(named: &[usize], truth: &[usize]) -> Vec<f64> {
+    named.iter().zip(truth).map(|(named, truth)| if named == truth { 1.0 } else { 0.0 }).collect()
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ fn environments_choose_a_map_that_holds_in_another() {
     let sources = labelled(4, None);
     let (learnt, target) = sources.leave_out("place 3").unwrap();
     for method in [Method::ClassMeans, Method::Probe { c: 10.0 }] {
-        let selection = by_environment(&learnt, &Grid::usual(40), &method).unwrap();
+        let selection = by_environment(&learnt, &Grid::usual(40), std::slice::from_ref(&method)).unwrap();
         assert!(selection.improves(), "{selection}");
         let fitter = Fitter::new(&learnt.images().moments(SHA)).unwrap();
         let accuracy = |spec: &MapSpec| {
@@ -113,23 +113,23 @@ fn environments_choose_a_map_that_holds_in_another() {
 #[test]
 fn a_penalty_is_chosen_by_environments_too() {
     let (learnt, _) = labelled(4, None).leave_out("place 3").unwrap();
-    let spec = MapSpec::without(7);
-    let chosen = penalty_by_environment(&learnt, &spec, &[1e-6, 1.0, 10.0]).unwrap();
-    let score = |c| by_environment(&learnt, &Grid::new([spec]), &Method::Probe { c }).unwrap().trials[1].score;
+    let chosen = penalty_by_environment(&learnt, &[1e-6, 1.0, 10.0]).unwrap();
+    let raw = Grid::new([]);
+    let score = |c| by_environment(&learnt, &raw, &[Method::Probe { c }]).unwrap().identity.score;
     assert!([1e-6, 1.0, 10.0].into_iter().all(|c| score(c) <= score(chosen)));
-    assert_eq!(penalty_by_environment(&learnt, &spec, &[]), Err(SelectError::NoScores));
+    assert_eq!(penalty_by_environment(&learnt, &[]), Err(SelectError::NoScores));
 }
 
 #[test]
 fn one_environment_is_too_few_and_a_class_may_be_missing() {
-    let error = by_environment(&labelled(1, None), &Grid::usual(40), &Method::ClassMeans).unwrap_err();
+    let error = by_environment(&labelled(1, None), &Grid::usual(40), &[Method::ClassMeans]).unwrap_err();
     assert_eq!(error, SelectError::OneEnvironment { environment: "place 0".into() });
     let words = error.to_string();
     assert!(words.contains("`place 0`") && words.contains("choose by identification"), "{words}");
 
-    let selection = by_environment(&labelled(3, Some((1, 0))), &Grid::usual(40), &Method::ClassMeans).unwrap();
+    let selection = by_environment(&labelled(3, Some((1, 0))), &Grid::usual(40), &[Method::ClassMeans]).unwrap();
     assert!(selection.warnings.is_empty(), "the other environments know the class: {:?}", selection.warnings);
-    let selection = by_environment(&labelled(2, Some((1, 0))), &Grid::usual(40), &Method::ClassMeans).unwrap();
+    let selection = by_environment(&labelled(2, Some((1, 0))), &Grid::usual(40), &[Method::ClassMeans]).unwrap();
     let only_in = SelectWarning::OnlyIn { environment: "place 0".into(), class: "class 0".into() };
     assert_eq!(selection.warnings[..1], [only_in]);
 }

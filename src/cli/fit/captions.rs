@@ -1,7 +1,7 @@
 //! Interventions through text: pairs of captions, embedded.
 
 use super::super::CliError;
-use super::super::gather::Crowd;
+use super::super::gather::{Crowd, spoken};
 use super::super::model_args::LabelArgs;
 use super::super::output::progress;
 use crate::gather::GatherError;
@@ -96,13 +96,6 @@ impl CaptionArgs {
 
     /// The classes' embeddings by the text tower, in the order of the folders' names.
     pub(super) fn zero_shot(&self, crowd: &Crowd, domains: &Domains) -> Result<Embeddings, CliError> {
-        let bank = crowd.eye.bank_of_labels(&spoken(&domains.classes), &self.labels.prompts)?;
-        let width = crowd.eye.encoder().manifest().output.width;
-        Ok(Embeddings::new(width, &bank.rows, |i| bank.labels[i].clone()).map_err(GatherError::Embedding)?)
+        crowd.class_embeddings(&domains.classes, &self.labels.prompts)
     }
-}
-
-/// Folders' names as prompts have them.
-fn spoken(classes: &[String]) -> Vec<String> {
-    classes.iter().map(|class| class.replace('_', " ")).collect()
 }

@@ -83,7 +83,7 @@ impl ChoiceArgs {
         let selection = match (self.select, evidence.domains) {
             (Select::Environments, Some(domains)) => {
                 let method = self.method(crowd, captions, domains)?;
-                by_environment(&labelled(evidence.images, domains, evidence.kept)?, &grid, &method)?
+                by_environment(&labelled(evidence.images, domains, evidence.kept)?, &grid, &[method])?
             }
             _ => by_identification(&evidence.images, &grid, &Identification::new(evidence.seed))?,
         };

@@ -1,17 +1,71 @@
 //! With labels: does what was learnt in the other environments hold in the one that was left out?
 
-use super::{Board, Criterion, Grid, SelectError, SelectWarning, Selection};
-use crate::icm::Embeddings;
+use super::scores::{Board, Scores};
+use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
 use crate::icm::fit::Fitter;
-use crate::icm::predict::{Head, Method};
-use crate::icm::sources::Labelled;
-use crate::icm::spec::MapSpec;
+use crate::icm::lens::Examples;
+use crate::icm::moments::Moments;
+use crate::icm::predict::{Learnt, Method};
+use crate::icm::sources::{Labelled, hits};
+use nalgebra::DMatrix;
 
 /// No image leaves its encoder here, so any name will do.
 const SAME_ENCODER: &str = "";
 
-/// Chooses by accuracy on each environment, with map and classes learnt from the others. Environments count alike.
-pub fn by_environment(sources: &Labelled, grid: &Grid, method: &Method) -> Result<Selection, SelectError> {
+/// Chooses by accuracy on each environment, with map and classes learnt from the others, in the mean of `methods`.
+/// Environments count alike.
+pub fn by_environment(sources: &Labelled, grid: &Grid, methods: &[Method]) -> Result<Selection, SelectError> {
+    let families: Vec<&str> = sources.images().families().iter().map(|f| f.name.as_str()).collect();
+    let question = Question { families: &families, grid };
+    let moments = sources.images().moments(SAME_ENCODER);
+    let mut scores = by_environments(sources, &moments, &[question], methods)?;
+    scores.pop().and_then(Scores::pooled).ok_or(SelectError::NoScores)?.choose(|_| true)
+}
+
+/// What each of several questions' candidates score with each method, `[question][method]`; they share what is common
+/// to them. `moments` are those of all the images.
+pub(in crate::icm) fn by_environments(
+    sources: &Labelled,
+    moments: &Moments,
+    questions: &[Question<'_>],
+    methods: &[Method],
+) -> Result<Vec<Vec<Scores>>, SelectError> {
+    let mut boards: Vec<Board<'_>> = questions.iter().map(|q| Board::new(q.grid, methods.len(), Vec::new())).collect();
+    for environment in environments(sources)? {
+        let part = Part::new(sources, environment)?;
+        let left_out = sources.images().pick(&part.environment).without_pairs();
+        let moments = moments.without(&left_out.moments(moments.encoder_sha256()));
+        for (question, board) in questions.iter().zip(&mut boards) {
+            part.warnings.iter().for_each(|w| board.warn(w.clone()));
+            let fitter = Fitter::over(&moments, |name| question.knows(sources.images(), name))?;
+            part.judge(&fitter, methods, board)?;
+        }
+    }
+    Ok(boards.into_iter().map(|board| board.finish(Criterion::LeftOutEnvironment)).collect())
+}
+
+/// The probe's C, of `penalties`, with which it names most images of left-out environments when it learns from
+/// embeddings as they are; the smallest of those that are as good as each other. Maps are to be compared under one C.
+pub fn penalty_by_environment(sources: &Labelled, penalties: &[f64]) -> Result<f64, SelectError> {
+    let environments = environments(sources)?;
+    let mut scores = vec![0.0; penalties.len()];
+    for environment in environments {
+        let part = Part::new(sources, environment)?;
+        let mut before = None;
+        for (&c, score) in penalties.iter().zip(&mut scores) {
+            let learnt = Learnt::probe(&part.examples, &part.labels, c, before.as_ref())?;
+            let hits = part.hits(&learnt.predict(&part.judged));
+            *score += hits.iter().sum::<f64>() / hits.len() as f64;
+            before = Some(learnt);
+        }
+    }
+    let better = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1));
+    let best = scores.into_iter().zip(penalties.iter().copied()).max_by(better);
+    best.map(|(_, c)| c).ok_or(SelectError::NoScores)
+}
+
+/// The environments that have images; at least two.
+fn environments(sources: &Labelled) -> Result<Vec<usize>, SelectError> {
     let mut environments = sources.environments().to_vec();
     environments.sort_unstable();
     environments.dedup();
@@ -19,51 +73,59 @@ pub fn by_environment(sources: &Labelled, grid: &Grid, method: &Method) -> Resul
         let environment = environments.first().map_or_else(String::new, |&e| sources.environment_names()[e].clone());
         return Err(SelectError::OneEnvironment { environment });
     }
-    let mut board = Board::new(grid, environments.len());
-    let mut warnings = Vec::new();
-    for (group, &environment) in environments.iter().enumerate() {
-        let (left_out, rest) = split(sources, environment, &mut warnings)?;
-        let learnt = sources.pick(&rest);
-        let judged = sources.images().originals().pick(&left_out);
-        let fitter = Fitter::new(&learnt.images().moments(SAME_ENCODER))?;
-        if let Some(warning) = fitter.warning().map(SelectWarning::Fit).filter(|w| !warnings.contains(w)) {
-            warnings.push(warning);
-        }
-        for maps in board.fit(&fitter)? {
-            let examples = maps.spectrum.coordinates(learnt.images().originals().columns());
-            let judged = maps.spectrum.coordinates(judged.columns());
-            let method = match method {
-                Method::ZeroShot(text) => {
-                    Method::ZeroShot(Embeddings { columns: maps.spectrum.coordinates(text.columns()) })
-                }
-                other => other.clone(),
-            };
-            for (index, lens) in &maps.lenses {
-                let head = Head::fit(&method, &examples, learnt.classes(), |columns| lens.look(columns))?;
-                let named = head.predict(&lens.look(&judged));
-                let hit = |(named, &image): (&usize, &usize)| {
-                    if *named == sources.classes()[image] { 1.0 } else { 0.0 }
-                };
-                board.groups[*index][group] = named.iter().zip(&left_out).map(hit).collect();
-            }
-        }
-    }
-    board.choose(Criterion::LeftOutEnvironment, warnings)
+    Ok(environments)
 }
 
-/// The probe's C, of `penalties`, with which it names most images of left-out environments under `map`; the smallest
-/// of those that are as good as each other.
-pub fn penalty_by_environment(sources: &Labelled, map: &MapSpec, penalties: &[f64]) -> Result<f64, SelectError> {
-    let mut best: Option<(f64, f64)> = None;
-    for &c in penalties {
-        let selection = by_environment(sources, &Grid::new([*map]), &Method::Probe { c })?;
-        let score = selection.trials.last().ok_or(SelectError::NoScores)?.score;
-        let better = |(known, least): (f64, f64)| score > known || (score >= known && c < least);
-        if best.is_none_or(better) {
-            best = Some((score, c));
-        }
+/// An environment that is left out, and the examples of the others.
+struct Part {
+    /// The environment's images, by their index among all.
+    environment: Vec<usize>,
+    /// `[D, n]`.
+    examples: DMatrix<f32>,
+    labels: Vec<usize>,
+    /// `[D, m]`, the environment's images whose class the others know.
+    judged: DMatrix<f32>,
+    truth: Vec<usize>,
+    warnings: Vec<SelectWarning>,
+}
+
+impl Part {
+    fn new(sources: &Labelled, environment: usize) -> Result<Self, SelectError> {
+        let mut warnings = Vec::new();
+        let (judged, examples) = split(sources, environment, &mut warnings)?;
+        let of_environment = |&i: &usize| sources.environments()[i] == environment;
+        let columns = |picked: &[usize]| sources.images().originals().pick(picked).rough();
+        let classes = |picked: &[usize]| picked.iter().map(|&i| sources.classes()[i]).collect();
+        Ok(Self {
+            environment: (0..sources.classes().len()).filter(of_environment).collect(),
+            examples: columns(&examples),
+            labels: classes(&examples),
+            judged: columns(&judged),
+            truth: classes(&judged),
+            warnings,
+        })
     }
-    best.map(|(_, c)| c).ok_or(SelectError::NoScores)
+
+    /// One group of scores for every candidate of every method.
+    fn judge(&self, fitter: &Fitter, methods: &[Method], board: &mut Board<'_>) -> Result<(), SelectError> {
+        for maps in board.fit(fitter)? {
+            let examples = Examples::new(&maps, &self.examples, &self.labels);
+            let judged = maps.coordinates(&self.judged);
+            for (method, scores) in methods.iter().zip(&mut board.groups) {
+                let mut before = None;
+                for (index, lens) in &maps.lenses {
+                    let learnt = examples.learn(&maps, lens, method, before.as_ref())?;
+                    scores[*index].push(self.hits(&learnt.predict(&lens.look(&judged))));
+                    before = Some(learnt);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hits(&self, named: &[usize]) -> Vec<f64> {
+        hits(named, &self.truth)
+    }
 }
 
 /// The images of an environment whose class the others know, and the images of the others.

@@ -1,8 +1,9 @@
 //! Without labels: is an image under an intervention still the nearest to its own original?
 
-use super::{Board, Criterion, Grid, Lens, SelectError, SelectWarning, Selection};
-use crate::icm::embeddings::transposed_product;
+use super::scores::{Board, Scores};
+use super::{Criterion, Grid, Question, SelectError, Selection};
 use crate::icm::fit::Fitter;
+use crate::icm::moments::Moments;
 use crate::icm::sources::Interventions;
 use crate::workshop::Rng;
 use nalgebra::DMatrix;
@@ -14,6 +15,9 @@ const MOST_IMAGES: usize = 2_000;
 /// Few images are split more than once, until as many have been judged, so that luck in the split has less of a say.
 const JUDGED: usize = 200;
 const MOST_SPLITS: usize = 5;
+/// Groups of families that are left out in turn: where there are many, what one teaches another teaches too, and
+/// leaving out one at a time would ask for little.
+const FOLDS: usize = 5;
 /// No image leaves its encoder here, so any name will do.
 const SAME_ENCODER: &str = "";
 
@@ -33,14 +37,24 @@ impl Identification {
     }
 }
 
-/// Chooses by identification under left-out interventions: of two halves of the images, one is fitted to with all
-/// families but one, and images of the other half under that family look for their original among all originals of
-/// their half. Halves and families take turns; every family counts alike. Fewer than 200 images are split anew, up to
-/// five times, and each image's scores averaged.
+/// Chooses by identification under left-out interventions: of two halves of the images, one is fitted to without some
+/// of the families (a fifth of them, or one), and images of the other half under those look for their original among
+/// all originals of their half. Halves take turns, and every family counts alike. Fewer than 200 images are split anew,
+/// up to five times; then each half is judged under every family, and each image's scores are averaged.
 pub fn by_identification(images: &Interventions, grid: &Grid, how: &Identification) -> Result<Selection, SelectError> {
-    let families = images.families().len();
-    if families < 2 {
-        return Err(SelectError::Families { found: families });
+    let families: Vec<&str> = images.families().iter().map(|f| f.name.as_str()).collect();
+    let question = Question { families: &families, grid };
+    identify(images, &[question], how)?.pop().ok_or(SelectError::NoScores)?.choose(|_| true)
+}
+
+/// The same for several questions, which share splits and moments.
+pub(in crate::icm) fn identify(
+    images: &Interventions,
+    questions: &[Question<'_>],
+    how: &Identification,
+) -> Result<Vec<Scores>, SelectError> {
+    if let Some(question) = questions.iter().find(|q| q.families.len() < 2) {
+        return Err(SelectError::Families { found: question.families.len() });
     }
     let mut rng = Rng::new(how.seed);
     let chosen = images.pick(&drawn(images.originals().len(), how.most_images, &mut rng));
@@ -48,55 +62,103 @@ pub fn by_identification(images: &Interventions, grid: &Grid, how: &Identificati
     if count < 2 * MIN_HALF {
         return Err(SelectError::Images { found: count, least: 2 * MIN_HALF });
     }
-    let mut board = Board::new(grid, 1);
-    for groups in &mut board.groups {
-        groups[0] = vec![0.0; count];
-    }
+    let width = chosen.originals().width();
+    let chosen = chosen.compact();
     let splits = JUDGED.div_ceil(count).min(MOST_SPLITS);
-    let mut warnings = Vec::new();
+    let groups = if splits == 1 { vec![vec![0.0; count / 2], vec![0.0; count - count / 2]] } else { vec![vec![0.0; count]] };
+    let mut boards: Vec<Board<'_>> = questions.iter().map(|q| Board::new(q.grid, 1, groups.clone())).collect();
     for _ in 0..splits {
         let order = drawn(count, count, &mut rng);
         let (first, second) = order.split_at(count / 2);
-        for (fitted, judged) in [(first, second), (second, first)] {
-            judge(&chosen, fitted, judged, splits, &mut board, &mut warnings)?;
-        }
-    }
-    board.choose(Criterion::Identification, warnings)
-}
-
-/// Fits to one half, and judges by the other.
-fn judge(
-    images: &Interventions,
-    fitted: &[usize],
-    judged: &[usize],
-    splits: usize,
-    board: &mut Board<'_>,
-    warnings: &mut Vec<SelectWarning>,
-) -> Result<(), SelectError> {
-    let moments = images.pick(fitted).moments(SAME_ENCODER);
-    let half = images.pick(judged);
-    for (family, whole) in half.families().iter().zip(images.families()) {
-        let found = family.of.len().min(whole.of.len() - family.of.len());
-        if found < MIN_HALF {
-            return Err(SelectError::FamilyImages { family: family.name.clone(), found });
-        }
-        let fitter = Fitter::without(&moments, &family.name)?;
-        if let Some(warning) = fitter.warning().map(SelectWarning::Fit).filter(|w| !warnings.contains(w)) {
-            warnings.push(warning);
-        }
-        // Every family has the same say, however many images it changes.
-        let weight = images.originals().len() as f64 / (splits * images.families().len() * whole.of.len()) as f64;
-        for maps in board.fit(&fitter)? {
-            let originals = maps.spectrum.coordinates(half.originals().columns());
-            let changed = maps.spectrum.coordinates(family.changed.columns());
-            for (index, lens) in &maps.lenses {
-                for image in identified(lens, &originals, &changed, &family.of) {
-                    board.groups[*index][0][judged[image]] += weight;
-                }
+        for (turn, (fitted, judged)) in [(second, first), (first, second)].into_iter().enumerate() {
+            let round = Round::new(&chosen, fitted, judged, width, (splits == 1).then_some(turn), splits)?;
+            for (question, board) in questions.iter().zip(&mut boards) {
+                round.judge(question, board)?;
             }
         }
     }
-    Ok(())
+    Ok(boards.into_iter().flat_map(|board| board.finish(Criterion::Identification)).collect())
+}
+
+/// One half that is fitted to, and the other, which is judged.
+struct Round<'a> {
+    fitted: Moments,
+    half: Interventions,
+    gallery: DMatrix<f32>,
+    /// The images of `half`, by their index among all.
+    judged: &'a [usize],
+    /// How many those are.
+    images: usize,
+    /// How many images of all each family changes.
+    pairs: Vec<usize>,
+    /// Width of the encoder's embeddings.
+    width: usize,
+    /// Whether each part of the families is judged by one half alone, and which this is.
+    turn: Option<usize>,
+    splits: usize,
+}
+
+impl<'a> Round<'a> {
+    fn new(
+        images: &Interventions,
+        fitted: &[usize],
+        judged: &'a [usize],
+        width: usize,
+        turn: Option<usize>,
+        splits: usize,
+    ) -> Result<Self, SelectError> {
+        let half = images.pick(judged);
+        let pairs: Vec<usize> = images.families().iter().map(|f| f.of.len()).collect();
+        for (family, whole) in half.families().iter().zip(&pairs) {
+            let found = family.of.len().min(whole - family.of.len());
+            if found < MIN_HALF {
+                return Err(SelectError::FamilyImages { family: family.name.clone(), found });
+            }
+        }
+        let fitted = images.pick(fitted).moments(SAME_ENCODER);
+        let gallery = half.originals().rough();
+        Ok(Self { fitted, half, gallery, judged, images: images.originals().len(), pairs, width, turn, splits })
+    }
+
+    fn judge(&self, question: &Question<'_>, board: &mut Board<'_>) -> Result<(), SelectError> {
+        let families = question.families;
+        let folds = families.len().min(FOLDS);
+        for fold in (0..folds).filter(|fold| self.turn.is_none_or(|turn| fold % 2 == turn)) {
+            let left_out: Vec<&str> = families.iter().skip(fold).step_by(folds).copied().collect();
+            let known = |name: &str| question.knows(&self.half, name) && !left_out.contains(&name);
+            let fitter = Fitter::over(&self.fitted, known)?.of_width(self.width);
+            let (queries, of, weights) = self.queries(&left_out, families.len());
+            for maps in board.fit(&fitter)? {
+                maps.identify(&self.gallery, &queries, &of, |candidate, query| {
+                    let (group, image) = match self.turn {
+                        Some(turn) => (turn, of[query]),
+                        None => (0, self.judged[of[query]]),
+                    };
+                    board.groups[0][candidate][group][image] += weights[query];
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The judged half's images under `families`: unit columns `[D, m]`, the original of each, and what each counts.
+    fn queries(&self, families: &[&str], all: usize) -> (DMatrix<f32>, Vec<usize>, Vec<f64>) {
+        let (mut columns, mut of, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for (family, pairs) in self.half.families().iter().zip(&self.pairs) {
+            if !families.contains(&family.name.as_str()) {
+                continue;
+            }
+            columns.extend_from_slice(family.changed.rough().as_slice());
+            of.extend_from_slice(&family.of);
+            // Every family has the same say, however many images it changes, and the mean of scores is that of recalls.
+            let judged = match self.turn {
+                Some(_) => 2.0 * self.judged.len() as f64 / family.of.len() as f64,
+                None => self.images as f64 / (pairs * self.splits) as f64,
+            };
+            weights.resize(of.len(), judged / all as f64);
+        }
+        (DMatrix::from_vec(self.gallery.nrows(), of.len(), columns), of, weights)
+    }
 }
 
 /// `most` of `count` indices, in an order that is drawn.
@@ -107,16 +169,4 @@ fn drawn(count: usize, most: usize, rng: &mut Rng) -> Vec<usize> {
     }
     order.truncate(most);
     order
-}
-
-/// The originals that are nearer to their own changed image than every other original is. A tie is no hit: a map that
-/// makes all images alike identifies none.
-fn identified(lens: &Lens, originals: &DMatrix<f64>, changed: &DMatrix<f64>, of: &[usize]) -> Vec<usize> {
-    let cosines = transposed_product(&lens.look(originals), &lens.look(changed));
-    let own_is_nearest = |(column, own): (usize, &usize)| {
-        let cosines = cosines.column(column);
-        let mut others = cosines.iter().enumerate().filter(|(i, _)| i != own);
-        others.all(|(_, cosine)| *cosine < cosines[*own]).then_some(*own)
-    };
-    of.iter().enumerate().filter_map(own_is_nearest).collect()
 }

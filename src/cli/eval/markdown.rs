@@ -1,0 +1,52 @@
+//! The report as Markdown tables.
+
+use super::report::{Report, table};
+use std::fmt::Write as _;
+
+pub(super) fn page(report: &Report) -> String {
+    let mut page = format!(
+        "# Evaluation of {} on {}\n\n{} images, {} environments ({}), {} classes ({}). {}. Accuracy in % with 95 % intervals, by bootstrap over images; gains are paired, image by image. Seed {}, encoder {}.\n",
+        escaped(&report.model.name),
+        escaped(&report.folder.display().to_string()),
+        report.images,
+        report.environments.len(),
+        escaped(&report.environments.join(", ")),
+        report.classes.len(),
+        escaped(&report.classes.join(", ")),
+        capital(&report.protocol),
+        report.seed,
+        &report.model.sha256[..12.min(report.model.sha256.len())],
+    );
+    for set in &report.sets {
+        // Writing to a string cannot fail.
+        let _ = write!(page, "\n- *{}*: {}", escaped(&set.name), set.families.join(", "));
+    }
+    page.push('\n');
+    for section in &report.sections {
+        for &predictor in &report.predictors {
+            let rows = report.rows(section, predictor);
+            let _ = write!(page, "\n## {}: {}\n\n", capital(&predictor.to_string()), section.title);
+            for (i, row) in table(report, &rows).iter().enumerate() {
+                let cells: Vec<String> = row.iter().map(|cell| escaped(cell)).collect();
+                let _ = writeln!(page, "| {} |", cells.join(" | "));
+                if i == 0 {
+                    let _ = writeln!(page, "| --- |{}", " ---: |".repeat(cells.len() - 1));
+                }
+            }
+            for loss in report.losses(&rows) {
+                let _ = write!(page, "\nLoses: {}.\n", escaped(&loss));
+            }
+        }
+    }
+    page
+}
+
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// What a table's cell must not hold as it is.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('|', "\\|").replace('_', "\\_").replace('*', "\\*")
+}

@@ -1,0 +1,56 @@
+//! The report as tables for a terminal.
+
+use super::super::CliError;
+use super::super::output::line;
+use super::report::{Report, table};
+
+pub(super) fn print(report: &Report) -> Result<(), CliError> {
+    for text in lines(report) {
+        line(&text)?;
+    }
+    Ok(())
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    let mut lines = vec![
+        format!(
+            "{}: {} images, {} environments, {} classes; {} ({} wide)",
+            report.folder.display(),
+            report.images,
+            report.environments.len(),
+            report.classes.len(),
+            report.model.name,
+            report.model.width
+        ),
+        format!("{}; accuracy in %, with 95 % intervals", report.protocol),
+    ];
+    for section in &report.sections {
+        for &predictor in &report.predictors {
+            let rows = report.rows(section, predictor);
+            lines.push(String::new());
+            lines.push(format!("{predictor}: {}", section.title));
+            lines.extend(aligned(&table(report, &rows)));
+            lines.extend(report.losses(&rows).into_iter().map(|loss| format!("loses  {loss}")));
+        }
+    }
+    let (seconds, embeddings) = (&report.seconds, &report.embeddings);
+    lines.push(String::new());
+    lines.push(format!(
+        "{:.1} s: {} embeddings from the cache and {} computed in {:.1} s, judged in {:.1} s",
+        seconds.total, embeddings.from_cache, embeddings.computed, seconds.embedding, seconds.judging
+    ));
+    lines
+}
+
+/// Cells below each other: the first column to the left, the others to the right.
+fn aligned(table: &[Vec<String>]) -> Vec<String> {
+    let columns = table.first().map_or(0, Vec::len);
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let row = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(i, (cell, &width))| if i == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    table.iter().map(row).collect()
+}

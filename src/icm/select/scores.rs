@@ -1,0 +1,221 @@
+//! What the candidates of a choice scored, while they are judged and when all are.
+
+use super::{Criterion, Grid, SURE, SelectError, SelectWarning, Selection, Trial};
+use crate::icm::fit::{FitError, Fitter};
+use crate::icm::interval::{differences, mean_and_error};
+use crate::icm::lens::Maps;
+use crate::icm::spec::{MapKind, MapSpec};
+
+/// Scores of every candidate under each of several measures.
+pub(super) struct Board<'a> {
+    candidates: &'a [MapSpec],
+    /// `[measure][candidate][group][image]`.
+    pub groups: Vec<Vec<Vec<Vec<f64>>>>,
+    /// Directions removed, summed over fits.
+    removed: Vec<f64>,
+    fits: usize,
+    failed: Vec<Option<FitError>>,
+    pub warnings: Vec<SelectWarning>,
+}
+
+impl<'a> Board<'a> {
+    /// Every candidate's scores of every measure begin as `groups`.
+    pub(super) fn new(grid: &'a Grid, measures: usize, groups: Vec<Vec<f64>>) -> Self {
+        let count = grid.candidates().len();
+        Self {
+            candidates: grid.candidates(),
+            groups: vec![vec![groups; count]; measures],
+            removed: vec![0.0; count],
+            fits: 0,
+            failed: vec![None; count],
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Fits every candidate that has not failed before; one that cannot be fitted to a part of the images is out.
+    pub(super) fn fit(&mut self, fitter: &Fitter) -> Result<Vec<Maps>, FitError> {
+        if let Some(warning) = fitter.warning() {
+            self.warn(SelectWarning::Fit(warning));
+        }
+        let candidates = self.candidates.iter().copied().enumerate();
+        let candidates: Vec<_> = candidates.filter(|(i, _)| self.failed[*i].is_none()).collect();
+        let maps = Maps::fit(fitter, &candidates, |index, error| self.failed[index] = Some(error))?;
+        self.fits += 1;
+        for (index, lens) in maps.iter().flat_map(|m| &m.lenses) {
+            self.removed[*index] += lens.removed();
+        }
+        Ok(maps)
+    }
+
+    pub(super) fn warn(&mut self, warning: SelectWarning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// One result per measure.
+    pub(super) fn finish(self, criterion: Criterion) -> Vec<Scores> {
+        let mut warnings = self.warnings;
+        for (&map, failed) in self.candidates.iter().zip(&self.failed) {
+            warnings.extend(failed.clone().map(|reason| SelectWarning::Skipped { map, reason }));
+        }
+        let fits = self.fits.max(1) as f64;
+        let scored = |groups: Vec<Vec<Vec<f64>>>| {
+            let all = self.candidates.iter().zip(groups).zip(&self.removed).zip(&self.failed);
+            let good = all.filter(|(_, failed)| failed.is_none());
+            good.map(|(((&map, groups), removed), _)| Scored { map, groups, removed: removed / fits }).collect()
+        };
+        let scores = |groups| Scores { criterion, scored: scored(groups), warnings: warnings.clone() };
+        self.groups.into_iter().map(scores).collect()
+    }
+}
+
+/// What one candidate scored on the images by which all are judged, and how much it removed.
+#[derive(Debug, Clone)]
+struct Scored {
+    map: MapSpec,
+    /// `[group][image]`.
+    groups: Vec<Vec<f64>>,
+    removed: f64,
+}
+
+/// What every candidate scored on the same images.
+#[derive(Debug, Clone)]
+pub(in crate::icm) struct Scores {
+    criterion: Criterion,
+    scored: Vec<Scored>,
+    warnings: Vec<SelectWarning>,
+}
+
+impl Scores {
+    /// The means of several measures on the same candidates and images; `None` of none.
+    pub(in crate::icm) fn pooled(measures: Vec<Self>) -> Option<Self> {
+        let share = (measures.len() as f64).recip();
+        let mut measures = measures.into_iter();
+        let mut pooled = measures.next()?;
+        let all = |scores: &mut Self, f: &mut dyn FnMut(&mut f64)| {
+            scores.scored.iter_mut().flat_map(|s| &mut s.groups).flatten().for_each(f);
+        };
+        for mut other in measures {
+            let mut values = Vec::new();
+            all(&mut other, &mut |value| values.push(*value));
+            let mut values = values.into_iter();
+            all(&mut pooled, &mut |sum| *sum += values.next().unwrap_or_default());
+        }
+        all(&mut pooled, &mut |sum| *sum *= share);
+        Some(pooled)
+    }
+
+    /// The last candidate's score.
+    pub(super) fn last(&self) -> Option<f64> {
+        mean_and_error(&self.scored.last()?.groups).map(|(score, _)| score)
+    }
+
+    /// Chooses among the candidates that are wanted, and the identity.
+    pub(in crate::icm) fn choose(&self, wanted: impl Fn(&MapSpec) -> bool) -> Result<Selection, SelectError> {
+        let identity = &self.scored.first().ok_or(SelectError::NoScores)?.groups;
+        let wanted = self.scored.iter().filter(|s| s.map.kind == MapKind::Identity || wanted(&s.map));
+        let trials: Option<Vec<Trial>> = wanted.map(|scored| self.trial(scored, identity)).collect();
+        let trials = trials.ok_or(SelectError::NoScores)?;
+        let identity = trials.first().ok_or(SelectError::NoScores)?.clone();
+        let harmless = || trials.iter().filter(|t| t.gain > SURE * t.gain_error);
+        let best = harmless().max_by(|a, b| a.score.total_cmp(&b.score));
+        let chosen = best.and_then(|best| {
+            let as_good = harmless().filter(|t| t.score >= best.score - best.error);
+            as_good.min_by(|a, b| a.removed.total_cmp(&b.removed))
+        });
+        let chosen = chosen.unwrap_or(&identity).clone();
+        Ok(Selection { criterion: self.criterion, chosen, identity, trials, warnings: self.warnings.clone() })
+    }
+
+    fn trial(&self, scored: &Scored, identity: &[Vec<f64>]) -> Option<Trial> {
+        let (score, error) = mean_and_error(&scored.groups)?;
+        let gains = differences(identity, &scored.groups)?;
+        let (gain, over_images) = mean_and_error(&gains)?;
+        let means: Vec<f64> = gains.iter().map(|group| group.iter().sum::<f64>() / group.len() as f64).collect();
+        let (_, over_groups) = mean_and_error(&[means])?;
+        let gain_error = match self.criterion {
+            Criterion::LeftOutEnvironment => over_images.max(over_groups),
+            // Its groups are halves that are asked about different families: they differ, and say nothing by it.
+            Criterion::Identification => over_images,
+        };
+        Some(Trial { map: scored.map, score, error, gain, gain_error, removed: scored.removed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A candidate that hits the first `hits` of 100 images.
+    fn scored(map: MapSpec, removed: f64, hits: usize) -> Scored {
+        let groups = vec![(0..100).map(|i| if i < hits { 1.0 } else { 0.0 }).collect()];
+        Scored { map, groups, removed }
+    }
+
+    fn scores(criterion: Criterion, scored: Vec<Scored>) -> Scores {
+        Scores { criterion, scored, warnings: Vec::new() }
+    }
+
+    fn chosen(scored: Vec<Scored>) -> Selection {
+        scores(Criterion::Identification, scored).choose(|_| true).unwrap()
+    }
+
+    #[test]
+    fn the_gentlest_of_those_as_good_as_the_best_is_taken() {
+        let selection = chosen(vec![
+            scored(MapSpec::IDENTITY, 0.0, 40),
+            scored(MapSpec::without(5), 5.0, 60),
+            scored(MapSpec::soft(1.0), 9.0, 78),
+            scored(MapSpec::without(10), 10.0, 77),
+            scored(MapSpec::without(50), 50.0, 80),
+        ]);
+        assert_eq!(selection.chosen.map, MapSpec::soft(1.0), "one standard error of 80 in 100 is 4");
+        let words = selection.to_string();
+        assert!(words.contains("rises from 40.0 % to 78.0 % (by 38.0 ± 4.9 points)"), "{words}");
+    }
+
+    #[test]
+    fn what_does_no_good_is_not_shipped_and_the_result_says_so() {
+        let selection = chosen(vec![
+            scored(MapSpec::IDENTITY, 0.0, 60),
+            scored(MapSpec::without(5), 5.0, 63),
+            scored(MapSpec::without(50), 50.0, 30),
+        ]);
+        assert!(!selection.improves());
+        let words = selection.to_string();
+        assert!(words.starts_with("identity: no map improves identification"), "{words}");
+        assert!(words.contains("`without the 5 most variant directions`, changes it by +3.0 ± 1.7 points"), "{words}");
+    }
+
+    #[test]
+    fn what_helps_in_one_environment_and_hurts_in_another_is_no_evidence() {
+        let hits = |counts: [usize; 3]| counts.map(|hits| scored(MapSpec::IDENTITY, 0.0, hits).groups.remove(0)).to_vec();
+        let candidates = || {
+            let map = |map, counts| Scored { map, groups: hits(counts), removed: 1.0 };
+            vec![map(MapSpec::IDENTITY, [50, 50, 50]), map(MapSpec::soft(1.0), [45, 80, 49])]
+        };
+        assert!(!scores(Criterion::LeftOutEnvironment, candidates()).choose(|_| true).unwrap().improves());
+        assert!(scores(Criterion::Identification, candidates()).choose(|_| true).unwrap().improves());
+    }
+
+    #[test]
+    fn some_candidates_can_be_asked_for_and_the_identity_is_one_of_them() {
+        let all = vec![
+            scored(MapSpec::IDENTITY, 0.0, 40),
+            scored(MapSpec::without(5), 5.0, 80),
+            scored(MapSpec::soft(1.0), 9.0, 60),
+        ];
+        let selection = scores(Criterion::Identification, all).choose(|map| *map == MapSpec::soft(1.0)).unwrap();
+        assert_eq!((selection.trials.len(), selection.chosen.map), (2, MapSpec::soft(1.0)));
+    }
+
+    #[test]
+    fn measures_are_pooled_image_by_image() {
+        let measure = |hits| scores(Criterion::Identification, vec![scored(MapSpec::IDENTITY, 0.0, hits)]);
+        let pooled = Scores::pooled(vec![measure(10), measure(50)]).unwrap();
+        let values = &pooled.scored[0].groups[0];
+        assert_eq!((values[0], values[20], values[60]), (1.0, 0.5, 0.0));
+        assert!(Scores::pooled(Vec::new()).is_none());
+    }
+}
