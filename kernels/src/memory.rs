@@ -150,14 +150,14 @@ mod tests {
         for round in 0..3u8 {
             let mut all: Vec<Bytes> =
                 lens.iter().flat_map(|&len| [Bytes::zeroed(len), Bytes::for_weights(len)]).collect();
-            for (i, bytes) in all.iter_mut().enumerate() {
+            for ((i, bytes), mark) in all.iter_mut().enumerate().zip(1u8..) {
                 let len = lens[i / 2];
                 assert!(bytes.size() == len && bytes.as_ptr().addr().is_multiple_of(ALIGNMENT), "{len}");
                 assert!(bytes.as_slice().iter().all(|&b| b == 0), "{len}, round {round}");
-                bytes.as_mut_slice().fill(i as u8 + 1);
+                bytes.as_mut_slice().fill(mark);
             }
-            for (i, bytes) in all.iter().enumerate() {
-                assert!(bytes.as_slice().iter().all(|&b| b == i as u8 + 1), "another wrote to bytes {i}");
+            for (bytes, mark) in all.iter().zip(1u8..) {
+                assert!(bytes.as_slice().iter().all(|&b| b == mark), "another wrote to bytes {mark}");
             }
         }
     }
