@@ -1,7 +1,7 @@
 //! What must hold of a configuration beyond its types.
 
 use super::{
-    BrokerAddress, CameraSettings, ConfigError, MqttSettings, ReplaySettings, Settings, SourceSettings,
+    BrokerAddress, CameraSettings, ConfigError, MqttSettings, QueueSettings, ReplaySettings, Settings, SourceSettings,
     SyntheticSettings, V4lSettings, is_topic_name,
 };
 use crate::workshop::{ENVIRONMENTS, Environment};
@@ -43,7 +43,8 @@ fn values(settings: &Settings) -> Result<(), Problem> {
     within("classes.top_k", classes.top_k as f64, 1.0, 100.0)?;
     within("classes.threshold", f64::from(classes.threshold), 0.0, 1.0)?;
     cameras(&settings.cameras)?;
-    mqtt(&settings.mqtt)
+    mqtt(&settings.mqtt)?;
+    queue(&settings.queue)
 }
 
 fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
@@ -118,8 +119,17 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
         fail("mqtt.prefix", &format!("is `{}`; between slashes {TOPIC_NAME}", mqtt.prefix))?;
     }
     within("mqtt.keep_alive_s", f64::from(mqtt.keep_alive_s), 5.0, 3600.0)?;
-    within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)?;
-    within("mqtt.queue", mqtt.queue as f64, 1.0, 1e6)
+    within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)
+}
+
+fn queue(queue: &QueueSettings) -> Result<(), Problem> {
+    within("queue.max_mib", queue.max_mib as f64, 1.0, 65536.0)?;
+    within("queue.max_age_h", queue.max_age_h, 0.01, 87_600.0)?;
+    within("queue.sync_s", queue.sync_s, 0.0, 3600.0)?;
+    within("queue.sync_events", queue.sync_events as f64, 1.0, 1e5)?;
+    within("queue.memory", queue.memory as f64, 1.0, 1e6)?;
+    within("queue.drain_per_s", queue.drain_per_s, 0.01, 1e5)?;
+    within("queue.drain_delay_s", queue.drain_delay_s, 0.0, 86_400.0)
 }
 
 /// Files that must be there when the daemon starts, and the keys that name them. A camera need not: it may come.

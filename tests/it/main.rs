@@ -17,6 +17,8 @@ mod pocket;
 mod preprocess;
 mod projection;
 mod quantise;
+mod queue;
+mod queue_disk;
 mod real_images;
 mod reload;
 mod service;
