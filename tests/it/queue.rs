@@ -150,6 +150,7 @@ fn kill_nine_of_daemon_or_broker_at_any_moment_loses_nothing_that_was_synced() {
 #[test]
 fn what_waits_when_the_daemon_is_stopped_is_sent_after_the_next_start() {
     let port = free_port();
+    let link = Link::nowhere(port);
     let daemon = setup(port, "rate = 50.0\nloop = true\n", "drain_per_s = 1000.0\ndrain_delay_s = 0.0\n").start();
     daemon.wait_log("next attempt in");
     std::thread::sleep(Duration::from_millis(700));
@@ -159,7 +160,7 @@ fn what_waits_when_the_daemon_is_stopped_is_sent_after_the_next_start() {
     daemon.wait_log("events wait from before");
     let broker = Broker::start();
     let subscriber = Subscriber::new(&broker);
-    let _link = Link::open(port, &broker);
+    link.lead_to(&broker);
     let heard = subscriber.wait("two boots", |heard| {
         let boots: BTreeSet<String> = events(heard).map(|e| e["boot_id"].to_string()).collect();
         (boots.len() == 2 && events(heard).count() > 60).then(|| events(heard).collect::<Vec<_>>())
@@ -245,6 +246,7 @@ fn lateness(heard: &Heard) -> f64 {
 #[test]
 fn the_oldest_go_when_it_is_full_and_the_count_survives_and_is_published() {
     let port = free_port();
+    let link = Link::nowhere(port);
     let daemon = setup(port, "loop = true\n", "max_mib = 1\nsync_s = 0.1\n").start();
     daemon.wait_log("next attempt in");
     let full = |daemon: &Daemon| stored(daemon.setup.folder.path()).first().map(|e| e["seq"].as_u64().expect("seq"));
@@ -252,7 +254,7 @@ fn the_oldest_go_when_it_is_full_and_the_count_survives_and_is_published() {
     daemon.signal(libc::SIGKILL);
     let broker = Broker::start();
     let subscriber = Subscriber::new(&broker);
-    let _link = Link::open(port, &broker);
+    link.lead_to(&broker);
     let daemon =
         again(daemon, Some(&config(port, "rate = 1.0\nloop = true\n", "drain_per_s = 2000.0\ndrain_delay_s = 0.0\n")));
     let report = subscriber.message("bench/queue", |h| h.json()["storage"] == "disk").json();

@@ -123,7 +123,7 @@ impl Keeper {
 
     /// After any error redb wants to be opened again.
     fn failed(&mut self, error: StoreError, now: Instant) -> Done {
-        self.store = None;
+        let was_open = self.store.take().is_some();
         let name = self.place.name();
         let reason = match error {
             StoreError::Damaged(what) => match self.place.move_aside() {
@@ -143,7 +143,9 @@ impl Keeper {
         }
         let retry = now + self.retry;
         self.retry = (self.retry * 2).min(RETRY_MAX);
-        Done::Away { reason, retry }
+        // What is on a full disk can be read, and goes out in its order.
+        let readable = was_open && self.open().is_ok();
+        Done::Away { reason, retry, readable }
     }
 }
 

@@ -84,10 +84,11 @@ pub(crate) enum Done {
     },
     Read(Read),
     Compacted,
-    /// The store cannot be used until it is opened again, not before the time given.
+    /// The store cannot be written, or not even read, before it is tried again at the time given.
     Away {
         reason: String,
         retry: Instant,
+        readable: bool,
     },
     /// What was on disk is gone.
     Lost {
@@ -102,7 +103,11 @@ pub(crate) struct Queue {
     entries: BTreeMap<i64, Entry>,
     next_id: i64,
     storage: Storage,
+    /// The store is open, so that it can be read at least.
+    is_open: bool,
     open_at: Option<Instant>,
+    /// Writing has failed, and is tried again then.
+    write_at: Option<Instant>,
     /// Ids that are on disk and not in memory lie in here.
     unread: Range<i64>,
     totals: Totals,
@@ -128,7 +133,9 @@ impl Queue {
             entries: BTreeMap::new(),
             next_id: 0,
             storage: if on_disk { Storage::Opening } else { Storage::Memory },
+            is_open: false,
             open_at: on_disk.then_some(now),
+            write_at: None,
             unread: 0..0,
             totals: Totals::default(),
             acknowledged: BTreeSet::new(),
@@ -172,7 +179,7 @@ impl Queue {
 
     /// The oldest event of the backlog that is not under way. Where what is on disk cannot be read, it is passed over.
     pub(crate) fn next_of_backlog(&self) -> Option<(i64, Arc<Record>)> {
-        let readable = self.storage == Storage::Disk && !self.unread.is_empty();
+        let readable = self.is_open && !self.unread.is_empty();
         let end = if readable { self.unread.start.min(self.live_from) } else { self.live_from };
         self.first_waiting(i64::MIN..end)
     }
@@ -234,10 +241,12 @@ impl Queue {
             return Some(Work::Open);
         }
         self.expire(&stamp, now);
-        if self.storage != Storage::Disk {
+        if !self.is_open {
             return None;
         }
-        if self.sync_at(flush, now).is_some_and(|at| at <= now) {
+        // After a failure even nothing is written, to see whether that is possible again.
+        let due = self.write_at.or_else(|| self.sync_at(flush, now));
+        if due.is_some_and(|at| at <= now) {
             let unstored = self.entries.iter().filter(|(_, e)| !e.stored);
             let append = unstored.map(|(id, e)| (*id, Arc::clone(&e.record))).take(BATCH).collect();
             let remove = self.acknowledged.iter().copied().take(BATCH).collect();
@@ -267,8 +276,8 @@ impl Queue {
 
     /// When there will be work on disk, if nothing else happens.
     pub(crate) fn work_at(&self, now: Instant) -> Option<Instant> {
-        let sync = if self.storage == Storage::Disk { self.sync_at(false, now) } else { None };
-        [self.open_at, sync].into_iter().flatten().min()
+        let write = if self.is_open { self.write_at.or_else(|| self.sync_at(false, now)) } else { None };
+        [self.open_at, write].into_iter().flatten().min()
     }
 
     fn sync_at(&self, flush: bool, now: Instant) -> Option<Instant> {
@@ -282,20 +291,25 @@ impl Queue {
     /// Notes how work ended.
     pub(crate) fn done(&mut self, done: Done, now: Instant) {
         match done {
-            Done::Opened(totals, ids) => self.opened(totals, ids),
+            Done::Opened(totals, ids) => self.opened(totals, ids, now),
             Done::Committed { batch, below, totals } => self.committed(&batch, below, totals, now),
             Done::Read(read) => self.read(read, now),
             Done::Compacted => self.slack = false,
-            Done::Away { reason, retry } => {
+            Done::Away { reason, retry, readable } => {
                 self.storage = Storage::Away(reason);
-                self.open_at = Some(retry);
+                self.is_open = readable;
+                *(if readable { &mut self.write_at } else { &mut self.open_at }) = Some(retry);
             }
             Done::Lost { retry } => self.lost(retry, now),
         }
     }
 
-    fn opened(&mut self, totals: Totals, ids: Range<i64>) {
-        self.storage = Storage::Disk;
+    fn opened(&mut self, totals: Totals, ids: Range<i64>, now: Instant) {
+        self.is_open = true;
+        match self.storage {
+            Storage::Away(_) => self.write_at = Some(now),
+            _ => self.storage = Storage::Disk,
+        }
         self.totals = totals;
         if self.known {
             self.dropped = self.dropped.max(totals.dropped);
@@ -307,14 +321,17 @@ impl Queue {
     }
 
     fn committed(&mut self, batch: &Batch, below: Option<i64>, totals: Totals, now: Instant) {
+        (self.storage, self.write_at) = (Storage::Disk, None);
         for (id, _) in &batch.append {
             match self.entries.get_mut(id) {
                 Some(entry) => entry.stored = true,
                 // Acknowledged or dropped while it was being written.
-                None => drop(self.acknowledged.insert(*id)),
+                None => _ = self.acknowledged.insert(*id),
             }
         }
-        batch.remove.iter().for_each(|id| drop(self.acknowledged.remove(id)));
+        for id in &batch.remove {
+            self.acknowledged.remove(id);
+        }
         // What was counted while the batch was being written is not in the store's count yet.
         let meanwhile = self.dropped.full.saturating_sub(batch.dropped.full);
         self.totals = totals;
@@ -348,7 +365,9 @@ impl Queue {
         let keep = if self.unread.is_empty() { READ_AHEAD } else { 0 };
         let stored = self.entries.range(after..).filter(|(_, e)| e.stored && !e.under_way);
         let spilt: Vec<i64> = stored.map(|(id, _)| *id).skip(keep).collect();
-        spilt.into_iter().for_each(|id| self.leave_on_disk(id));
+        for id in spilt {
+            self.leave_on_disk(id);
+        }
     }
 
     /// Takes an event that is on disk from memory.
@@ -385,8 +404,8 @@ impl Queue {
         self.totals = Totals { dropped: self.dropped, ..Totals::default() };
         self.unsynced = self.entries.len();
         self.unsynced_since = (self.unsynced > 0).then_some(now);
-        self.storage = Storage::Away("made anew".into());
-        self.open_at = Some(retry);
+        self.storage = Storage::Opening;
+        (self.is_open, self.write_at, self.open_at) = (false, None, Some(retry));
     }
 
     /// Events on disk that are neither in memory nor acknowledged.

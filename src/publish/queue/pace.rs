@@ -78,7 +78,7 @@ mod tests {
         pace.start(Duration::ZERO, now);
         let with_new = sent(&mut pace, now, 10, |pace, ms| {
             if ms % 5 == 0 {
-                pace.earn()
+                pace.earn();
             }
         });
         assert_eq!(with_new, 2000 + 500 - 1);

@@ -1,173 +1,22 @@
 //! The queue, its keeper and a broker against a model, on a disk that fails in every way a disk can.
 
-use super::keeper::Place;
-use super::store::{Batch, Bounds, Store, StoreError};
-use super::{Done, Dropped, Keeper, Limits, Queue, READ_AHEAD, Record, Stamp, Storage, Work};
+#![allow(clippy::cast_possible_truncation, reason = "a disk of a test is small")]
+
+mod bounds;
+mod disk;
+
+use super::store::Bounds;
+use super::{Done, Dropped, Keeper, Limits, Queue, READ_AHEAD, Record, Stamp, Storage};
+use disk::Disk;
 use proptest::prelude::*;
-use redb::StorageBackend;
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{Error, ErrorKind, Result};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 const BOUNDS: Bounds = Bounds { bytes: 40_000, age: Duration::from_secs(3600) };
 const WIDE: Bounds = Bounds { bytes: 1 << 30, ..BOUNDS };
 const LIMITS: Limits =
     Limits { sync_every: Duration::from_secs(5), sync_events: 7, memory: 30, age: Duration::from_secs(3600) };
-/// What a disk writes whole or not at all.
-const SECTOR: usize = 512;
-
-/// A change that no sync has made safe yet.
-#[derive(Debug, Clone)]
-enum Unsynced {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
-
-#[derive(Debug, Default)]
-struct Platter {
-    safe: Vec<u8>,
-    now: Vec<u8>,
-    unsynced: Vec<Unsynced>,
-    writes: u64,
-    bytes: u64,
-    syncs: u64,
-    /// Power fails at this write.
-    fails_at: Option<u64>,
-    dead: bool,
-    /// Nothing can be written.
-    refuses: Option<ErrorKind>,
-    aside: u32,
-    /// The file has its name: it was made whole once.
-    made: bool,
-}
-
-/// A disk in memory that survives its process.
-#[derive(Debug, Clone, Default)]
-struct Disk(Arc<Mutex<Platter>>);
-
-impl Disk {
-    fn lock(&self) -> MutexGuard<'_, Platter> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn living(&self) -> Result<MutexGuard<'_, Platter>> {
-        let platter = self.lock();
-        if platter.dead { Err(Error::from(ErrorKind::Other)) } else { Ok(platter) }
-    }
-
-    fn writable(&self) -> Result<MutexGuard<'_, Platter>> {
-        let mut platter = self.living()?;
-        if let Some(kind) = platter.refuses {
-            return Err(kind.into());
-        }
-        platter.writes += 1;
-        if platter.fails_at.is_some_and(|at| platter.writes >= at) {
-            platter.dead = true;
-            return Err(Error::from(ErrorKind::Other));
-        }
-        Ok(platter)
-    }
-
-    /// Power comes back: of what was not synced any sector may be there, or be missing, or be garbage.
-    fn power_cut(&self, random: &mut fastrand::Rng) {
-        let mut platter = self.lock();
-        let mut image = std::mem::take(&mut platter.safe);
-        for change in std::mem::take(&mut platter.unsynced) {
-            match change {
-                Unsynced::Length(length) if random.bool() => image.resize(length, 0),
-                Unsynced::Length(_) => {}
-                Unsynced::Write(at, data) => {
-                    for (i, sector) in data.chunks(SECTOR).enumerate() {
-                        let (at, fate) = (at + i * SECTOR, random.u8(..10));
-                        // The first sector, which says which commit counts, is whole as sectors are.
-                        if fate < 4 {
-                            continue;
-                        }
-                        image.resize(image.len().max(at + sector.len()), 0);
-                        image[at..at + sector.len()].copy_from_slice(sector);
-                        if fate == 9 && at >= SECTOR {
-                            let hit = at + random.usize(..sector.len());
-                            image[hit] ^= 1 << random.u8(..8);
-                        }
-                    }
-                }
-            }
-        }
-        platter.safe.clone_from(&image);
-        platter.now = image;
-        (platter.dead, platter.fails_at) = (false, None);
-    }
-
-    /// kill -9: the system still has what was written.
-    fn killed(&self) {
-        let mut platter = self.lock();
-        (platter.dead, platter.fails_at) = (false, None);
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> Result<u64> {
-        Ok(self.living()?.now.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        let (platter, at) = (self.living()?, offset as usize);
-        let bytes = platter.now.get(at..at + out.len()).ok_or(ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> Result<()> {
-        let mut platter = self.writable()?;
-        platter.now.resize(len as usize, 0);
-        platter.unsynced.push(Unsynced::Length(len as usize));
-        Ok(())
-    }
-
-    fn sync_data(&self) -> Result<()> {
-        let mut platter = self.writable()?;
-        platter.syncs += 1;
-        platter.safe = platter.now.clone();
-        platter.unsynced.clear();
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let (mut platter, at) = (self.writable()?, offset as usize);
-        let length = platter.now.len().max(at + data.len());
-        platter.now.resize(length, 0);
-        platter.now[at..at + data.len()].copy_from_slice(data);
-        platter.bytes += data.len() as u64;
-        platter.unsynced.push(Unsynced::Write(at, data.to_vec()));
-        Ok(())
-    }
-}
-
-impl Place for Disk {
-    fn open(&self, bounds: Bounds, base: Option<u64>) -> std::result::Result<Store, StoreError> {
-        if !self.lock().made {
-            let mut platter = self.lock();
-            (platter.now, platter.safe, platter.unsynced) = Default::default();
-            drop(platter);
-            drop(Store::on(self.clone(), bounds, base)?);
-            self.living().map_err(redb::Error::Io)?.made = true;
-        }
-        Store::on(self.clone(), bounds, base)
-    }
-
-    fn move_aside(&self) -> Result<String> {
-        let mut platter = self.lock();
-        let Platter { writes, fails_at, refuses, aside, .. } = *platter;
-        *platter = Platter { writes, fails_at, refuses, aside: aside + 1, ..Platter::default() };
-        Ok("aside".into())
-    }
-
-    fn name(&self) -> String {
-        "test".into()
-    }
-}
-
 /// The payload of the event with this number: its bytes follow from it.
 fn payload(number: u64) -> Vec<u8> {
     let length = 40 + number.wrapping_mul(7919) % 1400;
@@ -270,7 +119,7 @@ impl World {
                     self.at_risk.remove(&number);
                 }
             }
-            Step::Work => drop(self.work(false)),
+            Step::Work => _ = self.work(false),
             Step::Wait => self.now += Duration::from_secs(40),
             Step::Connect(live_first) => {
                 self.disconnect();
@@ -447,13 +296,13 @@ proptest! {
                 let to = (from + 5000).min(length);
                 platter.now[from..to].iter_mut().for_each(|b| *b ^= 0xa5);
             }
-            flips.iter().for_each(|(at, bit)| platter.now[at.index(length)] ^= 1 << bit);
+            for (at, bit) in &flips { platter.now[at.index(length)] ^= 1 << bit; }
             platter.safe = platter.now.clone();
         }
         if !open { world.restart(); }
         for _ in 0..20 {
             world.step(&Step::Push);
-            drop(world.work(true));
+            world.work(true);
         }
         world.finish();
         let missing = world.missing();
@@ -462,144 +311,4 @@ proptest! {
             prop_assert!(missing.len() as u64 <= world.queue.dropped().damaged);
         }
     }
-}
-
-fn limits(sync_events: usize) -> Limits {
-    Limits { sync_events, memory: 100_000, ..LIMITS }
-}
-
-/// Appends one batch after the other, as an outage does.
-fn append(store: &mut Store, ids: std::ops::Range<i64>, each: usize) {
-    let ids: Vec<i64> = ids.collect();
-    for ids in ids.chunks(each) {
-        let append = ids.iter().map(|id| (*id, Arc::new(record(id.unsigned_abs())))).collect();
-        store.commit(&Batch { append, ..Batch::default() }).expect("commit");
-    }
-}
-
-#[test]
-fn the_bound_holds_and_the_file_stays_below_twice_of_it() {
-    let disk = Disk::default();
-    let bounds = Bounds { bytes: 4 << 20, ..BOUNDS };
-    let mut store = Store::on(disk.clone(), bounds, None).expect("store");
-    append(&mut store, 0..20_000, 5);
-    let totals = store.totals();
-    let file = disk.lock().now.len() as u64;
-    println!("{} KiB of {} events in a file of {} KiB", totals.bytes >> 10, totals.entries, file >> 10);
-    assert!(totals.bytes <= bounds.bytes && totals.bytes > bounds.bytes * 9 / 10);
-    assert_eq!(totals.entries + totals.dropped.full, 20_000);
-    assert!(file <= 2 * bounds.bytes + (1 << 20), "{file}");
-    let first = store.read(&(0..20_000), 1).expect("read").records[0].0;
-    assert_eq!(first.unsigned_abs(), totals.dropped.full, "the oldest went");
-    drop(store);
-    let store = Store::on(disk, bounds, None).expect("store");
-    assert_eq!(store.totals(), totals, "counts survive");
-}
-
-#[test]
-fn the_file_shrinks_when_the_backlog_is_gone() {
-    let (disk, now) = (Disk::default(), Instant::now());
-    let mut queue = Queue::new(limits(100), true, now);
-    let mut keeper = Keeper::at(Box::new(disk.clone()), WIDE);
-    let work = |queue: &mut Queue, keeper: &mut Keeper| {
-        let work = queue.work(Stamp::default(), now, true, true)?;
-        let done = keeper.carry_out(work, now);
-        queue.done(done, now);
-        Some(())
-    };
-    for n in 0..5000 {
-        queue.push(record(n), now);
-        if n % 100 == 0 {
-            while work(&mut queue, &mut keeper).is_some() {}
-        }
-    }
-    while work(&mut queue, &mut keeper).is_some() {}
-    let full = disk.lock().now.len();
-    assert!(queue.entries.len() <= super::KEEP, "{} in memory", queue.entries.len());
-    queue.connected(false);
-    while !queue.is_empty() {
-        while let Some((id, _)) = queue.next_of_backlog() {
-            queue.handed_over(id);
-            queue.acknowledged(id, now);
-        }
-        while work(&mut queue, &mut keeper).is_some() {}
-    }
-    let empty = disk.lock().now.len();
-    println!("a file of {} KiB, {} KiB when empty", full >> 10, empty >> 10);
-    assert!(full > 4 << 20 && empty < 1 << 20);
-}
-
-#[test]
-fn while_the_broker_answers_nothing_is_written() {
-    let (disk, mut now) = (Disk::default(), Instant::now());
-    let mut queue = Queue::new(limits(100), true, now);
-    let mut keeper = Keeper::at(Box::new(disk.clone()), WIDE);
-    queue.connected(false);
-    let mut hour = |queue: &mut Queue, answers: bool| {
-        let (writes, syncs, bytes) = {
-            let p = disk.lock();
-            (p.writes, p.syncs, p.bytes)
-        };
-        for n in 0..3600 {
-            now += Duration::from_secs(1);
-            queue.push(record(n), now);
-            while answers && let Some((id, _)) = queue.next_of_backlog() {
-                queue.handed_over(id);
-                queue.acknowledged(id, now);
-            }
-            while let Some(work) = queue.work(Stamp::default(), now, false, false) {
-                let done = keeper.carry_out(work, now);
-                queue.done(done, now);
-            }
-        }
-        let p = disk.lock();
-        (p.writes - writes, p.syncs - syncs, p.bytes - bytes)
-    };
-    hour(&mut queue, true);
-    assert_eq!(hour(&mut queue, true), (0, 0, 0), "an hour at one event a second, acknowledged");
-    let (writes, syncs, bytes) = hour(&mut queue, false);
-    println!(
-        "an hour without a broker at 1 event/s, batches of 5 s: {syncs} syncs, {writes} writes, {} KiB",
-        bytes >> 10
-    );
-    assert!((590..=620).contains(&syncs), "{syncs} syncs");
-}
-
-/// The disk fills up, and has room again.
-#[test]
-fn a_full_disk_costs_nothing_while_memory_lasts_and_recovers_by_itself() {
-    let mut world = World::new(WIDE, 1);
-    world.step(&Step::Connect(false));
-    for _ in 0..10 {
-        world.step(&Step::Push);
-    }
-    while world.work(true).is_some() {}
-    world.step(&Step::Refuse(true));
-    for _ in 0..10 {
-        world.step(&Step::Push);
-        drop(world.work(true));
-    }
-    assert!(matches!(world.queue.storage(), Storage::Away(reason) if reason.contains("the disk is full; make room")));
-    world.step(&Step::Refuse(false));
-    world.finish();
-    assert_eq!(world.missing(), BTreeSet::new());
-    assert_eq!(world.arrived, (0..20).collect::<Vec<_>>());
-}
-
-#[test]
-fn what_is_too_old_is_dropped_and_counted() {
-    let (disk, now) = (Disk::default(), Instant::now());
-    let stamp = |s: u64| Stamp { boot: 1, monotonic_ns: s * 1_000_000_000, unix_ns: None };
-    let mut queue = Queue::new(limits(10), true, now);
-    let mut keeper = Keeper::at(Box::new(disk), BOUNDS);
-    for n in 0..40u64 {
-        queue.push(Record { queued: stamp(n * 180), ..record(n % 3) }, now);
-        while let Some(work) = queue.work(stamp(n * 180), now, false, true) {
-            let done = keeper.carry_out(work, now);
-            queue.done(done, now);
-        }
-    }
-    // Three minutes apart: 21 of them are no older than an hour.
-    assert_eq!((queue.len(), queue.dropped().old), (21, 19));
-    assert!(matches!(queue.work(stamp(0), now, false, true), None | Some(Work::Read(..))));
 }

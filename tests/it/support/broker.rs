@@ -84,10 +84,19 @@ pub struct Link {
 }
 
 impl Link {
+    /// `port` leads nowhere yet, and no other broker can get it.
+    pub fn nowhere(port: u16) -> Self {
+        Self::to(port, 0)
+    }
+
     /// From now on `port` leads to the broker.
     pub fn open(port: u16, to: &Broker) -> Self {
+        Self::to(port, to.port)
+    }
+
+    fn to(port: u16, to: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-        let to = Arc::new(AtomicU16::new(to.port));
+        let to = Arc::new(AtomicU16::new(to));
         let to_port = Arc::clone(&to);
         let under_way = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&under_way);
@@ -165,11 +174,16 @@ pub struct Subscriber {
 impl Subscriber {
     /// Connected and subscribed when it returns.
     pub fn new(broker: &Broker) -> Self {
+        Self::of(broker, "constancy/#")
+    }
+
+    /// Of what fits a filter.
+    pub fn of(broker: &Broker, filter: &str) -> Self {
         let name = format!("subscriber-{}", fastrand::u32(..));
         let mut options = MqttOptions::new(name, "127.0.0.1", broker.port);
         options.set_keep_alive(Duration::from_secs(30));
         let (client, mut connection) = Client::new(options, 16);
-        client.subscribe("constancy/#", QoS::AtLeastOnce).expect("subscription is sent");
+        client.subscribe(filter, QoS::AtLeastOnce).expect("subscription is sent");
         let log = Arc::new(Log::default());
         let (subscribed, ready) = std::sync::mpsc::channel();
         let for_thread = Arc::clone(&log);
