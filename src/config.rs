@@ -4,8 +4,10 @@
 //! to the file's own folder. `config/constancy.toml` shows every key with its default.
 
 mod check;
+mod publish;
 mod queue;
 
+pub use publish::{HomeAssistantSettings, PublishSettings, When};
 pub use queue::QueueSettings;
 
 use crate::engine::EngineOptions;
@@ -47,6 +49,8 @@ pub struct Settings {
     pub mqtt: MqttSettings,
     #[serde(default)]
     pub queue: QueueSettings,
+    #[serde(default)]
+    pub homeassistant: HomeAssistantSettings,
 }
 
 /// `[model]`: what looks at the frames.
@@ -88,6 +92,7 @@ pub struct CameraSettings {
     pub source: SourceSettings,
     /// Seconds without a new frame after which the source is taken for frozen and opened again.
     pub stall_s: f64,
+    pub publish: PublishSettings,
 }
 
 /// Where a camera's frames come from.
@@ -110,6 +115,8 @@ struct RawCamera {
     synthetic: Option<SyntheticSettings>,
     #[serde(default = "default_stall_s")]
     stall_s: f64,
+    #[serde(default)]
+    publish: PublishSettings,
 }
 
 impl TryFrom<RawCamera> for CameraSettings {
@@ -127,7 +134,7 @@ impl TryFrom<RawCamera> for CameraSettings {
             let name = raw.name;
             return Err(format!("camera `{name}` needs exactly one of `v4l`, `pipe`, `replay` and `synthetic`"));
         };
-        Ok(Self { name: raw.name, source, stall_s: raw.stall_s })
+        Ok(Self { name: raw.name, source, stall_s: raw.stall_s, publish: raw.publish })
     }
 }
 

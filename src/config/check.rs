@@ -1,8 +1,8 @@
 //! What must hold of a configuration beyond its types.
 
 use super::{
-    BrokerAddress, CameraSettings, ConfigError, MqttSettings, QueueSettings, ReplaySettings, Settings, SourceSettings,
-    SyntheticSettings, V4lSettings, is_topic_name,
+    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PublishSettings, QueueSettings, ReplaySettings, Settings,
+    SourceSettings, SyntheticSettings, V4lSettings, is_topic_name,
 };
 use crate::workshop::{ENVIRONMENTS, Environment};
 use std::path::Path;
@@ -44,7 +44,12 @@ fn values(settings: &Settings) -> Result<(), Problem> {
     within("classes.threshold", f64::from(classes.threshold), 0.0, 1.0)?;
     cameras(&settings.cameras)?;
     mqtt(&settings.mqtt)?;
-    queue(&settings.queue)
+    queue(&settings.queue)?;
+    if settings.homeassistant.prefix.split('/').all(is_topic_name) {
+        return Ok(());
+    }
+    let prefix = &settings.homeassistant.prefix;
+    fail("homeassistant.prefix", &format!("is `{prefix}`; between slashes {TOPIC_NAME}"))
 }
 
 fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
@@ -58,6 +63,7 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
         }
         let key = |k: &str| format!("camera.{k} ({})", camera.name);
         within(&key("stall_s"), camera.stall_s, 0.1, 3600.0)?;
+        publish(&camera.publish, key)?;
         match &camera.source {
             SourceSettings::V4l(settings) => v4l(settings, key)?,
             SourceSettings::Pipe(pipe) if pipe.command.is_empty() => {
@@ -71,6 +77,15 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn publish(publish: &PublishSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
+    within(&key("publish.at_most_every_s"), publish.at_most_every_s, 0.0, 86_400.0)?;
+    within(&key("publish.heartbeat_s"), publish.heartbeat_s.unwrap_or(1.0), 0.1, 86_400.0)?;
+    within(&key("publish.of"), publish.of as f64, 1.0, 1000.0)?;
+    within(&key("publish.agree"), publish.agree as f64, 1.0, publish.of as f64)?;
+    within(&key("publish.stay_threshold"), publish.stay_threshold.map_or(0.0, f64::from), 0.0, 1.0)?;
+    within(&key("publish.dwell_s"), publish.dwell_s, 0.0, 86_400.0)
 }
 
 fn v4l(v4l: &V4lSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {

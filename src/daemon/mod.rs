@@ -5,6 +5,7 @@
 
 mod camera;
 mod pipeline;
+mod policy;
 mod service;
 mod slot;
 
@@ -92,7 +93,7 @@ impl Daemon {
                 Taken::Frames(frames) => {
                     let name = |w: &Waiting| self.settings.cameras[w.camera].name.as_str();
                     let named: Vec<_> = frames.into_iter().map(|w| (name(&w), w)).collect();
-                    self.pipeline.frames(&named)?;
+                    self.pipeline.frames(&named, &self.settings.cameras)?;
                     self.feed_watchdog();
                 }
                 Taken::Fault { camera, message } => {
@@ -135,7 +136,11 @@ impl Daemon {
     fn load(&self, config: &Path) -> Result<(Settings, Recognizer, Option<PreparedSink>), DaemonError> {
         let settings = Settings::read(config)?;
         let recognizer = Recognizer::load(&settings)?;
-        let kept = |s: &Settings| (s.mqtt.clone(), s.queue.clone(), s.device.clone());
+        let discovered = |s: &Settings| {
+            let cameras = s.cameras.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+            s.homeassistant.discovery.then(|| (s.homeassistant.clone(), cameras))
+        };
+        let kept = |s: &Settings| (s.mqtt.clone(), s.queue.clone(), s.device.clone(), discovered(s));
         let sink = if kept(&settings) == kept(&self.settings) { None } else { Some(PreparedSink::new(&settings)?) };
         Ok((settings, recognizer, sink))
     }

@@ -1,6 +1,7 @@
 //! Where decisions go: the event and its schema, the queue before the network, MQTT, and stdout.
 
 mod event;
+mod homeassistant;
 mod mqtt;
 mod queue;
 mod tls;

@@ -15,6 +15,7 @@ pub(super) use connect::Connector;
 pub use connect::probe;
 pub use listener::Listener;
 
+use super::homeassistant::Discovery;
 use super::queue::{Keeper, Limits, Queue, Storage};
 use super::tls::TlsError;
 use crate::config::{QueueSettings, Settings};
@@ -72,6 +73,7 @@ impl MqttPublisher {
         let base_topic = base_topic(settings);
         let mut state = State::new(Queue::new(limits(queue), keeper.is_some(), now), queue, now);
         state.retained.put(status_topic(&base_topic), "online".into());
+        state.discover(Discovery::new(settings, &base_topic));
         let shared = Arc::new(Shared::new(state, connector.broker.clone(), &settings.device, &base_topic));
         let refused = |e: std::io::Error| BrokerError::Unavailable {
             broker: shared.broker.clone(),
@@ -114,11 +116,12 @@ impl MqttPublisher {
     /// disk, where there is one.
     #[must_use]
     pub fn close(mut self, limit: Duration) -> Left {
-        let deadline = Instant::now() + limit;
+        let now = Instant::now();
+        let (deadline, farewell_at) = (now + limit, now + limit.saturating_sub(FAREWELL.min(limit / 2)));
         let mut state = self.shared.lock();
         state.begin_closing(deadline);
         self.shared.wake_all();
-        self.wait(state, deadline - FAREWELL.min(limit / 2), State::may_say_farewell);
+        self.wait(state, farewell_at, State::may_say_farewell);
         let mut state = self.shared.lock();
         state.retained.put(status_topic(&self.base_topic), "stopped".into());
         state.pump(Instant::now());

@@ -68,12 +68,11 @@ fn assert_nothing_lost(heard: &[Value], synced: &BTreeSet<String>) {
     let mut by_id: BTreeMap<String, &Value> = BTreeMap::new();
     let mut boots: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for event in heard {
-        match by_id.insert(id(event), event) {
-            Some(before) => assert_eq!(before, event, "what has the same id is the same"),
-            None => {
-                let boot = event["boot_id"].as_str().expect("boot_id");
-                boots.entry(boot).or_default().push(event["seq"].as_u64().expect("seq"));
-            }
+        if let Some(before) = by_id.insert(id(event), event) {
+            assert_eq!(before, event, "what has the same id is the same");
+        } else {
+            let boot = event["boot_id"].as_str().expect("boot_id");
+            boots.entry(boot).or_default().push(event["seq"].as_u64().expect("seq"));
         }
     }
     for (boot, seqs) in &boots {
@@ -222,7 +221,9 @@ fn a_day_offline_drains_at_its_rate_while_new_events_are_not_late() {
     let (first, last) = (old[0].at, old[old.len() - 1]);
     let took = since(last, first).as_secs_f64();
     let mut per_second = BTreeMap::<u64, u64>::new();
-    old.iter().for_each(|h| *per_second.entry(since(h, first).as_secs()).or_default() += 1);
+    for event in &old {
+        *per_second.entry(since(event, first).as_secs()).or_default() += 1;
+    }
     let peak = per_second.values().max().copied().unwrap_or_default();
     let late: Vec<f64> =
         heard.iter().filter(|h| h.topic.ends_with("/event") && !is_old(h) && h.at < last.at).map(lateness).collect();

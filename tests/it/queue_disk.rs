@@ -128,7 +128,9 @@ fn a_flipped_bit_is_found() {
         let events: Vec<usize> = (0..bytes.len() - 9).filter(|at| bytes[*at..].starts_with(b"\"boot_id\"")).collect();
         assert!(!events.is_empty(), "there are events in it");
         // Some are what the file no longer needs.
-        events.iter().for_each(|at| bytes[at + 3] ^= 1);
+        for at in events {
+            bytes[at + 3] ^= 1;
+        }
         bytes
     });
 }

@@ -64,6 +64,7 @@ fn run_once(connector: &Connector, shared: &Shared) -> Result<(), ConnectionErro
                 shared.lock().acknowledged(ack.pkid, Instant::now());
                 shared.wake_all();
             }
+            Event::Incoming(Packet::Publish(p)) => shared.lock().heard(&p.topic, &p.payload, Instant::now()),
             Event::Outgoing(Outgoing::Publish(packet)) => shared.lock().sent(packet),
             Event::Outgoing(Outgoing::Disconnect) => return Ok(()),
             _ => {}

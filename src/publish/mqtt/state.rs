@@ -1,7 +1,7 @@
 //! What the threads share: queue, retained messages, connection; and how the connection is fed.
 
 use super::outbox::{Parcel, Retained, UnderWay};
-use super::{Left, Storage, WINDOW};
+use super::{Discovery, Left, Storage, WINDOW};
 use crate::config::QueueSettings;
 use crate::publish::queue::{Boot, Pace, Queue, Record};
 use rumqttc::{Client, ClientError, QoS};
@@ -41,6 +41,7 @@ pub(super) struct State {
     /// The threads are to end.
     over: bool,
     drops_told: u64,
+    discovery: Option<Discovery>,
 }
 
 impl Shared {
@@ -107,12 +108,39 @@ impl State {
             close_by: None,
             over: false,
             drops_told: 0,
+            discovery: None,
+        }
+    }
+
+    /// Has Home Assistant told of this device.
+    pub(super) fn discover(&mut self, discovery: Option<Discovery>) {
+        if let Some(discovery) = &discovery {
+            self.retained.put(discovery.topic.clone(), discovery.payload());
+        }
+        self.discovery = discovery;
+    }
+
+    /// A message of a topic that was subscribed to.
+    pub(super) fn heard(&mut self, topic: &str, payload: &[u8], now: Instant) {
+        let Some(discovery) = &self.discovery else { return };
+        let answer = if topic == discovery.birth_topic {
+            (payload == b"online").then(|| discovery.payload())
+        } else {
+            discovery.after(payload)
+        };
+        if let Some(answer) = answer {
+            self.retained.put(discovery.topic.clone(), answer);
+            self.pump(now);
         }
     }
 
     /// Begins to feed a connection. The backlog waits a random while, as other devices' backlogs do that wait for
     /// the same broker: no longer than it was away.
     pub(super) fn connected(&mut self, client: Client, now: Instant) {
+        for topic in self.discovery.iter().flat_map(|d| [&d.birth_topic, &d.topic]) {
+            // A client that takes no subscription is about to lose its connection, and a new one is made.
+            let _ = client.try_subscribe(topic, QoS::AtLeastOnce);
+        }
         self.client = Some(client);
         self.retained.renew();
         self.queue.connected(self.live_first);
