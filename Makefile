@@ -1,5 +1,6 @@
 # make demo       the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
 # make test       everything that can be checked here; installs what is missing
+# make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog
 # make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
 # make lint       formatting and lints, warnings are errors
@@ -25,7 +26,7 @@ tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
-.PHONY: help setup demo test test-arm test-asan lint bench golden
+.PHONY: help setup demo test test-long test-arm test-asan lint bench golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -40,6 +41,9 @@ demo: setup
 # One profile for everything: tract without optimisation crawls.
 test: setup $(tower)
 	cargo test --release --locked --workspace
+
+test-long: setup
+	CONSTANCY_TEST_LONG=1 PROPTEST_CASES=3000 cargo test --release --locked queue -- --nocapture
 
 test-arm:
 	@tools/setup-cross.sh

@@ -4,6 +4,11 @@
 //! to the file's own folder. `config/constancy.toml` shows every key with its default.
 
 mod check;
+mod publish;
+mod queue;
+
+pub use publish::{HomeAssistantSettings, PublishSettings, When};
+pub use queue::QueueSettings;
 
 use crate::engine::EngineOptions;
 use serde::Deserialize;
@@ -42,6 +47,10 @@ pub struct Settings {
     pub cameras: Vec<CameraSettings>,
     #[serde(default)]
     pub mqtt: MqttSettings,
+    #[serde(default)]
+    pub queue: QueueSettings,
+    #[serde(default)]
+    pub homeassistant: HomeAssistantSettings,
 }
 
 /// `[model]`: what looks at the frames.
@@ -83,6 +92,7 @@ pub struct CameraSettings {
     pub source: SourceSettings,
     /// Seconds without a new frame after which the source is taken for frozen and opened again.
     pub stall_s: f64,
+    pub publish: PublishSettings,
 }
 
 /// Where a camera's frames come from.
@@ -105,6 +115,8 @@ struct RawCamera {
     synthetic: Option<SyntheticSettings>,
     #[serde(default = "default_stall_s")]
     stall_s: f64,
+    #[serde(default)]
+    publish: PublishSettings,
 }
 
 impl TryFrom<RawCamera> for CameraSettings {
@@ -122,7 +134,7 @@ impl TryFrom<RawCamera> for CameraSettings {
             let name = raw.name;
             return Err(format!("camera `{name}` needs exactly one of `v4l`, `pipe`, `replay` and `synthetic`"));
         };
-        Ok(Self { name: raw.name, source, stall_s: raw.stall_s })
+        Ok(Self { name: raw.name, source, stall_s: raw.stall_s, publish: raw.publish })
     }
 }
 
@@ -250,9 +262,6 @@ pub struct MqttSettings {
     /// Longest wait between attempts to connect, seconds.
     #[serde(default = "default_backoff_max_s")]
     pub backoff_max_s: u64,
-    /// Events kept in memory while the broker is away; the oldest are dropped, and counted, beyond that.
-    #[serde(default = "default_queue")]
-    pub queue: usize,
 }
 
 impl Default for MqttSettings {
@@ -268,7 +277,6 @@ impl Default for MqttSettings {
             client_key_file: None,
             keep_alive_s: default_keep_alive_s(),
             backoff_max_s: default_backoff_max_s(),
-            queue: default_queue(),
         }
     }
 }
@@ -312,9 +320,6 @@ fn default_keep_alive_s() -> u16 {
 fn default_backoff_max_s() -> u64 {
     60
 }
-fn default_queue() -> usize {
-    10_000
-}
 
 /// The host's name with what topics do not allow replaced by `-`.
 fn host_name() -> String {
@@ -357,6 +362,7 @@ impl Settings {
         }
         let files = [&mut mqtt.ca_file, &mut mqtt.client_cert_file, &mut mqtt.client_key_file];
         files.into_iter().flatten().for_each(join);
+        self.queue.folder = self.queue.folder.take().map_or_else(queue::state_directory, |f| Some(folder.join(f)));
     }
 }
 

@@ -144,6 +144,7 @@ fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
             controls: BTreeMap::new(),
         }),
         stall_s: 5.0,
+        publish: crate::config::PublishSettings::default(),
     })
 }
 

@@ -1,8 +1,8 @@
 //! What must hold of a configuration beyond its types.
 
 use super::{
-    BrokerAddress, CameraSettings, ConfigError, MqttSettings, ReplaySettings, Settings, SourceSettings,
-    SyntheticSettings, V4lSettings, is_topic_name,
+    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PublishSettings, QueueSettings, ReplaySettings, Settings,
+    SourceSettings, SyntheticSettings, V4lSettings, is_topic_name,
 };
 use crate::workshop::{ENVIRONMENTS, Environment};
 use std::path::Path;
@@ -43,7 +43,13 @@ fn values(settings: &Settings) -> Result<(), Problem> {
     within("classes.top_k", classes.top_k as f64, 1.0, 100.0)?;
     within("classes.threshold", f64::from(classes.threshold), 0.0, 1.0)?;
     cameras(&settings.cameras)?;
-    mqtt(&settings.mqtt)
+    mqtt(&settings.mqtt)?;
+    queue(&settings.queue)?;
+    if settings.homeassistant.prefix.split('/').all(is_topic_name) {
+        return Ok(());
+    }
+    let prefix = &settings.homeassistant.prefix;
+    fail("homeassistant.prefix", &format!("is `{prefix}`; between slashes {TOPIC_NAME}"))
 }
 
 fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
@@ -57,6 +63,7 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
         }
         let key = |k: &str| format!("camera.{k} ({})", camera.name);
         within(&key("stall_s"), camera.stall_s, 0.1, 3600.0)?;
+        publish(&camera.publish, key)?;
         match &camera.source {
             SourceSettings::V4l(settings) => v4l(settings, key)?,
             SourceSettings::Pipe(pipe) if pipe.command.is_empty() => {
@@ -70,6 +77,15 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn publish(publish: &PublishSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
+    within(&key("publish.at_most_every_s"), publish.at_most_every_s, 0.0, 86_400.0)?;
+    within(&key("publish.heartbeat_s"), publish.heartbeat_s.unwrap_or(1.0), 0.1, 86_400.0)?;
+    within(&key("publish.of"), publish.of as f64, 1.0, 1000.0)?;
+    within(&key("publish.agree"), publish.agree as f64, 1.0, publish.of as f64)?;
+    within(&key("publish.stay_threshold"), publish.stay_threshold.map_or(0.0, f64::from), 0.0, 1.0)?;
+    within(&key("publish.dwell_s"), publish.dwell_s, 0.0, 86_400.0)
 }
 
 fn v4l(v4l: &V4lSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
@@ -118,8 +134,17 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
         fail("mqtt.prefix", &format!("is `{}`; between slashes {TOPIC_NAME}", mqtt.prefix))?;
     }
     within("mqtt.keep_alive_s", f64::from(mqtt.keep_alive_s), 5.0, 3600.0)?;
-    within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)?;
-    within("mqtt.queue", mqtt.queue as f64, 1.0, 1e6)
+    within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)
+}
+
+fn queue(queue: &QueueSettings) -> Result<(), Problem> {
+    within("queue.max_mib", queue.max_mib as f64, 1.0, 65536.0)?;
+    within("queue.max_age_h", queue.max_age_h, 0.01, 87_600.0)?;
+    within("queue.sync_s", queue.sync_s, 0.0, 3600.0)?;
+    within("queue.sync_events", queue.sync_events as f64, 1.0, 1e5)?;
+    within("queue.memory", queue.memory as f64, 1.0, 1e6)?;
+    within("queue.drain_per_s", queue.drain_per_s, 0.01, 1e5)?;
+    within("queue.drain_delay_s", queue.drain_delay_s, 0.0, 86_400.0)
 }
 
 /// Files that must be there when the daemon starts, and the keys that name them. A camera need not: it may come.

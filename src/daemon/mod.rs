@@ -5,13 +5,14 @@
 
 mod camera;
 mod pipeline;
+mod policy;
 mod service;
 mod slot;
 
 use crate::bundle::{BundleError, Recognizer};
 use crate::config::{ConfigError, Settings};
 use crate::engine::ModelError;
-use crate::publish::{PublishError, Sink};
+use crate::publish::{Left, PreparedSink, PublishError, Sink};
 use camera::Cameras;
 use pipeline::Pipeline;
 use service::{Requests, ServiceManager};
@@ -92,7 +93,7 @@ impl Daemon {
                 Taken::Frames(frames) => {
                     let name = |w: &Waiting| self.settings.cameras[w.camera].name.as_str();
                     let named: Vec<_> = frames.into_iter().map(|w| (name(&w), w)).collect();
-                    self.pipeline.frames(&named)?;
+                    self.pipeline.frames(&named, &self.settings.cameras)?;
                     self.feed_watchdog();
                 }
                 Taken::Fault { camera, message } => {
@@ -131,22 +132,31 @@ impl Daemon {
     }
 
     /// Everything that a new configuration needs, before anything of the old one is touched. A sink only
-    /// where it changes.
-    fn load(&self, config: &Path) -> Result<(Settings, Recognizer, Option<Sink>), DaemonError> {
+    /// where it changes, and not started: the queue's file belongs to the old one yet.
+    fn load(&self, config: &Path) -> Result<(Settings, Recognizer, Option<PreparedSink>), DaemonError> {
         let settings = Settings::read(config)?;
         let recognizer = Recognizer::load(&settings)?;
-        let same_sink = settings.mqtt == self.settings.mqtt && settings.device == self.settings.device;
-        let sink = if same_sink { None } else { Some(Sink::open(&settings)?) };
+        let discovered = |s: &Settings| {
+            let cameras = s.cameras.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+            s.homeassistant.discovery.then(|| (s.homeassistant.clone(), cameras))
+        };
+        let kept = |s: &Settings| (s.mqtt.clone(), s.queue.clone(), s.device.clone(), discovered(s));
+        let sink = if kept(&settings) == kept(&self.settings) { None } else { Some(PreparedSink::new(&settings)?) };
         Ok((settings, recognizer, sink))
     }
 
-    fn adopt(&mut self, settings: Settings, recognizer: Recognizer, sink: Option<Sink>) -> Result<(), DaemonError> {
+    fn adopt(
+        &mut self,
+        settings: Settings,
+        recognizer: Recognizer,
+        sink: Option<PreparedSink>,
+    ) -> Result<(), DaemonError> {
         log_loaded(&recognizer);
         self.pipeline.recognizer = recognizer;
         self.pipeline.device.clone_from(&settings.device);
         if let Some(sink) = sink {
-            let left = std::mem::replace(&mut self.pipeline.sink, sink).close(DRAIN);
-            report_left_behind(left);
+            report_left_behind(std::mem::replace(&mut self.pipeline.sink, Sink::Stdout).close(DRAIN));
+            self.pipeline.sink = sink.start(&settings)?;
             self.pipeline.forget_published();
         }
         if settings.cameras != self.settings.cameras {
@@ -166,9 +176,15 @@ impl Daemon {
     }
 }
 
-fn report_left_behind(messages: usize) {
-    if messages > 0 {
-        log::warn!("{messages} messages could not be delivered before leaving and are lost");
+fn report_left_behind(left: Left) {
+    match left {
+        Left { messages: 0, .. } => {}
+        Left { messages, on_disk: true } => {
+            log::info!("{messages} messages wait on disk and are sent after the next start")
+        }
+        Left { messages, on_disk: false } => {
+            log::warn!("{messages} messages could not be delivered before leaving and are lost");
+        }
     }
 }
 

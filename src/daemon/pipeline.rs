@@ -1,9 +1,11 @@
 //! A frame's path from the slot to the sink.
 
+use super::policy::Policy;
 use super::slot::Waiting;
 use crate::bundle::{Recognizer, StageLatency};
 use crate::capture::clock;
-use crate::classify::Decision;
+use crate::classify::{Decision, Steady};
+use crate::config::CameraSettings;
 use crate::frame::Frame;
 use crate::publish::{CameraState, Event, LatencyMs, PublishError, Sink, rfc3339};
 use std::collections::BTreeMap;
@@ -26,7 +28,9 @@ struct CameraMemory {
     next_seq: u64,
     dropped: u64,
     damaged: u64,
-    /// What the retained state says: the class and whether it is known, or the fault.
+    steady: Steady,
+    policy: Policy,
+    /// What the retained state says.
     published: Option<Published>,
     /// Frames since the status line was last written.
     recent: u64,
@@ -34,7 +38,8 @@ struct CameraMemory {
 
 #[derive(Debug, PartialEq)]
 enum Published {
-    Class(String, bool),
+    /// `None`: unknown.
+    Class(Option<String>),
     Fault(String),
 }
 
@@ -64,13 +69,17 @@ impl Pipeline {
 
     /// Frames of several cameras, each with its camera's name: decode, embed together, project, classify, publish. A
     /// frame that cannot be decoded is counted and skipped.
-    pub(super) fn frames(&mut self, waiting: &[(&str, Waiting)]) -> Result<(), super::DaemonError> {
+    pub(super) fn frames(
+        &mut self,
+        waiting: &[(&str, Waiting)],
+        settings: &[CameraSettings],
+    ) -> Result<(), super::DaemonError> {
         let looked_at_ns = clock::monotonic_ns();
         let frames: Vec<&Frame> = waiting.iter().map(|(_, w)| &w.frame).collect();
         let start = Instant::now();
         let results = self.recognizer.recognize_all(&frames)?;
         self.room = room(start.elapsed() / u32::try_from(frames.len().max(1)).unwrap_or(u32::MAX));
-        for ((camera, Waiting { frame, dropped, damaged, .. }), result) in waiting.iter().zip(results) {
+        for ((camera, Waiting { camera: index, frame, dropped, damaged }), result) in waiting.iter().zip(results) {
             let memory = self.cameras.entry((*camera).to_owned()).or_default();
             memory.dropped += dropped;
             memory.damaged += damaged;
@@ -78,7 +87,7 @@ impl Pipeline {
                 Ok((decision, stages)) => {
                     memory.recent += 1;
                     let waited = Duration::from_nanos(looked_at_ns.saturating_sub(frame.taken.monotonic_ns));
-                    self.publish(camera, frame, &decision, stages, waited)?;
+                    self.publish(&settings[*index], frame, &decision, stages, waited)?;
                 }
                 Err(e) => {
                     memory.damaged += 1;
@@ -94,7 +103,26 @@ impl Pipeline {
         self.room
     }
 
+    /// Publishes what the camera's rules make of a decision: an event, another state, both or nothing.
     fn publish(
+        &mut self,
+        settings: &CameraSettings,
+        frame: &Frame,
+        decision: &Decision,
+        stages: StageLatency,
+        waited: Duration,
+    ) -> Result<(), PublishError> {
+        let (camera, rules) = (settings.name.as_str(), &settings.publish);
+        let Some(memory) = self.cameras.get_mut(camera) else { return Ok(()) };
+        let taken_ns = frame.taken.monotonic_ns;
+        let changed = memory.steady.see(decision, taken_ns, &rules.steadiness());
+        if memory.policy.is_due(changed, taken_ns, rules) {
+            self.event(camera, frame, decision, stages, waited)?;
+        }
+        self.state(camera, frame, decision)
+    }
+
+    fn event(
         &mut self,
         camera: &str,
         frame: &Frame,
@@ -137,26 +165,38 @@ impl Pipeline {
             truth: frame.truth.as_deref(),
         })?;
         memory.next_seq += 1;
-        let present = Published::Class(best.class.clone(), decision.known);
-        if memory.published.as_ref() != Some(&present) {
-            self.sink.state(&CameraState {
-                schema: 1,
-                device: &self.device,
-                camera,
-                class: Some(&best.class),
-                score: Some(best.score),
-                known: decision.known,
-                ts: rfc3339(frame.taken.unix_ns),
-                fault: None,
-            })?;
-            memory.published = Some(present);
+        Ok(())
+    }
+
+    /// Publishes the camera's present answer if it is another than before.
+    fn state(&mut self, camera: &str, frame: &Frame, decision: &Decision) -> Result<(), PublishError> {
+        let Some(memory) = self.cameras.get_mut(camera) else { return Ok(()) };
+        let Some(class) = memory.steady.present() else { return Ok(()) };
+        let present = Published::Class(class.map(str::to_owned));
+        if memory.published.as_ref() == Some(&present) {
+            return Ok(());
         }
+        // While it is unknown the state names the likeliest all the same.
+        let named = class.unwrap_or(&decision.top[0].class);
+        self.sink.state(&CameraState {
+            schema: 1,
+            device: &self.device,
+            camera,
+            class: Some(named),
+            score: decision.top.iter().find(|c| c.class == named).map(|c| c.score),
+            known: class.is_some(),
+            ts: rfc3339(frame.taken.unix_ns),
+            fault: None,
+        })?;
+        memory.published = Some(present);
         Ok(())
     }
 
     /// A camera that does not work: its retained state must not go on naming what was last seen.
     pub(super) fn fault(&mut self, camera: &str, message: &str) -> Result<(), PublishError> {
         let memory = self.cameras.entry(camera.to_owned()).or_default();
+        // What was there before says nothing about what will be there after.
+        memory.steady = Steady::default();
         let present = Published::Fault(message.to_owned());
         if memory.published.as_ref() != Some(&present) {
             self.sink.state(&CameraState {
@@ -187,8 +227,8 @@ impl Pipeline {
             #[expect(clippy::cast_precision_loss, reason = "frames of a few seconds")]
             let rate = std::mem::take(&mut memory.recent) as f64 / seconds;
             match &memory.published {
-                Some(Published::Class(class, true)) => format!("{name}: {class}, {rate:.1} frames/s"),
-                Some(Published::Class(_, false)) => format!("{name}: unknown, {rate:.1} frames/s"),
+                Some(Published::Class(Some(class))) => format!("{name}: {class}, {rate:.1} frames/s"),
+                Some(Published::Class(None)) => format!("{name}: unknown, {rate:.1} frames/s"),
                 Some(Published::Fault(fault)) => format!("{name}: {fault}"),
                 None => format!("{name}: no frame yet"),
             }

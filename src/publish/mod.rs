@@ -1,16 +1,17 @@
 //! Where decisions go: the event and its schema, the queue before the network, MQTT, and stdout.
 
 mod event;
+mod homeassistant;
 mod mqtt;
 mod queue;
 mod tls;
 
 pub use event::{CameraState, Event, LatencyMs, rfc3339};
-pub use mqtt::{BrokerError, Listener, MqttPublisher, probe};
-pub use queue::{Entry, Message, Queue};
+pub use mqtt::{BrokerError, Left, Listener, MqttPublisher, probe};
 pub use tls::TlsError;
 
 use crate::config::Settings;
+use mqtt::Connector;
 use std::io::Write as _;
 use std::time::Duration;
 use thiserror::Error;
@@ -32,23 +33,35 @@ pub enum Sink {
     Stdout,
 }
 
-impl Sink {
-    /// Starts connecting in the background; only settings that can never work are errors.
-    pub fn open(settings: &Settings) -> Result<Self, PublishError> {
-        Ok(match &settings.mqtt.broker {
-            Some(_) => Self::Mqtt(MqttPublisher::start(settings)?),
-            None => Self::Stdout,
+/// A sink whose settings are good, before it touches anything: the one before it may still be at work.
+pub struct PreparedSink(Option<Connector>);
+
+impl PreparedSink {
+    /// Only settings that can never work are errors.
+    pub fn new(settings: &Settings) -> Result<Self, PublishError> {
+        let connector = settings.mqtt.broker.as_ref().map(|_| Connector::new(settings)).transpose()?;
+        Ok(Self(connector))
+    }
+
+    /// Opens the queue and starts connecting, in the background.
+    pub fn start(self, settings: &Settings) -> Result<Sink, PublishError> {
+        Ok(match self.0 {
+            Some(connector) => Sink::Mqtt(MqttPublisher::start(connector, settings)?),
+            None => Sink::Stdout,
         })
+    }
+}
+
+impl Sink {
+    /// Prepares and starts.
+    pub fn open(settings: &Settings) -> Result<Self, PublishError> {
+        PreparedSink::new(settings)?.start(settings)
     }
 
     /// Hands over one event.
     pub fn event(&self, event: &Event<'_>) -> Result<(), PublishError> {
         match self {
-            Self::Mqtt(mqtt) => mqtt.publish(Message {
-                topic: mqtt.camera_topic(event.camera, "event"),
-                payload: serde_json::to_vec(event)?,
-                retain: false,
-            }),
+            Self::Mqtt(mqtt) => mqtt.event(mqtt.camera_topic(event.camera, "event"), serde_json::to_vec(event)?),
             Self::Stdout => {
                 let mut line = serde_json::to_vec(event)?;
                 line.push(b'\n');
@@ -62,21 +75,17 @@ impl Sink {
     /// Hands over a camera's present state, which the broker keeps for whoever asks later.
     pub fn state(&self, state: &CameraState<'_>) -> Result<(), PublishError> {
         if let Self::Mqtt(mqtt) = self {
-            mqtt.publish(Message {
-                topic: mqtt.camera_topic(state.camera, "state"),
-                payload: serde_json::to_vec(state)?,
-                retain: true,
-            });
+            mqtt.retained(mqtt.camera_topic(state.camera, "state"), serde_json::to_vec(state)?);
         }
         Ok(())
     }
 
-    /// Sends what is left and the farewell, within `limit`; how many messages stay behind.
+    /// Sends what is left and the farewell, within `limit`, and says what stays behind.
     #[must_use]
-    pub fn close(self, limit: Duration) -> usize {
+    pub fn close(self, limit: Duration) -> Left {
         match self {
             Self::Mqtt(mqtt) => mqtt.close(limit),
-            Self::Stdout => 0,
+            Self::Stdout => Left::default(),
         }
     }
 

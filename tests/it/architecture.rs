@@ -7,12 +7,13 @@ use std::path::Path;
 const PURE: [&str; 7] = ["frame", "preprocess", "icm", "classify", "tensor_file", "stats", "workshop"];
 
 /// Crates that belong to one place.
-const EDGES: [(&str, &[&str]); 6] = [
+const EDGES: [(&str, &[&str]); 7] = [
     ("tract_onnx", &["engine/"]),
     ("tract_core", &["engine/"]),
     ("v4l", &["capture/v4l"]),
     ("rumqttc", &["publish/mqtt.rs", "publish/mqtt/"]),
     ("rustls", &["publish/tls.rs"]),
+    ("redb", &["publish/queue/"]),
     ("sd_notify", &["daemon/service.rs"]),
 ];
 

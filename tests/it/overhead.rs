@@ -146,7 +146,7 @@ fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
         publishing.push(ms(|| publish(&sink, &frame, &decision, round as u64)).1);
     }
     subscriber.wait_events(ROUNDS);
-    assert_eq!(sink.close(Duration::from_secs(2)), 0);
+    assert_eq!(sink.close(Duration::from_secs(2)).messages, 0);
     let (preprocess, embed) = (median(preprocess), median(embed));
     let (classify, publishing) = (median(classify), median(publishing));
     let share = (preprocess + classify + publishing) / embed;

@@ -6,8 +6,9 @@ use serde_json::Value;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A port that nothing listens on.
 pub fn free_port() -> u16 {
@@ -77,19 +78,31 @@ impl Drop for Broker {
 
 /// A way to a broker by another port, which can be cut.
 pub struct Link {
+    /// The broker's port; 0 leads nowhere.
+    to: Arc<AtomicU16>,
     under_way: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Link {
+    /// `port` leads nowhere yet, and no other broker can get it.
+    pub fn nowhere(port: u16) -> Self {
+        Self::to(port, 0)
+    }
+
     /// From now on `port` leads to the broker.
     pub fn open(port: u16, to: &Broker) -> Self {
+        Self::to(port, to.port)
+    }
+
+    fn to(port: u16, to: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-        let to_port = to.port;
+        let to = Arc::new(AtomicU16::new(to));
+        let to_port = Arc::clone(&to);
         let under_way = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&under_way);
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                let Ok(far) = TcpStream::connect(("127.0.0.1", to_port)) else { return };
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to_port.load(Ordering::SeqCst))) else { continue };
                 let (Ok(near_again), Ok(far_again)) = (near.try_clone(), far.try_clone()) else { return };
                 if let Ok(both) = near.try_clone().and_then(|n| Ok([n, far.try_clone()?])) {
                     shared.lock().unwrap_or_else(PoisonError::into_inner).extend(both);
@@ -98,7 +111,7 @@ impl Link {
                 Self::copy(far_again, near_again);
             }
         });
-        Self { under_way }
+        Self { to, under_way }
     }
 
     fn copy(mut from: TcpStream, mut to: TcpStream) {
@@ -106,6 +119,17 @@ impl Link {
             let _ = std::io::copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Both);
         });
+    }
+
+    /// Breaks every connection, and lets none through.
+    pub fn shut(&self) {
+        self.to.store(0, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// From now on the way leads to this broker.
+    pub fn lead_to(&self, to: &Broker) {
+        self.to.store(to.port, Ordering::SeqCst);
     }
 
     /// Breaks every connection, with whatever is on the way; new ones are possible.
@@ -122,6 +146,7 @@ pub struct Heard {
     pub payload: Vec<u8>,
     /// The broker had kept it.
     pub retained: bool,
+    pub at: SystemTime,
 }
 
 impl Heard {
@@ -149,11 +174,16 @@ pub struct Subscriber {
 impl Subscriber {
     /// Connected and subscribed when it returns.
     pub fn new(broker: &Broker) -> Self {
+        Self::of(broker, "constancy/#")
+    }
+
+    /// Of what fits a filter.
+    pub fn of(broker: &Broker, filter: &str) -> Self {
         let name = format!("subscriber-{}", fastrand::u32(..));
         let mut options = MqttOptions::new(name, "127.0.0.1", broker.port);
         options.set_keep_alive(Duration::from_secs(30));
         let (client, mut connection) = Client::new(options, 16);
-        client.subscribe("constancy/#", QoS::AtLeastOnce).expect("subscription is sent");
+        client.subscribe(filter, QoS::AtLeastOnce).expect("subscription is sent");
         let log = Arc::new(Log::default());
         let (subscribed, ready) = std::sync::mpsc::channel();
         let for_thread = Arc::clone(&log);
@@ -162,7 +192,12 @@ impl Subscriber {
                 match notification {
                     Ok(Event::Incoming(Packet::SubAck(_))) => drop(subscribed.send(())),
                     Ok(Event::Incoming(Packet::Publish(p))) => {
-                        let heard = Heard { topic: p.topic, payload: p.payload.to_vec(), retained: p.retain };
+                        let heard = Heard {
+                            topic: p.topic,
+                            payload: p.payload.to_vec(),
+                            retained: p.retain,
+                            at: SystemTime::now(),
+                        };
                         for_thread.heard.lock().unwrap_or_else(PoisonError::into_inner).push(heard);
                         for_thread.more.notify_all();
                     }
@@ -198,6 +233,11 @@ impl Subscriber {
     pub fn message(&self, topic: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
         let what = format!("a message on …{topic}");
         self.wait(&what, |heard| heard.iter().find(|h| h.topic.ends_with(topic) && fits(h)).cloned())
+    }
+
+    /// Everything that was heard so far.
+    pub fn heard(&self) -> Vec<Heard> {
+        self.log.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The events that were heard so far.

@@ -3,7 +3,7 @@
 mod broker;
 mod daemon;
 
-pub use broker::{Broker, Link, Subscriber, free_port};
+pub use broker::{Broker, Heard, Link, Subscriber, free_port};
 pub use daemon::{Daemon, Setup};
 
 use image::{ColorType, ImageEncoder, RgbImage, codecs::jpeg::JpegEncoder};

@@ -1,0 +1,74 @@
+//! The thread that connects, and connects again.
+
+use super::WINDOW;
+use super::connect::{Connector, explain};
+use super::state::Shared;
+use rumqttc::{Client, Connection, ConnectionError, Event, Outgoing, Packet};
+use std::time::{Duration, Instant};
+
+const CONNECT_TIMEOUT_S: u64 = 10;
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// Between attempts while the last messages wait to be sent.
+const CLOSING_WAIT: Duration = Duration::from_millis(100);
+/// A connection that lasted this long was a good one: the next failure starts from the shortest wait.
+const STABLE: Duration = Duration::from_secs(30);
+
+/// Connects again and again until the publisher is closed: the one home of the retry policy.
+pub(super) fn run(connector: &Connector, shared: &Shared) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let start = Instant::now();
+        let result = run_once(connector, shared);
+        let mut state = shared.lock();
+        state.disconnected(Instant::now());
+        shared.changed.notify_all();
+        if state.is_over() {
+            return;
+        }
+        if start.elapsed() > STABLE {
+            backoff = BACKOFF_MIN;
+        }
+        let wait = backoff.mul_f64(0.5 + fastrand::f64());
+        // While being closed there is no time for the full wait, and the reason has been told.
+        let closing = state.is_closing();
+        let wait = if closing { wait.min(CLOSING_WAIT) } else { wait };
+        if let Err(e) = result
+            && !closing
+        {
+            let (broker, waiting) = (&shared.broker, state.queue.len());
+            let seconds = wait.as_secs_f64();
+            log::warn!("broker {broker}: {}; {waiting} events wait, next attempt in {seconds:.1} s", explain(&e));
+        }
+        let as_before = |s: &mut super::State| s.is_closing() == closing && !s.is_over();
+        let state = shared.changed.wait_timeout_while(state, wait, as_before);
+        if state.is_ok_and(|(state, _)| state.is_over()) {
+            return;
+        }
+        backoff = (backoff * 2).min(connector.backoff_max);
+    }
+}
+
+/// One connection from start to end.
+fn run_once(connector: &Connector, shared: &Shared) -> Result<(), ConnectionError> {
+    // Room for everything that may be under way, and for the farewell.
+    let (client, mut connection): (Client, Connection) = Client::new(connector.options.clone(), WINDOW + 8);
+    connection.eventloop.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
+    for notification in connection.iter() {
+        match notification? {
+            Event::Incoming(Packet::ConnAck(_)) => {
+                log::info!("broker {}: connected", shared.broker);
+                shared.lock().connected(client.clone(), Instant::now());
+                shared.work.notify_one();
+            }
+            Event::Incoming(Packet::PubAck(ack)) => {
+                shared.lock().acknowledged(ack.pkid, Instant::now());
+                shared.wake_all();
+            }
+            Event::Incoming(Packet::Publish(p)) => shared.lock().heard(&p.topic, &p.payload, Instant::now()),
+            Event::Outgoing(Outgoing::Publish(packet)) => shared.lock().sent(packet),
+            Event::Outgoing(Outgoing::Disconnect) => return Ok(()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
