@@ -9,6 +9,7 @@ mod broker_faults;
 mod cli;
 mod config_files;
 mod encoder;
+mod eval;
 mod fit;
 mod icm;
 mod input_faults;
