@@ -117,7 +117,11 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), CliError> {
         let pictures = pictures::examples(args, &subject)?;
         write_file(path, html::page(&report, &pictures).as_bytes())?;
     }
-    if args.json { json_line(&report)? } else { text::print(&report)? }
+    if args.json {
+        json_line(&report)?
+    } else {
+        text::print(&report)?
+    }
     match subject.unreadable {
         0 => Ok(()),
         failed => Err(CliError::SomeFailed { failed, total: subject.images.len() + failed }),

@@ -66,8 +66,7 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     let sources = sources(args)?;
     let crowd = args.gather.load()?;
     let captions = args.captions.embeddings(&crowd, sources.domains.as_ref())?;
-    let wanted =
-        Wanted { families: args.interventions.0.clone(), draws: args.draws, seed: args.gather.seed };
+    let wanted = Wanted { families: args.interventions.0.clone(), draws: args.draws, seed: args.gather.seed };
     let Gathered { kept, interventions: mut images, tally } = args.gather.gather(&crowd, &sources.images, &wanted)?;
     if kept.is_empty() {
         return Err(CliError::SomeFailed { failed: tally.unreadable, total: sources.images.len() });

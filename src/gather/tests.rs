@@ -158,7 +158,7 @@ fn an_embedding_that_is_no_number_is_refused_by_the_images_name_and_what_was_don
     let black = place.folder.path().join("black.png");
     RgbImage::new(32, 32).save(&black).unwrap();
     let grey_only = Wanted { families: vec![Family::GreyScale], draws: 1, seed: 1 };
-    let mut gather = |images: &[PathBuf]| {
+    let gather = |images: &[PathBuf]| {
         Gatherer::new(&place.encoder, Some(place.cache()), 1).gather(images, &grey_only, &mut |_| {})
     };
     let error = gather(&[black.clone(), place.picture("bright.png", 200)]).unwrap_err().to_string();

@@ -88,7 +88,8 @@ impl Domains {
         let only = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let one = images.iter().filter(|path| !is_hidden(root, path)).all(in_class_folders);
         for path in images {
-            let names = if one { class_name(root, path)?.map(|class| (only.clone(), class)) } else { names(root, path)? };
+            let names =
+                if one { class_name(root, path)?.map(|class| (only.clone(), class)) } else { names(root, path)? };
             if let Some(names) = names {
                 found.entry(names).or_default().insert(path);
             }
@@ -197,7 +198,10 @@ mod tests {
             Domains::arrange_any(Path::new("/data"), &images)
         };
         let classes = any(&["/data/ok/1.jpg", "/data/bad/2.jpg", "/data/.cache/a/b/c.jpg"]).unwrap();
-        assert_eq!((&classes.environments[..], &classes.classes[..]), (&["data".into()][..], &["bad".into(), "ok".into()][..]));
+        assert_eq!(
+            (&classes.environments[..], &classes.classes[..]),
+            (&["data".into()][..], &["bad".into(), "ok".into()][..])
+        );
         let one = any(&["/data/line/ok/1.jpg", "/data/line/bad/2.jpg"]).unwrap();
         assert_eq!((one.environments, one.items.len()), (vec!["line".to_owned()], 2));
         assert!(matches!(any(&["/data/ok/1.jpg"]), Err(FoldersError::OneClass { .. })));

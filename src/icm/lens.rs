@@ -118,7 +118,9 @@ impl Maps {
         for (index, lens) in &self.lenses {
             let more = lens.taken() - &state;
             state = lens.taken();
-            if let (Some(first), Some(last)) = (more.iter().position(|&t| t != 0.0), more.iter().rposition(|&t| t != 0.0)) {
+            if let (Some(first), Some(last)) =
+                (more.iter().position(|&t| t != 0.0), more.iter().rposition(|&t| t != 0.0))
+            {
                 let rows = first..last + 1;
                 let mut scaled = gallery.clone();
                 for (mut column, square) in scaled.column_iter_mut().zip(&mut squares) {

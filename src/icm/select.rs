@@ -18,10 +18,10 @@ mod environment;
 mod identification;
 mod scores;
 
-pub use environment::{by_environment, penalty_by_environment};
-pub use identification::{Identification, by_identification};
 pub(super) use environment::by_environments;
+pub use environment::{by_environment, penalty_by_environment};
 pub(super) use identification::identify;
+pub use identification::{Identification, by_identification};
 pub(super) use scores::Scores;
 
 use super::fit::{FitError, FitWarning};

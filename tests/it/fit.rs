@@ -1,6 +1,8 @@
 //! `constancy fit`: what it writes and says, what it keeps, and what it refuses.
 
-use super::support::{constancy, fixture, jpeg, picture, tiny_model, wait_for, write_images};
+use super::support::{
+    constancy, fixture, jpeg, overflowing_model, picture, tiny_model, wait_for, write_environments, write_images,
+};
 use constancy::engine::{Encoder, EngineOptions};
 use constancy::icm::{Projection, ProjectionKind};
 use safetensors::SafeTensors;
@@ -33,17 +35,7 @@ impl Place {
     /// `count` images of each class in each environment: `images/ENVIRONMENT/CLASS`.
     fn with_environments(environments: &[&str], classes: &[&str], count: u32) -> Self {
         let place = Self::new();
-        for (e, environment) in (0..).zip(environments) {
-            for (c, class) in (0..).zip(classes) {
-                let folder = place.path("images").join(environment).join(class);
-                std::fs::create_dir_all(&folder).expect("folder");
-                for i in 0..count {
-                    // Images of a class look alike.
-                    std::fs::write(folder.join(format!("{i}.jpg")), jpeg(120, 90, 3 * c + 40 * e + 100 * i))
-                        .expect("image");
-                }
-            }
-        }
+        write_environments(&place.path("images"), environments, classes, count);
         place
     }
 
@@ -357,18 +349,7 @@ fn what_does_not_exist_is_named() {
 #[test]
 fn an_embedding_that_is_no_number_is_refused_by_its_images_name() {
     let place = Place::new();
-    let tower = tiny_model();
-    let text = std::fs::read_to_string(&tower).expect("manifest");
-    // Anything but black overflows.
-    let lines = text.lines().map(|line| match line.split_once(" = ") {
-        Some(("mean", _)) => "mean = [0.0, 0.0, 0.0]".to_owned(),
-        Some(("std", _)) => "std = [1e-38, 1e-38, 1e-38]".to_owned(),
-        Some((key @ ("file" | "tokenizer"), file)) => {
-            format!("{key} = \"{}\"", tower.with_file_name(file.trim_matches('"')).display())
-        }
-        _ => line.to_owned(),
-    });
-    std::fs::write(place.path("overflow.toml"), lines.collect::<Vec<_>>().join("\n")).expect("manifest");
+    overflowing_model(&place.path("overflow.toml"));
     std::fs::create_dir(place.path("images")).expect("folder");
     image::RgbImage::new(40, 30).save(place.path("images/black.png")).expect("image");
     picture(40, 30, 1).save(place.path("images/bright.png")).expect("image");

@@ -9,6 +9,7 @@ mod broker_faults;
 mod cli;
 mod config_files;
 mod encoder;
+mod eval;
 mod fit;
 mod homeassistant;
 mod icm;

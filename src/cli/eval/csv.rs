@@ -4,7 +4,8 @@ use super::report::{Report, by};
 use crate::icm::Interval;
 use crate::icm::evaluate::{Figure, Figures};
 
-const HEAD: &str = "section,predictor,maps,interventions,chosen_by,group,images,accuracy,low,high,gain,gain_low,gain_high,chosen";
+const HEAD: &str =
+    "section,predictor,maps,interventions,chosen_by,group,images,accuracy,low,high,gain,gain_low,gain_high,chosen";
 
 pub(super) fn table(report: &Report) -> String {
     let mut lines = vec![HEAD.to_owned()];

@@ -126,7 +126,9 @@ fn forest(report: &Report, rows: &[&Figures], name: &str) -> String {
             plot.mark((found.accuracy.estimate * 100.0, y), mark, &class, &title);
         }
     }
-    plot.finish(&format!("{name}: accuracy of raw and projected embeddings with intervals; the table below has the figures"))
+    plot.finish(&format!(
+        "{name}: accuracy of raw and projected embeddings with intervals; the table below has the figures"
+    ))
 }
 
 fn legend(report: &Report, rows: &[&Figures]) -> String {
@@ -135,7 +137,10 @@ fn legend(report: &Report, rows: &[&Figures]) -> String {
         let mut plot = Plot::new(34.0, 58.0, 4.0, Scale::linear(0.0, 1.0), Scale::linear(0.0, 1.0));
         plot.whisker(0.0, 1.0, 0.5, &class);
         plot.mark((0.5, 0.5), mark, &class, "");
-        let svg = plot.finish("").replace("viewBox=\"0 0 34 58\"", "viewBox=\"0 8 34 12\"").replace("role=\"img\" aria-label=\"\"", "aria-hidden=\"true\"");
+        let svg = plot
+            .finish("")
+            .replace("viewBox=\"0 0 34 58\"", "viewBox=\"0 8 34 12\"")
+            .replace("role=\"img\" aria-label=\"\"", "aria-hidden=\"true\"");
         format!("<span>{svg} {}</span>", escaped(&report.row_name(&figures.row)))
     };
     let shown = rows.iter().filter(|f| f.row.candidates != Candidates::Soft);
@@ -148,10 +153,16 @@ fn curves(report: &Report) -> String {
     let mut panels = String::new();
     for criterion in [Criterion::Identification, Criterion::LeftOutEnvironment] {
         for (set, families) in report.sets.iter().enumerate() {
-            let chosen: Vec<&ChoiceReport> = icm().filter(|c| c.set == set && c.selection.criterion == criterion).collect();
+            let chosen: Vec<&ChoiceReport> =
+                icm().filter(|c| c.set == set && c.selection.criterion == criterion).collect();
             if !chosen.is_empty() {
                 let name = format!("{}, {}", families.name, by(criterion));
-                let _ = write!(panels, "<figure>{}<figcaption>{}</figcaption></figure>", panel(&chosen, set, &name), escaped(&name));
+                let _ = write!(
+                    panels,
+                    "<figure>{}<figcaption>{}</figcaption></figure>",
+                    panel(&chosen, set, &name),
+                    escaped(&name)
+                );
             }
         }
     }
@@ -205,7 +216,8 @@ fn panel(chosen: &[&ChoiceReport], set: usize, name: &str) -> String {
 fn mean_point(chosen: &[&ChoiceReport], map: &str) -> Point {
     let trials: Vec<&Trial> =
         chosen.iter().flat_map(|c| &c.selection.trials).filter(|t| t.map.to_string() == map).collect();
-    let mean = |value: &dyn Fn(&Trial) -> f64| trials.iter().map(|t| value(t)).sum::<f64>() / trials.len().max(1) as f64;
+    let mean =
+        |value: &dyn Fn(&Trial) -> f64| trials.iter().map(|t| value(t)).sum::<f64>() / trials.len().max(1) as f64;
     (mean(&|t| t.removed), mean(&|t| t.score * 100.0), mean(&|t| t.error * 100.0))
 }
 
@@ -246,7 +258,10 @@ fn pairs(examples: &[Example]) -> String {
         let _ = write!(html, "<h3>{}</h3><div class=\"pictures\">", escaped(&example.title));
         for (label, uri) in &example.pictures {
             let label = escaped(label);
-            let _ = write!(html, "<figure><img src=\"{uri}\" width=\"112\" height=\"112\" alt=\"{label}\"><figcaption>{label}</figcaption></figure>");
+            let _ = write!(
+                html,
+                "<figure><img src=\"{uri}\" width=\"112\" height=\"112\" alt=\"{label}\"><figcaption>{label}</figcaption></figure>"
+            );
         }
         html += "</div>";
     }
@@ -262,7 +277,11 @@ fn method(report: &Report) -> String {
         .collect();
     let penalties: BTreeSet<String> = report.penalties.values().map(ToString::to_string).collect();
     let penalties = penalties.into_iter().collect::<Vec<_>>().join(", ");
-    let c = if penalties.is_empty() { String::new() } else { format!("<li>The probe's C, chosen by the sources: {penalties}</li>") };
+    let c = if penalties.is_empty() {
+        String::new()
+    } else {
+        format!("<li>The probe's C, chosen by the sources: {penalties}</li>")
+    };
     let warnings: String = report.warnings.iter().map(|w| format!("<li>{}</li>", escaped(w))).collect();
     let warnings = if warnings.is_empty() { String::new() } else { format!("<h3>Warnings</h3><ul>{warnings}</ul>") };
     format!(

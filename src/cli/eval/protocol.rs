@@ -76,7 +76,8 @@ fn families(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(
     let set = &subject.sets[0];
     let draws = draws(args, labelled)?;
     if args.select.contains(&Select::Environments) {
-        let reason = "--hold-out-families learns from one environment, which cannot be left out; choose by identification";
+        let reason =
+            "--hold-out-families learns from one environment, which cannot be left out; choose by identification";
         return Err(CliError::Usage(reason.into()));
     }
     // The last target of a draw is the images as they are.
@@ -142,7 +143,9 @@ fn criteria(args: &EvalArgs, environments: usize, report: &mut Report) -> Vec<Cr
         return args.select.iter().map(criterion).collect();
     }
     if environments < 3 {
-        report.warnings.push("with two environments the sources are one: maps are chosen by identification alone".into());
+        report
+            .warnings
+            .push("with two environments the sources are one: maps are chosen by identification alone".into());
         return vec![Criterion::Identification];
     }
     vec![Criterion::Identification, Criterion::LeftOutEnvironment]
@@ -157,7 +160,8 @@ fn draws(args: &EvalArgs, labelled: &Labelled) -> Result<Vec<Split>, CliError> {
     let one = |_| {
         let (mut examples, mut others) = (Vec::new(), Vec::new());
         for (class, name) in labelled.class_names().iter().enumerate() {
-            let images: Vec<usize> = (0..labelled.classes().len()).filter(|&i| labelled.classes()[i] == class).collect();
+            let images: Vec<usize> =
+                (0..labelled.classes().len()).filter(|&i| labelled.classes()[i] == class).collect();
             if images.len() <= most {
                 let found = images.len();
                 return Err(CliError::Usage(format!(

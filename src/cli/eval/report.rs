@@ -83,7 +83,9 @@ impl Report {
                 "{} images per class to learn from, {} draws; the others are judged under interventions of a family that the fit did not see",
                 args.per_class, args.draws
             ),
-            (false, true) => "each environment is left out in turn; fit and choice know the first half of the classes".into(),
+            (false, true) => {
+                "each environment is left out in turn; fit and choice know the first half of the classes".into()
+            }
             (false, false) => "each environment is left out in turn".to_owned(),
         };
         Self {
@@ -139,7 +141,8 @@ impl Report {
     pub(super) fn losses(&self, rows: &[&Figures]) -> Vec<String> {
         let words = |figures: &&Figures| {
             let lost = figures.groups.iter().filter(|figure| figure.loses());
-            let lost: Vec<String> = lost.map(|f| format!("{} {}", f.name, f.gain.map_or_else(String::new, points))).collect();
+            let lost: Vec<String> =
+                lost.map(|f| format!("{} {}", f.name, f.gain.map_or_else(String::new, points))).collect();
             (!lost.is_empty()).then(|| format!("{}: {}", self.row_name(&figures.row), lost.join(", ")))
         };
         rows.iter().filter_map(words).collect()

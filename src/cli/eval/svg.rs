@@ -164,12 +164,6 @@ impl Plot {
         self.line(&[(low, y), (high, y)], &format!("thin {class}"));
     }
 
-    /// A vertical line through the whole plot.
-    pub(super) fn upright(&mut self, x: f64, class: &str) {
-        let x = self.x.place(x);
-        let _ = write!(self.body, "<path class=\"line thin {class}\" d=\"M{x:.1} {:.1}V{:.1}\"/>", self.y.from, self.y.to);
-    }
-
     /// The whole plot; `description` is for those who hear it.
     pub(super) fn finish(self, description: &str) -> String {
         let (width, height) = (self.width, self.height);

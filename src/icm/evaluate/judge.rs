@@ -102,12 +102,7 @@ fn methods(plan: &Plan, c: Option<f64>) -> Vec<Method> {
 }
 
 /// One map by every criterion for every set, and one more of the soft ones alone.
-fn choices(
-    sources: &Labelled,
-    moments: &Moments,
-    plan: &Plan,
-    methods: &[Method],
-) -> Result<Vec<Choice>, SelectError> {
+fn choices(sources: &Labelled, moments: &Moments, plan: &Plan, methods: &[Method]) -> Result<Vec<Choice>, SelectError> {
     let counts = moments.families();
     let suited = |families: &[String]| {
         let pairs = families.iter().filter_map(|name| counts.get(name)).sum();
@@ -179,7 +174,8 @@ impl Fitted {
             let examples = Examples::new(maps, &sources.images().originals().rough(), sources.classes());
             let judged = maps.coordinates(&target.embeddings().rough());
             let mut before: Option<Learnt<f32>> = None;
-            let wanted = |(index, _): &&(usize, Lens)| *index > 0 || self.raw || chosen.iter().any(|c| !c.selection.improves());
+            let wanted =
+                |(index, _): &&(usize, Lens)| *index > 0 || self.raw || chosen.iter().any(|c| !c.selection.improves());
             for (index, lens) in maps.lenses.iter().filter(wanted) {
                 let learnt = examples.learn(maps, lens, method, before.as_ref())?;
                 counted[*index] = Some(hits(&learnt.predict(&lens.look(&judged)), target.classes()));

@@ -65,7 +65,8 @@ pub(in crate::icm) fn identify(
     let width = chosen.originals().width();
     let chosen = chosen.compact();
     let splits = JUDGED.div_ceil(count).min(MOST_SPLITS);
-    let groups = if splits == 1 { vec![vec![0.0; count / 2], vec![0.0; count - count / 2]] } else { vec![vec![0.0; count]] };
+    let groups =
+        if splits == 1 { vec![vec![0.0; count / 2], vec![0.0; count - count / 2]] } else { vec![vec![0.0; count]] };
     let mut boards: Vec<Board<'_>> = questions.iter().map(|q| Board::new(q.grid, 1, groups.clone())).collect();
     for _ in 0..splits {
         let order = drawn(count, count, &mut rng);

@@ -106,11 +106,6 @@ impl Scores {
         Some(pooled)
     }
 
-    /// The last candidate's score.
-    pub(super) fn last(&self) -> Option<f64> {
-        mean_and_error(&self.scored.last()?.groups).map(|(score, _)| score)
-    }
-
     /// Chooses among the candidates that are wanted, and the identity.
     pub(in crate::icm) fn choose(&self, wanted: impl Fn(&MapSpec) -> bool) -> Result<Selection, SelectError> {
         let identity = &self.scored.first().ok_or(SelectError::NoScores)?.groups;
@@ -190,7 +185,8 @@ mod tests {
 
     #[test]
     fn what_helps_in_one_environment_and_hurts_in_another_is_no_evidence() {
-        let hits = |counts: [usize; 3]| counts.map(|hits| scored(MapSpec::IDENTITY, 0.0, hits).groups.remove(0)).to_vec();
+        let hits =
+            |counts: [usize; 3]| counts.map(|hits| scored(MapSpec::IDENTITY, 0.0, hits).groups.remove(0)).to_vec();
         let candidates = || {
             let map = |map, counts| Scored { map, groups: hits(counts), removed: 1.0 };
             vec![map(MapSpec::IDENTITY, [50, 50, 50]), map(MapSpec::soft(1.0), [45, 80, 49])]

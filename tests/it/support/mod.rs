@@ -70,6 +70,35 @@ pub fn write_images(folder: &Path, count: u32) {
     }
 }
 
+/// `count` pictures of each class in each environment: `folder/ENVIRONMENT/CLASS`; those of a class look alike.
+pub fn write_environments(folder: &Path, environments: &[&str], classes: &[&str], count: u32) {
+    for (e, environment) in (0..).zip(environments) {
+        for (c, class) in (0..).zip(classes) {
+            let folder = folder.join(environment).join(class);
+            std::fs::create_dir_all(&folder).expect("folder");
+            for i in 0..count {
+                let path = folder.join(format!("{i}.jpg"));
+                std::fs::write(path, jpeg(120, 90, 3 * c + 40 * e + 100 * i)).expect("image");
+            }
+        }
+    }
+}
+
+/// Writes the manifest of the small tower with an input at which anything but black overflows.
+pub fn overflowing_model(manifest: &Path) {
+    let tower = tiny_model();
+    let text = std::fs::read_to_string(&tower).expect("manifest");
+    let lines = text.lines().map(|line| match line.split_once(" = ") {
+        Some(("mean", _)) => "mean = [0.0, 0.0, 0.0]".to_owned(),
+        Some(("std", _)) => "std = [1e-38, 1e-38, 1e-38]".to_owned(),
+        Some((key @ ("file" | "tokenizer"), file)) => {
+            format!("{key} = \"{}\"", tower.with_file_name(file.trim_matches('"')).display())
+        }
+        _ => line.to_owned(),
+    });
+    std::fs::write(manifest, lines.collect::<Vec<_>>().join("\n")).expect("manifest");
+}
+
 /// Waits until `ready` gives something; panics with `what` after [`LIMIT`].
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
