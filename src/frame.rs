@@ -104,11 +104,6 @@ impl Frame {
     /// Rows of `R G B` without gaps, `3 · width · height` bytes.
     #[must_use]
     pub fn rgb(data: Vec<u8>, width: u32, height: u32, taken: Timestamp) -> Self {
-        Self {
-            width,
-            height,
-            stride_bytes: width as usize * 3,
-            ..Self::compressed(PixelFormat::Rgb24, data, taken)
-        }
+        Self { width, height, stride_bytes: width as usize * 3, ..Self::compressed(PixelFormat::Rgb24, data, taken) }
     }
 }

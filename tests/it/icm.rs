@@ -67,7 +67,7 @@ fn labelled(environments: usize, missing: Option<(usize, usize)>) -> Labelled {
         let sign = if class == 0 { -1.0 } else { 1.0 };
         causes[0] = 1.5 * sign + 0.5 * causes[0];
         // What varies goes with the class here and against it there.
-        causes[truth::INVARIANT] = 6.0 * sign * [1.0, -0.5, 0.7, -1.0][environment];
+        causes[truth::INVARIANT] = 6.0 * sign * [1.0, -0.5, 0.7, -1.0, -0.8, 0.9, -0.7][environment];
         rows.push((causes, class, environment));
         classes.push(class);
         envs.push(environment);
@@ -93,8 +93,8 @@ fn labelled(environments: usize, missing: Option<(usize, usize)>) -> Labelled {
 
 #[test]
 fn environments_choose_a_map_that_holds_in_another() {
-    let sources = labelled(4, None);
-    let (learnt, target) = sources.leave_out("place 3").unwrap();
+    let sources = labelled(7, None);
+    let (learnt, target) = sources.leave_out("place 6").unwrap();
     for method in [Method::ClassMeans, Method::Probe { c: 10.0 }] {
         let selection = by_environment(&learnt, &Grid::usual(40), std::slice::from_ref(&method)).unwrap();
         assert!(selection.improves(), "{selection}");
@@ -128,7 +128,8 @@ fn one_environment_is_too_few_and_a_class_may_be_missing() {
     assert!(words.contains("`place 0`") && words.contains("choose by identification"), "{words}");
 
     let selection = by_environment(&labelled(3, Some((1, 0))), &Grid::usual(40), &[Method::ClassMeans]).unwrap();
-    assert!(selection.warnings.is_empty(), "the other environments know the class: {:?}", selection.warnings);
+    let known = selection.warnings.iter().all(|w| !matches!(w, SelectWarning::OnlyIn { .. }));
+    assert!(known, "the other environments know the class: {:?}", selection.warnings);
     let selection = by_environment(&labelled(2, Some((1, 0))), &Grid::usual(40), &[Method::ClassMeans]).unwrap();
     let only_in = SelectWarning::OnlyIn { environment: "place 0".into(), class: "class 0".into() };
     assert_eq!(selection.warnings[..1], [only_in]);
