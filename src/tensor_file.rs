@@ -202,6 +202,11 @@ fn sorted(bytes: &[u8]) -> Option<Vec<u8>> {
     Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
 }
 
+/// A metadata value as JSON, as [`TensorFile::json`] reads it.
+pub(crate) fn to_json(key: &'static str, value: &impl Serialize) -> Result<String, TensorFileError> {
+    serde_json::to_string(value).map_err(|e| TensorFileError::Metadata { key, reason: e.to_string() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,9 +220,4 @@ mod tests {
         let file = TensorFile::parse(&first, "test").unwrap();
         assert_eq!((file.vector("a", 2).unwrap(), file.text("key 7").unwrap()), (vec![1.0, 2.0], "7"));
     }
-}
-
-/// A metadata value as JSON, as [`TensorFile::json`] reads it.
-pub(crate) fn to_json(key: &'static str, value: &impl Serialize) -> Result<String, TensorFileError> {
-    serde_json::to_string(value).map_err(|e| TensorFileError::Metadata { key, reason: e.to_string() })
 }

@@ -118,9 +118,9 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), CliError> {
         write_file(path, html::page(&report, &pictures).as_bytes())?;
     }
     if args.json {
-        json_line(&report)?
+        json_line(&report)?;
     } else {
-        text::print(&report)?
+        text::print(&report)?;
     }
     match subject.unreadable {
         0 => Ok(()),

@@ -180,7 +180,7 @@ fn report_left_behind(left: Left) {
     match left {
         Left { messages: 0, .. } => {}
         Left { messages, on_disk: true } => {
-            log::info!("{messages} messages wait on disk and are sent after the next start")
+            log::info!("{messages} messages wait on disk and are sent after the next start");
         }
         Left { messages, on_disk: false } => {
             log::warn!("{messages} messages could not be delivered before leaving and are lost");

@@ -83,8 +83,7 @@ impl Wanted {
     #[must_use]
     pub fn interventions(&self, content: &Content) -> Vec<Intervention> {
         let draw = Draw::new(self.seed);
-        let [a, b, c, d, e, f, g, h, ..] = *content;
-        let image = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let image = content.iter().take(8).rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
         let of = |&family| (0..u64::from(self.draws)).map(move |k| draw.one(image.wrapping_add(k), family));
         self.families.iter().flat_map(of).collect()
     }

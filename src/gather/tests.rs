@@ -24,6 +24,7 @@ impl Place {
     /// A picture that no other shade gives.
     fn picture(&self, name: &str, shade: u8) -> PathBuf {
         let path = self.folder.path().join(name);
+        #[expect(clippy::cast_possible_truncation, reason = "any shade does")]
         let pixel = |x: u32, y: u32| Rgb([shade, (x * 3) as u8, (y * 5 + x) as u8]);
         RgbImage::from_fn(70, 50, pixel).save(&path).unwrap();
         path
@@ -62,7 +63,7 @@ fn views_are_the_images_under_their_interventions_family_by_family() {
     let mut preprocessor = crate::preprocess::Preprocessor::new(place.encoder.manifest().transform());
     for (i, path) in images.iter().enumerate() {
         let bytes = std::fs::read(path).unwrap();
-        let content = work::contents(&[path.clone()], 1).remove(0).unwrap();
+        let content = work::contents(std::slice::from_ref(path), 1).remove(0).unwrap();
         let frame =
             crate::frame::Frame::compressed(crate::frame::PixelFormat::ImageFile, bytes, crate::capture::clock::now());
         let crop = preprocessor.crop(&frame).unwrap().clone();

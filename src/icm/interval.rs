@@ -89,7 +89,7 @@ fn variance(values: &[f64]) -> f64 {
 
 fn draw(groups: &[Vec<f64>], rng: &mut Rng) -> f64 {
     // 32 random bits times a length: without a division, of which there would be millions.
-    let mut place = |len: usize| ((rng.next_u64() >> 32) * len as u64 >> 32) as usize;
+    let mut place = |len: usize| (((rng.next_u64() >> 32) * len as u64) >> 32) as usize;
     let mut group = |g: &Vec<f64>| (0..g.len()).map(|_| g[place(g.len())]).sum::<f64>() / g.len() as f64;
     groups.iter().map(&mut group).sum::<f64>() / groups.len() as f64
 }

@@ -42,6 +42,9 @@ pub(super) struct Maps {
     pub lenses: Vec<(usize, Lens)>,
 }
 
+/// An objective, whether the mean is taken off, and the maps of both with their indices.
+type SameObjective = (Objective, bool, Vec<(usize, MapSpec)>);
+
 impl Maps {
     /// Fits `candidates`, each with its index; `failed` hears of those that cannot be fitted.
     pub(super) fn fit(
@@ -49,7 +52,7 @@ impl Maps {
         candidates: &[(usize, MapSpec)],
         mut failed: impl FnMut(usize, FitError),
     ) -> Result<Vec<Self>, FitError> {
-        let mut groups: Vec<(Objective, bool, Vec<(usize, MapSpec)>)> = Vec::new();
+        let mut groups: Vec<SameObjective> = Vec::new();
         for &(index, spec) in candidates {
             let (objective, centred) = (Objective::of(&spec), spec.centred);
             match groups.iter_mut().find(|(o, c, _)| (*o, *c) == (objective, centred)) {

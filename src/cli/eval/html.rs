@@ -44,7 +44,7 @@ fn head(report: &Report) -> String {
     let Some(section) = report.sections.first() else { return html };
     html += "<div class=\"tiles\">";
     for &predictor in &report.predictors {
-        let rows = report.rows(section, predictor);
+        let rows = Report::rows(section, predictor);
         let raw = rows.iter().find(|f| f.row.candidates == Candidates::Raw);
         let first = rows.iter().find(|f| f.row.candidates == Candidates::Icm);
         if let (Some(raw), Some(icm)) = (raw, first) {
@@ -65,7 +65,7 @@ fn head(report: &Report) -> String {
 
 /// A predictor's plot and table.
 fn figures(report: &Report, section: &Section, predictor: Predictor) -> String {
-    let rows = report.rows(section, predictor);
+    let rows = Report::rows(section, predictor);
     let name = format!("{}: {}", capital(&predictor.to_string()), section.title);
     let mut html = format!("<section><h2>{}</h2>\n", escaped(&name));
     html += &format!("<figure>{}{}</figure>\n", forest(report, &rows, &name), legend(report, &rows));

@@ -24,7 +24,7 @@ pub(super) fn page(report: &Report) -> String {
     page.push('\n');
     for section in &report.sections {
         for &predictor in &report.predictors {
-            let rows = report.rows(section, predictor);
+            let rows = Report::rows(section, predictor);
             let _ = write!(page, "\n## {}: {}\n\n", capital(&predictor.to_string()), section.title);
             for (i, row) in table(report, &rows).iter().enumerate() {
                 let cells: Vec<String> = row.iter().map(|cell| escaped(cell)).collect();

@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
+/// Whether a class, by its index, is among those that a section is about.
+type WantedClass = Box<dyn Fn(usize) -> bool>;
+
 /// Judges what was gathered by the protocol that was asked for.
 pub(super) fn run(args: &EvalArgs, subject: &Subject, start: Instant) -> Result<Report, CliError> {
     let mut report = Report::new(args, subject);
@@ -55,7 +58,7 @@ fn environments(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Resu
     }
     report.spectra = mean_spectra(&verdicts);
     let bootstrap = Bootstrap::new(args.gather.seed);
-    let parts: Vec<(&str, Box<dyn Fn(usize) -> bool>)> = match known {
+    let parts: Vec<(&str, WantedClass)> = match known {
         None => vec![("environments that nothing was learnt from", Box::new(|_| true))],
         Some(known) => vec![
             ("classes that fit and choice knew", Box::new(move |class| class < known)),
@@ -218,7 +221,7 @@ fn by_family(
     targets: &[Option<&str>],
     draws: &[Split],
     verdicts: &[Verdict],
-    wanted: impl Fn(&Option<&str>) -> bool,
+    wanted: impl Fn(Option<&str>) -> bool,
 ) -> Scoreboard {
     let group = |row: usize, target: usize| {
         let mut images: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
@@ -239,7 +242,7 @@ fn by_family(
         let candidates = verdicts[0].outcomes[row].row.candidates;
         Group { name: targets[target].unwrap_or("as they are").into(), maps: maps(candidates, chosen), hits }
     };
-    let groups = |row| (0..targets.len()).filter(|&t| wanted(&targets[t])).map(|target| group(row, target)).collect();
+    let groups = |row| (0..targets.len()).filter(|&t| wanted(targets[t])).map(|target| group(row, target)).collect();
     let count = verdicts.first().map_or(0, |verdict| verdict.outcomes.len());
     let rows = (0..count).map(|row| (verdicts[0].outcomes[row].row, groups(row))).collect();
     Scoreboard { rows, same_images: true }

@@ -133,7 +133,7 @@ impl Report {
     }
 
     /// The rows of a section that are about one predictor.
-    pub(super) fn rows<'a>(&self, section: &'a Section, predictor: Predictor) -> Vec<&'a Figures> {
+    pub(super) fn rows(section: &Section, predictor: Predictor) -> Vec<&Figures> {
         section.figures.iter().filter(|f| f.row.predictor == predictor).collect()
     }
 

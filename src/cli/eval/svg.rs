@@ -40,6 +40,7 @@ impl Scale {
     }
 
     /// Round values along it, about `count` of them.
+    #[expect(clippy::cast_possible_truncation, reason = "a plot's ends are not that far away")]
     fn ticks(&self, count: f64) -> Vec<f64> {
         if self.log {
             let (first, last) = (self.low.log10().ceil() as i32, self.high.log10().floor() as i32);
@@ -97,7 +98,7 @@ impl Plot {
             let _ = write!(self.body, "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>");
             self.text(x, bottom + 15.0, "middle", &number(tick));
         }
-        self.text((self.x.from + self.x.to) / 2.0, self.height - 6.0, "middle", label);
+        self.text(f64::midpoint(self.x.from, self.x.to), self.height - 6.0, "middle", label);
     }
 
     pub(super) fn y_axis(&mut self, label: &str) {
@@ -106,7 +107,7 @@ impl Plot {
             let _ = write!(self.body, "<path class=\"grid\" d=\"M{:.1} {y:.1}H{:.1}\"/>", self.x.from, self.x.to);
             self.text(self.x.from - 6.0, y + 4.0, "end", &number(tick));
         }
-        let (x, y) = (12.0, (self.y.from + self.y.to) / 2.0);
+        let (x, y) = (12.0, f64::midpoint(self.y.from, self.y.to));
         let _ = write!(
             self.body,
             "<text x=\"{x}\" y=\"{y:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 {x} {y:.1})\">{}</text>",
@@ -188,6 +189,7 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "places are exact by choice")]
 mod tests {
     use super::*;
 

@@ -26,7 +26,7 @@ fn lines(report: &Report) -> Vec<String> {
     ];
     for section in &report.sections {
         for &predictor in &report.predictors {
-            let rows = report.rows(section, predictor);
+            let rows = Report::rows(section, predictor);
             lines.push(String::new());
             lines.push(format!("{predictor}: {}", section.title));
             lines.extend(aligned(&table(report, &rows)));

@@ -192,6 +192,7 @@ impl Linear {
         let first = p * kernels.int8.panel;
         let extras = packed.extras(p);
         let outliers = weights.outliers.len();
+        #[expect(clippy::large_stack_arrays, reason = "35 KB, of which only the tile's are touched; threads have 2 MB")]
         let mut sums = Sums([const { MaybeUninit::uninit() }; SUMS]);
         let sums = sums.0.as_mut_ptr().cast::<i32>();
         let (steps, panel_bytes) = (packed.depth / kernels.int8.step, packed.depth * kernels.int8.panel);
