@@ -6,7 +6,7 @@
 //! ```text
 //! capture::Source::next ── newest wins ──> daemon::slot ──> preprocess ──> engine::Encoder::embed
 //!    (still compressed)                                                            │
-//!        MQTT <── publish::Queue <── publish::Event <── classify <── icm::Projection::apply
+//!        MQTT <── publish::MqttPublisher <── publish::Event <── classify <── icm::Projection::apply
 //! ```
 //!
 //! 1. A camera thread ([`daemon`]) asks its [`capture::Source`] for the next [`frame::Frame`]. The frame
@@ -17,7 +17,8 @@
 //! 5. [`icm::Projection`] keeps the invariant part `[k]` and normalises it; without one the embedding stays whole.
 //! 6. [`classify::Classifier`] compares with every class: cosine × logit scale, softmax, top-k, and whether it is
 //!    known at all.
-//! 7. [`publish::Event`] is the answer; [`publish::Queue`] holds it until the broker has acknowledged it.
+//! 7. [`publish::Event`] is the answer; a queue, on disk where there is a folder for it, holds it until the broker has
+//!    acknowledged it.
 //!
 //! # Modules, in reading order
 //!
