@@ -62,7 +62,7 @@ pub enum SelectError {
     Fit(#[from] FitError),
     #[error(transparent)]
     Probe(#[from] LogisticError),
-    #[error("there are no scores")]
+    #[error("nothing can be judged: give each environment images of at least two classes")]
     NoScores,
 }
 
@@ -175,6 +175,11 @@ pub enum SelectWarning {
         environment: String,
         class: String,
     },
+    /// Left out, it cannot be judged: the others have images of one class.
+    OneClass {
+        environment: String,
+        class: String,
+    },
     /// The map cannot be fitted to these images, and was left out.
     Skipped {
         map: MapSpec,
@@ -188,6 +193,12 @@ impl fmt::Display for SelectWarning {
         match self {
             Self::OnlyIn { environment, class } => {
                 write!(f, "class `{class}` has images in environment `{environment}` only; it says nothing there")
+            }
+            Self::OneClass { environment, class } => {
+                write!(
+                    f,
+                    "beside environment `{environment}` there are images of class `{class}` only; it says nothing"
+                )
             }
             Self::Skipped { map, reason } => write!(f, "map `{map}` was not tried: {reason}"),
             Self::Fit(warning) => warning.fmt(f),

@@ -219,7 +219,11 @@ fn families_are_left_out_in_turn_and_few_images_learnt_from() {
     place.refused(&[&folder, "--hold-out-families", "--interventions", "haze,jpeg"], 64, &["at least 3 families"]);
     let both = ["--interventions", "paper", "--interventions", "camera"];
     place.refused(&[&[&folder[..], "--hold-out-families"][..], &both].concat(), 64, &["give --interventions once"]);
-    place.refused(&[&folder, "--hold-out-families", "--select", "environments"], 64, &["choose by identification"]);
+    place.refused(
+        &[&folder, "--hold-out-families", "--per-class", "4", "--select", "environments"],
+        64,
+        &["choose by identification"],
+    );
 }
 
 #[test]
@@ -249,6 +253,7 @@ fn a_class_that_is_missing_and_few_images_are_warned_of() {
     assert!(output.status.success(), "{}", stderr(&output));
     let message = stderr(&output);
     assert!(message.contains("environment `dusk` has no image of class `bolt`"), "{message}");
+    assert!(message.contains("beside environment `fog` there are images of class `gear` only"), "{message}");
     assert!(message.contains("pairs for embeddings of width 48") && message.contains("more images"), "{message}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let images: Vec<u64> = report["sections"][0]["figures"][0]["groups"]
@@ -309,7 +314,8 @@ fn what_is_asked_wrongly_is_told() {
     place.refused(&["images", "--interventions", "haze"], 64, &["--interventions haze", "at least 2 families"]);
     place.refused(&["images", "--per-class", "4"], 64, &["--hold-out-families"]);
     place.refused(&["images", "--open", "--hold-out-families"], 64, &["cannot be used with"]);
-    place.refused(&["images"], 65, &["no map can be chosen", "at least 8"]);
+    let few = Place::with_pictures(&["noon", "dusk", "fog"], &["gear", "bolt"], 1);
+    few.refused(&["images", "--select", "identification"], 65, &["no map can be chosen", "at least 8"]);
 }
 
 #[test]

@@ -33,6 +33,11 @@ pub(in crate::icm) fn by_environments(
     let mut boards: Vec<Board<'_>> = questions.iter().map(|q| Board::new(q.grid, methods.len(), Vec::new())).collect();
     for environment in environments(sources)? {
         let part = Part::new(sources, environment)?;
+        if let Some(alone) = part.one_class(sources, environment) {
+            let warnings = || part.warnings.iter().chain([&alone]).cloned();
+            boards.iter_mut().for_each(|board| warnings().for_each(|w| board.warn(w)));
+            continue;
+        }
         let left_out = sources.images().pick(&part.environment).without_pairs();
         let moments = moments.without(&left_out.moments(moments.encoder_sha256()));
         for (question, board) in questions.iter().zip(&mut boards) {
@@ -51,6 +56,9 @@ pub fn penalty_by_environment(sources: &Labelled, penalties: &[f64]) -> Result<f
     let mut scores = vec![0.0; penalties.len()];
     for environment in environments {
         let part = Part::new(sources, environment)?;
+        if part.one_class(sources, environment).is_some() {
+            continue;
+        }
         let mut before = None;
         for (&c, score) in penalties.iter().zip(&mut scores) {
             let learnt = Learnt::probe(&part.examples, &part.labels, c, before.as_ref())?;
@@ -103,6 +111,16 @@ impl Part {
             judged: columns(&judged),
             truth: classes(&judged),
             warnings,
+        })
+    }
+
+    /// What to say where nothing can be learnt from the others, as their images are of one class.
+    fn one_class(&self, sources: &Labelled, environment: usize) -> Option<SelectWarning> {
+        let class = *self.labels.first()?;
+        let name = |names: &[String], index: usize| names[index].clone();
+        self.labels.iter().all(|&label| label == class).then(|| SelectWarning::OneClass {
+            environment: name(sources.environment_names(), environment),
+            class: name(sources.class_names(), class),
         })
     }
 
