@@ -34,8 +34,9 @@ pub(in crate::icm) fn by_environments(
     for environment in environments(sources)? {
         let part = Part::new(sources, environment)?;
         if let Some(alone) = part.one_class(sources, environment) {
-            let warnings = || part.warnings.iter().chain([&alone]).cloned();
-            boards.iter_mut().for_each(|board| warnings().for_each(|w| board.warn(w)));
+            for board in &mut boards {
+                part.warnings.iter().chain([&alone]).for_each(|w| board.warn(w.clone()));
+            }
             continue;
         }
         let left_out = sources.images().pick(&part.environment).without_pairs();
