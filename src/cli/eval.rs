@@ -87,6 +87,8 @@ enum Select {
     Identification,
     /// Accuracy on each environment of the sources, with map and classes learnt from the others
     Environments,
+    /// Accuracy on the sources under interventions that the fit has not seen
+    Interventions,
 }
 
 /// What `--predictors` offers.

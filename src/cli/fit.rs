@@ -12,7 +12,7 @@ use crate::gather::{GatherError, Gathered, Wanted};
 use crate::icm::{Domains, Fitter, FoldersError, Map, MapSpec, Moments, Provenance, Selection};
 use crate::publish::rfc3339;
 use captions::CaptionArgs;
-use choice::{ChoiceArgs, Evidence};
+use choice::{ChoiceArgs, Evidence, Select};
 use clap::Args;
 use report::{Fitted, Report, Seconds};
 use std::path::{Path, PathBuf};
@@ -154,24 +154,32 @@ fn epoch_ns() -> Option<i64> {
 
 /// The images that were named, sorted by environment and class where their folder has these.
 fn sources(args: &FitArgs) -> Result<Sources, CliError> {
-    let by_environment = args.choice.by_environment();
-    let arranged = match &args.images[..] {
-        [root] if root.is_dir() => Some(Domains::arrange(root, &list_images(root)?)),
-        _ => None,
+    let select = args.choice.select();
+    let labels = matches!(select, Some(Select::Environments | Select::Interventions));
+    let root = match &args.images[..] {
+        [root] if root.is_dir() => root,
+        _ if labels => {
+            return Err(CliError::Usage(
+                "labels are the names of folders in one folder; give one with ENVIRONMENT/CLASS/IMAGE in it".into(),
+            ));
+        }
+        _ => return Ok(Sources { images: expand(&args.images)?, domains: None }),
+    };
+    let images = list_images(root)?;
+    let arranged = match select {
+        Some(Select::Interventions) => Domains::arrange_any(root, &images),
+        _ => Domains::arrange(root, &images),
     };
     match arranged {
-        Some(Ok(domains)) => {
-            if by_environment {
+        Ok(domains) => {
+            if select == Some(Select::Environments) {
                 domains.missing.iter().for_each(|missing| log::warn!("{missing}"));
             }
             let images = domains.items.iter().map(|item| item.path.clone()).collect();
             Ok(Sources { images, domains: Some(domains) })
         }
-        Some(Err(error)) if by_environment => Err(error.into()),
-        None if by_environment => Err(CliError::Usage(
-            "environments choose among images of one folder; give one with ENVIRONMENT/CLASS/IMAGE in it".into(),
-        )),
-        Some(Err(FoldersError::NoImages { root })) => Err(FoldersError::NoImages { root }.into()),
-        _ => Ok(Sources { images: expand(&args.images)?, domains: None }),
+        Err(error @ FoldersError::NoImages { .. }) => Err(error.into()),
+        Err(error) if labels => Err(error.into()),
+        Err(_) => Ok(Sources { images, domains: None }),
     }
 }

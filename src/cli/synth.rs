@@ -31,6 +31,9 @@ pub(super) struct SynthArgs {
     /// What to write
     #[arg(long, value_enum, default_value_t = Format::Png)]
     format: Format,
+    /// Sort images into folders ENVIRONMENT/CLASS, as `fit` and `eval` take them
+    #[arg(long, conflicts_with = "format")]
+    folders: bool,
     /// Images 2i and 2i + 1 show the same specimen, with everything else different
     #[arg(long)]
     pairs: bool,
@@ -139,7 +142,11 @@ fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
                 frames.write_all(&pixels).map_err(failed(&frames_path))?;
                 "frames.bin".to_owned()
             }
-            None => png(out, i, &pixels, args.size)?,
+            None => {
+                let class = scene.invariant.class();
+                let folder = if args.folders { format!("{}/{class}/", environment.name) } else { String::new() };
+                png(out, format!("{folder}{i:06}.png"), &pixels, args.size)?
+            }
         };
         let text = serde_json::to_string(&Line {
             file: &file,
@@ -158,9 +165,11 @@ fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
     line(&format!("{}: {} images", out.display(), args.count))
 }
 
-fn png(out: &Path, i: u64, pixels: &[u8], (width, height): (u32, u32)) -> Result<String, CliError> {
-    let name = format!("{i:06}.png");
+/// Writes an image, and the folder that it lies in.
+fn png(out: &Path, name: String, pixels: &[u8], (width, height): (u32, u32)) -> Result<String, CliError> {
     let path = out.join(&name);
+    let folder = path.parent().unwrap_or(out);
+    fs::create_dir_all(folder).map_err(|source| CliError::Write { path: folder.into(), source })?;
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)
         .write_image(pixels, width, height, ExtendedColorType::Rgb8)

@@ -62,6 +62,16 @@ pub(super) fn transposed_product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMa
     product
 }
 
+/// `a b`. nalgebra's own product packs `a` and `b` anew, which costs more than the product where one has few rows or
+/// columns.
+pub(super) fn product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMatrix<T> {
+    let (height, width) = (a.nrows(), b.ncols());
+    let mut product = DMatrix::zeros(height, width);
+    let sum = MatMut::from_column_major_slice_mut(product.as_mut_slice(), height, width);
+    matmul(sum, Accum::Replace, view(a), view(b), T::one(), Par::Seq);
+    product
+}
+
 /// Adds `factor`·`aᵀ b` to `sum`, over the `rows` of both.
 pub(super) fn add_transposed_product<T: Real>(
     sum: &mut DMatrix<T>,
@@ -70,13 +80,14 @@ pub(super) fn add_transposed_product<T: Real>(
     b: &DMatrix<T>,
     rows: Range<usize>,
 ) {
-    fn view<T: Real>(matrix: &DMatrix<T>) -> MatRef<'_, T> {
-        MatRef::from_column_major_slice(matrix.as_slice(), matrix.nrows(), matrix.ncols())
-    }
     let (height, width) = sum.shape();
     let (a, b) = (view(a).subrows(rows.start, rows.len()), view(b).subrows(rows.start, rows.len()));
     let sum = MatMut::from_column_major_slice_mut(sum.as_mut_slice(), height, width);
     matmul(sum, Accum::Add, a.transpose(), b, factor, Par::Seq);
+}
+
+fn view<T: Real>(matrix: &DMatrix<T>) -> MatRef<'_, T> {
+    MatRef::from_column_major_slice(matrix.as_slice(), matrix.nrows(), matrix.ncols())
 }
 
 /// Every column scaled to length 1; a column of zeros stays.

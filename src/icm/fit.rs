@@ -83,7 +83,7 @@ impl Objective {
 pub struct Fitter {
     /// C, `[D, D]`, the lower triangle.
     second: DMatrix<f64>,
-    /// Δ / tr Δ over families, `[D, D]`, the lower triangle.
+    /// The mean over families of Δ / tr Δ, `[D, D]`, the lower triangle.
     delta: DMatrix<f64>,
     /// `E[z]`, `[D]`.
     mean: DVector<f64>,
@@ -108,7 +108,7 @@ impl Fitter {
         if moments.images() == 0 {
             return Err(FitError::NoImages);
         }
-        let (mut delta, pairs) = moments.mean_delta(wanted).ok_or(FitError::NoFamilies)?;
+        let (mut delta, pairs) = moments.sum_of_deltas(wanted).ok_or(FitError::NoFamilies)?;
         let trace = delta.trace();
         if trace <= 0.0 {
             return Err(FitError::NothingMoved);

@@ -24,26 +24,39 @@ pub(super) struct Minimum {
     pub gradient: f64,
 }
 
-/// Searches from `start` until no entry of the gradient exceeds `tolerance`, or rounding hides any progress, or
-/// `steps` are done. `f` gives value and gradient.
+/// When a search is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Enough {
+    /// No entry of the gradient exceeds it.
+    pub gradient: f64,
+    /// The next step promises to lower the value by no more than this share of it.
+    pub decrease: f64,
+}
+
+/// Searches from `start` until that is `enough`, or rounding hides any progress, or `steps` are done. `f` gives value and gradient, `newton` about its second derivative's inverse times a vector: where
+/// curvatures differ by decades, knowing them saves most of the way.
 pub(super) fn minimise(
     start: DVector<f64>,
-    tolerance: f64,
+    newton: impl Fn(&DVector<f64>) -> DVector<f64>,
+    enough: Enough,
     steps: usize,
     mut f: impl FnMut(&DVector<f64>) -> (f64, DVector<f64>),
 ) -> Minimum {
-    let mut history = History::default();
+    let mut history = History { steps: VecDeque::new(), newton };
     let mut at = start;
     let (mut value, mut gradient) = f(&at);
     let (mut best, mut since) = (Minimum { at: at.clone(), gradient: gradient.amax() }, 0);
     for _ in 0..steps {
-        if best.gradient <= tolerance || since > STALLED {
+        if best.gradient <= enough.gradient || since > STALLED {
             break;
         }
         let direction = history.direction(&gradient);
         let slope = direction.dot(&gradient);
-        // Without a curvature yet, the gradient's length says nothing of how far to go.
-        let mut length = if history.steps.is_empty() { gradient.norm().recip().min(1.0) } else { 1.0 };
+        // A Newton step lowers the value by half of this.
+        if -slope / 2.0 <= enough.decrease * value.abs() {
+            break;
+        }
+        let mut length = 1.0;
         let mut found = None;
         for _ in 0..HALVINGS {
             let next = &at + &direction * length;
@@ -66,12 +79,12 @@ pub(super) fn minimise(
 }
 
 /// The last steps s and changes of gradient y.
-#[derive(Default)]
-struct History {
+struct History<N> {
     steps: VecDeque<(DVector<f64>, DVector<f64>)>,
+    newton: N,
 }
 
-impl History {
+impl<N: Fn(&DVector<f64>) -> DVector<f64>> History<N> {
     fn remember(&mut self, step: DVector<f64>, change: DVector<f64>) {
         // A curvature that is not positive is rounding.
         if step.dot(&change) > f64::EPSILON * change.norm_squared() {
@@ -91,8 +104,9 @@ impl History {
             q.axpy(-alpha, change, 1.0);
             alphas.push(alpha);
         }
+        q = (self.newton)(&q);
         if let Some((step, change)) = self.steps.back() {
-            q *= step.dot(change) / change.norm_squared();
+            q *= step.dot(change) / (self.newton)(change).dot(change);
         }
         for ((step, change), alpha) in self.steps.iter().zip(alphas.into_iter().rev()) {
             let beta = change.dot(&q) / step.dot(change);
@@ -113,8 +127,12 @@ mod tests {
             let off = x.add_scalar(-1.0);
             (0.5 * off.component_mul(&off).dot(&scale), off.component_mul(&scale))
         };
-        let minimum = minimise(DVector::zeros(7), 1e-10, 1000, bowl);
-        assert!(minimum.gradient <= 1e-10, "{minimum:?}");
-        assert!((minimum.at.add_scalar(-1.0)).amax() < 1e-6, "{minimum:?}");
+        let enough = Enough { gradient: 1e-10, decrease: 0.0 };
+        // Whatever the guess of its curvature.
+        for inverse in [DVector::repeat(7, 1.0), DVector::from_fn(7, |i, _| 10f64.powf(i as f64 - 2.0))] {
+            let minimum = minimise(DVector::zeros(7), |v| v.component_mul(&inverse), enough, 1000, bowl);
+            assert!(minimum.gradient <= 1e-10, "{minimum:?}");
+            assert!((minimum.at.add_scalar(-1.0)).amax() < 1e-6, "{minimum:?}");
+        }
     }
 }

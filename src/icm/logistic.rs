@@ -3,19 +3,20 @@
 //! Minimises `Σ −log p(class | x) + ‖W‖² / (2C)`, the intercepts free: scikit-learn's `LogisticRegression(C=…)` in its
 //! default form, its two-class case included, where one vector of weights decides and is penalised once.
 
-use super::embeddings::Real;
-use super::lbfgs::minimise;
-use nalgebra::{DMatrix, DVector};
+use super::cholesky::{Cholesky, Span};
+use super::embeddings::{Real, product, transposed_product};
+use super::lbfgs::{Enough, minimise};
+use nalgebra::{DMatrix, DVector, DVectorView};
 use thiserror::Error;
 
 /// Inverse strength of the penalty unless told: what CLIP's linear probes use (Radford et al. 2021, appendix A.3).
 pub const DEFAULT_C: f64 = 0.316;
-/// Largest entry of the mean loss's gradient at which the search ends where weights are kept.
-const TOLERANCE: f64 = 1e-9;
-/// What rounding may leave of it.
+/// Where the search ends where weights are kept, by the mean loss.
+const EXACT: Enough = Enough { gradient: 1e-9, decrease: 0.0 };
+/// What rounding may leave of the gradient then.
 const ACCEPTED: f64 = 1e-6;
 /// The same where answers are only counted, which no longer change from here on but for one in thousands.
-const ROUGH: f64 = 3e-5;
+const ROUGH: Enough = Enough { gradient: 3e-5, decrease: 1e-5 };
 const STEPS: usize = 10_000;
 
 /// Why no probe was learnt.
@@ -42,7 +43,7 @@ impl Logistic {
     /// Learns from columns `x` `[k, n]` and their `labels`, each below `classes`, each class at least once; `c` is
     /// scikit-learn's `C`.
     pub fn fit(x: &DMatrix<f64>, labels: &[usize], classes: usize, c: f64) -> Result<Self, LogisticError> {
-        Self::search(x, labels, classes, c, None, TOLERANCE, ACCEPTED)
+        Self::search(x, labels, classes, c, None, EXACT, ACCEPTED)
     }
 
     /// As [`Self::fit`], to the precision that counting answers needs, from `start` where something like the result is
@@ -54,7 +55,12 @@ impl Logistic {
         c: f64,
         start: Option<&Self>,
     ) -> Result<Self, LogisticError> {
-        Self::search(x, labels, classes, c, start, ROUGH, f64::INFINITY)
+        let search = |x, start| Self::search(x, labels, classes, c, start, ROUGH, f64::INFINITY);
+        // Weights are sums of examples: where these are fewer than dimensions, so are the unknowns.
+        let Some(span) = Span::of(x) else { return search(x, start) };
+        let start = start.map(|s| Self { weights: span.within(x, &s.weights), biases: s.biases.clone() });
+        let found = search(&span.examples(), start.as_ref())?;
+        Ok(Self { weights: span.without(x, &found.weights), biases: found.biases })
     }
 
     fn search<T: Real>(
@@ -63,7 +69,7 @@ impl Logistic {
         classes: usize,
         c: f64,
         start: Option<&Self>,
-        tolerance: f64,
+        enough: Enough,
         accepted: f64,
     ) -> Result<Self, LogisticError> {
         if !(c.is_finite() && c > 0.0) {
@@ -76,7 +82,8 @@ impl Logistic {
         let objective = Objective { x, transposed: x.transpose(), labels, rows, c };
         let start = start.filter(|s| s.weights.shape() == (classes, x.nrows()));
         let start = start.map_or_else(|| DVector::zeros(rows * (x.nrows() + 1)), |s| objective.join(s));
-        let found = minimise(start, tolerance, STEPS, |p| objective.at(p));
+        let curvature = objective.curvature();
+        let found = minimise(start, |v| objective.newton(&curvature, v), enough, STEPS, |p| objective.at(p));
         if found.gradient.is_nan() || found.gradient > accepted {
             return Err(LogisticError::NotConverged { gradient: found.gradient });
         }
@@ -96,7 +103,8 @@ impl Logistic {
     }
 
     pub(super) fn scores_of<T: Real>(&self, x: &DMatrix<T>) -> DMatrix<f64> {
-        let mut scores = product(&self.weights, x);
+        let weights: DMatrix<T> = self.weights.transpose().map(nalgebra::convert);
+        let mut scores = transposed_product(&weights, x).map(Real::in_f64);
         for mut column in scores.column_iter_mut() {
             column += &self.biases;
         }
@@ -104,11 +112,8 @@ impl Logistic {
     }
 }
 
-/// `a b` with few rows in `a`, in the numbers of `b`.
-fn product<T: Real>(a: &DMatrix<f64>, b: &DMatrix<T>) -> DMatrix<f64> {
-    (a.map(nalgebra::convert::<f64, T>) * b).map(Real::in_f64)
-}
-
+/// Parameters are the weights `[k, rows]`, column by column, and then the intercepts `[rows]`: as columns, the weights
+/// are multiplied without being packed anew at every step.
 struct Objective<'a, T> {
     /// `[k, n]`.
     x: &'a DMatrix<T>,
@@ -125,33 +130,66 @@ impl<T: Real> Objective<'_, T> {
     fn join(&self, known: &Logistic) -> DVector<f64> {
         // Of two classes the second's scores are half the difference, and the first's their negatives.
         let (first, scale) = if self.rows == 1 { (1, 2.0) } else { (0, 1.0) };
-        let (weights, biases) = (known.weights.rows(first, self.rows), known.biases.rows(first, self.rows));
+        let weights = known.weights.rows(first, self.rows).transpose();
+        let biases = known.biases.rows(first, self.rows);
         DVector::from_iterator(self.rows * (self.x.nrows() + 1), weights.iter().chain(biases.iter()).map(|v| v * scale))
     }
 
     /// `[rows, k]` and `[rows]`.
     fn split(&self, parameters: &DVector<f64>) -> (DMatrix<f64>, DVector<f64>) {
-        let count = self.rows * self.x.nrows();
-        let weights = DMatrix::from_column_slice(self.rows, self.x.nrows(), &parameters.as_slice()[..count]);
-        (weights, DVector::from_column_slice(&parameters.as_slice()[count..]))
+        let (weights, biases) = parameters.as_slice().split_at(self.rows * self.x.nrows());
+        (DMatrix::from_row_slice(self.rows, self.x.nrows(), weights), DVector::from_column_slice(biases))
+    }
+
+    /// 1 / (C n).
+    fn penalty(&self) -> f64 {
+        (self.c * self.x.ncols() as f64).recip()
+    }
+
+    /// p (1 − p) where all classes are as likely.
+    fn spread(&self) -> f64 {
+        let classes = self.rows.max(2) as f64;
+        (classes - 1.0) / (classes * classes)
+    }
+
+    /// About the second derivative by a class's weights, `[k, k]`: p (1 − p) E[x xᵀ] where all classes are as likely, and
+    /// the penalty's. `None` where something is no number.
+    fn curvature(&self) -> Option<Cholesky<T>> {
+        let mut curvature = transposed_product(&self.transposed, &self.transposed);
+        curvature *= nalgebra::convert::<f64, T>(self.spread() / self.x.ncols() as f64);
+        let penalty: T = nalgebra::convert(self.penalty());
+        (0..curvature.nrows()).for_each(|i| curvature[(i, i)] += penalty);
+        Cholesky::of(&curvature)
+    }
+
+    /// The inverse of the curvature times a vector of parameters; the vector itself where that is not known.
+    fn newton(&self, curvature: &Option<Cholesky<T>>, v: &DVector<f64>) -> DVector<f64> {
+        let Some(curvature) = curvature else { return v.clone() };
+        let (weights, biases) = v.as_slice().split_at(self.rows * self.x.nrows());
+        let columns = weights.iter().map(|&w| nalgebra::convert(w));
+        let solved = curvature.solve(DMatrix::from_iterator(self.x.nrows(), self.rows, columns));
+        let biases = biases.iter().map(|b| b / self.spread());
+        DVector::from_iterator(v.len(), solved.iter().map(|w| w.in_f64()).chain(biases))
     }
 
     /// The objective over n, so that its size and the tolerance do not depend on how many examples there are.
     fn at(&self, parameters: &DVector<f64>) -> (f64, DVector<f64>) {
-        let (weights, biases) = self.split(parameters);
-        let n = self.x.ncols() as f64;
-        let mut scores = product(&weights, self.x);
+        let (k, n) = (self.x.nrows(), self.x.ncols() as f64);
+        let (weights, biases) = parameters.as_slice().split_at(self.rows * k);
+        let columns = DMatrix::from_iterator(k, self.rows, weights.iter().map(|&w| nalgebra::convert(w)));
+        let mut scores = product(&self.transposed, &columns).transpose().map(Real::in_f64);
         let mut loss = 0.0;
         for (mut column, &label) in scores.column_iter_mut().zip(self.labels) {
-            column += &biases;
+            column += DVectorView::from_slice(biases, self.rows);
             loss += if self.rows == 1 { two_classes(&mut column[0], label) } else { softmax(column, label) };
         }
         // `scores` now holds the probabilities' errors.
-        let penalty = (self.c * n).recip();
-        let value = loss / n + 0.5 * penalty * weights.norm_squared();
-        let gradient = product(&scores, &self.transposed) / n + weights * penalty;
+        let squares: f64 = weights.iter().map(|w| w * w).sum();
+        let value = loss / n + 0.5 * self.penalty() * squares;
+        let gradient: DMatrix<T> = product(self.x, &scores.transpose().map(nalgebra::convert));
+        let gradient = gradient.iter().zip(weights).map(|(g, w)| g.in_f64() / n + w * self.penalty());
         let intercepts = scores.column_sum() / n;
-        (value, DVector::from_iterator(parameters.len(), gradient.iter().chain(intercepts.iter()).copied()))
+        (value, DVector::from_iterator(parameters.len(), gradient.chain(intercepts.iter().copied())))
     }
 }
 

@@ -4,11 +4,13 @@
 //!
 //! From images to a map, in the order in which it happens: [`Domains`] lists what lies on disk by environment and class;
 //! its embeddings, and those under interventions, are [`Interventions`] (or, with classes and environments,
-//! [`Labelled`]) or are streamed into [`Moments`]; [`by_identification`] or [`by_environment`] chooses a map, a
+//! [`Labelled`]) or are streamed into [`Moments`]; [`by_identification`], [`by_environment`] or
+//! [`by_intervention`] chooses a map, a
 //! [`Fitter`] fits it, and its bytes are what [`Projection`] reads. [`Head`] names classes under a map, a [`Bootstrap`]
 //! says how sure a figure is, and [`evaluate`] does all of it for targets that nothing was learnt from.
 
 pub mod captions;
+mod cholesky;
 mod embeddings;
 pub mod evaluate;
 mod fit;
@@ -35,8 +37,8 @@ pub use moments::{Moments, MomentsError};
 pub use predict::{Head, Method};
 pub use projection::{Projection, ProjectionError, ProjectionKind, Provenance, unit};
 pub use select::{
-    Criterion, Grid, Identification, PENALTIES, SURE, SelectError, SelectWarning, Selection, Trial, by_environment,
-    by_identification, penalty_by_environment,
+    Criterion, Grid, HARM, Identification, PENALTIES, SURE, SelectError, SelectWarning, Selection, Trial,
+    by_environment, by_identification, by_intervention, penalty_by_environment,
 };
 pub use sources::{Family, HeldOut, Interventions, Labelled, SourceError};
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};

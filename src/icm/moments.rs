@@ -19,6 +19,8 @@ const FORMAT: &str = "constancy-moments";
 const BLOCK: usize = 128;
 /// How far the squared lengths of unit vectors may sum up beside their count, per vector.
 const TRACE_TOLERANCE: f64 = 1e-6;
+/// Share of the farthest family's mean square of δ below which a family is not scaled up any more.
+const LEAST_MOVE: f64 = 0.01;
 /// The longest difference of two unit vectors, squared.
 const LONGEST_DIFFERENCE: f64 = 4.0;
 
@@ -213,22 +215,28 @@ impl Moments {
         rest
     }
 
-    /// The lower triangle of the mean over families of their Δ, `[D, D]`, and how many pairs they have; `None` where no family is wanted.
-    pub(super) fn mean_delta(&self, wanted: impl Fn(&str) -> bool) -> Option<(DMatrix<f64>, u64)> {
+    /// The lower triangle of the sum over families of Δ / tr Δ, `[D, D]`, and how many pairs they have; `None` where no
+    /// family is wanted. Each has the same say, however far it moves embeddings: a heavy blur tells no more than a slight
+    /// change of colour of what else may happen. One that moves them less than [`LEAST_MOVE`] of what another does has
+    /// less: what it shows is mostly rounding, as of grey images in grey.
+    pub(super) fn sum_of_deltas(&self, wanted: impl Fn(&str) -> bool) -> Option<(DMatrix<f64>, u64)> {
         let families: Vec<&Sums> = self.families.iter().filter(|(name, _)| wanted(name)).map(|(_, s)| s).collect();
-        let share = |sums: &Sums| (families.len() as f64 * at_least_one(sums.count)).recip();
-        let mut mean = DMatrix::zeros(self.width, self.width);
+        let moved: Vec<f64> = families.iter().map(|sums| sums.trace() / at_least_one(sums.count)).collect();
+        let least = LEAST_MOVE * moved.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let share = |(sums, moved): (&&Sums, &f64)| (at_least_one(sums.count) * moved.max(least)).recip();
+        let shares: Vec<f64> = families.iter().zip(&moved).map(share).collect();
+        let mut sum = DMatrix::zeros(self.width, self.width);
         // Column by column, so that the sum stays at hand while the families pass by.
-        for (i, mut column) in mean.column_iter_mut().enumerate() {
-            for sums in &families {
-                column.rows_range_mut(i..).axpy(share(sums), &sums.lower.column(i).rows_range(i..), 1.0);
+        for (i, mut column) in sum.column_iter_mut().enumerate() {
+            for (sums, &share) in families.iter().zip(&shares) {
+                column.rows_range_mut(i..).axpy(share, &sums.lower.column(i).rows_range(i..), 1.0);
             }
         }
-        for sums in &families {
-            add_products(&mut mean, &sums.pending, share(sums));
+        for (sums, &share) in families.iter().zip(&shares) {
+            add_products(&mut sum, &sums.pending, share);
         }
         let pairs = families.iter().map(|sums| sums.count).sum();
-        (!families.is_empty()).then_some((mean, pairs))
+        (!families.is_empty()).then_some((sum, pairs))
     }
 
     /// Adds what another device, or another part of the images, has seen; families of the same name become one.

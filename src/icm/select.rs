@@ -6,22 +6,28 @@
 //! - [`by_environment`] needs labels and at least two environments: accuracy on the environment that was left out, of
 //!   all the ways in which classes are to be told apart together. An encoder has one map, whoever uses it; and a few
 //!   environments say too little of each way alone.
+//! - [`by_intervention`] needs labels, of one environment or more: accuracy under interventions of families that the fit
+//!   has not seen.
 //!
-//! Both judge every candidate by the same images, and choose alike. Only candidates that improve on the identity by
+//! All judge every candidate by the same images, and choose alike. Only candidates that improve on the identity by
 //! more than [`SURE`] standard errors of the paired difference are considered: a map that does no good may do harm, so
 //! where there is none, the identity is chosen. The error is that over images or, where it is larger, that over
-//! environments: what helps in one and hurts in another is no evidence for a third. Of the others, those within one
-//! standard error of the best are as good as it (Breiman et al., *Classification and Regression Trees*, section 3.4.3),
-//! and the gentlest of them is taken: the one that removes the fewest directions.
+//! environments: what helps in one and hurts in another is no evidence for a third. Of the others, those that fall behind
+//! the best by no more than one standard error are as good as it (Breiman et al., *Classification and Regression Trees*,
+//! section 3.4.3; the error is that of the paired difference, as all are judged by the same images), and the gentlest
+//! of them is taken: the one that removes the fewest directions.
 
 mod environment;
 mod identification;
+mod intervention;
 mod scores;
 
 pub(super) use environment::by_environments;
 pub use environment::{by_environment, penalty_by_environment};
 pub(super) use identification::identify;
 pub use identification::{Identification, by_identification};
+pub(super) use intervention::by_interventions;
+pub use intervention::{HARM, by_intervention};
 pub(super) use scores::Scores;
 
 use super::fit::{FitError, FitWarning};
@@ -36,8 +42,9 @@ use thiserror::Error;
 pub const SURE: f64 = 2.0;
 /// Numbers of removed directions that are tried, as far as the width allows.
 const REMOVED: [usize; 14] = [1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150];
-/// Strengths of the soft map that are tried.
-const STRENGTHS: [f64; 5] = [0.3, 1.0, 3.0, 10.0, 30.0];
+/// Strengths of the soft map that are tried. From 1 on, where a direction in which interventions move embeddings by the
+/// mean over all directions is halved: gentler maps leave most of what could be gained.
+const STRENGTHS: [f64; 4] = [1.0, 3.0, 10.0, 30.0];
 
 /// The probe's C that are tried where environments can tell which is right: half decades around
 /// [`DEFAULT_C`](super::DEFAULT_C), which is meant for embeddings of length 10, not 1.
@@ -140,6 +147,8 @@ pub enum Criterion {
     Identification,
     /// Accuracy on a left-out environment.
     LeftOutEnvironment,
+    /// Accuracy under a left-out family of interventions.
+    LeftOutIntervention,
 }
 
 impl fmt::Display for Criterion {
@@ -147,6 +156,7 @@ impl fmt::Display for Criterion {
         f.write_str(match self {
             Self::Identification => "identification of images under an intervention that was left out",
             Self::LeftOutEnvironment => "accuracy on an environment that was left out",
+            Self::LeftOutIntervention => "accuracy under an intervention that was left out",
         })
     }
 }
@@ -185,6 +195,10 @@ pub enum SelectWarning {
         map: MapSpec,
         reason: FitError,
     },
+    /// Maps that make too much of untouched images go wrong, and were left out.
+    Costly {
+        maps: usize,
+    },
     Fit(FitWarning),
 }
 
@@ -201,6 +215,11 @@ impl fmt::Display for SelectWarning {
                 )
             }
             Self::Skipped { map, reason } => write!(f, "map `{map}` was not tried: {reason}"),
+            Self::Costly { maps } => write!(
+                f,
+                "{maps} maps were not considered: they cost more than {:.0} point on images as they are",
+                HARM * 100.0
+            ),
             Self::Fit(warning) => warning.fmt(f),
         }
     }

@@ -9,7 +9,7 @@ first m images under a family of interventions, and i64 `labels` [n]; and `golde
 - `second` E[z z'] and `mean` E[z] of unit embeddings z, `delta.FAMILY` E[d d'] of differences;
 - `map.NAME`: the projector A A' of a hard map, or the soft map itself, [D, D], and `eigenvalues.NAME`, largest first,
   of C / tr C - lambda' Delta / tr Delta, or of -Delta / tr Delta where lambda' is infinite; Delta is the mean over
-  families;
+  families of E[d d'] / tr E[d d'];
 - `probe.NAME.weights` [classes, D], `.biases` [classes], `.probabilities` [n, classes]: logistic regression with
   C = 0.316 on unit embeddings as they are (`raw`), under a soft map (`soft`), and with two classes (`two`), where
   scikit-learn has one row of weights.
@@ -71,7 +71,8 @@ def main():
         changed = unit(given[f"changed.{family}"].astype(np.float64))
         d = z[: len(changed)] - changed
         golden[f"delta.{family}"] = d.T @ d / len(d)
-    delta = np.mean([golden[f"delta.{family}"] for family in FAMILIES], 0)
+    moved = [golden[f"delta.{family}"] for family in FAMILIES]
+    delta = np.mean([m / np.trace(m) for m in moved], 0)
     for name, (weight, removed, centred) in HARD.items():
         second = golden["second"] - centred * np.outer(z.mean(0), z.mean(0))
         scaled = -delta / np.trace(delta)

@@ -122,7 +122,7 @@ fn a_fit_says_what_it_chose_and_why_and_the_projection_can_be_used() {
         "80 each of colour-jitter, equalise,",
         "tried by identification of images under an intervention that was left out",
         "* ",
-        "soft, strength 0.3",
+        "soft, strength 1 ",
         "without the 20 most variant directions",
         "% of what interventions changed",
         "s for the fit at width 48",
@@ -207,6 +207,20 @@ fn environments_choose_where_folders_name_them() {
     let output = place.fit(&args);
     assert!(output.status.success());
     assert!(stderr(&output).contains("environment `fog` has no image of class `gear`"), "{}", stderr(&output));
+}
+
+#[test]
+fn interventions_choose_where_folders_name_classes() {
+    let place = Place::with_environments(&["noon"], &["gear", "bolt"], 12);
+    let args = ["--interventions", "exposure,haze,gamma", "--select", "interventions"];
+    for (folder, environment) in [("images", "noon"), ("images/noon", "noon")] {
+        let report = place.report(&[&[folder][..], &args, &["--predictor", "probe"]].concat());
+        assert_eq!(report["selection"]["criterion"], "left_out_intervention");
+        assert_eq!(report["environments"], serde_json::json!([environment]));
+        assert_eq!(report["classes"], serde_json::json!(["bolt", "gear"]));
+    }
+    place.refused(&[&["images/noon/gear"][..], &args].concat(), 65, &["ENVIRONMENT/CLASS/IMAGE"]);
+    place.refused(&[&["images/noon/gear/1.jpg"][..], &args].concat(), 64, &["one folder", "ENVIRONMENT/CLASS/IMAGE"]);
 }
 
 #[test]

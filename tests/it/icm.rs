@@ -6,7 +6,7 @@ mod truth;
 use constancy::icm::{
     Embeddings, Family, Fitter, Grid, Head, Identification, Interventions, Labelled, MapSpec, Method, Moments,
     Projection, ProjectionError, ProjectionKind, Provenance, SelectError, SelectWarning, by_environment,
-    by_identification, penalty_by_environment,
+    by_identification, by_intervention, penalty_by_environment,
 };
 use serde_json::json;
 use truth::World;
@@ -55,6 +55,11 @@ fn where_interventions_share_nothing_the_identity_is_kept() {
 
 /// Two classes in environments that differ by a cause that varies; `spurious` in each environment goes with the class.
 fn labelled(environments: usize, missing: Option<(usize, usize)>) -> Labelled {
+    labelled_under(&["light"], environments, missing)
+}
+
+/// The same, under several families that move what varies.
+fn labelled_under(families: &[&str], environments: usize, missing: Option<(usize, usize)>) -> Labelled {
     let world = World::new(8);
     let mut rows = Vec::new();
     let (mut classes, mut envs) = (Vec::new(), Vec::new());
@@ -73,20 +78,20 @@ fn labelled(environments: usize, missing: Option<(usize, usize)>) -> Labelled {
         envs.push(environment);
     }
     let originals: Vec<Vec<f32>> = rows.iter().enumerate().map(|(i, r)| world.embed(&r.0, 0.02, i as u64)).collect();
-    let changed: Vec<Vec<f32>> = rows
-        .iter()
-        .enumerate()
-        .map(|(i, r)| {
-            let mut causes = r.0.clone();
-            let drawn = truth::gaussian(truth::CAUSES, 6.0, 9000 + i as u64);
-            causes.rows_mut(truth::INVARIANT, truth::VARIANT).copy_from(&drawn.rows(truth::INVARIANT, truth::VARIANT));
-            world.embed(&causes, 0.02, 7000 + i as u64)
-        })
-        .collect();
     let embeddings =
         |rows: &[Vec<f32>]| Embeddings::new(world.width(), rows, |i| i.to_string()).expect("made for the test");
-    let family = Family { name: "light".into(), of: (0..rows.len()).collect(), changed: embeddings(&changed) };
-    let images = Interventions::new(embeddings(&originals), vec![family]).expect("made for the test");
+    let family = |(number, &name): (usize, &&str)| {
+        let change = |(i, r): (usize, &(nalgebra::DVector<f64>, usize, usize))| {
+            let mut causes = r.0.clone();
+            let drawn = truth::gaussian(truth::CAUSES, 6.0, 9000 + (i + 100_000 * number) as u64);
+            causes.rows_mut(truth::INVARIANT, truth::VARIANT).copy_from(&drawn.rows(truth::INVARIANT, truth::VARIANT));
+            world.embed(&causes, 0.02, 7000 + (i + 100_000 * number) as u64)
+        };
+        let changed: Vec<Vec<f32>> = rows.iter().enumerate().map(change).collect();
+        Family { name: name.into(), of: (0..rows.len()).collect(), changed: embeddings(&changed) }
+    };
+    let families = families.iter().enumerate().map(family).collect();
+    let images = Interventions::new(embeddings(&originals), families).expect("made for the test");
     let names = |what: &str, count: usize| (0..count).map(|i| format!("{what} {i}")).collect();
     Labelled::new(images, classes, envs, names("class", 2), names("place", environments)).expect("made for the test")
 }
@@ -108,6 +113,19 @@ fn environments_choose_a_map_that_holds_in_another() {
         let (before, after) = (accuracy(&MapSpec::IDENTITY), accuracy(&selection.chosen.map));
         assert!(after > 0.9 && after > before, "{before} to {after} by {selection}");
     }
+}
+
+#[test]
+fn interventions_choose_a_map_by_the_labels_of_one_environment() {
+    let sources = labelled_under(&["light", "again"], 1, None);
+    let choose =
+        || by_intervention(&sources, &Grid::usual(40), &[Method::ClassMeans], &Identification::new(1)).unwrap();
+    let selection = choose();
+    assert!(selection.improves() && selection.chosen.gain > 0.2, "{selection}");
+    assert_eq!(selection, choose(), "the same seed gives the same choice");
+    let one = labelled(1, None);
+    let error = by_intervention(&one, &Grid::usual(40), &[Method::ClassMeans], &Identification::new(1)).unwrap_err();
+    assert_eq!(error, SelectError::Families { found: 1 });
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn legend(report: &Report, rows: &[&Figures]) -> String {
 fn curves(report: &Report) -> String {
     let icm = || report.choices.iter().filter(|c| c.candidates == Candidates::Icm);
     let mut panels = String::new();
-    for criterion in [Criterion::Identification, Criterion::LeftOutEnvironment] {
+    for criterion in [Criterion::Identification, Criterion::LeftOutEnvironment, Criterion::LeftOutIntervention] {
         for (set, families) in report.sets.iter().enumerate() {
             let chosen: Vec<&ChoiceReport> =
                 icm().filter(|c| c.set == set && c.selection.criterion == criterion).collect();
@@ -167,7 +167,7 @@ fn curves(report: &Report) -> String {
         }
     }
     format!(
-        "<section><h2>How maps were chosen</h2><p>Score of every candidate by how many directions it takes away, in the mean over targets with its standard error: filled dots remove directions, diamonds shrink them, the dashed line is the identity. Ticks at the foot are what was chosen for each target: the gentlest map within one standard error of the best, if it gains more than twice its error. The target is never looked at.</p><div class=\"panels\">{panels}</div></section>\n"
+        "<section><h2>How maps were chosen</h2><p>Score of every candidate by how many directions it takes away, in the mean over targets with its standard error: filled dots remove directions, diamonds shrink them, the dashed line is the identity. Ticks at the foot are what was chosen for each target: the gentlest map that falls behind the best by no more than one standard error, if it gains more than twice its error. The target is never looked at.</p><div class=\"panels\">{panels}</div></section>\n"
     )
 }
 

@@ -79,13 +79,13 @@ fn families(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(
     let set = &subject.sets[0];
     let draws = draws(args, labelled)?;
     if args.select.contains(&Select::Environments) {
-        let reason =
-            "--hold-out-families learns from one environment, which cannot be left out; choose by identification";
+        let reason = "--hold-out-families learns from one environment, which cannot be left out; choose by identification or by interventions";
         return Err(CliError::Usage(reason.into()));
     }
     // The last target of a draw is the images as they are.
     let targets: Vec<Option<&str>> = set.families.iter().map(|f| Some(f.as_str())).chain([None]).collect();
-    let plan = Plan { c: args.c.or(Some(DEFAULT_C)), ..plan(args, subject) };
+    let criteria = if args.select.is_empty() { vec![Criterion::Identification] } else { asked(args) };
+    let plan = Plan { c: args.c.or(Some(DEFAULT_C)), criteria, ..plan(args, subject) };
     let verdicts = in_parallel("targets", targets.len() * draws.len(), |i| {
         let ((examples, others), family) = (&draws[i / targets.len()], targets[i % targets.len()]);
         let (sources, target) = left_out(labelled, examples, others, family)?;
@@ -112,7 +112,7 @@ fn families(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(
 fn plan(args: &EvalArgs, subject: &Subject) -> Plan {
     Plan {
         sets: Vec::new(),
-        criteria: vec![Criterion::Identification],
+        criteria: Vec::new(),
         predictors: subject.predictors.clone(),
         text: subject.text.clone(),
         c: args.c,
@@ -138,12 +138,8 @@ fn used<'a>(names: &'a [String], indices: &[usize]) -> Vec<&'a String> {
 
 /// With two environments the sources are one, and cannot choose by leaving one out.
 fn criteria(args: &EvalArgs, environments: usize, report: &mut Report) -> Vec<Criterion> {
-    let criterion = |select: &Select| match select {
-        Select::Identification => Criterion::Identification,
-        Select::Environments => Criterion::LeftOutEnvironment,
-    };
     if !args.select.is_empty() {
-        return args.select.iter().map(criterion).collect();
+        return asked(args);
     }
     if environments < 3 {
         report
@@ -152,6 +148,15 @@ fn criteria(args: &EvalArgs, environments: usize, report: &mut Report) -> Vec<Cr
         return vec![Criterion::Identification];
     }
     vec![Criterion::Identification, Criterion::LeftOutEnvironment]
+}
+
+fn asked(args: &EvalArgs) -> Vec<Criterion> {
+    let criterion = |select: &Select| match select {
+        Select::Identification => Criterion::Identification,
+        Select::Environments => Criterion::LeftOutEnvironment,
+        Select::Interventions => Criterion::LeftOutIntervention,
+    };
+    args.select.iter().map(criterion).collect()
 }
 
 /// Images to learn from, and the others.

@@ -154,6 +154,7 @@ pub(super) fn by(criterion: Criterion) -> &'static str {
     match criterion {
         Criterion::Identification => "by identification",
         Criterion::LeftOutEnvironment => "by environments",
+        Criterion::LeftOutIntervention => "by interventions",
     }
 }
 

@@ -6,16 +6,20 @@ use super::captions::CaptionArgs;
 use crate::gather::GatherError;
 use crate::icm::{
     DEFAULT_C, Domains, Grid, Identification, Interventions, Labelled, MapSpec, Method, Selection, by_environment,
-    by_identification,
+    by_identification, by_intervention,
 };
 use clap::{Args, ValueEnum};
+
+/// Strengths of soft maps that are tried as well where interventions choose: where classes are a matter of few
+/// directions, little can be taken.
+const GENTLE: [f64; 3] = [0.03, 0.1, 0.3];
 
 #[derive(Debug, Args)]
 pub(super) struct ChoiceArgs {
     /// What chooses the map
     #[arg(long, value_enum, default_value_t = Select::Identification, conflicts_with = "map")]
-    pub select: Select,
-    /// How classes are told apart where environments choose
+    select: Select,
+    /// How classes are told apart where environments or interventions choose
     #[arg(long, value_enum, default_value_t = Predictor::Means, conflicts_with = "map")]
     predictor: Predictor,
     /// Fit this map, and choose nothing: remove:20 (directions), soft:1 (strength), lambda:10,remove:50, or identity
@@ -33,6 +37,8 @@ pub(super) enum Select {
     Identification,
     /// Accuracy on each environment, with map and classes learnt from the others; needs ENVIRONMENT/CLASS/IMAGE
     Environments,
+    /// Accuracy under interventions that the fit has not seen; needs CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE
+    Interventions,
 }
 
 /// What `--predictor` offers.
@@ -63,9 +69,9 @@ impl ChoiceArgs {
         self.map.map(|map| map.centred(self.centre))
     }
 
-    /// Whether environments are to choose.
-    pub(super) fn by_environment(&self) -> bool {
-        self.map.is_none() && self.select == Select::Environments
+    /// What is to choose, if anything is.
+    pub(super) fn select(&self) -> Option<Select> {
+        self.map.is_none().then_some(self.select)
     }
 
     /// The map to fit, and how it was chosen.
@@ -78,16 +84,30 @@ impl ChoiceArgs {
         if let Some(map) = self.fixed() {
             return Ok((map, None));
         }
-        let grid = Grid::suited(evidence.images.originals().width(), evidence.pairs);
-        let grid = if self.centre { grid.both_centred() } else { grid };
-        let selection = match (self.select, evidence.domains) {
+        let Evidence { images, domains, kept, pairs, seed } = evidence;
+        let grid = self.grid(images.originals().width(), pairs);
+        let selection = match (self.select, domains) {
             (Select::Environments, Some(domains)) => {
                 let method = self.method(crowd, captions, domains)?;
-                by_environment(&labelled(evidence.images, domains, evidence.kept)?, &grid, &[method])?
+                by_environment(&labelled(images, domains, kept)?, &grid, &[method])?
             }
-            _ => by_identification(&evidence.images, &grid, &Identification::new(evidence.seed))?,
+            (Select::Interventions, Some(domains)) => {
+                let method = self.method(crowd, captions, domains)?;
+                by_intervention(&labelled(images, domains, kept)?, &grid, &[method], &Identification::new(seed))?
+            }
+            _ => by_identification(&images, &grid, &Identification::new(seed))?,
         };
         Ok((selection.chosen.map, Some(selection)))
+    }
+
+    /// The maps that are tried.
+    fn grid(&self, width: usize, pairs: u64) -> Grid {
+        let mut maps = Grid::suited(width, pairs).candidates().to_vec();
+        if self.select == Select::Interventions {
+            maps.extend(GENTLE.map(MapSpec::soft));
+        }
+        let grid = Grid::new(maps);
+        if self.centre { grid.both_centred() } else { grid }
     }
 
     fn method(&self, crowd: &Crowd, captions: &CaptionArgs, domains: &Domains) -> Result<Method, CliError> {

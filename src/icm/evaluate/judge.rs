@@ -7,8 +7,8 @@ use crate::icm::logistic::DEFAULT_C;
 use crate::icm::moments::Moments;
 use crate::icm::predict::{Learnt, Method};
 use crate::icm::select::{
-    Criterion, Grid, Identification, PENALTIES, Question, Scores, SelectError, Selection, by_environments, identify,
-    penalty_by_environment,
+    Criterion, Grid, Identification, PENALTIES, Question, Scores, SelectError, Selection, by_environments,
+    by_interventions, identify, penalty_by_environment,
 };
 use crate::icm::sources::{HeldOut, Labelled, hits};
 use crate::icm::spec::{MapKind, MapSpec};
@@ -118,6 +118,11 @@ fn choices(sources: &Labelled, moments: &Moments, plan: &Plan, methods: &[Method
             Criterion::Identification => identify(sources.images(), &questions, &Identification::new(plan.seed))?,
             Criterion::LeftOutEnvironment => {
                 let of_methods = by_environments(sources, moments, &questions, methods)?;
+                of_methods.into_iter().filter_map(Scores::pooled).collect()
+            }
+            Criterion::LeftOutIntervention => {
+                let how = Identification::new(plan.seed);
+                let of_methods = by_interventions(sources, &questions, methods, &how)?;
                 of_methods.into_iter().filter_map(Scores::pooled).collect()
             }
         };

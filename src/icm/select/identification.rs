@@ -9,7 +9,7 @@ use crate::workshop::Rng;
 use nalgebra::DMatrix;
 
 /// Fewer images in a half make every candidate a matter of luck.
-const MIN_HALF: usize = 4;
+pub(super) const MIN_HALF: usize = 4;
 /// Images that are looked at unless told: similarities grow with their square.
 const MOST_IMAGES: usize = 2_000;
 /// Few images are split more than once, until as many have been judged, so that luck in the split has less of a say.
@@ -17,7 +17,7 @@ const JUDGED: usize = 200;
 const MOST_SPLITS: usize = 5;
 /// Groups of families that are left out in turn: where there are many, what one teaches another teaches too, and
 /// leaving out one at a time would ask for little.
-const FOLDS: usize = 5;
+pub(super) const FOLDS: usize = 5;
 /// No image leaves its encoder here, so any name will do.
 const SAME_ENCODER: &str = "";
 
@@ -64,7 +64,7 @@ pub(in crate::icm) fn identify(
     }
     let width = chosen.originals().width();
     let chosen = chosen.compact();
-    let splits = JUDGED.div_ceil(count).min(MOST_SPLITS);
+    let splits = splits(count);
     let groups =
         if splits == 1 { vec![vec![0.0; count / 2], vec![0.0; count - count / 2]] } else { vec![vec![0.0; count]] };
     let mut boards: Vec<Board<'_>> = questions.iter().map(|q| Board::new(q.grid, 1, groups.clone())).collect();
@@ -162,8 +162,13 @@ impl<'a> Round<'a> {
     }
 }
 
+/// How often `count` images are split.
+pub(super) fn splits(count: usize) -> usize {
+    JUDGED.div_ceil(count).min(MOST_SPLITS)
+}
+
 /// `most` of `count` indices, in an order that is drawn.
-fn drawn(count: usize, most: usize, rng: &mut Rng) -> Vec<usize> {
+pub(super) fn drawn(count: usize, most: usize, rng: &mut Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for i in (1..count).rev() {
         order.swap(i, rng.count(0, i));
