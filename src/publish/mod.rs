@@ -1,16 +1,18 @@
 //! Where decisions go: the event and its schema, the queue before the network, MQTT, and stdout.
 
+mod command;
 mod event;
 mod homeassistant;
 mod mqtt;
 mod queue;
 mod tls;
 
+pub use command::{Answer, Command, Request};
 pub use event::{CameraState, Event, LatencyMs, rfc3339};
-pub use mqtt::{BrokerError, Left, Listener, MqttPublisher, probe};
+pub use mqtt::{BrokerError, Left, Listener, MAX_PICTURE_BYTES, MqttPublisher, probe};
 pub use tls::TlsError;
 
-use crate::config::Settings;
+use crate::config::{CommandName, Settings};
 use mqtt::Connector;
 use std::io::Write as _;
 use std::time::Duration;
@@ -78,6 +80,29 @@ impl Sink {
             mqtt.retained(mqtt.camera_topic(state.camera, "state"), serde_json::to_vec(state)?);
         }
         Ok(())
+    }
+
+    /// Commands that came since this was last asked.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        match self {
+            Self::Mqtt(mqtt) => mqtt.requests(),
+            Self::Stdout => Vec::new(),
+        }
+    }
+
+    /// Says what came of a command: what was done, or why it was not.
+    pub fn answer(&self, camera: &str, command: CommandName, outcome: &Result<String, String>) {
+        if let Self::Mqtt(mqtt) = self {
+            mqtt.answer(camera, command, outcome);
+        }
+    }
+
+    /// Publishes a JPEG of at most [`MAX_PICTURE_BYTES`].
+    pub fn picture(&self, camera: &str, jpeg: Vec<u8>) {
+        if let Self::Mqtt(mqtt) = self {
+            mqtt.picture(camera, jpeg);
+        }
     }
 
     /// Sends what is left and the farewell, within `limit`, and says what stays behind.

@@ -6,6 +6,7 @@
 
 mod connect;
 mod connection;
+mod ear;
 mod listener;
 mod outbox;
 mod state;
@@ -15,13 +16,16 @@ pub(super) use connect::Connector;
 pub use connect::probe;
 pub use listener::Listener;
 
+use super::command::{Request, Rules};
 use super::homeassistant::Discovery;
 use super::queue::{Keeper, Limits, Queue, Storage};
 use super::tls::TlsError;
-use crate::config::{QueueSettings, Settings};
+use crate::config::{CommandName, QueueSettings, Settings};
 use connect::explain;
+use ear::Ear;
 use state::{Shared, State};
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -31,6 +35,10 @@ use thiserror::Error;
 const WINDOW: usize = 32;
 /// An event with 100 long labels stays far below this.
 const MAX_PACKET_BYTES: usize = 1 << 20;
+/// What is left of a packet for a picture.
+pub const MAX_PICTURE_BYTES: usize = MAX_PACKET_BYTES - 1024;
+/// Commands that may wait until the daemon looks after them.
+const MAX_REQUESTS: usize = 16;
 /// What of the time for leaving is kept for the farewell.
 const FAREWELL: Duration = Duration::from_millis(300);
 
@@ -60,8 +68,7 @@ pub struct Left {
 pub struct MqttPublisher {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// `<prefix>/<device>`.
-    base_topic: String,
+    requests: Receiver<Request>,
 }
 
 impl MqttPublisher {
@@ -73,7 +80,11 @@ impl MqttPublisher {
         let base_topic = base_topic(settings);
         let mut state = State::new(Queue::new(limits(queue), keeper.is_some(), now), queue, now);
         state.retained.put(status_topic(&base_topic), "online".into());
-        state.discover(Discovery::new(settings, &base_topic));
+        let (sender, requests) = sync_channel(MAX_REQUESTS);
+        state.ear = Ear::new(Discovery::new(settings, &base_topic), Rules::new(settings, &base_topic), sender);
+        if let Some((topic, payload)) = state.ear.discovery() {
+            state.retained.put(topic, payload);
+        }
         let shared = Arc::new(Shared::new(state, connector.broker.clone(), &settings.device, &base_topic));
         let refused = |e: std::io::Error| BrokerError::Unavailable {
             broker: shared.broker.clone(),
@@ -85,13 +96,13 @@ impl MqttPublisher {
             named("queue").spawn(move || upkeep::run(&for_upkeep, keeper)).map_err(refused)?,
             named("mqtt").spawn(move || connection::run(&connector, &for_connection)).map_err(refused)?,
         ];
-        Ok(Self { shared, threads, base_topic })
+        Ok(Self { shared, threads, requests })
     }
 
     /// `<prefix>/<device>/<camera>/<leaf>`.
     #[must_use]
     pub fn camera_topic(&self, camera: &str, leaf: &str) -> String {
-        format!("{}/{camera}/{leaf}", self.base_topic)
+        format!("{}/{camera}/{leaf}", self.shared.base_topic)
     }
 
     /// Queues an event; it is published as soon as there is a connection.
@@ -104,6 +115,22 @@ impl MqttPublisher {
         let mut state = self.shared.lock();
         state.retained.put(topic, payload);
         state.pump(Instant::now());
+    }
+
+    /// Commands that came since this was last asked.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.try_iter().collect()
+    }
+
+    /// Says what came of a command.
+    pub fn answer(&self, camera: &str, command: CommandName, outcome: &Result<String, String>) {
+        self.shared.answer(&mut self.shared.lock(), camera, command.as_str(), outcome);
+    }
+
+    /// Publishes a JPEG of at most [`MAX_PICTURE_BYTES`].
+    pub fn picture(&self, camera: &str, jpeg: Vec<u8>) {
+        self.shared.lock().once(self.camera_topic(camera, "snapshot"), jpeg, Instant::now());
     }
 
     /// For the status line.
@@ -123,7 +150,7 @@ impl MqttPublisher {
         self.shared.wake_all();
         self.wait(state, farewell_at, State::may_say_farewell);
         let mut state = self.shared.lock();
-        state.retained.put(status_topic(&self.base_topic), "stopped".into());
+        state.retained.put(status_topic(&self.shared.base_topic), "stopped".into());
         state.pump(Instant::now());
         self.wait(state, deadline, |state| state.retained.waiting() == 0 && state.queue_is_safe());
         let mut state = self.shared.lock();

@@ -7,6 +7,7 @@
 mod architecture;
 mod broker_faults;
 mod cli;
+mod commands;
 mod config_files;
 mod encoder;
 mod eval;
@@ -26,6 +27,7 @@ mod queue_disk;
 mod real_images;
 mod reload;
 mod service;
+mod snapshots;
 mod support;
 mod sustained;
 mod tls;

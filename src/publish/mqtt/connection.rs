@@ -3,7 +3,7 @@
 use super::WINDOW;
 use super::connect::{Connector, explain};
 use super::state::Shared;
-use rumqttc::{Client, Connection, ConnectionError, Event, Outgoing, Packet};
+use rumqttc::{Client, Connection, ConnectionError, Event, Outgoing, Packet, StateError, SubscribeReasonCode};
 use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT_S: u64 = 10;
@@ -20,6 +20,9 @@ pub(super) fn run(connector: &Connector, shared: &Shared) {
         let start = Instant::now();
         let result = run_once(connector, shared);
         let mut state = shared.lock();
+        if matches!(&result, Err(ConnectionError::MqttState(e)) if is_too_loud(e)) {
+            state.ear.close(Instant::now(), &shared.broker);
+        }
         state.disconnected(Instant::now());
         shared.changed.notify_all();
         if state.is_over() {
@@ -48,6 +51,11 @@ pub(super) fn run(connector: &Connector, shared: &Shared) {
     }
 }
 
+/// Whether a message came that is longer than any that is expected. The broker does not ask before it sends one.
+fn is_too_loud(error: &StateError) -> bool {
+    matches!(error, StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_)))
+}
+
 /// One connection from start to end.
 fn run_once(connector: &Connector, shared: &Shared) -> Result<(), ConnectionError> {
     // Room for everything that may be under way, and for the farewell.
@@ -64,8 +72,13 @@ fn run_once(connector: &Connector, shared: &Shared) -> Result<(), ConnectionErro
                 shared.lock().acknowledged(ack.pkid, Instant::now());
                 shared.wake_all();
             }
-            Event::Incoming(Packet::Publish(p)) => shared.lock().heard(&p.topic, &p.payload, Instant::now()),
+            Event::Incoming(Packet::Publish(p)) => shared.heard(&p.topic, &p.payload, p.retain),
+            Event::Incoming(Packet::SubAck(ack)) => {
+                let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
+                shared.lock().ear.subscribed(ack.pkid, refused, &shared.broker);
+            }
             Event::Outgoing(Outgoing::Publish(packet)) => shared.lock().sent(packet),
+            Event::Outgoing(Outgoing::Subscribe(packet)) => shared.lock().ear.sent(packet),
             Event::Outgoing(Outgoing::Disconnect) => return Ok(()),
             _ => {}
         }

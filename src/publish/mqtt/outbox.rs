@@ -9,29 +9,37 @@ pub(super) enum Parcel {
     Event(i64),
     /// A retained topic's message in this version.
     Retained(String, u64),
+    /// What is sent once and not again: an answer, a picture.
+    Once,
 }
 
-/// Parcels between the client and the broker's acknowledgement.
-#[derive(Debug, Default)]
-pub(super) struct UnderWay {
-    /// Handed to the client, which has not given them a packet number yet; in order.
-    unnumbered: VecDeque<Parcel>,
-    by_packet: HashMap<u16, Parcel>,
+/// What was handed to the client and is not acknowledged by the broker yet.
+#[derive(Debug)]
+pub(super) struct UnderWay<T> {
+    /// The client has not given them a packet number yet; in order.
+    unnumbered: VecDeque<T>,
+    by_packet: HashMap<u16, T>,
 }
 
-impl UnderWay {
-    pub(super) fn handed_over(&mut self, parcel: Parcel) {
-        self.unnumbered.push_back(parcel);
+impl<T> Default for UnderWay<T> {
+    fn default() -> Self {
+        Self { unnumbered: VecDeque::new(), by_packet: HashMap::new() }
+    }
+}
+
+impl<T> UnderWay<T> {
+    pub(super) fn handed_over(&mut self, what: T) {
+        self.unnumbered.push_back(what);
     }
 
-    /// The oldest parcel without a number left under this one.
+    /// The oldest without a number left under this one.
     pub(super) fn sent(&mut self, packet: u16) {
-        if let Some(parcel) = self.unnumbered.pop_front() {
-            self.by_packet.insert(packet, parcel);
+        if let Some(what) = self.unnumbered.pop_front() {
+            self.by_packet.insert(packet, what);
         }
     }
 
-    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<Parcel> {
+    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<T> {
         self.by_packet.remove(&packet)
     }
 

@@ -1,14 +1,19 @@
 //! What the threads share: queue, retained messages, connection; and how the connection is fed.
 
+use super::ear::Ear;
 use super::outbox::{Parcel, Retained, UnderWay};
-use super::{Discovery, Left, Storage, WINDOW};
+use super::{Left, Storage, WINDOW};
 use crate::config::QueueSettings;
 use crate::publish::queue::{Boot, Pace, Queue, Record};
 use rumqttc::{Client, ClientError, QoS};
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) type Guard<'a> = MutexGuard<'a, State>;
+
+/// Answers and pictures that wait at most; the oldest go.
+const MAX_ONCE: usize = 32;
 
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -18,8 +23,8 @@ pub(super) struct Shared {
     pub(super) work: Condvar,
     pub(super) broker: String,
     pub(super) device: String,
-    /// Where the queue's condition is published.
-    pub(super) report_topic: String,
+    /// `<prefix>/<device>`.
+    pub(super) base_topic: String,
     boot: Boot,
 }
 
@@ -27,7 +32,11 @@ pub(super) struct State {
     pub(super) queue: Queue,
     pub(super) pace: Pace,
     pub(super) retained: Retained,
-    under_way: UnderWay,
+    /// What is heard.
+    pub(super) ear: Ear,
+    /// Topics and payloads that are sent once.
+    once: VecDeque<(String, Vec<u8>)>,
+    under_way: UnderWay<Parcel>,
     /// There while connected.
     pub(super) client: Option<Client>,
     live_first: bool,
@@ -41,7 +50,6 @@ pub(super) struct State {
     /// The threads are to end.
     over: bool,
     drops_told: u64,
-    discovery: Option<Discovery>,
 }
 
 impl Shared {
@@ -52,7 +60,7 @@ impl Shared {
             work: Condvar::new(),
             broker,
             device: device.to_owned(),
-            report_topic: format!("{base_topic}/queue"),
+            base_topic: base_topic.to_owned(),
             boot: Boot::read(),
         }
     }
@@ -99,6 +107,8 @@ impl State {
             queue,
             pace: Pace::new(settings.drain_per_s, now),
             retained: Retained::default(),
+            ear: Ear::default(),
+            once: VecDeque::new(),
             under_way: UnderWay::default(),
             client: None,
             live_first: settings.live_first,
@@ -108,28 +118,16 @@ impl State {
             close_by: None,
             over: false,
             drops_told: 0,
-            discovery: None,
         }
     }
 
-    /// Has Home Assistant told of this device.
-    pub(super) fn discover(&mut self, discovery: Option<Discovery>) {
-        if let Some(discovery) = &discovery {
-            self.retained.put(discovery.topic.clone(), discovery.payload());
-        }
-        self.discovery = discovery;
-    }
-
-    /// A message of a topic that was subscribed to.
-    pub(super) fn heard(&mut self, topic: &str, payload: &[u8], now: Instant) {
-        let Some(discovery) = &self.discovery else { return };
-        let answer = if topic == discovery.birth_topic {
-            (payload == b"online").then(|| discovery.payload())
-        } else {
-            discovery.after(payload)
-        };
-        if let Some(answer) = answer {
-            self.retained.put(discovery.topic.clone(), answer);
+    /// Sends something once, as soon as there is room; where there is no connection, not at all.
+    pub(super) fn once(&mut self, topic: String, payload: Vec<u8>, now: Instant) {
+        if self.client.is_some() {
+            if self.once.len() == MAX_ONCE {
+                self.once.pop_front();
+            }
+            self.once.push_back((topic, payload));
             self.pump(now);
         }
     }
@@ -137,10 +135,7 @@ impl State {
     /// Begins to feed a connection. The backlog waits a random while, as other devices' backlogs do that wait for
     /// the same broker: no longer than it was away.
     pub(super) fn connected(&mut self, client: Client, now: Instant) {
-        for topic in self.discovery.iter().flat_map(|d| [&d.birth_topic, &d.topic]) {
-            // A client that takes no subscription is about to lose its connection, and a new one is made.
-            let _ = client.try_subscribe(topic, QoS::AtLeastOnce);
-        }
+        self.ear.connected(&client, now);
         self.client = Some(client);
         self.retained.renew();
         self.queue.connected(self.live_first);
@@ -169,6 +164,7 @@ impl State {
             self.inherited = false;
         }
         self.under_way.clear();
+        self.once.clear();
         self.queue.disconnected();
     }
 
@@ -189,6 +185,14 @@ impl State {
             }
             return taken;
         }
+        if let Some((topic, payload)) = self.once.front() {
+            let taken = try_publish(client, topic, false, payload).is_ok();
+            if taken {
+                self.once.pop_front();
+                self.under_way.handed_over(Parcel::Once);
+            }
+            return taken;
+        }
         let unpaced = self.close_by.is_some() && *self.queue.storage() == Storage::Memory;
         let backlog = if unpaced || self.pace.is_due(now) { self.queue.next_of_backlog() } else { None };
         let of_backlog = backlog.is_some();
@@ -205,6 +209,18 @@ impl State {
         taken
     }
 
+    /// When to listen again, where that waits for nothing else.
+    pub(super) fn listen_at(&self) -> Option<Instant> {
+        self.client.as_ref().and(self.ear.listen_at())
+    }
+
+    /// Listens again to what was too loud, if it is time.
+    pub(super) fn listen_again(&mut self, now: Instant) {
+        if let Some(client) = &self.client {
+            self.ear.listen_again(client, now);
+        }
+    }
+
     /// The client has given the oldest message that it took a packet number.
     pub(super) fn sent(&mut self, packet: u16) {
         self.under_way.sent(packet);
@@ -214,7 +230,7 @@ impl State {
         match self.under_way.acknowledged(packet) {
             Some(Parcel::Event(id)) => self.queue.acknowledged(id, now),
             Some(Parcel::Retained(topic, version)) => self.retained.acknowledged(&topic, version),
-            None => {}
+            Some(Parcel::Once) | None => {}
         }
         self.pump(now);
     }
@@ -247,7 +263,7 @@ impl State {
 
     /// Whether waiting any longer sends nothing more that would be lost otherwise.
     pub(super) fn may_say_farewell(&self) -> bool {
-        let sent = self.queue.is_empty() && self.retained.waiting() == 0;
+        let sent = self.queue.is_empty() && self.retained.waiting() == 0 && self.once.is_empty();
         sent || (self.client.is_none() && self.queue_is_safe() && *self.queue.storage() == Storage::Disk)
     }
 

@@ -31,6 +31,7 @@ pub(super) fn run(shared: &Shared, mut keeper: Option<Keeper>) {
     while !state.is_over() {
         let now = Instant::now();
         state.pump(now);
+        state.listen_again(now);
         reporter.report(shared, &mut state, now);
         let (reading, flush) = (state.client.is_some(), state.is_closing());
         let work = state.queue.work(shared.stamp(), now, reading, flush);
@@ -47,7 +48,8 @@ pub(super) fn run(shared: &Shared, mut keeper: Option<Keeper>) {
             shared.changed.notify_all();
             continue;
         }
-        let next = [state.queue.work_at(now), state.pump_at(), reporter.at].into_iter().flatten().min();
+        let next =
+            [state.queue.work_at(now), state.pump_at(), state.listen_at(), reporter.at].into_iter().flatten().min();
         let wait = next.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
         state = shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
     }
@@ -91,7 +93,7 @@ impl Reporter {
         let device = &shared.device;
         let report = Report { schema: 1, device, storage, fault, waiting, waiting_bytes, dropped };
         if let Ok(payload) = serde_json::to_vec(&report) {
-            state.retained.put(shared.report_topic.clone(), payload);
+            state.retained.put(format!("{}/queue", shared.base_topic), payload);
             state.pump(now);
         }
     }

@@ -182,6 +182,7 @@ impl Subscriber {
         let name = format!("subscriber-{}", fastrand::u32(..));
         let mut options = MqttOptions::new(name, "127.0.0.1", broker.port);
         options.set_keep_alive(Duration::from_secs(30));
+        options.set_max_packet_size(8 << 20, 8 << 20);
         let (client, mut connection) = Client::new(options, 16);
         client.subscribe(filter, QoS::AtLeastOnce).expect("subscription is sent");
         let log = Arc::new(Log::default());
@@ -233,6 +234,11 @@ impl Subscriber {
     pub fn message(&self, topic: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
         let what = format!("a message on …{topic}");
         self.wait(&what, |heard| heard.iter().find(|h| h.topic.ends_with(topic) && fits(h)).cloned())
+    }
+
+    /// Publishes something, as any other program would.
+    pub fn publish(&self, topic: &str, payload: &[u8], retain: bool) {
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("publish");
     }
 
     /// Everything that was heard so far.
