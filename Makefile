@@ -26,6 +26,10 @@ tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
+# An implementation of Sparkplug that is not ours.
+sparkplug := $(target)/venv-sparkplug
+export CONSTANCY_TEST_SPARKPLUG := $(abspath $(sparkplug)/bin/python)
+
 .PHONY: help setup demo test test-long test-arm test-asan lint bench golden
 
 help:
@@ -39,7 +43,7 @@ demo: setup
 	@$(target)/release/constancy demo
 
 # One profile for everything: tract without optimisation crawls.
-test: setup $(tower)
+test: setup $(tower) $(sparkplug)/ready
 	cargo test --release --locked --workspace
 
 test-long: setup
@@ -70,6 +74,12 @@ $(target)/venv/towers:
 	@mkdir -p $(target)
 	python3 -m venv $(target)/venv
 	$(target)/venv/bin/pip install --quiet numpy onnx onnxruntime
+	@touch $@
+
+$(sparkplug)/ready:
+	@mkdir -p $(target)
+	python3 -m venv $(sparkplug)
+	$(sparkplug)/bin/pip install --quiet pysparkplug==0.6.1
 	@touch $@
 
 golden: setup

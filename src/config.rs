@@ -7,7 +7,7 @@ mod check;
 mod publish;
 mod queue;
 
-pub use publish::{CommandName, HomeAssistantSettings, PublishSettings, SnapshotSettings, When};
+pub use publish::{CommandName, HomeAssistantSettings, PayloadFormat, PublishSettings, SnapshotSettings, When};
 pub use queue::QueueSettings;
 
 use crate::engine::EngineOptions;
@@ -268,6 +268,12 @@ pub struct MqttSettings {
     /// Longest wait between attempts to connect, seconds.
     #[serde(default = "default_backoff_max_s")]
     pub backoff_max_s: u64,
+    /// What messages look like.
+    #[serde(default)]
+    pub payload: PayloadFormat,
+    /// With Sparkplug, the group that this device's node belongs to.
+    #[serde(default = "default_prefix")]
+    pub sparkplug_group: String,
     /// What may be commanded by messages; nothing unless given.
     #[serde(default)]
     pub commands: Vec<CommandName>,
@@ -286,6 +292,8 @@ impl Default for MqttSettings {
             client_key_file: None,
             keep_alive_s: default_keep_alive_s(),
             backoff_max_s: default_backoff_max_s(),
+            payload: PayloadFormat::default(),
+            sparkplug_group: default_prefix(),
             commands: Vec::new(),
         }
     }

@@ -1,8 +1,8 @@
 //! What must hold of a configuration beyond its types.
 
 use super::{
-    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PublishSettings, QueueSettings, ReplaySettings, Settings,
-    SourceSettings, SyntheticSettings, V4lSettings, is_topic_name,
+    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PayloadFormat, PublishSettings, QueueSettings,
+    ReplaySettings, Settings, SourceSettings, SyntheticSettings, V4lSettings, is_topic_name,
 };
 use crate::preprocess::View;
 use crate::workshop::{ENVIRONMENTS, Environment};
@@ -46,6 +46,7 @@ fn values(settings: &Settings) -> Result<(), Problem> {
     cameras(&settings.cameras)?;
     mqtt(&settings.mqtt)?;
     queue(&settings.queue)?;
+    sparkplug(settings)?;
     within("snapshots.max_files", settings.snapshots.max_files as f64, 1.0, 1e6)?;
     within("snapshots.max_mib", settings.snapshots.max_mib as f64, 1.0, 1e6)?;
     if settings.homeassistant.prefix.split('/').all(is_topic_name) {
@@ -144,8 +145,25 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
     if !prefix_ok {
         fail("mqtt.prefix", &format!("is `{}`; between slashes {TOPIC_NAME}", mqtt.prefix))?;
     }
+    if !is_topic_name(&mqtt.sparkplug_group) {
+        fail("mqtt.sparkplug_group", &format!("is `{}`; {TOPIC_NAME}", mqtt.sparkplug_group))?;
+    }
     within("mqtt.keep_alive_s", f64::from(mqtt.keep_alive_s), 5.0, 3600.0)?;
     within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)
+}
+
+/// What only plain messages have.
+fn sparkplug(settings: &Settings) -> Result<(), Problem> {
+    if settings.mqtt.payload == PayloadFormat::Json {
+        return Ok(());
+    }
+    if settings.homeassistant.discovery {
+        fail("homeassistant.discovery", "cannot read Sparkplug; leave `mqtt.payload` at \"json\"")?;
+    }
+    if !settings.mqtt.commands.is_empty() {
+        fail("mqtt.commands", "are plain messages; they need `mqtt.payload` at \"json\"")?;
+    }
+    Ok(())
 }
 
 fn queue(queue: &QueueSettings) -> Result<(), Problem> {

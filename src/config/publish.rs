@@ -71,6 +71,17 @@ impl Default for HomeAssistantSettings {
     }
 }
 
+/// `mqtt.payload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadFormat {
+    /// JSON on topics of our own.
+    #[default]
+    Json,
+    /// Sparkplug B 3.0.
+    Sparkplug,
+}
+
 /// What may be commanded over MQTT, by the last part of its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

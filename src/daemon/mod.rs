@@ -11,7 +11,7 @@ mod service;
 mod slot;
 
 use crate::bundle::{BundleError, Recognizer};
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, PayloadFormat, Settings};
 use crate::engine::ModelError;
 use crate::publish::{Left, PreparedSink, PublishError, Sink};
 use album::Album;
@@ -144,7 +144,8 @@ impl Daemon {
         // Those who hear of the cameras, or command them, must know which there are.
         let cameras = |s: &Settings| {
             let names = s.cameras.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
-            (s.homeassistant.discovery || !s.mqtt.commands.is_empty()).then_some(names)
+            let told = s.homeassistant.discovery || s.mqtt.payload == PayloadFormat::Sparkplug;
+            (told || !s.mqtt.commands.is_empty()).then_some(names)
         };
         let kept =
             |s: &Settings| (s.mqtt.clone(), s.queue.clone(), s.device.clone(), s.homeassistant.clone(), cameras(s));

@@ -5,6 +5,7 @@ mod event;
 mod homeassistant;
 mod mqtt;
 mod queue;
+mod sparkplug;
 mod tls;
 
 pub use command::{Answer, Command, Request};
@@ -77,7 +78,7 @@ impl Sink {
     /// Hands over a camera's present state, which the broker keeps for whoever asks later.
     pub fn state(&self, state: &CameraState<'_>) -> Result<(), PublishError> {
         if let Self::Mqtt(mqtt) = self {
-            mqtt.retained(mqtt.camera_topic(state.camera, "state"), serde_json::to_vec(state)?);
+            mqtt.state(state)?;
         }
         Ok(())
     }

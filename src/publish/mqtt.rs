@@ -8,6 +8,7 @@ mod connect;
 mod connection;
 mod ear;
 mod listener;
+mod node;
 mod outbox;
 mod state;
 mod upkeep;
@@ -17,12 +18,14 @@ pub use connect::probe;
 pub use listener::Listener;
 
 use super::command::{Request, Rules};
+use super::event::CameraState;
 use super::homeassistant::Discovery;
 use super::queue::{Keeper, Limits, Queue, Storage};
 use super::tls::TlsError;
 use crate::config::{CommandName, QueueSettings, Settings};
 use connect::explain;
 use ear::Ear;
+use node::Node;
 use state::{Shared, State};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -79,9 +82,14 @@ impl MqttPublisher {
         let keeper = queue.folder.as_ref().map(|folder| Keeper::new(folder, queue.max_bytes(), queue.max_age()));
         let base_topic = base_topic(settings);
         let mut state = State::new(Queue::new(limits(queue), keeper.is_some(), now), queue, now);
-        state.retained.put(status_topic(&base_topic), "online".into());
         let (sender, requests) = sync_channel(MAX_REQUESTS);
-        state.ear = Ear::new(Discovery::new(settings, &base_topic), Rules::new(settings, &base_topic), sender);
+        if let Some(address) = connector.node() {
+            state.ear = Ear::of_node(address.commands());
+            state.node = Some(Node::new(address.clone(), settings.cameras.iter().map(|c| c.name.clone())));
+        } else {
+            state.retained.put(status_topic(&base_topic), "online".into());
+            state.ear = Ear::new(Discovery::new(settings, &base_topic), Rules::new(settings, &base_topic), sender);
+        }
         if let Some((topic, payload)) = state.ear.discovery() {
             state.retained.put(topic, payload);
         }
@@ -110,11 +118,15 @@ impl MqttPublisher {
         self.shared.push(topic, payload);
     }
 
-    /// Publishes what the broker is to keep; a newer message of the same topic replaces one that waits.
-    pub fn retained(&self, topic: String, payload: Vec<u8>) {
-        let mut state = self.shared.lock();
-        state.retained.put(topic, payload);
-        state.pump(Instant::now());
+    /// Publishes how a camera is at present, which the broker is to keep; a newer state replaces one that waits.
+    pub fn state(&self, state: &CameraState<'_>) -> serde_json::Result<()> {
+        let mut shared = self.shared.lock();
+        match &mut shared.node {
+            Some(node) => node.sparkplug.camera(state.camera, state.fault),
+            None => shared.retained.put(self.camera_topic(state.camera, "state"), serde_json::to_vec(state)?),
+        }
+        shared.pump(Instant::now());
+        Ok(())
     }
 
     /// Commands that came since this was last asked.
@@ -150,9 +162,8 @@ impl MqttPublisher {
         self.shared.wake_all();
         self.wait(state, farewell_at, State::may_say_farewell);
         let mut state = self.shared.lock();
-        state.retained.put(status_topic(&self.shared.base_topic), "stopped".into());
-        state.pump(Instant::now());
-        self.wait(state, deadline, |state| state.retained.waiting() == 0 && state.queue_is_safe());
+        state.say_farewell(status_topic(&self.shared.base_topic), "stopped", Instant::now());
+        self.wait(state, deadline, |state| state.has_said_farewell() && state.queue_is_safe());
         let mut state = self.shared.lock();
         let left = state.left();
         state.end();

@@ -28,6 +28,7 @@ mod real_images;
 mod reload;
 mod service;
 mod snapshots;
+mod sparkplug;
 mod support;
 mod sustained;
 mod tls;

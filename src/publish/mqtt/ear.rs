@@ -20,14 +20,23 @@ pub(super) struct Ear {
     rules: Option<Rules>,
     /// Where good commands go.
     requests: Option<SyncSender<Request>>,
+    /// Where Sparkplug's commands come from.
+    node_commands: Option<String>,
     /// Filters whose subscription is not confirmed.
     asked: UnderWay<String>,
     deaf_until: Option<Instant>,
+    /// A refusal was told on this connection.
+    told: bool,
 }
 
 impl Ear {
     pub(super) fn new(discovery: Option<Discovery>, rules: Option<Rules>, requests: SyncSender<Request>) -> Self {
         Self { discovery, rules, requests: Some(requests), ..Self::default() }
+    }
+
+    /// One that hears nothing but Sparkplug's commands.
+    pub(super) fn of_node(commands: String) -> Self {
+        Self { node_commands: Some(commands), ..Self::default() }
     }
 
     /// Topic and payload by which Home Assistant learns of this device.
@@ -37,18 +46,20 @@ impl Ear {
 
     fn filters(&self) -> Vec<String> {
         let discovery = self.discovery.iter().flat_map(|d| [d.birth_topic.clone(), d.topic.clone()]);
-        discovery.chain(self.rules.iter().map(Rules::filter)).collect()
+        discovery.chain(self.rules.iter().map(Rules::filter)).chain(self.node_commands.clone()).collect()
     }
 
     pub(super) fn connected(&mut self, client: &Client, now: Instant) {
         self.asked.clear();
+        self.told = false;
         if self.deaf_until.is_none_or(|until| until <= now) {
             self.deaf_until = None;
             self.subscribe(client);
         }
     }
 
-    fn subscribe(&mut self, client: &Client) {
+    /// Asks for everything that is listened to.
+    pub(super) fn subscribe(&mut self, client: &Client) {
         for filter in self.filters() {
             // A client that takes no subscription is about to lose its connection, and a new one is made.
             if client.try_subscribe(&filter, QoS::AtLeastOnce).is_ok() {
@@ -64,7 +75,9 @@ impl Ear {
 
     /// The broker has confirmed a subscription, or refused it.
     pub(super) fn subscribed(&mut self, packet: u16, refused: bool, broker: &str) {
-        if let Some(filter) = self.asked.acknowledged(packet).filter(|_| refused) {
+        let answered = self.asked.acknowledged(packet);
+        if let Some(filter) = answered.filter(|_| refused && !self.told) {
+            self.told = true;
             log::warn!("broker {broker}: refuses the subscription to {filter}; see its access rules for this device");
         }
     }
@@ -96,6 +109,10 @@ impl Shared {
     /// A message of a topic that was subscribed to.
     pub(super) fn heard(&self, topic: &str, payload: &[u8], retained: bool) {
         let mut state = self.lock();
+        if let Some(node) = &mut state.node {
+            node.sparkplug.heard(payload);
+            return state.pump(Instant::now());
+        }
         let asked = state.ear.rules.as_ref().and_then(|rules| rules.read(topic, payload, retained));
         match asked {
             None => state.heard_of_home_assistant(topic, payload),

@@ -3,6 +3,7 @@
 use super::Storage;
 use super::state::{Shared, State};
 use crate::publish::queue::{Done, Dropped, Keeper};
+use crate::publish::sparkplug::Report as NodeReport;
 use serde::Serialize;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -89,6 +90,10 @@ impl Reporter {
             return;
         }
         (self.last, self.at) = (condition, None);
+        if let Some(node) = &mut state.node {
+            node.sparkplug.report(NodeReport { storage, waiting, dropped: dropped.total() });
+            return state.pump(now);
+        }
         let waiting_bytes = state.queue.disk_bytes();
         let device = &shared.device;
         let report = Report { schema: 1, device, storage, fault, waiting, waiting_bytes, dropped };

@@ -423,6 +423,11 @@ impl Queue {
         self.len() == 0
     }
 
+    /// What the next event will have.
+    pub(crate) fn next_id(&self) -> i64 {
+        self.next_id
+    }
+
     /// Whether the disk has everything that it should have.
     pub(crate) fn is_written(&self) -> bool {
         self.unsynced == 0 && self.acknowledged.is_empty()

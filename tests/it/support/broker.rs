@@ -144,6 +144,7 @@ impl Link {
 pub struct Heard {
     pub topic: String,
     pub payload: Vec<u8>,
+    pub qos: u8,
     /// The broker had kept it.
     pub retained: bool,
     pub at: SystemTime,
@@ -196,6 +197,7 @@ impl Subscriber {
                         let heard = Heard {
                             topic: p.topic,
                             payload: p.payload.to_vec(),
+                            qos: p.qos as u8,
                             retained: p.retain,
                             at: SystemTime::now(),
                         };
