@@ -4,7 +4,7 @@
 # make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
 # make lint       formatting and lints, warnings are errors
-# make bench      one criterion bench per stage of a frame's path
+# make bench      one criterion bench per stage of a frame's path, and what publishing an event costs
 # make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
 
 SHELL := /bin/bash
@@ -26,9 +26,9 @@ tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
-# An implementation of Sparkplug that is not ours.
-sparkplug := $(target)/venv-sparkplug
-export CONSTANCY_TEST_SPARKPLUG := $(abspath $(sparkplug)/bin/python)
+# Programs that are not ours judge what is published: an implementation of Sparkplug, and Home Assistant's templates.
+judges := $(target)/venv-judges
+export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
 
 .PHONY: help setup demo test test-long test-arm test-asan lint bench golden
 
@@ -43,7 +43,7 @@ demo: setup
 	@$(target)/release/constancy demo
 
 # One profile for everything: tract without optimisation crawls.
-test: setup $(tower) $(sparkplug)/ready
+test: setup $(tower) $(judges)/ready
 	cargo test --release --locked --workspace
 
 test-long: setup
@@ -76,10 +76,10 @@ $(target)/venv/towers:
 	$(target)/venv/bin/pip install --quiet numpy onnx onnxruntime
 	@touch $@
 
-$(sparkplug)/ready:
+$(judges)/ready:
 	@mkdir -p $(target)
-	python3 -m venv $(sparkplug)
-	$(sparkplug)/bin/pip install --quiet pysparkplug==0.6.1
+	python3 -m venv $(judges)
+	$(judges)/bin/pip install --quiet pysparkplug==0.6.1 jinja2==3.1.6
 	@touch $@
 
 golden: setup

@@ -16,6 +16,7 @@ pub use tls::TlsError;
 use crate::config::{CommandName, Settings};
 use mqtt::Connector;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -28,6 +29,11 @@ pub enum PublishError {
     Stdout(std::io::Error),
     #[error("the event cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// What is in a queue's folder, which must be writable; or why it cannot be used. Touches nothing.
+pub fn inspect_queue(folder: &Path) -> Result<String, String> {
+    queue::inspect(folder)
 }
 
 /// Takes events for good: a broker if one is configured, else stdout.

@@ -7,6 +7,7 @@
 mod architecture;
 mod broker_faults;
 mod cli;
+mod clock;
 mod commands;
 mod config_files;
 mod encoder;
@@ -24,6 +25,7 @@ mod publish_policy;
 mod quantise;
 mod queue;
 mod queue_disk;
+mod queue_fleet;
 mod real_images;
 mod reload;
 mod service;

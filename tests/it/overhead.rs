@@ -88,14 +88,15 @@ fn projection() -> constancy::icm::Projection {
     constancy::icm::Projection::parse(&bytes, &sha256, WIDTH).expect("projection")
 }
 
-fn publish(sink: &Sink, frame: &Frame, decision: &Decision, seq: u64) {
+/// Hands over an event of a camera of this device.
+pub fn publish(sink: &Sink, device: &str, frame: &Frame, decision: &Decision, seq: u64) {
     let event = Event {
         schema: 1,
-        device: "bench",
+        device,
         camera: "belt",
         boot_id: "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11",
         seq,
-        id: format!("bench/6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11/belt/{seq}"),
+        id: format!("{device}/6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11/belt/{seq}"),
         ts: rfc3339(frame.taken.unix_ns),
         monotonic_ns: frame.taken.monotonic_ns,
         clock_synced: true,
@@ -143,7 +144,7 @@ fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
         embed.push(t);
         let (decision, t) = ms(|| classifier.classify(&embedding));
         classify.push(t);
-        publishing.push(ms(|| publish(&sink, &frame, &decision, round as u64)).1);
+        publishing.push(ms(|| publish(&sink, "bench", &frame, &decision, round as u64)).1);
     }
     subscriber.wait_events(ROUNDS);
     assert_eq!(sink.close(Duration::from_secs(2)).messages, 0);

@@ -1,6 +1,8 @@
 //! Sparkplug B as a host hears it: the real daemon, a real broker, and an independent implementation that judges.
 
-use super::support::{Broker, Daemon, Heard, LIMIT, Link, Setup, Subscriber, constancy, free_port, jpeg, write_images};
+use super::support::{
+    Broker, Daemon, Heard, LIMIT, Link, Setup, Subscriber, constancy, free_port, jpeg, judges, write_images,
+};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -33,10 +35,10 @@ fn rebirth() -> Vec<u8> {
 }
 
 /// Lets the independent implementation judge; what it saw, and whether it is content.
-fn judge(python: &str, record: &[Value], folder: &Path) -> (Value, bool) {
+fn judge(python: &Path, record: &[Value], folder: &Path) -> (Value, bool) {
     let path = folder.join("record.jsonl");
     std::fs::write(&path, record.iter().map(|l| format!("{l}\n")).collect::<String>()).expect("record");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sparkplug/check.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sparkplug.py");
     let output = Command::new(python).arg(script).arg(&path).output().expect("python");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -96,10 +98,7 @@ fn a_host_that_is_another_program_finds_every_rule_kept_and_every_event() {
     assert_eq!(late.heard().len(), 1, "{:?}", late.heard());
     let heard = heard.heard();
     assert!(heard.iter().all(|h| h.topic.starts_with("spBv1.0/plant/")));
-    let Some(python) = std::env::var("CONSTANCY_TEST_SPARKPLUG").ok() else {
-        println!("SKIPPED: CONSTANCY_TEST_SPARKPLUG names no Python with pysparkplug; `make test` makes one");
-        return;
-    };
+    let Some(python) = judges() else { return };
     let folder = daemon.setup.folder.path();
     let record = record(&heard);
     let (seen, content) = judge(&python, &record, folder);

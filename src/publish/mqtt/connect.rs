@@ -115,8 +115,13 @@ pub fn probe(settings: &Settings, limit: Duration) -> Result<String, BrokerError
     }
 }
 
-/// A connection's error in the operator's words.
+/// A connection's error in the operator's words, with what to do where that is known.
 pub(super) fn explain(error: &ConnectionError) -> String {
+    let what = what_of(error);
+    tls::hint(error).map_or_else(|| what.clone(), |hint| format!("{what}; {hint}"))
+}
+
+fn what_of(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(
             ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,

@@ -166,6 +166,10 @@ struct Log {
     more: Condvar,
 }
 
+fn options(broker: &Broker) -> MqttOptions {
+    MqttOptions::new(format!("subscriber-{}", fastrand::u32(..)), "127.0.0.1", broker.port)
+}
+
 /// Hears everything under `constancy/`.
 pub struct Subscriber {
     log: Arc<Log>,
@@ -180,8 +184,17 @@ impl Subscriber {
 
     /// Of what fits a filter.
     pub fn of(broker: &Broker, filter: &str) -> Self {
-        let name = format!("subscriber-{}", fastrand::u32(..));
-        let mut options = MqttOptions::new(name, "127.0.0.1", broker.port);
+        Self::with(options(broker), filter)
+    }
+
+    /// With user and password.
+    pub fn login(broker: &Broker, filter: &str, user: &str, password: &str) -> Self {
+        let mut options = options(broker);
+        options.set_credentials(user, password);
+        Self::with(options, filter)
+    }
+
+    fn with(mut options: MqttOptions, filter: &str) -> Self {
         options.set_keep_alive(Duration::from_secs(30));
         options.set_max_packet_size(8 << 20, 8 << 20);
         let (client, mut connection) = Client::new(options, 16);

@@ -34,6 +34,15 @@ pub fn test_data(path: &str) -> Option<PathBuf> {
     None
 }
 
+/// A Python with the packages that judge what is published; says that the test is skipped where there is none.
+pub fn judges() -> Option<PathBuf> {
+    let python = std::env::var_os("CONSTANCY_TEST_JUDGES").map(PathBuf::from).filter(|p| p.exists());
+    if python.is_none() {
+        println!("SKIPPED: CONSTANCY_TEST_JUDGES names no Python with pysparkplug and jinja2; `make test` makes one");
+    }
+    python
+}
+
 /// The binary under test.
 pub fn constancy() -> assert_cmd::Command {
     assert_cmd::Command::new(env!("CARGO_BIN_EXE_constancy"))

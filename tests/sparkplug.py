@@ -1,6 +1,6 @@
 """Checks what an edge node has said against rules of Sparkplug B 3.0, by the names that its TCK gives them.
 
-    check.py RECORD.jsonl
+    sparkplug.py RECORD.jsonl
 
 A line of the record is a message as a subscriber of spBv1.0/# with QoS 1 heard it, in order:
 {"topic": …, "qos": …, "retain": …, "payload": hexadecimal}. Decoded by pysparkplug, which shares no code with the

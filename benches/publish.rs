@@ -1,0 +1,145 @@
+//! What publishing one event costs: processor time, and bytes written to disk. Needs mosquitto.
+
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench says so by panicking, and prints its figures")]
+
+use constancy::classify::{Decision, Scored};
+use constancy::config::Settings;
+use constancy::publish::{Event, LatencyMs, Sink, rfc3339};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Processor time of this process so far, seconds.
+fn processor_s() -> f64 {
+    // SAFETY: all-zero is a valid rusage, and the call fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// Bytes that this process has written to files so far; what goes to sockets is not counted.
+fn written_bytes() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").expect("/proc/self/io");
+    let line = io.lines().find_map(|l| l.strip_prefix("wchar: ")).expect("wchar");
+    line.parse().expect("a number")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+struct Broker(Child);
+
+impl Broker {
+    fn start(folder: &Path, port: u16) -> Self {
+        let config = folder.join("mosquitto.conf");
+        std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")).expect("file");
+        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let child = Command::new(program).arg("-c").arg(config).stderr(Stdio::null()).spawn().expect("mosquitto");
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(10), "mosquitto does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn sink(port: u16, mqtt: &str, queue: &str) -> Sink {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let text = format!(
+        "device = \"bench\"\n[model]\nmanifest = \"encoder/vision-fp32.toml\"\n[classes]\nlabels = [\"a\"]\n[[camera]]\nname = \"belt\"\n\
+         [camera.v4l]\ndevice = \"/dev/null\"\n[mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\n{mqtt}[queue]\ndrain_per_s = 100000.0\n\
+         drain_delay_s = 0.0\n{queue}"
+    );
+    let settings = Settings::parse(&text, &fixtures.join("bench.toml")).expect("settings");
+    Sink::open(&settings).expect("sink")
+}
+
+/// An event with five classes, as most are.
+fn publish(sink: &Sink, decision: &Decision, seq: u64) {
+    let event = Event {
+        schema: 1,
+        device: "bench",
+        camera: "belt",
+        boot_id: "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11",
+        seq,
+        id: format!("bench/6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11/belt/{seq}"),
+        ts: rfc3339(1_795_516_504_123_456_789),
+        monotonic_ns: seq,
+        clock_synced: true,
+        class: &decision.top[0].class,
+        score: decision.top[0].score,
+        margin: decision.margin,
+        known: decision.known,
+        in_support: decision.in_support,
+        shift: decision.shift,
+        top: &decision.top,
+        latency_ms: LatencyMs { capture: 1.0, preprocess: 2.0, embed: 3.0, classify: 4.0 },
+        model: "0123456789ab",
+        projection: "identity",
+        dropped_frames: 0,
+        damaged_frames: 0,
+        file: None,
+        truth: None,
+    };
+    sink.event(&event).expect("the event is taken");
+}
+
+/// Publishes `count` events, `each` at a time and then a pause, and prints what one of them cost.
+fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
+    let labels = ["an intact gear", "a broken gear", "a rusty gear", "an intact bolt", "a broken bolt"];
+    let top = labels.iter().map(|l| Scored { class: (*l).to_owned(), score: 0.2 }).collect();
+    let decision = Decision { top, margin: 0.1, known: true, in_support: Some(true), shift: Some(0.3) };
+    // Connection and file are there.
+    std::thread::sleep(Duration::from_millis(1500));
+    let (processor, written) = (processor_s(), written_bytes());
+    for seq in 0..count {
+        publish(&sink, &decision, seq);
+        if (seq + 1) % each == 0 {
+            std::thread::sleep(pause);
+        }
+    }
+    let left = sink.close(Duration::from_secs(60));
+    let us = (processor_s() - processor) / count as f64 * 1e6;
+    let bytes = (written_bytes() - written) / count;
+    println!("{name:<52} {us:>7.1} µs of processor time, {bytes:>6} bytes written per event ({} left)", left.messages);
+}
+
+fn main() {
+    let folder = tempfile::tempdir().expect("folder");
+    let port = free_port();
+    let broker = Broker::start(folder.path(), port);
+    let place = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).expect("folder");
+        format!("folder = \"{}\"\n", path.display())
+    };
+    let second = Duration::from_millis(20);
+    measure("broker there, queue in memory, 250 events/s", sink(port, "", ""), 2000, 5, second);
+    measure("broker there, queue on disk, 250 events/s", sink(port, "", &place("there")), 2000, 5, second);
+    let sparkplug = "payload = \"sparkplug\"\n";
+    measure("the same in Sparkplug", sink(port, sparkplug, &place("sparkplug")), 2000, 5, second);
+    drop(broker);
+    let away = format!("{}sync_events = 5\nsync_s = 3600.0\n", place("five"));
+    measure("broker away, queue on disk, 5 events a batch", sink(free_port(), "", &away), 2000, 5, second);
+    measure(
+        "broker away, queue on disk, 200 events a batch",
+        sink(free_port(), "", &place("many")),
+        20_000,
+        200,
+        second,
+    );
+}
