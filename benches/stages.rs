@@ -7,9 +7,9 @@ use constancy::bundle::Eye;
 use constancy::classify::{BankOrigin, ClassBank, Classifier};
 use constancy::engine::{Encoder, EngineOptions};
 use constancy::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
-use constancy::preprocess::{Preprocessor, RgbImage, Transform, decode};
+use constancy::preprocess::{Area, Preprocessor, RgbImage, Transform, View, Viewer, decode};
 use constancy::publish::{Event, LatencyMs, rfc3339};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use image::{ColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,22 @@ fn preprocessing(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode, resize, crop, normalise 1280x720 to 224");
     for (name, frame) in &frames {
         group.bench_function(*name, |b| b.iter(|| preprocessor.tensor(black_box(frame)).expect("a good frame")));
+    }
+    group.finish();
+}
+
+/// What a mask and a region cost, on a decoded picture.
+fn viewing(c: &mut Criterion) {
+    let corner = Area::Polygon(vec![[0.0, 0.0], [0.4, 0.0], [0.3, 0.3], [0.0, 0.5]]);
+    let mask = View { mask: vec![corner, Area::Rectangle([0.8, 0.0, 1.0, 1.0])], ..View::default() };
+    let region = View { region: Some(Area::Rectangle([0.1, 0.1, 0.9, 0.9])), ..View::default() };
+    let rgb = RgbImage { width: SIZE.0, height: SIZE.1, data: picture() };
+    let mut group = c.benchmark_group("view 1280x720");
+    for (name, view) in [("two masks, 34 % of the picture", mask), ("region, 64 % of the picture", region)] {
+        let mut viewer = Viewer::new([122, 116, 104]);
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(|| rgb.clone(), |rgb| viewer.apply(&view, black_box(rgb)), BatchSize::LargeInput);
+        });
     }
     group.finish();
 }
@@ -160,5 +176,5 @@ fn deciding(c: &mut Criterion) {
     });
 }
 
-criterion_group!(stages, preprocessing, embedding, deciding);
+criterion_group!(stages, preprocessing, viewing, embedding, deciding);
 criterion_main!(stages);

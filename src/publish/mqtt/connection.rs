@@ -90,8 +90,13 @@ fn run_once(connector: &Connector, shared: &Shared, sessions: &mut Sessions) -> 
                 shared.lock().subscribed(ack.pkid, refused, &shared.broker, Instant::now());
                 shared.wake_all();
             }
+            Event::Incoming(Packet::UnsubAck(ack)) => {
+                shared.lock().answered(ack.pkid, Instant::now());
+                shared.wake_all();
+            }
             Event::Outgoing(Outgoing::Publish(packet)) => shared.lock().sent(packet),
-            Event::Outgoing(Outgoing::Subscribe(packet)) => shared.lock().subscription_sent(packet),
+            Event::Outgoing(Outgoing::Subscribe(packet)) => shared.lock().ear.sent(packet),
+            Event::Outgoing(Outgoing::Unsubscribe(packet)) => shared.lock().under_way.fenced(packet),
             Event::Outgoing(Outgoing::Disconnect) => return Ok(()),
             _ => {}
         }

@@ -49,17 +49,18 @@ impl Ear {
         discovery.chain(self.rules.iter().map(Rules::filter)).chain(self.node_commands.clone()).collect()
     }
 
-    pub(super) fn connected(&mut self, client: &Client, now: Instant) {
+    /// Asks for what is listened to, if anything is at present; whether it did.
+    pub(super) fn connected(&mut self, client: &Client, now: Instant) -> bool {
         self.asked.clear();
         self.told = false;
         if self.deaf_until.is_none_or(|until| until <= now) {
             self.deaf_until = None;
             self.subscribe(client);
         }
+        self.asked.len() > 0
     }
 
-    /// Asks for everything that is listened to.
-    pub(super) fn subscribe(&mut self, client: &Client) {
+    fn subscribe(&mut self, client: &Client) {
         for filter in self.filters() {
             // A client that takes no subscription is about to lose its connection, and a new one is made.
             if client.try_subscribe(&filter, QoS::AtLeastOnce).is_ok() {

@@ -1,8 +1,8 @@
 //! Sparkplug's side of a connection.
 //!
-//! Its messages have QoS 0, so the broker acknowledges none of them. What it does acknowledge is a subscription, and
-//! it takes one packet after the other: once it has confirmed that of the node's commands again, it has everything
-//! that left before. Until then events stay in the queue.
+//! Its messages have QoS 0, so the broker acknowledges none of them. What it must answer is an UNSUBSCRIBE, even from
+//! what nobody has subscribed to (MQTT 3.1.1, 3.10.4), and it takes one packet after the other: once it has answered,
+//! it has everything that left before. Until then events stay in the queue.
 
 use super::WINDOW;
 use super::outbox::Parcel;
@@ -45,9 +45,13 @@ impl Node {
         Self { sparkplug, fence: Fence::None, present_from: 0, leaves: false, has_left: false }
     }
 
-    pub(super) fn connected(&mut self, bd_seq: u8, next_event: i64) {
+    /// A connection is made; `asked`: commands are about to be heard.
+    pub(super) fn connected(&mut self, bd_seq: u8, next_event: i64, asked: bool) {
         self.sparkplug.connected(bd_seq);
-        (self.fence, self.present_from, self.has_left) = (Fence::Asked, next_event, false);
+        if !asked {
+            self.sparkplug.subscribed();
+        }
+        (self.fence, self.present_from, self.has_left) = (Fence::None, next_event, false);
     }
 
     /// The last word is to be said.
@@ -121,25 +125,27 @@ impl State {
         }
         let pressing = self.under_way.len() >= WINDOW / 2 || self.close_by.is_some();
         if node.fence_at().is_some_and(|at| at <= now || pressing) {
-            node.fence = Fence::Asked;
-            self.ear.subscribe(client);
-        }
-    }
-
-    /// A subscription left with this number.
-    pub(super) fn subscription_sent(&mut self, packet: u16) {
-        self.ear.sent(packet);
-        if self.node.is_some() {
-            self.under_way.fenced(packet);
+            let nothing = format!("{}/fence", node.sparkplug.address.commands());
+            if client.try_unsubscribe(nothing).is_ok() {
+                node.fence = Fence::Asked;
+            }
         }
     }
 
     /// The broker has answered a subscription.
     pub(super) fn subscribed(&mut self, packet: u16, refused: bool, broker: &str, now: Instant) {
         self.ear.subscribed(packet, refused, broker);
-        let Some(node) = &mut self.node else { return };
-        node.sparkplug.subscribed();
-        node.fence = Fence::None;
+        if let Some(node) = &mut self.node {
+            node.sparkplug.subscribed();
+            self.pump(now);
+        }
+    }
+
+    /// The broker has answered a fence.
+    pub(super) fn answered(&mut self, packet: u16, now: Instant) {
+        if let Some(node) = &mut self.node {
+            node.fence = Fence::None;
+        }
         for parcel in self.under_way.answered(packet) {
             self.settle(parcel, now);
         }

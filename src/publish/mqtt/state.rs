@@ -139,10 +139,10 @@ impl State {
     /// Begins to feed a connection. The backlog waits a random while, as other devices' backlogs do that wait for
     /// the same broker: no longer than it was away.
     pub(super) fn connected(&mut self, client: Client, bd_seq: u8, now: Instant) {
+        let asked = self.ear.connected(&client, now);
         if let Some(node) = &mut self.node {
-            node.connected(bd_seq, self.queue.next_id());
+            node.connected(bd_seq, self.queue.next_id(), asked);
         }
-        self.ear.connected(&client, now);
         self.client = Some(client);
         self.retained.renew();
         self.queue.connected(self.live_first);
