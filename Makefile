@@ -1,6 +1,6 @@
 # make demo       the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
 # make test       everything that can be checked here; installs what is missing
-# make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog
+# make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices
 # make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
 # make lint       formatting and lints, warnings are errors

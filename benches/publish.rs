@@ -1,10 +1,15 @@
 //! What publishing one event costs: processor time, and bytes written to disk. Needs mosquitto.
 
+#![allow(unreachable_pub, reason = "a bench has no outside")]
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench says so by panicking, and prints its figures")]
+
+#[path = "../tests/it/support/event.rs"]
+mod event;
 
 use constancy::classify::{Decision, Scored};
 use constancy::config::Settings;
-use constancy::publish::{Event, LatencyMs, Sink, rfc3339};
+use constancy::frame::Timestamp;
+use constancy::publish::Sink;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -68,38 +73,9 @@ fn sink(port: u16, mqtt: &str, queue: &str) -> Sink {
     Sink::open(&settings).expect("sink")
 }
 
-/// An event with five classes, as most are.
-fn publish(sink: &Sink, decision: &Decision, seq: u64) {
-    let event = Event {
-        schema: 1,
-        device: "bench",
-        camera: "belt",
-        boot_id: "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11",
-        seq,
-        id: format!("bench/6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11/belt/{seq}"),
-        ts: rfc3339(1_795_516_504_123_456_789),
-        monotonic_ns: seq,
-        clock_synced: true,
-        class: &decision.top[0].class,
-        score: decision.top[0].score,
-        margin: decision.margin,
-        known: decision.known,
-        in_support: decision.in_support,
-        shift: decision.shift,
-        top: &decision.top,
-        latency_ms: LatencyMs { capture: 1.0, preprocess: 2.0, embed: 3.0, classify: 4.0 },
-        model: "0123456789ab",
-        projection: "identity",
-        dropped_frames: 0,
-        damaged_frames: 0,
-        file: None,
-        truth: None,
-    };
-    sink.event(&event).expect("the event is taken");
-}
-
 /// Publishes `count` events, `each` at a time and then a pause, and prints what one of them cost.
 fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
+    // As many classes as an event has unless told.
     let labels = ["an intact gear", "a broken gear", "a rusty gear", "an intact bolt", "a broken bolt"];
     let top = labels.iter().map(|l| Scored { class: (*l).to_owned(), score: 0.2 }).collect();
     let decision = Decision { top, margin: 0.1, known: true, in_support: Some(true), shift: Some(0.3) };
@@ -107,7 +83,8 @@ fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
     std::thread::sleep(Duration::from_millis(1500));
     let (processor, written) = (processor_s(), written_bytes());
     for seq in 0..count {
-        publish(&sink, &decision, seq);
+        let taken = Timestamp { monotonic_ns: seq, unix_ns: 1_795_516_504_123_456_789, clock_synced: true };
+        sink.event(&event::event("bench", &decision, taken, seq)).expect("the event is taken");
         if (seq + 1) % each == 0 {
             std::thread::sleep(pause);
         }

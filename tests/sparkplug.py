@@ -11,7 +11,24 @@ import json
 import re
 import sys
 
-from pysparkplug import DataType, DBirth, DData, DDeath, NBirth, NData, NDeath
+from pysparkplug import DataType, DBirth, DData, DDeath, Metric, NBirth, NData
+from pysparkplug._protobuf import Payload
+
+
+
+class NDeath:
+    """pysparkplug's own loses the timestamp."""
+
+    def __init__(self, payload):
+        self.timestamp = payload.timestamp if payload.HasField("timestamp") else 0
+        self.metrics = tuple(Metric.from_pb(m) for m in payload.metrics)
+        if payload.HasField("seq"):
+            self.seq = payload.seq
+
+    @classmethod
+    def decode(cls, raw, birth=None):
+        return cls(Payload.FromString(raw))
+
 
 KINDS = {"NBIRTH": NBirth, "NDATA": NData, "NDEATH": NDeath, "DBIRTH": DBirth, "DDATA": DData, "DDEATH": DDeath}
 REBIRTH = "Node Control/Rebirth"

@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(image.data[..6], [102, 102, 0, 103, 102, 0]);
         let triangle = Area::Polygon(vec![[0.0, 1.0], [0.5, 0.0], [1.0, 1.0]]);
         let view = View { region: Some(triangle), mask: vec![Area::Rectangle([0.0, 0.75, 0.25, 1.0])] };
-        assert_eq!(seen(&view, 8, 4), ["###..###", "###..###", "#......#", "##......"].map(str::to_owned)[..]);
+        assert_eq!(seen(&view, 8, 4), ["###.####", "##...###", "#.....##", "##.....#"].map(str::to_owned)[..]);
     }
 
     #[test]

@@ -45,6 +45,9 @@ const MAX_REQUESTS: usize = 16;
 /// What of the time for leaving is kept for the farewell.
 const FAREWELL: Duration = Duration::from_millis(300);
 
+/// How long the threads may take to end, so that the queue's file is closed in order.
+const CLOSING: Duration = Duration::from_millis(100);
+
 /// Why there is no connection to the broker.
 #[derive(Debug, Error)]
 pub enum BrokerError {
@@ -169,7 +172,8 @@ impl MqttPublisher {
         state.end();
         drop(state);
         self.shared.wake_all();
-        // A thread may be inside a connection attempt or a disk; the process does not wait for that.
+        // A thread may be inside a connection attempt or a disk; the process does not wait long for that.
+        let deadline = deadline.max(Instant::now() + CLOSING);
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(5));

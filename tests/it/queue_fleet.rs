@@ -1,11 +1,10 @@
 //! Many devices whose broker comes back: each gets its turn, and together they keep to their rate.
 
-use super::overhead::publish;
 use super::queue::long;
-use super::support::{Broker, Subscriber, free_port, tiny_model};
+use super::support::{Broker, Subscriber, event, free_port, tiny_model};
 use constancy::classify::{Decision, Scored};
 use constancy::config::Settings;
-use constancy::frame::{Frame, PixelFormat, Timestamp};
+use constancy::frame::Timestamp;
 use constancy::publish::Sink;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -51,11 +50,11 @@ fn no_device_of_many_starves_after_an_outage_and_together_they_keep_to_their_rat
         shift: None,
     };
     let taken = Timestamp { monotonic_ns: 1, unix_ns: 1, clock_synced: true };
-    let frame = Frame::compressed(PixelFormat::Jpeg, Vec::new(), taken);
     let start = Instant::now();
     let fleet: Vec<Sink> = (0..count).map(|n| device(n, port)).collect();
     for (n, sink) in fleet.iter().enumerate() {
-        (0..BACKLOG).for_each(|seq| publish(sink, &format!("d{n:04}"), &frame, &decision, seq));
+        let name = format!("d{n:04}");
+        (0..BACKLOG).for_each(|seq| sink.event(&event(&name, &decision, taken, seq)).expect("it is taken"));
     }
     // They have been trying for as long as they wait at most.
     std::thread::sleep(Duration::from_secs_f64(DELAY_S).saturating_sub(start.elapsed()));
@@ -88,7 +87,7 @@ fn no_device_of_many_starves_after_an_outage_and_together_they_keep_to_their_rat
     let resident = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     println!("{}", resident.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default());
     for sink in fleet {
-        assert_eq!(sink.close(Duration::ZERO).messages, 0, "nothing is left");
+        assert_eq!(sink.close(Duration::from_secs(2)).messages, 0, "nothing is left");
     }
     assert_eq!(devices.len(), count);
     for (device, events) in &devices {

@@ -51,8 +51,8 @@ fn record(heard: &[Heard]) -> Vec<Value> {
     heard.iter().map(line).collect()
 }
 
-/// Births, a rebirth, three cuts, an outage, a start anew; stopped at the end.
-fn conversation(heard: &Subscriber, link: &Link, broker: &Broker, mut daemon: Daemon) -> Daemon {
+/// Births, a rebirth, three cuts, a start anew; stopped at the end.
+fn conversation(heard: &Subscriber, link: &Link, mut daemon: Daemon) -> Daemon {
     wait_more(heard, "DDATA", 300);
     heard.publish("spBv1.0/plant/NCMD/bench", &rebirth(), false);
     wait_more(heard, "NBIRTH", 1);
@@ -60,13 +60,8 @@ fn conversation(heard: &Subscriber, link: &Link, broker: &Broker, mut daemon: Da
     for _ in 0..3 {
         link.cut();
         wait_more(heard, "NBIRTH", 1);
-        wait_more(heard, "DDATA", 20);
+        wait_more(heard, "DDATA", 60);
     }
-    link.shut();
-    wait_more(heard, "NDEATH", 1);
-    daemon.wait_log("nothing listens there");
-    link.lead_to(broker);
-    wait_more(heard, "DDATA", 100);
     for again in [true, false] {
         daemon.signal(libc::SIGTERM);
         daemon.wait_exit(LIMIT);
@@ -89,7 +84,7 @@ fn a_host_that_is_another_program_finds_every_rule_kept_and_every_event() {
     write_images(&setup.path("images"), 5);
     std::fs::write(setup.path("one.jpg"), jpeg(160, 120, 9)).expect("image");
     std::fs::create_dir(setup.path("state")).expect("folder");
-    let daemon = conversation(&heard, &link, &broker, setup.start());
+    let daemon = conversation(&heard, &link, setup.start());
     heard.wait("the last death", |h| h.last().filter(|h| h.topic.contains("/NDEATH/")).map(|_| ()));
     // Nothing is kept by the broker, and nothing else is said.
     let late = Subscriber::of(&broker, "#");
@@ -104,7 +99,7 @@ fn a_host_that_is_another_program_finds_every_rule_kept_and_every_event() {
     let (seen, content) = judge(&python, &record, folder);
     println!("{} messages heard: {seen}", record.len());
     assert!(content, "{seen}");
-    assert_eq!(seen["sessions"], json!([0, 1, 2, 3, 4, 5]), "three cuts, an outage, a start anew");
+    assert_eq!(seen["sessions"], json!([0, 1, 2, 3, 4]), "three cuts, a start anew");
     assert!(seen["rebirths"].as_u64() >= Some(1) && seen["wrapped"].as_u64() >= Some(1), "{seen}");
     assert!(seen["historical"].as_u64() >= Some(10), "{seen}");
     // It would notice.

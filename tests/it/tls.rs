@@ -189,10 +189,10 @@ fn each_device_has_only_its_own_topics() {
     dashboard.message("homeassistant/device/constancy_bench/config", |_| true);
     dashboard.wait_events(3);
     // A stranger speaks for the device, and to it; then for himself, which is let through and shows that the rest was not.
-    stranger.publish("constancy/bench/status", b"forged", false);
-    stranger.publish("constancy/bench/belt/set/threshold", b"0.9", false);
-    stranger.publish("homeassistant/device/constancy_bench/config", b"forged", true);
-    stranger.publish("constancy/stranger/status", b"here", false);
+    stranger.whisper("constancy/bench/status", b"forged");
+    stranger.whisper("constancy/bench/belt/set/threshold", b"0.9");
+    stranger.whisper("homeassistant/device/constancy_bench/config", b"forged");
+    stranger.whisper("constancy/stranger/status", b"here");
     dashboard.message("stranger/status", |h| h.text() == "here");
     let forged = dashboard.heard().into_iter().find(|h| h.text() == "forged" || h.topic.ends_with("/result"));
     assert_eq!(forged, None);

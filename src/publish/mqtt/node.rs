@@ -54,6 +54,11 @@ impl Node {
         (self.fence, self.present_from, self.has_left) = (Fence::None, next_event, false);
     }
 
+    /// Whether events may be told.
+    pub(super) fn tells(&self) -> bool {
+        self.sparkplug.is_born() && !self.leaves
+    }
+
     /// The last word is to be said.
     pub(super) fn leave(&mut self) {
         self.leaves = true;
@@ -85,7 +90,7 @@ impl State {
             let farewell = message.acknowledged;
             return self.say(message, if farewell { Parcel::Farewell } else { Parcel::Once });
         }
-        if node.leaves || !node.sparkplug.is_born() {
+        if !node.tells() {
             return false;
         }
         let Some((id, record, of_backlog)) = self.next_event(now) else { return false };

@@ -262,7 +262,8 @@ impl State {
 
     /// When [`State::pump`] may have something to send that it has not now, if nothing else happens.
     pub(super) fn pump_at(&self) -> Option<Instant> {
-        let waits = self.client.is_some() && self.under_way.len() < WINDOW && self.queue.next_of_backlog().is_some();
+        let may_send = self.client.is_some() && self.under_way.len() < WINDOW;
+        let waits = may_send && self.node.as_ref().is_none_or(Node::tells) && self.queue.next_of_backlog().is_some();
         let fence = self.client.as_ref().and(self.node.as_ref()).and_then(Node::fence_at);
         [waits.then(|| self.pace.due_at()), fence].into_iter().flatten().min()
     }

@@ -256,6 +256,11 @@ impl Subscriber {
         self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("publish");
     }
 
+    /// The same with QoS 0, which the broker drops without a word where it may not take it.
+    pub fn whisper(&self, topic: &str, payload: &[u8]) {
+        self.client.publish(topic, QoS::AtMostOnce, false, payload).expect("publish");
+    }
+
     /// Everything that was heard so far.
     pub fn heard(&self) -> Vec<Heard> {
         self.log.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()

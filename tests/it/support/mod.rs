@@ -2,9 +2,11 @@
 
 mod broker;
 mod daemon;
+mod event;
 
 pub use broker::{Broker, Heard, Link, Subscriber, free_port};
 pub use daemon::{Daemon, Setup};
+pub use event::event;
 
 use image::{ColorType, ImageEncoder, RgbImage, codecs::jpeg::JpegEncoder};
 use std::path::{Path, PathBuf};
