@@ -170,6 +170,16 @@ fn options(broker: &Broker) -> MqttOptions {
     MqttOptions::new(format!("subscriber-{}", fastrand::u32(..)), "127.0.0.1", broker.port)
 }
 
+/// Publishes one message as a user, and returns when the broker has taken it, dropped it, or hung up.
+pub fn publish_as(broker: &Broker, user: &str, password: &str, topic: &str, payload: &str) {
+    let mut options = options(broker);
+    options.set_credentials(user, password);
+    let (client, mut connection) = Client::new(options, 4);
+    client.publish(topic, QoS::AtLeastOnce, false, payload).expect("publish");
+    let over = |n: &Result<Event, _>| matches!(n, Err(_) | Ok(Event::Incoming(Packet::PubAck(_))));
+    let _ = connection.iter().find(over);
+}
+
 /// Hears everything under `constancy/`.
 pub struct Subscriber {
     log: Arc<Log>,
@@ -254,11 +264,6 @@ impl Subscriber {
     /// Publishes something, as any other program would.
     pub fn publish(&self, topic: &str, payload: &[u8], retain: bool) {
         self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("publish");
-    }
-
-    /// The same with QoS 0, which the broker drops without a word where it may not take it.
-    pub fn whisper(&self, topic: &str, payload: &[u8]) {
-        self.client.publish(topic, QoS::AtMostOnce, false, payload).expect("publish");
     }
 
     /// Everything that was heard so far.

@@ -4,7 +4,7 @@ mod broker;
 mod daemon;
 mod event;
 
-pub use broker::{Broker, Heard, Link, Subscriber, free_port};
+pub use broker::{Broker, Heard, Link, Subscriber, free_port, publish_as};
 pub use daemon::{Daemon, Setup};
 pub use event::event;
 
