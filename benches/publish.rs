@@ -27,11 +27,13 @@ fn processor_s() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// Bytes that this process has written to files so far; what goes to sockets is not counted.
-fn written_bytes() -> u64 {
+/// Bytes that this process has written so far, to sockets and files, and how many of these the disk gets.
+fn written_bytes() -> [u64; 2] {
     let io = std::fs::read_to_string("/proc/self/io").expect("/proc/self/io");
-    let line = io.lines().find_map(|l| l.strip_prefix("wchar: ")).expect("wchar");
-    line.parse().expect("a number")
+    ["wchar: ", "write_bytes: "].map(|name| {
+        let line = io.lines().find_map(|l| l.strip_prefix(name)).expect("a line of /proc/self/io");
+        line.parse().expect("a number")
+    })
 }
 
 fn free_port() -> u16 {
@@ -89,14 +91,17 @@ fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
             std::thread::sleep(pause);
         }
     }
-    let left = sink.close(Duration::from_secs(60));
+    let left = sink.close(Duration::from_secs(60)).messages;
     let us = (processor_s() - processor) / count as f64 * 1e6;
-    let bytes = (written_bytes() - written) / count;
-    println!("{name:<52} {us:>7.1} µs of processor time, {bytes:>6} bytes written per event ({} left)", left.messages);
+    let now = written_bytes();
+    let [all, disk] = [0, 1].map(|i| (now[i] - written[i]) / count);
+    println!(
+        "{name:<46} {us:>6.1} µs of processor time, {all:>6} bytes written, {disk:>6} of them to disk ({left} left)"
+    );
 }
 
 fn main() {
-    let folder = tempfile::tempdir().expect("folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("folder");
     let port = free_port();
     let broker = Broker::start(folder.path(), port);
     let place = |name: &str| {
