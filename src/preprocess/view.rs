@@ -274,7 +274,9 @@ mod tests {
             let view = View { region, mask };
             let mut viewer = Viewer::new(COLOUR);
             let mut images = [picture(width, height), picture(width, height)];
-            images.iter_mut().for_each(|image| viewer.apply(&view, image));
+            for image in &mut images {
+                viewer.apply(&view, image);
+            }
             prop_assert_eq!(&images[0], &images[1]);
             let [image, _] = images;
             prop_assert_eq!(image.data.len(), image.width as usize * image.height as usize * 3);

@@ -6,6 +6,8 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const DAY_MS: i64 = 86_400_000;
+
 /// libfaketime, which moves the wall clock of one process.
 fn library() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.map_while(Result::ok);
@@ -24,7 +26,6 @@ fn ms(event: &Value) -> i64 {
 #[test]
 fn a_clock_that_jumps_changes_no_order_and_loses_nothing() {
     let Some(library) = library() else { return };
-    const DAY_MS: i64 = 86_400_000;
     let port = free_port();
     let link = Link::nowhere(port);
     let queue = "sync_s = 0.1\nsync_events = 10\ndrain_per_s = 1000.0\ndrain_delay_s = 0.0\nmax_age_h = 24.0\n";
@@ -54,7 +55,7 @@ fn a_clock_that_jumps_changes_no_order_and_loses_nothing() {
     let subscriber = Subscriber::new(&broker);
     link.lead_to(&broker);
     let boots = |heard: &[Value]| {
-        let mut boots: Vec<String> = heard.iter().map(|e| e["boot_id"].to_string()).collect();
+        let mut boots: Vec<Value> = heard.iter().map(|e| e["boot_id"].clone()).collect();
         boots.dedup();
         boots
     };
@@ -72,7 +73,7 @@ fn a_clock_that_jumps_changes_no_order_and_loses_nothing() {
     assert_eq!(starts.len(), 2, "one start after the other: {starts:?}");
     let mut jumps = Vec::new();
     for boot in &starts {
-        let of: Vec<&Value> = heard.iter().filter(|e| e["boot_id"].to_string() == *boot).collect();
+        let of: Vec<&Value> = heard.iter().filter(|e| e["boot_id"] == *boot).collect();
         let seqs: Vec<u64> = of.iter().filter_map(|e| e["seq"].as_u64()).collect();
         assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "in order, each once");
         for pair in of.windows(2) {
