@@ -97,6 +97,7 @@ fn no_device_of_many_starves_after_an_outage_and_together_they_keep_to_their_rat
     // A tenth for what is credited at the start.
     assert!(f64::from(peak) <= configured * 1.1, "{per_second:?}");
     let alone = (BACKLOG - 1) as f64 / PER_S;
-    assert!(least >= alone * 0.9 && most <= alone + 5.0, "a device alone takes {alone} s");
+    // The first may be heard late on a busy machine.
+    assert!(least >= alone - 4.0 && most <= alone + 5.0, "a device alone takes {alone} s");
     assert!(last <= BACKOFF_S * 1.5 + DELAY_S + alone + 10.0, "{last}");
 }
