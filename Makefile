@@ -1,10 +1,10 @@
 # make demo       the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
 # make test       everything that can be checked here; installs what is missing
-# make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog
+# make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices
 # make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
 # make lint       formatting and lints, warnings are errors
-# make bench      one criterion bench per stage of a frame's path
+# make bench      one criterion bench per stage of a frame's path, and what publishing an event costs
 # make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
 
 SHELL := /bin/bash
@@ -26,6 +26,10 @@ tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
+# Programs that are not ours judge what is published: an implementation of Sparkplug, and Home Assistant's templates.
+judges := $(target)/venv-judges
+export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
+
 .PHONY: help setup demo test test-long test-arm test-asan lint bench golden
 
 help:
@@ -39,7 +43,7 @@ demo: setup
 	@$(target)/release/constancy demo
 
 # One profile for everything: tract without optimisation crawls.
-test: setup $(tower)
+test: setup $(tower) $(judges)/ready
 	cargo test --release --locked --workspace
 
 test-long: setup
@@ -70,6 +74,12 @@ $(target)/venv/towers:
 	@mkdir -p $(target)
 	python3 -m venv $(target)/venv
 	$(target)/venv/bin/pip install --quiet numpy onnx onnxruntime
+	@touch $@
+
+$(judges)/ready:
+	@mkdir -p $(target)
+	python3 -m venv $(judges)
+	$(judges)/bin/pip install --quiet pysparkplug==0.6.1 jinja2==3.1.6
 	@touch $@
 
 golden: setup

@@ -1,15 +1,18 @@
 //! One bench per stage of a frame's path. `make bench` runs them; CONSTANCY_TEST_TOWER names a tower of CLIP
 //! ViT-B/32's real size, without which the tower of the fixtures stands in.
 
+#![allow(unreachable_pub, reason = "a bench has no outside")]
 #![allow(clippy::expect_used, clippy::cast_possible_truncation, reason = "a bench says so by panicking")]
+
+#[path = "../tests/it/support/event.rs"]
+mod event;
 
 use constancy::bundle::Eye;
 use constancy::classify::{BankOrigin, ClassBank, Classifier};
 use constancy::engine::{Encoder, EngineOptions};
 use constancy::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
-use constancy::preprocess::{Preprocessor, RgbImage, Transform, decode};
-use constancy::publish::{Event, LatencyMs, rfc3339};
-use criterion::{Criterion, criterion_group, criterion_main};
+use constancy::preprocess::{Area, Preprocessor, RgbImage, Transform, View, Viewer, decode};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use image::{ColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -80,6 +83,22 @@ fn preprocessing(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a mask and a region cost, on a decoded picture.
+fn viewing(c: &mut Criterion) {
+    let corner = Area::Polygon(vec![[0.0, 0.0], [0.4, 0.0], [0.3, 0.3], [0.0, 0.5]]);
+    let mask = View { mask: vec![corner, Area::Rectangle([0.8, 0.0, 1.0, 1.0])], ..View::default() };
+    let region = View { region: Some(Area::Rectangle([0.1, 0.1, 0.9, 0.9])), ..View::default() };
+    let rgb = RgbImage { width: SIZE.0, height: SIZE.1, data: picture() };
+    let mut group = c.benchmark_group("view 1280x720");
+    for (name, view) in [("two masks, 34 % of the picture", mask), ("region, 64 % of the picture", region)] {
+        let mut viewer = Viewer::new([122, 116, 104]);
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(|| rgb.clone(), |rgb| viewer.apply(&view, black_box(rgb)), BatchSize::LargeInput);
+        });
+    }
+    group.finish();
+}
+
 /// The manifest of the tower to measure.
 fn tower(folder: &Path) -> (String, PathBuf) {
     let tiny = fixture("encoder/vision-fp32.toml");
@@ -129,36 +148,9 @@ fn deciding(c: &mut Criterion) {
     c.bench_function("project and classify, 10 classes", |b| b.iter(|| classifier.classify(black_box(&embedding))));
     let decision = classifier.classify(&embedding);
     c.bench_function("event to JSON", |b| {
-        b.iter(|| {
-            let event = Event {
-                schema: 1,
-                device: "bench",
-                camera: "belt",
-                boot_id: "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11",
-                seq: 1,
-                id: "bench/6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11/belt/1".into(),
-                ts: rfc3339(TAKEN.unix_ns),
-                monotonic_ns: TAKEN.monotonic_ns,
-                clock_synced: true,
-                class: &decision.top[0].class,
-                score: decision.top[0].score,
-                margin: decision.margin,
-                known: decision.known,
-                in_support: decision.in_support,
-                shift: decision.shift,
-                top: &decision.top,
-                latency_ms: LatencyMs { capture: 1.0, preprocess: 2.0, embed: 3.0, classify: 4.0 },
-                model: "0123456789ab",
-                projection: "identity",
-                dropped_frames: 0,
-                damaged_frames: 0,
-                file: None,
-                truth: None,
-            };
-            serde_json::to_vec(&event).expect("JSON")
-        });
+        b.iter(|| serde_json::to_vec(&event::event("bench", black_box(&decision), TAKEN, 1)).expect("JSON"));
     });
 }
 
-criterion_group!(stages, preprocessing, embedding, deciding);
+criterion_group!(stages, preprocessing, viewing, embedding, deciding);
 criterion_main!(stages);

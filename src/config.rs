@@ -7,10 +7,11 @@ mod check;
 mod publish;
 mod queue;
 
-pub use publish::{HomeAssistantSettings, PublishSettings, When};
+pub use publish::{CommandName, HomeAssistantSettings, PayloadFormat, PublishSettings, SnapshotSettings, When};
 pub use queue::QueueSettings;
 
 use crate::engine::EngineOptions;
+use crate::preprocess::View;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,8 @@ pub struct Settings {
     pub queue: QueueSettings,
     #[serde(default)]
     pub homeassistant: HomeAssistantSettings,
+    #[serde(default)]
+    pub snapshots: SnapshotSettings,
 }
 
 /// `[model]`: what looks at the frames.
@@ -93,6 +96,7 @@ pub struct CameraSettings {
     /// Seconds without a new frame after which the source is taken for frozen and opened again.
     pub stall_s: f64,
     pub publish: PublishSettings,
+    pub view: View,
 }
 
 /// Where a camera's frames come from.
@@ -117,6 +121,8 @@ struct RawCamera {
     stall_s: f64,
     #[serde(default)]
     publish: PublishSettings,
+    #[serde(default)]
+    view: View,
 }
 
 impl TryFrom<RawCamera> for CameraSettings {
@@ -134,7 +140,7 @@ impl TryFrom<RawCamera> for CameraSettings {
             let name = raw.name;
             return Err(format!("camera `{name}` needs exactly one of `v4l`, `pipe`, `replay` and `synthetic`"));
         };
-        Ok(Self { name: raw.name, source, stall_s: raw.stall_s, publish: raw.publish })
+        Ok(Self { name: raw.name, source, stall_s: raw.stall_s, publish: raw.publish, view: raw.view })
     }
 }
 
@@ -262,6 +268,15 @@ pub struct MqttSettings {
     /// Longest wait between attempts to connect, seconds.
     #[serde(default = "default_backoff_max_s")]
     pub backoff_max_s: u64,
+    /// What messages look like.
+    #[serde(default)]
+    pub payload: PayloadFormat,
+    /// With Sparkplug, the group that this device's node belongs to.
+    #[serde(default = "default_prefix")]
+    pub sparkplug_group: String,
+    /// What may be commanded by messages; nothing unless given.
+    #[serde(default)]
+    pub commands: Vec<CommandName>,
 }
 
 impl Default for MqttSettings {
@@ -277,6 +292,9 @@ impl Default for MqttSettings {
             client_key_file: None,
             keep_alive_s: default_keep_alive_s(),
             backoff_max_s: default_backoff_max_s(),
+            payload: PayloadFormat::default(),
+            sparkplug_group: default_prefix(),
+            commands: Vec::new(),
         }
     }
 }
@@ -362,6 +380,7 @@ impl Settings {
         }
         let files = [&mut mqtt.ca_file, &mut mqtt.client_cert_file, &mut mqtt.client_key_file];
         files.into_iter().flatten().for_each(join);
+        self.snapshots.folder.iter_mut().for_each(join);
         self.queue.folder = self.queue.folder.take().map_or_else(queue::state_directory, |f| Some(folder.join(f)));
     }
 }

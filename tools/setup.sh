@@ -12,6 +12,7 @@ need libclang-dev sh -c 'ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclan
 need libclang-dev sh -c 'ls /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h 2>/dev/null | grep -q .'
 need linux-libc-dev test -e /usr/include/linux/videodev2.h
 need mosquitto sh -c 'command -v mosquitto || test -x /usr/sbin/mosquitto'
+need faketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 need systemd command -v systemd-analyze
 need python3-venv python3 -c 'import venv, ensurepip'
 install_missing "${1:-}"

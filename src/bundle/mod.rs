@@ -4,10 +4,10 @@
 
 use crate::classify::{BankError, BankOrigin, ClassBank, Classifier, Decision, TextError, Tokenizer, class_embeddings};
 use crate::config::{ClassSettings, Settings};
-use crate::engine::{Encoder, EngineOptions, ManifestError, ModelError, TextEncoder};
+use crate::engine::{Encoder, EngineOptions, Manifest, ManifestError, ModelError, TextEncoder};
 use crate::frame::Frame;
 use crate::icm::{Projection, ProjectionError};
-use crate::preprocess::{DecodeError, Preprocessor};
+use crate::preprocess::{DecodeError, Preprocessor, RgbImage, View};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -94,18 +94,19 @@ impl Eye {
     /// The embedding `[width]` of a frame, not normalised, and the time it took.
     pub fn embed(&mut self, frame: &Frame) -> Result<(Vec<f32>, StageLatency), FrameError> {
         // One frame in, one result out.
-        match self.embed_all(&[frame])?.pop() {
+        match self.embed_all(&[(frame, &View::WHOLE)])?.pop() {
             Some(result) => Ok(result?),
             None => Ok((Vec::new(), StageLatency::default())),
         }
     }
 
-    /// The same for several frames, which the encoder sees together; each one's time is what all of them took.
-    pub fn embed_all(&mut self, frames: &[&Frame]) -> Result<Vec<OfFrame<Vec<f32>>>, ModelError> {
+    /// The same for what is to be seen of several frames, which the encoder sees together; each one's time is what all
+    /// of them took.
+    pub fn embed_all(&mut self, frames: &[(&Frame, &View)]) -> Result<Vec<OfFrame<Vec<f32>>>, ModelError> {
         let (mut input, mut prepared) = (Vec::new(), Vec::new());
-        for frame in frames {
+        for (frame, view) in frames {
             let start = Instant::now();
-            prepared.push(self.preprocessor.tensor(frame).map(|tensor| {
+            prepared.push(self.preprocessor.tensor_of(frame, view).map(|tensor| {
                 input.extend_from_slice(&tensor);
                 ms_since(start)
             }));
@@ -152,28 +153,12 @@ impl Eye {
 
     /// Makes a class bank of labels with the model's text tower.
     pub fn bank_of_labels(&self, labels: &[String], templates: &[String]) -> Result<ClassBank, BundleError> {
-        let reader = self.reader()?;
-        let rows = class_embeddings(labels, templates, |prompt| reader.embed(prompt))?;
-        Ok(ClassBank {
-            labels: labels.to_vec(),
-            templates: templates.to_vec(),
-            origin: BankOrigin::Text,
-            encoder_sha256: reader.tower.sha256().to_owned(),
-            rows,
-            support: None,
-            probe: None,
-        })
+        self.reader()?.bank(labels, templates)
     }
 
     /// Loads the model's text tower.
     pub fn reader(&self) -> Result<Reader, BundleError> {
-        let manifest = self.encoder.manifest();
-        let text = manifest.text()?;
-        let path = manifest.beside(&text.tokenizer);
-        let json = read("tokenizer", &path)?;
-        let tokenizer = Tokenizer::parse(&json, text.context_length, text.pad_token_id)
-            .map_err(|source| BundleError::Tokenizer { path, source })?;
-        Ok(Reader { tokenizer, tower: TextEncoder::load(manifest, &self.engine)? })
+        Reader::load(self.encoder.manifest(), &self.engine)
     }
 }
 
@@ -184,11 +169,45 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Loads the text tower of a model.
+    pub fn load(manifest: &Manifest, engine: &EngineOptions) -> Result<Self, BundleError> {
+        let text = manifest.text()?;
+        let path = manifest.beside(&text.tokenizer);
+        let json = read("tokenizer", &path)?;
+        let tokenizer = Tokenizer::parse(&json, text.context_length, text.pad_token_id)
+            .map_err(|source| BundleError::Tokenizer { path, source })?;
+        Ok(Self { tokenizer, tower: TextEncoder::load(manifest, engine)? })
+    }
+
+    /// Makes a class bank of labels.
+    pub fn bank(&self, labels: &[String], templates: &[String]) -> Result<ClassBank, BundleError> {
+        let rows = class_embeddings(labels, templates, |prompt| self.embed(prompt))?;
+        Ok(ClassBank {
+            labels: labels.to_vec(),
+            templates: templates.to_vec(),
+            origin: BankOrigin::Text,
+            encoder_sha256: self.tower.sha256().to_owned(),
+            rows,
+            support: None,
+            probe: None,
+        })
+    }
+
     /// The embedding `[width]` of a prompt, not normalised.
     pub fn embed(&self, prompt: &str) -> Result<Vec<f32>, BundleError> {
         let (ids, used) = self.tokenizer.encode(prompt)?;
         Ok(self.tower.embed(&ids, used)?)
     }
+}
+
+/// One frame to look at.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    pub frame: &'a Frame,
+    /// How much of it is looked at.
+    pub view: &'a View,
+    /// What the answer is chosen from, if not from the recogniser's own classes.
+    pub classifier: Option<&'a Classifier>,
 }
 
 /// The whole middle of a frame's path.
@@ -242,21 +261,43 @@ impl Recognizer {
     /// What a frame shows, and the time each step took.
     pub fn recognize(&mut self, frame: &Frame) -> Result<(Decision, StageLatency), FrameError> {
         let (embedding, latency) = self.eye.embed(frame)?;
-        Ok(self.classify(&embedding, latency))
+        Ok(classify(&self.classifier, &embedding, latency))
     }
 
     /// The same for several frames, which the encoder sees together; see [`Eye::embed_all`].
-    pub fn recognize_all(&mut self, frames: &[&Frame]) -> Result<Vec<OfFrame<Decision>>, ModelError> {
-        let embedded = self.eye.embed_all(frames)?;
-        Ok(embedded.into_iter().map(|e| e.map(|(embedding, latency)| self.classify(&embedding, latency))).collect())
+    pub fn recognize_all(&mut self, looks: &[Look<'_>]) -> Result<Vec<OfFrame<Decision>>, ModelError> {
+        let frames: Vec<(&Frame, &View)> = looks.iter().map(|l| (l.frame, l.view)).collect();
+        let embedded = self.eye.embed_all(&frames)?;
+        let decide = |(look, embedded): (&Look<'_>, OfFrame<Vec<f32>>)| {
+            let classifier = look.classifier.unwrap_or(&self.classifier);
+            embedded.map(|(embedding, latency)| classify(classifier, &embedding, latency))
+        };
+        Ok(looks.iter().zip(embedded).map(decide).collect())
     }
 
-    fn classify(&self, embedding: &[f32], mut latency: StageLatency) -> (Decision, StageLatency) {
-        let start = Instant::now();
-        let decision = self.classifier.classify(embedding);
-        latency.classify_ms = ms_since(start);
-        (decision, latency)
+    /// What is to be seen of a frame, for people.
+    pub fn picture(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
+        self.eye.preprocessor.picture(frame, view)
     }
+
+    /// The colour that hides what is not to be seen.
+    #[must_use]
+    pub fn hiding_colour(&self) -> [u8; 3] {
+        self.eye.encoder.manifest().transform().mean_colour()
+    }
+
+    /// How the towers are run.
+    #[must_use]
+    pub fn engine(&self) -> &EngineOptions {
+        &self.eye.engine
+    }
+}
+
+fn classify(classifier: &Classifier, embedding: &[f32], mut latency: StageLatency) -> (Decision, StageLatency) {
+    let start = Instant::now();
+    let decision = classifier.classify(embedding);
+    latency.classify_ms = ms_since(start);
+    (decision, latency)
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BundleError> {

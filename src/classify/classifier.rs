@@ -35,6 +35,7 @@ pub struct Decision {
 }
 
 /// Names embeddings by their nearest class, or by the bank's probe.
+#[derive(Debug, Clone)]
 pub struct Classifier {
     labels: Vec<String>,
     /// Unit rows in the space that embeddings are compared in.
@@ -64,6 +65,19 @@ impl Classifier {
             top_k: DEFAULT_TOP_K,
             threshold: DEFAULT_THRESHOLD,
         }
+    }
+
+    /// The same over another bank's classes.
+    #[must_use]
+    pub fn with_bank(&self, bank: ClassBank, projection_digest: &str) -> Self {
+        let other = Self::new(bank, self.projection.clone(), projection_digest, self.logit_scale);
+        other.with_limits(self.top_k, self.threshold)
+    }
+
+    /// Another least score of a known class, `0..=1`.
+    #[must_use]
+    pub fn with_threshold(self, threshold: f32) -> Self {
+        Self { threshold, ..self }
     }
 
     /// How many classes a decision lists, and the least score of a known one.

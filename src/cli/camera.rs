@@ -6,12 +6,15 @@ use crate::capture::v4l::{self, ControlInfo};
 use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, SourceSettings, V4lFormat, V4lSettings};
 use crate::frame::{Frame, PixelFormat};
-use crate::preprocess::{RgbImage, decode};
+use crate::preprocess::{RgbImage, View, Viewer, decode};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// What hides a camera's masks in a picture for people; the daemon takes the model's own mean, which is a grey as well.
+const HIDING: [u8; 3] = [128; 3];
 
 #[derive(Debug, Args)]
 pub(super) struct CameraArgs {
@@ -43,7 +46,7 @@ enum CameraCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Save one frame as PNG, or as JPEG where the camera sends that
+    /// Save what is looked at of one frame as PNG, or the frame as JPEG where the camera sends that
     Grab(GrabArgs),
 }
 
@@ -117,7 +120,7 @@ fn control_lines(control: &ControlInfo) -> Result<(), CliError> {
 fn grab(args: &GrabArgs) -> Result<(), CliError> {
     let settings = camera_settings(args)?;
     let frame = one_frame(&settings, args.skip)?;
-    let bytes = encode(&frame, &args.output)?;
+    let bytes = encode(&frame, &settings.view, &args.output)?;
     write_file(&args.output, &bytes)?;
     line(&args.output.display().to_string())
 }
@@ -145,6 +148,7 @@ fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
         }),
         stall_s: 5.0,
         publish: crate::config::PublishSettings::default(),
+        view: View::WHOLE,
     })
 }
 
@@ -171,13 +175,15 @@ fn one_frame(settings: &CameraSettings, skip: u32) -> Result<Frame, CliError> {
     }
 }
 
-fn encode(frame: &Frame, output: &Path) -> Result<Vec<u8>, CliError> {
+/// A JPEG as the camera sent it; or what is to be seen of it as PNG.
+fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError> {
     let extension = output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     match extension.as_str() {
-        "jpg" | "jpeg" if frame.format == PixelFormat::Jpeg => Ok(frame.data.clone()),
+        "jpg" | "jpeg" if frame.format == PixelFormat::Jpeg && *view == View::WHOLE => Ok(frame.data.clone()),
         "png" => {
             let mut rgb = RgbImage::default();
             decode(frame, &mut rgb).map_err(crate::bundle::FrameError::Decode)?;
+            Viewer::new(HIDING).apply(view, &mut rgb);
             let mut png = Cursor::new(Vec::new());
             image::write_buffer_with_format(
                 &mut png,
@@ -190,8 +196,9 @@ fn encode(frame: &Frame, output: &Path) -> Result<Vec<u8>, CliError> {
             .map_err(|e| CliError::Write { path: output.into(), source: std::io::Error::other(e) })?;
             Ok(png.into_inner())
         }
-        _ => {
-            Err(CliError::Usage(format!("{}: name a .png (a .jpg only where the camera sends JPEG)", output.display())))
-        }
+        _ => Err(CliError::Usage(format!(
+            "{}: name a .png (a .jpg only where the camera sends JPEG and all of it is looked at)",
+            output.display()
+        ))),
     }
 }

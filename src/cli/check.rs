@@ -64,6 +64,9 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
                 found(self::camera(camera))?;
             }
             found(broker(&settings))?;
+            if settings.mqtt.broker.is_some() {
+                found(queue(&settings))?;
+            }
         }
     }
     let failed = findings.iter().filter(|f| !f.ok).count();
@@ -127,5 +130,16 @@ fn broker(settings: &Settings) -> Finding {
     match publish::probe(settings, BROKER_LIMIT) {
         Ok(broker) => Finding::good("broker", broker),
         Err(e) => Finding::bad("broker", &e, exit::broker(&e)),
+    }
+}
+
+fn queue(settings: &Settings) -> Finding {
+    let Some(folder) = &settings.queue.folder else {
+        return Finding::good("queue", "no folder: events wait in memory, and do not survive a restart".into());
+    };
+    let name = folder.display();
+    match publish::inspect_queue(folder) {
+        Ok(detail) => Finding::good("queue", format!("{name}: {detail}")),
+        Err(reason) => Finding::bad("queue", &format!("{name}: {reason}"), exit::CANNOT_CREATE),
     }
 }

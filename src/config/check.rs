@@ -1,9 +1,10 @@
 //! What must hold of a configuration beyond its types.
 
 use super::{
-    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PublishSettings, QueueSettings, ReplaySettings, Settings,
-    SourceSettings, SyntheticSettings, V4lSettings, is_topic_name,
+    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PayloadFormat, PublishSettings, QueueSettings,
+    ReplaySettings, Settings, SourceSettings, SyntheticSettings, V4lSettings, is_topic_name,
 };
+use crate::preprocess::View;
 use crate::workshop::{ENVIRONMENTS, Environment};
 use std::path::Path;
 
@@ -45,6 +46,9 @@ fn values(settings: &Settings) -> Result<(), Problem> {
     cameras(&settings.cameras)?;
     mqtt(&settings.mqtt)?;
     queue(&settings.queue)?;
+    sparkplug(settings)?;
+    within("snapshots.max_files", settings.snapshots.max_files as f64, 1.0, 1e6)?;
+    within("snapshots.max_mib", settings.snapshots.max_mib as f64, 1.0, 1e6)?;
     if settings.homeassistant.prefix.split('/').all(is_topic_name) {
         return Ok(());
     }
@@ -64,6 +68,7 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
         let key = |k: &str| format!("camera.{k} ({})", camera.name);
         within(&key("stall_s"), camera.stall_s, 0.1, 3600.0)?;
         publish(&camera.publish, key)?;
+        view(&camera.view, key)?;
         match &camera.source {
             SourceSettings::V4l(settings) => v4l(settings, key)?,
             SourceSettings::Pipe(pipe) if pipe.command.is_empty() => {
@@ -86,6 +91,13 @@ fn publish(publish: &PublishSettings, key: impl Fn(&str) -> String) -> Result<()
     within(&key("publish.agree"), publish.agree as f64, 1.0, publish.of as f64)?;
     within(&key("publish.stay_threshold"), publish.stay_threshold.map_or(0.0, f64::from), 0.0, 1.0)?;
     within(&key("publish.dwell_s"), publish.dwell_s, 0.0, 86_400.0)
+}
+
+fn view(view: &View, key: impl Fn(&str) -> String) -> Result<(), Problem> {
+    let region = view.region.iter().map(|area| ("view.region", area));
+    region
+        .chain(view.mask.iter().map(|area| ("view.mask", area)))
+        .try_for_each(|(name, area)| area.check().map_err(|problem| (key(name), problem)))
 }
 
 fn v4l(v4l: &V4lSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
@@ -133,8 +145,25 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
     if !prefix_ok {
         fail("mqtt.prefix", &format!("is `{}`; between slashes {TOPIC_NAME}", mqtt.prefix))?;
     }
+    if !is_topic_name(&mqtt.sparkplug_group) {
+        fail("mqtt.sparkplug_group", &format!("is `{}`; {TOPIC_NAME}", mqtt.sparkplug_group))?;
+    }
     within("mqtt.keep_alive_s", f64::from(mqtt.keep_alive_s), 5.0, 3600.0)?;
     within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)
+}
+
+/// What only plain messages have.
+fn sparkplug(settings: &Settings) -> Result<(), Problem> {
+    if settings.mqtt.payload == PayloadFormat::Json {
+        return Ok(());
+    }
+    if settings.homeassistant.discovery {
+        fail("homeassistant.discovery", "cannot read Sparkplug; leave `mqtt.payload` at \"json\"")?;
+    }
+    if !settings.mqtt.commands.is_empty() {
+        fail("mqtt.commands", "are plain messages; they need `mqtt.payload` at \"json\"")?;
+    }
+    Ok(())
 }
 
 fn queue(queue: &QueueSettings) -> Result<(), Problem> {

@@ -1,7 +1,9 @@
-//! `[camera.publish]`: which of a camera's decisions become events, and when its state changes; `[homeassistant]`.
+//! `[camera.publish]`: which of a camera's decisions become events, and when its state changes; `[homeassistant]`,
+//! `[snapshots]`, and the commands that `mqtt.commands` may allow.
 
 use crate::classify::Steadiness;
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which decisions become events.
@@ -66,5 +68,62 @@ pub struct HomeAssistantSettings {
 impl Default for HomeAssistantSettings {
     fn default() -> Self {
         Self { discovery: false, prefix: "homeassistant".into() }
+    }
+}
+
+/// `mqtt.payload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadFormat {
+    /// JSON on topics of our own.
+    #[default]
+    Json,
+    /// Sparkplug B 3.0.
+    Sparkplug,
+}
+
+/// What may be commanded over MQTT, by the last part of its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandName {
+    /// Whether the camera's frames are looked at.
+    Enabled,
+    /// What the camera's answer is chosen from.
+    Labels,
+    /// Least score of a known class.
+    Threshold,
+    /// A picture of the next frame.
+    Snapshot,
+}
+
+impl CommandName {
+    pub const ALL: [Self; 4] = [Self::Enabled, Self::Labels, Self::Threshold, Self::Snapshot];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Labels => "labels",
+            Self::Threshold => "threshold",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// `[snapshots]`: the frames of events, as JPEG files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotSettings {
+    /// Where they go; none are kept unless it is given.
+    pub folder: Option<PathBuf>,
+    /// Files at most; the oldest go.
+    pub max_files: usize,
+    /// MiB at most.
+    pub max_mib: u64,
+}
+
+impl Default for SnapshotSettings {
+    fn default() -> Self {
+        Self { folder: None, max_files: 1000, max_mib: 256 }
     }
 }

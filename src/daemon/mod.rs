@@ -3,6 +3,7 @@
 //! [`run`] is its whole life. Frames come from the camera threads through one slot each and are looked at
 //! here, on the thread that called; the MQTT thread sends what this one hands over.
 
+mod album;
 mod camera;
 mod pipeline;
 mod policy;
@@ -10,9 +11,10 @@ mod service;
 mod slot;
 
 use crate::bundle::{BundleError, Recognizer};
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, PayloadFormat, Settings};
 use crate::engine::ModelError;
 use crate::publish::{Left, PreparedSink, PublishError, Sink};
+use album::Album;
 use camera::Cameras;
 use pipeline::Pipeline;
 use service::{Requests, ServiceManager};
@@ -27,6 +29,7 @@ const TICK: Duration = Duration::from_millis(100);
 const STOP_CAPTURE: Duration = Duration::from_millis(400);
 const DRAIN: Duration = Duration::from_millis(1200);
 /// When a recording has come to its end nobody waits, and everything should arrive.
+const CLOSE_ALBUM: Duration = Duration::from_millis(200);
 const DRAIN_AT_END: Duration = Duration::from_secs(30);
 /// Before a reload opens a camera again, the old thread must have let go of it.
 const STOP_FOR_RELOAD: Duration = Duration::from_secs(2);
@@ -65,6 +68,7 @@ pub fn run(config: &Path) -> Result<(), DaemonError> {
         settings,
         manager: ServiceManager::new(),
     };
+    daemon.open_album()?;
     let result = daemon.serve(config, &requests);
     ServiceManager::stopping();
     daemon.leave(matches!(result, Ok(Leave::AllEnded)));
@@ -107,6 +111,7 @@ impl Daemon {
                     return Ok(Leave::AllEnded);
                 }
             }
+            self.pipeline.obey(&self.settings)?;
             let pipeline = &mut self.pipeline;
             self.manager.status(|| pipeline.describe());
         }
@@ -136,11 +141,14 @@ impl Daemon {
     fn load(&self, config: &Path) -> Result<(Settings, Recognizer, Option<PreparedSink>), DaemonError> {
         let settings = Settings::read(config)?;
         let recognizer = Recognizer::load(&settings)?;
-        let discovered = |s: &Settings| {
-            let cameras = s.cameras.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
-            s.homeassistant.discovery.then(|| (s.homeassistant.clone(), cameras))
+        // Those who hear of the cameras, or command them, must know which there are.
+        let cameras = |s: &Settings| {
+            let names = s.cameras.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+            let told = s.homeassistant.discovery || s.mqtt.payload == PayloadFormat::Sparkplug;
+            (told || !s.mqtt.commands.is_empty()).then_some(names)
         };
-        let kept = |s: &Settings| (s.mqtt.clone(), s.queue.clone(), s.device.clone(), discovered(s));
+        let kept =
+            |s: &Settings| (s.mqtt.clone(), s.queue.clone(), s.device.clone(), s.homeassistant.clone(), cameras(s));
         let sink = if kept(&settings) == kept(&self.settings) { None } else { Some(PreparedSink::new(&settings)?) };
         Ok((settings, recognizer, sink))
     }
@@ -152,6 +160,7 @@ impl Daemon {
         sink: Option<PreparedSink>,
     ) -> Result<(), DaemonError> {
         log_loaded(&recognizer);
+        self.pipeline.forget_orders();
         self.pipeline.recognizer = recognizer;
         self.pipeline.device.clone_from(&settings.device);
         if let Some(sink) = sink {
@@ -165,12 +174,25 @@ impl Daemon {
             self.cameras = Cameras::start(&settings.cameras)?;
         }
         self.settings = settings;
+        self.open_album()?;
         log::info!("the new configuration is in force");
         Ok(())
     }
 
-    fn leave(self, at_end: bool) {
+    /// Where the frames of events go from now on.
+    fn open_album(&mut self) -> Result<(), DaemonError> {
+        if let Some(album) = self.pipeline.album.take() {
+            album.close(CLOSE_ALBUM);
+        }
+        self.pipeline.album = Album::open(&self.settings.snapshots, self.pipeline.recognizer.hiding_colour())?;
+        Ok(())
+    }
+
+    fn leave(mut self, at_end: bool) {
         self.cameras.stop(STOP_CAPTURE);
+        if let Some(album) = self.pipeline.album.take() {
+            album.close(if at_end { DRAIN_AT_END } else { CLOSE_ALBUM });
+        }
         let limit = if at_end { DRAIN_AT_END } else { DRAIN };
         report_left_behind(self.pipeline.sink.close(limit));
     }

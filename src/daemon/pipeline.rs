@@ -1,13 +1,17 @@
 //! A frame's path from the slot to the sink.
 
+mod orders;
+
+use super::album::Album;
 use super::policy::Policy;
 use super::slot::Waiting;
-use crate::bundle::{Recognizer, StageLatency};
+use crate::bundle::{Look, Recognizer, StageLatency};
 use crate::capture::clock;
-use crate::classify::{Decision, Steady};
+use crate::classify::{Classifier, Decision, Steady};
 use crate::config::CameraSettings;
 use crate::frame::Frame;
 use crate::publish::{CameraState, Event, LatencyMs, PublishError, Sink, rfc3339};
+use orders::Orders;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -34,6 +38,10 @@ struct CameraMemory {
     published: Option<Published>,
     /// Frames since the status line was last written.
     recent: u64,
+    /// A command has switched it off.
+    is_off: bool,
+    /// Classes or threshold that were commanded.
+    classifier: Option<Classifier>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -48,6 +56,9 @@ pub(super) struct Pipeline {
     pub(super) device: String,
     pub(super) recognizer: Recognizer,
     pub(super) sink: Sink,
+    /// Where the frames of events are kept.
+    pub(super) album: Option<Album>,
+    orders: Orders,
     boot_id: String,
     cameras: BTreeMap<String, CameraMemory>,
     since_status: Instant,
@@ -60,6 +71,8 @@ impl Pipeline {
             device,
             recognizer,
             sink,
+            album: None,
+            orders: Orders::default(),
             boot_id: boot_id(),
             cameras: BTreeMap::new(),
             since_status: Instant::now(),
@@ -69,17 +82,27 @@ impl Pipeline {
 
     /// Frames of several cameras, each with its camera's name: decode, embed together, project, classify, publish. A
     /// frame that cannot be decoded is counted and skipped.
-    pub(super) fn frames(
+    pub(super) fn frames<'w>(
         &mut self,
-        waiting: &[(&str, Waiting)],
+        waiting: &'w [(&str, Waiting)],
         settings: &[CameraSettings],
     ) -> Result<(), super::DaemonError> {
+        let is_off = |camera: &str| self.cameras.get(camera).is_some_and(|m| m.is_off);
+        let (off, waiting): (Vec<_>, Vec<_>) = waiting.iter().partition(|(camera, _)| is_off(camera));
+        off.iter().try_for_each(|(camera, _)| self.say_off(camera))?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
         let looked_at_ns = clock::monotonic_ns();
-        let frames: Vec<&Frame> = waiting.iter().map(|(_, w)| &w.frame).collect();
+        let look = |(camera, w): &&'w (&str, Waiting)| {
+            let classifier = self.cameras.get(*camera).and_then(|m| m.classifier.as_ref());
+            Look { frame: &w.frame, view: &settings[w.camera].view, classifier }
+        };
+        let looks: Vec<Look<'_>> = waiting.iter().map(look).collect();
         let start = Instant::now();
-        let results = self.recognizer.recognize_all(&frames)?;
-        self.room = room(start.elapsed() / u32::try_from(frames.len().max(1)).unwrap_or(u32::MAX));
-        for ((camera, Waiting { camera: index, frame, dropped, damaged }), result) in waiting.iter().zip(results) {
+        let results = self.recognizer.recognize_all(&looks)?;
+        self.room = room(start.elapsed() / u32::try_from(looks.len()).unwrap_or(u32::MAX));
+        for ((camera, Waiting { camera: index, frame, dropped, damaged }), result) in waiting.into_iter().zip(results) {
             let memory = self.cameras.entry((*camera).to_owned()).or_default();
             memory.dropped += dropped;
             memory.damaged += damaged;
@@ -94,6 +117,7 @@ impl Pipeline {
                     log::warn!("camera {camera}: {}{e}; frame skipped ({} so far)", file_of(frame), memory.damaged);
                 }
             }
+            self.picture_if_asked(camera, frame, &settings[*index].view);
         }
         Ok(())
     }
@@ -118,6 +142,9 @@ impl Pipeline {
         let changed = memory.steady.see(decision, taken_ns, &rules.steadiness());
         if memory.policy.is_due(changed, taken_ns, rules) {
             self.event(camera, frame, decision, stages, waited)?;
+            if let (Some(album), Some(memory)) = (&mut self.album, self.cameras.get(camera)) {
+                album.keep(camera, &self.boot_id, memory.next_seq - 1, frame, &settings.view);
+            }
         }
         self.state(camera, frame, decision)
     }
@@ -211,6 +238,7 @@ impl Pipeline {
             })?;
             memory.published = Some(present);
         }
+        self.end_picture(camera, &Err(message.to_owned()));
         Ok(())
     }
 

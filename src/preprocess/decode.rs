@@ -60,6 +60,12 @@ pub fn decode(frame: &Frame, rgb: &mut RgbImage) -> Result<(), DecodeError> {
     }
 }
 
+/// Whether a frame's bytes are a JPEG file that any program can show, with nothing left out.
+#[must_use]
+pub fn is_whole_jpeg(frame: &Frame) -> bool {
+    frame.format == PixelFormat::Jpeg && frame.data.ends_with(&[0xff, 0xd9]) && !lacks_huffman_tables(&frame.data)
+}
+
 fn check_size(width: u32, height: u32) -> Result<(), DecodeError> {
     let sides = 1..=MAX_SIDE_PX;
     let fits = sides.contains(&width) && sides.contains(&height);

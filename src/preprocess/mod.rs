@@ -5,10 +5,14 @@
 //! Pillow hold them to it. Resizing and cropping are one step: only the pixels inside the crop are computed.
 
 mod decode;
+mod encode;
 mod resize;
+mod view;
 
-pub use decode::{DecodeError, RgbImage, decode};
+pub use decode::{DecodeError, RgbImage, decode, is_whole_jpeg};
+pub use encode::jpeg_within;
 pub use resize::{CropBox, crop_box};
+pub use view::{Area, View, Viewer};
 
 use crate::frame::Frame;
 use serde::{Deserialize, Serialize};
@@ -59,12 +63,22 @@ pub struct Transform {
     pub std: [f32; 3],
 }
 
+impl Transform {
+    /// The colour that normalising turns into the value nearest to 0.
+    #[must_use]
+    pub fn mean_colour(&self) -> [u8; 3] {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a byte")]
+        self.mean.map(|m| (m * 255.0).round().clamp(0.0, 255.0) as u8)
+    }
+}
+
 /// Decodes, resizes, crops and normalises; keeps its buffers from frame to frame.
 pub struct Preprocessor {
     transform: Transform,
     /// Normalised value of every byte, per channel.
     tables: [[f32; 256]; 3],
     resizer: fast_image_resize::Resizer,
+    viewer: Viewer,
     decoded: RgbImage,
     across: RgbImage,
     cropped: RgbImage,
@@ -81,10 +95,12 @@ impl Preprocessor {
             })
         };
         let tables = [table(0), table(1), table(2)];
+        let viewer = Viewer::new(transform.mean_colour());
         Self {
             transform,
             tables,
             resizer: fast_image_resize::Resizer::new(),
+            viewer,
             decoded: RgbImage::default(),
             across: RgbImage::default(),
             cropped: RgbImage::default(),
@@ -93,7 +109,12 @@ impl Preprocessor {
 
     /// The image tower's input, `[1, 3, size, size]` in row-major order.
     pub fn tensor(&mut self, frame: &Frame) -> Result<Vec<f32>, DecodeError> {
-        self.crop(frame)?;
+        self.tensor_of(frame, &View::WHOLE)
+    }
+
+    /// The same of a part of the frame.
+    pub fn tensor_of(&mut self, frame: &Frame, view: &View) -> Result<Vec<f32>, DecodeError> {
+        self.crop_of(frame, view)?;
         Ok(self.normalise(&self.cropped))
     }
 
@@ -110,7 +131,18 @@ impl Preprocessor {
 
     /// What the tower will look at, as 8-bit RGB of `size` × `size` pixels.
     pub fn crop(&mut self, frame: &Frame) -> Result<&RgbImage, DecodeError> {
+        self.crop_of(frame, &View::WHOLE)
+    }
+
+    /// What of the frame is looked at, in the camera's own resolution.
+    pub fn picture(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
         decode(frame, &mut self.decoded)?;
+        self.viewer.apply(view, &mut self.decoded);
+        Ok(&self.decoded)
+    }
+
+    fn crop_of(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
+        self.picture(frame, view)?;
         let Self { resizer, transform, decoded, across, cropped, .. } = self;
         resize::resize(resizer, transform, decoded, across, cropped)?;
         Ok(cropped)

@@ -35,7 +35,8 @@ impl Discovery {
                 json!({
                     "p": "sensor", "unique_id": format!("{id}_{}_class", camera.name), "name": camera.name,
                     "icon": "mdi:cctv", "state_topic": state, "json_attributes_topic": state,
-                    "value_template": "{{ value_json.class if value_json.known else 'unknown' }}",
+                    // A state of Home Assistant has 255 characters at most.
+                    "value_template": "{{ (value_json.class if value_json.known else 'unknown')[:255] }}",
                 }),
             );
             components.insert(

@@ -1,18 +1,22 @@
 //! Where decisions go: the event and its schema, the queue before the network, MQTT, and stdout.
 
+mod command;
 mod event;
 mod homeassistant;
 mod mqtt;
 mod queue;
+mod sparkplug;
 mod tls;
 
+pub use command::{Answer, Command, Request};
 pub use event::{CameraState, Event, LatencyMs, rfc3339};
-pub use mqtt::{BrokerError, Left, Listener, MqttPublisher, probe};
+pub use mqtt::{BrokerError, Left, Listener, MAX_PICTURE_BYTES, MqttPublisher, probe};
 pub use tls::TlsError;
 
-use crate::config::Settings;
+use crate::config::{CommandName, Settings};
 use mqtt::Connector;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -25,6 +29,11 @@ pub enum PublishError {
     Stdout(std::io::Error),
     #[error("the event cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// What is in a queue's folder, which must be writable; or why it cannot be used. Touches nothing.
+pub fn inspect_queue(folder: &Path) -> Result<String, String> {
+    queue::inspect(folder)
 }
 
 /// Takes events for good: a broker if one is configured, else stdout.
@@ -75,9 +84,32 @@ impl Sink {
     /// Hands over a camera's present state, which the broker keeps for whoever asks later.
     pub fn state(&self, state: &CameraState<'_>) -> Result<(), PublishError> {
         if let Self::Mqtt(mqtt) = self {
-            mqtt.retained(mqtt.camera_topic(state.camera, "state"), serde_json::to_vec(state)?);
+            mqtt.state(state)?;
         }
         Ok(())
+    }
+
+    /// Commands that came since this was last asked.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        match self {
+            Self::Mqtt(mqtt) => mqtt.requests(),
+            Self::Stdout => Vec::new(),
+        }
+    }
+
+    /// Says what came of a command: what was done, or why it was not.
+    pub fn answer(&self, camera: &str, command: CommandName, outcome: &Result<String, String>) {
+        if let Self::Mqtt(mqtt) = self {
+            mqtt.answer(camera, command, outcome);
+        }
+    }
+
+    /// Publishes a JPEG of at most [`MAX_PICTURE_BYTES`].
+    pub fn picture(&self, camera: &str, jpeg: Vec<u8>) {
+        if let Self::Mqtt(mqtt) = self {
+            mqtt.picture(camera, jpeg);
+        }
     }
 
     /// Sends what is left and the farewell, within `limit`, and says what stays behind.

@@ -6,7 +6,9 @@
 
 mod connect;
 mod connection;
+mod ear;
 mod listener;
+mod node;
 mod outbox;
 mod state;
 mod upkeep;
@@ -15,13 +17,18 @@ pub(super) use connect::Connector;
 pub use connect::probe;
 pub use listener::Listener;
 
+use super::command::{Request, Rules};
+use super::event::CameraState;
 use super::homeassistant::Discovery;
 use super::queue::{Keeper, Limits, Queue, Storage};
 use super::tls::TlsError;
-use crate::config::{QueueSettings, Settings};
+use crate::config::{CommandName, QueueSettings, Settings};
 use connect::explain;
+use ear::Ear;
+use node::Node;
 use state::{Shared, State};
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -31,8 +38,15 @@ use thiserror::Error;
 const WINDOW: usize = 32;
 /// An event with 100 long labels stays far below this.
 const MAX_PACKET_BYTES: usize = 1 << 20;
+/// What is left of a packet for a picture.
+pub const MAX_PICTURE_BYTES: usize = MAX_PACKET_BYTES - 1024;
+/// Commands that may wait until the daemon looks after them.
+const MAX_REQUESTS: usize = 16;
 /// What of the time for leaving is kept for the farewell.
 const FAREWELL: Duration = Duration::from_millis(300);
+
+/// How long the threads may take to end, so that the queue's file is closed in order.
+const CLOSING: Duration = Duration::from_millis(100);
 
 /// Why there is no connection to the broker.
 #[derive(Debug, Error)]
@@ -60,8 +74,7 @@ pub struct Left {
 pub struct MqttPublisher {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// `<prefix>/<device>`.
-    base_topic: String,
+    requests: Receiver<Request>,
 }
 
 impl MqttPublisher {
@@ -72,8 +85,17 @@ impl MqttPublisher {
         let keeper = queue.folder.as_ref().map(|folder| Keeper::new(folder, queue.max_bytes(), queue.max_age()));
         let base_topic = base_topic(settings);
         let mut state = State::new(Queue::new(limits(queue), keeper.is_some(), now), queue, now);
-        state.retained.put(status_topic(&base_topic), "online".into());
-        state.discover(Discovery::new(settings, &base_topic));
+        let (sender, requests) = sync_channel(MAX_REQUESTS);
+        if let Some(address) = connector.node() {
+            state.ear = Ear::of_node(address.commands());
+            state.node = Some(Node::new(address.clone(), settings.cameras.iter().map(|c| c.name.clone())));
+        } else {
+            state.retained.put(status_topic(&base_topic), "online".into());
+            state.ear = Ear::new(Discovery::new(settings, &base_topic), Rules::new(settings, &base_topic), sender);
+        }
+        if let Some((topic, payload)) = state.ear.discovery() {
+            state.retained.put(topic, payload);
+        }
         let shared = Arc::new(Shared::new(state, connector.broker.clone(), &settings.device, &base_topic));
         let refused = |e: std::io::Error| BrokerError::Unavailable {
             broker: shared.broker.clone(),
@@ -85,13 +107,13 @@ impl MqttPublisher {
             named("queue").spawn(move || upkeep::run(&for_upkeep, keeper)).map_err(refused)?,
             named("mqtt").spawn(move || connection::run(&connector, &for_connection)).map_err(refused)?,
         ];
-        Ok(Self { shared, threads, base_topic })
+        Ok(Self { shared, threads, requests })
     }
 
     /// `<prefix>/<device>/<camera>/<leaf>`.
     #[must_use]
     pub fn camera_topic(&self, camera: &str, leaf: &str) -> String {
-        format!("{}/{camera}/{leaf}", self.base_topic)
+        format!("{}/{camera}/{leaf}", self.shared.base_topic)
     }
 
     /// Queues an event; it is published as soon as there is a connection.
@@ -99,11 +121,31 @@ impl MqttPublisher {
         self.shared.push(topic, payload);
     }
 
-    /// Publishes what the broker is to keep; a newer message of the same topic replaces one that waits.
-    pub fn retained(&self, topic: String, payload: Vec<u8>) {
-        let mut state = self.shared.lock();
-        state.retained.put(topic, payload);
-        state.pump(Instant::now());
+    /// Publishes how a camera is at present, which the broker is to keep; a newer state replaces one that waits.
+    pub fn state(&self, state: &CameraState<'_>) -> serde_json::Result<()> {
+        let mut shared = self.shared.lock();
+        match &mut shared.node {
+            Some(node) => node.sparkplug.camera(state.camera, state.fault),
+            None => shared.retained.put(self.camera_topic(state.camera, "state"), serde_json::to_vec(state)?),
+        }
+        shared.pump(Instant::now());
+        Ok(())
+    }
+
+    /// Commands that came since this was last asked.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.try_iter().collect()
+    }
+
+    /// Says what came of a command.
+    pub fn answer(&self, camera: &str, command: CommandName, outcome: &Result<String, String>) {
+        self.shared.answer(&mut self.shared.lock(), camera, command.as_str(), outcome);
+    }
+
+    /// Publishes a JPEG of at most [`MAX_PICTURE_BYTES`].
+    pub fn picture(&self, camera: &str, jpeg: Vec<u8>) {
+        self.shared.lock().once(self.camera_topic(camera, "snapshot"), jpeg, Instant::now());
     }
 
     /// For the status line.
@@ -123,15 +165,15 @@ impl MqttPublisher {
         self.shared.wake_all();
         self.wait(state, farewell_at, State::may_say_farewell);
         let mut state = self.shared.lock();
-        state.retained.put(status_topic(&self.base_topic), "stopped".into());
-        state.pump(Instant::now());
-        self.wait(state, deadline, |state| state.retained.waiting() == 0 && state.queue_is_safe());
+        state.say_farewell(status_topic(&self.shared.base_topic), "stopped", Instant::now());
+        self.wait(state, deadline, |state| state.has_said_farewell() && state.queue_is_safe());
         let mut state = self.shared.lock();
         let left = state.left();
         state.end();
         drop(state);
         self.shared.wake_all();
-        // A thread may be inside a connection attempt or a disk; the process does not wait for that.
+        // A thread may be inside a connection attempt or a disk; the process does not wait long for that.
+        let deadline = deadline.max(Instant::now() + CLOSING);
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(5));

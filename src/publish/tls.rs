@@ -2,7 +2,8 @@
 
 use crate::config::MqttSettings;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -65,4 +66,43 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
 
 fn pem(key: &'static str, path: &Path, what: &'static str, reason: &dyn std::fmt::Display) -> TlsError {
     TlsError::Pem { key, path: path.into(), what, reason: reason.to_string() }
+}
+
+/// What to do about a failure of TLS, if one is at the bottom of `error`.
+pub(super) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let wrapped = || error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>();
+        if let Some(found) = error.downcast_ref::<rustls::Error>().or_else(wrapped) {
+            return hint_for(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn hint_for(error: &rustls::Error) -> Option<&'static str> {
+    match error {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            CertificateError::UnknownIssuer => Some("`mqtt.ca_file` must name the authority that signed it"),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Some("renew the broker's certificate, or set this device's clock, which may be wrong")
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Some("this device's clock is probably behind: set it")
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Some("`mqtt.broker` must name the host as the certificate does")
+            }
+            _ => None,
+        },
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA,
+        ) => Some("the broker does not take this device's certificate; see `mqtt.client_cert_file`"),
+        _ => None,
+    }
 }

@@ -201,16 +201,26 @@ fn check_finds_everything_that_is_wrong_at_once() {
         super::support::free_port()
     ));
     write_images(&setup.path("images"), 1);
+    let config = std::fs::read_to_string(setup.config()).expect("configuration");
+    std::fs::write(setup.config(), format!("{config}[queue]\nfolder = \"not-there\"\n")).expect("configuration");
     let output = run(&["check", "--json", "--config", &text(&setup.config())]);
     let findings = json_lines(&output);
     let ok: Vec<(&str, bool)> =
         findings.iter().map(|f| (f["check"].as_str().unwrap_or_default(), f["ok"] == true)).collect();
-    let expected =
-        [("configuration", true), ("model", true), ("camera belt", true), ("camera gate", false), ("broker", false)];
+    let expected = [
+        ("configuration", true),
+        ("model", true),
+        ("camera belt", true),
+        ("camera gate", false),
+        ("broker", false),
+        ("queue", false),
+    ];
     assert_eq!(ok, expected, "{}", stdout(&output));
     assert_eq!(output.status.code(), Some(69));
     assert!(findings[3]["detail"].as_str().is_some_and(|d| d.contains("/dev/video99") && d.contains("camera list")));
     assert!(findings[4]["detail"].as_str().is_some_and(|d| d.contains("is the broker running")));
+    let detail = findings[5]["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("not-there: there is no such folder; create it, or correct `queue.folder`"), "{detail}");
 }
 
 #[test]

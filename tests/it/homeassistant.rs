@@ -1,8 +1,11 @@
 //! Home Assistant finds the device, and loses what is gone.
 
-use super::support::{Broker, Setup, Subscriber, write_images};
+use super::support::{Broker, Heard, Setup, Subscriber, judges, wait_for, write_images};
 use rumqttc::{Client, MqttOptions, QoS};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
 
 const TOPIC: &str = "homeassistant/device/constancy_bench/config";
 
@@ -65,4 +68,51 @@ fn it_is_told_again_when_home_assistant_starts() {
     std::thread::spawn(move || connection.iter().take_while(Result::is_ok).count());
     heard.wait("discovery again", |h| (count(h) >= 2).then_some(()));
     drop(daemon);
+}
+
+/// What a component shows for the last message of each topic, by Home Assistant's own template language.
+fn shown(python: &Path, folder: &Path, config: &Value, heard: &[Heard]) -> Value {
+    let states: BTreeMap<&str, String> = heard.iter().map(|h| (h.topic.as_str(), h.text())).collect();
+    let path = folder.join("messages.json");
+    std::fs::write(&path, json!({"config": config, "states": states}).to_string()).expect("messages");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/homeassistant.py");
+    let output = Command::new(python).arg(script).arg(&path).output().expect("python");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn what_home_assistant_shows_is_what_is_so() {
+    let Some(python) = judges() else { return };
+    let broker = Broker::start();
+    let heard = Subscriber::of(&broker, "#");
+    let rest = config(&broker, &["belt"]);
+    let gone = "[[camera]]\nname = \"gone\"\n[camera.v4l]\ndevice = \"/dev/video-that-is-not\"\n";
+    let setup = Setup::new(&rest.replace("[mqtt]", &format!("{gone}[mqtt]")));
+    write_images(&setup.path("images"), 3);
+    let mut daemon = setup.start();
+    let discovery = heard.message(TOPIC, |h| !h.payload.is_empty()).json();
+    heard.message("gone/state", |h| h.json()["fault"].is_string());
+    let state = heard.message("belt/state", |h| h.json()["known"] == true).json();
+    heard.message("bench/queue", |_| true);
+    let folder = daemon.setup.folder.path().to_owned();
+    let shows = shown(&python, &folder, &discovery, &heard.heard());
+    println!("{shows}");
+    assert!([&json!("a gear"), &json!("a bolt")].contains(&&shows["belt_class"]), "{state}: {shows}");
+    assert_eq!(shows["belt_problem"], "OFF");
+    assert_eq!((&shows["gone_class"], &shows["gone_problem"]), (&json!("unknown"), &json!("ON")));
+    assert_eq!(shows["queue_dropped"], "0");
+    assert!(shows["queue_waiting"].as_str().is_some_and(|n| n.parse::<u64>().is_ok()), "{shows}");
+    assert_eq!(shows["availability"], json!(["online"]));
+    // Each id is one entity's, here and with another device.
+    let components = discovery["cmps"].as_object().expect("components");
+    let ids: BTreeSet<&str> = components.values().filter_map(|c| c["unique_id"].as_str()).collect();
+    assert!(ids.len() == components.len() && ids.iter().all(|id| id.starts_with("constancy_bench_")), "{ids:?}");
+    daemon.signal(libc::SIGTERM);
+    daemon.wait_exit(super::support::LIMIT);
+    let stopped = wait_for("the last status", || {
+        let heard = heard.heard();
+        heard.iter().any(|h| h.topic.ends_with("/status") && h.text() == "stopped").then_some(heard)
+    });
+    assert_eq!(shown(&python, &folder, &discovery, &stopped)["availability"], json!(["offline"]));
 }

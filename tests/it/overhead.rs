@@ -1,13 +1,13 @@
 //! What a frame costs besides the tower, against the tower, in one run.
 
-use super::support::{Broker, Subscriber, fixture, jpeg, tiny_model};
+use super::support::{Broker, Subscriber, event, fixture, jpeg, tiny_model};
 use constancy::bundle::Eye;
-use constancy::classify::{BankOrigin, ClassBank, Classifier, Decision};
+use constancy::classify::{BankOrigin, ClassBank, Classifier};
 use constancy::config::Settings;
 use constancy::engine::{Encoder, EngineOptions};
 use constancy::frame::{Frame, PixelFormat, Timestamp};
 use constancy::preprocess::Preprocessor;
-use constancy::publish::{Event, LatencyMs, Sink, rfc3339};
+use constancy::publish::Sink;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -88,35 +88,6 @@ fn projection() -> constancy::icm::Projection {
     constancy::icm::Projection::parse(&bytes, &sha256, WIDTH).expect("projection")
 }
 
-fn publish(sink: &Sink, frame: &Frame, decision: &Decision, seq: u64) {
-    let event = Event {
-        schema: 1,
-        device: "bench",
-        camera: "belt",
-        boot_id: "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11",
-        seq,
-        id: format!("bench/6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11/belt/{seq}"),
-        ts: rfc3339(frame.taken.unix_ns),
-        monotonic_ns: frame.taken.monotonic_ns,
-        clock_synced: true,
-        class: &decision.top[0].class,
-        score: decision.top[0].score,
-        margin: decision.margin,
-        known: decision.known,
-        in_support: decision.in_support,
-        shift: decision.shift,
-        top: &decision.top,
-        latency_ms: LatencyMs { capture: 0.0, preprocess: 0.0, embed: 0.0, classify: 0.0 },
-        model: "0123456789ab",
-        projection: "0123456789ab",
-        dropped_frames: 0,
-        damaged_frames: 0,
-        file: None,
-        truth: None,
-    };
-    sink.event(&event).expect("the event is taken");
-}
-
 #[test]
 fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
     let Some((_folder, manifest)) = tower() else { return };
@@ -143,7 +114,8 @@ fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
         embed.push(t);
         let (decision, t) = ms(|| classifier.classify(&embedding));
         classify.push(t);
-        publishing.push(ms(|| publish(&sink, &frame, &decision, round as u64)).1);
+        let hand_over = || sink.event(&event("bench", &decision, frame.taken, round as u64)).expect("it is taken");
+        publishing.push(ms(hand_over).1);
     }
     subscriber.wait_events(ROUNDS);
     assert_eq!(sink.close(Duration::from_secs(2)).messages, 0);

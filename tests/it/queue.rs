@@ -1,6 +1,6 @@
 //! Events that wait on disk: daemon and broker are killed, and nothing that was synced is lost.
 
-use super::support::{Broker, Daemon, Heard, LIMIT, Link, Setup, Subscriber, free_port, write_images};
+use super::support::{Broker, Daemon, Heard, LIMIT, Link, Setup, Subscriber, constancy, free_port, write_images};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
 const HEADER: usize = 34;
 
 /// Whether to run at full length, as `make test-long` does.
-fn long() -> bool {
+pub fn long() -> bool {
     std::env::var_os("CONSTANCY_TEST_LONG").is_some()
 }
 
@@ -165,6 +165,28 @@ fn what_waits_when_the_daemon_is_stopped_is_sent_after_the_next_start() {
         (boots.len() == 2 && events(heard).count() > 60).then(|| events(heard).collect::<Vec<_>>())
     });
     assert_nothing_lost(&heard, &BTreeSet::new());
+}
+
+#[test]
+fn check_tells_what_waits() {
+    let daemon = setup(free_port(), "rate = 50.0\nloop = true\n", "sync_s = 0.1\n").start();
+    daemon.wait_log("next attempt in");
+    super::support::wait_for("events on disk", || (stored(daemon.setup.folder.path()).len() > 5).then_some(()));
+    let finding = |daemon: &Daemon| {
+        let mut check = constancy();
+        let output = check.args(["check", "--json", "--config"]).arg(daemon.setup.config()).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().find(|l| l.contains("\"queue\"")).expect("the queue is checked").to_owned()
+    };
+    assert!(finding(&daemon).contains("in use by a daemon at present"));
+    daemon.signal(libc::SIGTERM);
+    daemon.wait_log("messages wait on disk and are sent after the next start");
+    let mut daemon = daemon;
+    daemon.wait_exit(LIMIT);
+    let waiting = stored(daemon.setup.folder.path()).len();
+    let found = finding(&daemon);
+    assert!(found.contains(&format!("{waiting} events wait (")), "{found}");
+    println!("{found}");
 }
 
 /// Writes a queue's file as the daemon would have, independently of its code.

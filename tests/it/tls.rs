@@ -1,6 +1,6 @@
 //! TLS and credentials, against a broker that insists on them.
 
-use super::support::{Broker, Setup, Subscriber, constancy, free_port, write_images};
+use super::support::{Broker, Setup, Subscriber, constancy, free_port, publish_as, write_images};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use std::path::Path;
 use std::process::Command;
@@ -22,8 +22,15 @@ impl Authority {
 
     /// A certificate for `name` and its key, PEM.
     fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
+        self.issue_from_to(name, purpose, (2020, 4000))
+    }
+
+    /// One that is good from the begin of one year to that of another.
+    fn issue_from_to(&self, name: &str, purpose: ExtendedKeyUsagePurpose, years: (i32, i32)) -> (String, String) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         params.extended_key_usages = vec![purpose];
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().expect("key");
         (params.signed_by(&key, &self.issuer).expect("certificate").pem(), key.serialize_pem())
@@ -36,11 +43,14 @@ fn write(folder: &Path, name: &str, text: &str) {
 
 /// A broker with TLS for `host`, which wants client certificates; and a plain listener to hear what arrives.
 fn tls_broker(authority: &Authority, host: &str) -> (Broker, u16) {
+    tls_broker_with(authority, authority.issue(host, ExtendedKeyUsagePurpose::ServerAuth))
+}
+
+fn tls_broker_with(authority: &Authority, (certificate, key): (String, String)) -> (Broker, u16) {
     let tls_port = free_port();
     let lines = format!(
         "allow_anonymous true\nlistener {tls_port} 127.0.0.1\ncafile FOLDER/ca.pem\ncertfile FOLDER/server.pem\nkeyfile FOLDER/server.key\nrequire_certificate true\n"
     );
-    let (certificate, key) = authority.issue(host, ExtendedKeyUsagePurpose::ServerAuth);
     let broker = Broker::with_config(free_port(), &lines, |folder| {
         write(folder, "ca.pem", &authority.pem);
         write(folder, "server.pem", &certificate);
@@ -88,6 +98,36 @@ fn an_authority_that_is_not_trusted_is_refused() {
     let (_broker, port) = tls_broker(&authority, "localhost");
     let (ok, detail) = broker_finding(&tls_setup(port, &authority, &other));
     assert!(!ok && detail.contains("UnknownIssuer"), "{detail}");
+    assert!(detail.contains("`mqtt.ca_file` must name the authority that signed it"), "{detail}");
+}
+
+/// By a clock that may be wrong itself.
+#[test]
+fn a_certificate_out_of_its_time_is_refused() {
+    let authority = Authority::new("the plant");
+    for (years, what, hint) in [
+        ((2019, 2020), "expired", "renew the broker's certificate, or set this device's clock"),
+        ((3000, 4000), "not valid yet", "clock is probably behind"),
+    ] {
+        let certificate = authority.issue_from_to("localhost", ExtendedKeyUsagePurpose::ServerAuth, years);
+        let (_broker, port) = tls_broker_with(&authority, certificate);
+        let (ok, detail) = broker_finding(&tls_setup(port, &authority, &authority));
+        assert!(!ok && detail.contains(what) && detail.contains(hint), "{detail}");
+    }
+}
+
+#[test]
+fn a_device_whose_own_certificate_is_refused_is_told() {
+    let (authority, other) = (Authority::new("the plant"), Authority::new("somebody else"));
+    let (_broker, port) = tls_broker(&authority, "localhost");
+    let expired = authority.issue_from_to("bench", ExtendedKeyUsagePurpose::ClientAuth, (2019, 2020));
+    for (certificate, key) in [expired, other.issue("bench", ExtendedKeyUsagePurpose::ClientAuth)] {
+        let setup = tls_setup(port, &authority, &authority);
+        write(setup.folder.path(), "device.pem", &certificate);
+        write(setup.folder.path(), "device.key", &key);
+        let (ok, detail) = broker_finding(&setup);
+        assert!(!ok && detail.contains("see `mqtt.client_cert_file`"), "{detail}");
+    }
 }
 
 #[test]
@@ -96,6 +136,7 @@ fn a_certificate_for_another_host_is_refused() {
     let (_broker, port) = tls_broker(&authority, "other.example");
     let (ok, detail) = broker_finding(&tls_setup(port, &authority, &authority));
     assert!(!ok && detail.contains("not valid for name"), "{detail}");
+    assert!(detail.contains("`mqtt.broker` must name the host as the certificate does"), "{detail}");
 }
 
 #[test]
@@ -116,11 +157,51 @@ fn certificate_files_that_cannot_be_read_are_named() {
 const PASSWORD: &str = "correct-horse-battery";
 
 fn password_broker() -> Broker {
-    Broker::with_config(free_port(), "allow_anonymous false\npassword_file FOLDER/passwords\n", |folder| {
+    broker_of(&["station"], "")
+}
+
+/// A broker that these users may use, by the same password.
+fn broker_of(users: &[&str], lines: &str) -> Broker {
+    let lines = format!("allow_anonymous false\npassword_file FOLDER/passwords\n{lines}");
+    Broker::with_config(free_port(), &lines, |folder| {
         let file = folder.join("passwords");
-        let made = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&file).args(["station", PASSWORD]).output();
-        assert!(made.expect("mosquitto_passwd").status.success());
+        write(folder, "passwords", "");
+        for user in users {
+            let made = Command::new("mosquitto_passwd").arg("-b").arg(&file).args([user, PASSWORD]).output();
+            assert!(made.expect("mosquitto_passwd").status.success());
+        }
     })
+}
+
+/// The rules that config/mosquitto.acl shows, with the real broker.
+#[test]
+fn each_device_has_only_its_own_topics() {
+    let acl = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mosquitto.acl");
+    let broker = broker_of(&["bench", "stranger", "dashboard"], &format!("acl_file {}\n", acl.display()));
+    let dashboard = Subscriber::login(&broker, "#", "dashboard", PASSWORD);
+    let stranger = Subscriber::login(&broker, "#", "stranger", PASSWORD);
+    let setup = password_setup(&broker, PASSWORD);
+    let text = std::fs::read_to_string(setup.config()).expect("configuration");
+    let text = text.replace("username = \"station\"", "username = \"bench\"\ncommands = [\"threshold\"]");
+    write(setup.folder.path(), "constancy.toml", &format!("{text}[homeassistant]\ndiscovery = true\n"));
+    let daemon = setup.start();
+    dashboard.message("bench/status", |h| h.text() == "online");
+    dashboard.message("homeassistant/device/constancy_bench/config", |_| true);
+    dashboard.wait_events(3);
+    // A stranger speaks for the device, and to it; then for himself, which is let through and shows that the rest was not.
+    let say = |topic: &str, payload: &str| publish_as(&broker, "stranger", PASSWORD, topic, payload);
+    say("constancy/bench/status", "forged");
+    say("constancy/bench/belt/set/threshold", "0.9");
+    say("homeassistant/device/constancy_bench/config", "forged");
+    say("constancy/stranger/status", "here");
+    dashboard.message("stranger/status", |h| h.text() == "here");
+    let forged = dashboard.heard().into_iter().find(|h| h.text() == "forged" || h.topic.ends_with("/result"));
+    assert_eq!(forged, None);
+    // The dashboard may command, and the device hears it; the stranger has heard nothing of all that.
+    dashboard.publish("constancy/bench/belt/set/threshold", b"0.9", false);
+    dashboard.message("set/threshold/result", |h| h.json()["ok"] == true);
+    assert_eq!(stranger.heard(), []);
+    drop(daemon);
 }
 
 fn password_setup(broker: &Broker, password: &str) -> Setup {

@@ -1,17 +1,23 @@
 //! How a connection is made: address, credentials, will; and one attempt, as `constancy check` makes it.
 
+use super::super::sparkplug::Address;
 use super::super::tls;
+use super::node::now_ms;
 use super::{BrokerError, MAX_PACKET_BYTES, base_topic, status_topic};
-use crate::config::{BrokerAddress, MqttSettings, Settings};
+use crate::config::{BrokerAddress, MqttSettings, PayloadFormat, Settings};
 use rumqttc::{
     Client, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, QoS, TlsConfiguration, Transport,
 };
 use sha2::{Digest, Sha256};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that a connection needs.
 pub(in crate::publish) struct Connector {
-    pub(super) options: MqttOptions,
+    options: MqttOptions,
+    /// Where Sparkplug is spoken, as whom.
+    node: Option<Address>,
+    bd_seq_file: Option<PathBuf>,
     address: BrokerAddress,
     /// The address as messages name it.
     pub(super) broker: String,
@@ -27,8 +33,12 @@ impl Connector {
         let mut options = MqttOptions::new(client_id, address.host.clone(), address.port);
         options.set_keep_alive(Duration::from_secs(mqtt.keep_alive_s.into()));
         options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
-        let topic = status_topic(&base_topic(settings));
-        options.set_last_will(LastWill::new(topic, "offline", QoS::AtLeastOnce, true));
+        let node = (mqtt.payload == PayloadFormat::Sparkplug)
+            .then(|| Address { group: mqtt.sparkplug_group.clone(), node: settings.device.clone() });
+        if node.is_none() {
+            let topic = status_topic(&base_topic(settings));
+            options.set_last_will(LastWill::new(topic, "offline", QoS::AtLeastOnce, true));
+        }
         if let Some(username) = &mqtt.username {
             options.set_credentials(username, password(mqtt)?);
         }
@@ -37,7 +47,28 @@ impl Connector {
             options.set_transport(Transport::Tls(TlsConfiguration::Rustls(config)));
         }
         let backoff_max = Duration::from_secs(mqtt.backoff_max_s);
-        Ok(Self { options, address, broker, backoff_max })
+        let bd_seq_file = node.as_ref().and(settings.queue.folder.as_ref()).map(|folder| folder.join("bdseq"));
+        Ok(Self { options, node, bd_seq_file, address, broker, backoff_max })
+    }
+
+    /// What the next connection is made with; with Sparkplug its will has the connection's number.
+    pub(super) fn options(&self, bd_seq: u8) -> MqttOptions {
+        let mut options = self.options.clone();
+        if let Some(node) = &self.node {
+            let (topic, payload) = node.death(bd_seq, now_ms());
+            options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, false));
+        }
+        options
+    }
+
+    /// As whom Sparkplug is spoken.
+    pub(super) fn node(&self) -> Option<&Address> {
+        self.node.as_ref()
+    }
+
+    /// Where the number of the last connection is remembered.
+    pub(super) fn bd_seq_file(&self) -> Option<PathBuf> {
+        self.bd_seq_file.clone()
     }
 }
 
@@ -84,8 +115,13 @@ pub fn probe(settings: &Settings, limit: Duration) -> Result<String, BrokerError
     }
 }
 
-/// A connection's error in the operator's words.
+/// A connection's error in the operator's words, with what to do where that is known.
 pub(super) fn explain(error: &ConnectionError) -> String {
+    let what = what_of(error);
+    tls::hint(error).map_or_else(|| what.clone(), |hint| format!("{what}; {hint}"))
+}
+
+fn what_of(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(
             ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,

@@ -2,8 +2,9 @@
 
 use super::WINDOW;
 use super::connect::{Connector, explain};
+use super::node::Sessions;
 use super::state::Shared;
-use rumqttc::{Client, Connection, ConnectionError, Event, Outgoing, Packet};
+use rumqttc::{Client, Connection, ConnectionError, Event, Outgoing, Packet, StateError, SubscribeReasonCode};
 use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT_S: u64 = 10;
@@ -16,10 +17,14 @@ const STABLE: Duration = Duration::from_secs(30);
 /// Connects again and again until the publisher is closed: the one home of the retry policy.
 pub(super) fn run(connector: &Connector, shared: &Shared) {
     let mut backoff = BACKOFF_MIN;
+    let mut sessions = Sessions::open(connector.bd_seq_file());
     loop {
         let start = Instant::now();
-        let result = run_once(connector, shared);
+        let result = run_once(connector, shared, &mut sessions);
         let mut state = shared.lock();
+        if matches!(&result, Err(ConnectionError::MqttState(e)) if is_too_loud(e)) {
+            state.ear.close(Instant::now(), &shared.broker);
+        }
         state.disconnected(Instant::now());
         shared.changed.notify_all();
         if state.is_over() {
@@ -48,27 +53,58 @@ pub(super) fn run(connector: &Connector, shared: &Shared) {
     }
 }
 
+/// Whether a message came that is longer than any that is expected. The broker does not ask before it sends one.
+fn is_too_loud(error: &StateError) -> bool {
+    matches!(error, StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_)))
+}
+
 /// One connection from start to end.
-fn run_once(connector: &Connector, shared: &Shared) -> Result<(), ConnectionError> {
+fn run_once(connector: &Connector, shared: &Shared, sessions: &mut Sessions) -> Result<(), ConnectionError> {
+    let bd_seq = sessions.number();
     // Room for everything that may be under way, and for the farewell.
-    let (client, mut connection): (Client, Connection) = Client::new(connector.options.clone(), WINDOW + 8);
+    let (client, mut connection): (Client, Connection) = Client::new(connector.options(bd_seq), WINDOW + 8);
     connection.eventloop.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
+    let mut connected = false;
     for notification in connection.iter() {
+        if let Err(e) = &notification
+            && !connected
+            && may_have_connected(e)
+        {
+            sessions.used();
+        }
         match notification? {
             Event::Incoming(Packet::ConnAck(_)) => {
                 log::info!("broker {}: connected", shared.broker);
-                shared.lock().connected(client.clone(), Instant::now());
+                connected = true;
+                sessions.used();
+                shared.lock().connected(client.clone(), bd_seq, Instant::now());
                 shared.work.notify_one();
             }
             Event::Incoming(Packet::PubAck(ack)) => {
                 shared.lock().acknowledged(ack.pkid, Instant::now());
                 shared.wake_all();
             }
-            Event::Incoming(Packet::Publish(p)) => shared.lock().heard(&p.topic, &p.payload, Instant::now()),
+            Event::Incoming(Packet::Publish(p)) => shared.heard(&p.topic, &p.payload, p.retain),
+            Event::Incoming(Packet::SubAck(ack)) => {
+                let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
+                shared.lock().subscribed(ack.pkid, refused, &shared.broker, Instant::now());
+                shared.wake_all();
+            }
+            Event::Incoming(Packet::UnsubAck(ack)) => {
+                shared.lock().answered(ack.pkid, Instant::now());
+                shared.wake_all();
+            }
             Event::Outgoing(Outgoing::Publish(packet)) => shared.lock().sent(packet),
+            Event::Outgoing(Outgoing::Subscribe(packet)) => shared.lock().ear.sent(packet),
+            Event::Outgoing(Outgoing::Unsubscribe(packet)) => shared.lock().under_way.fenced(packet),
             Event::Outgoing(Outgoing::Disconnect) => return Ok(()),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether the broker may have seen an attempt that failed before it answered.
+fn may_have_connected(error: &ConnectionError) -> bool {
+    !matches!(error, ConnectionError::Io(_) | ConnectionError::Tls(_))
 }

@@ -9,34 +9,68 @@ pub(super) enum Parcel {
     Event(i64),
     /// A retained topic's message in this version.
     Retained(String, u64),
+    /// What is sent once and not again: an answer, a picture, a birth.
+    Once,
+    /// The last word on a connection.
+    Farewell,
 }
 
-/// Parcels between the client and the broker's acknowledgement.
-#[derive(Debug, Default)]
-pub(super) struct UnderWay {
-    /// Handed to the client, which has not given them a packet number yet; in order.
-    unnumbered: VecDeque<Parcel>,
-    by_packet: HashMap<u16, Parcel>,
+/// What was handed to the client and is not acknowledged by the broker yet.
+#[derive(Debug)]
+pub(super) struct UnderWay<T> {
+    /// The client has not given them a packet number yet; in order.
+    unnumbered: VecDeque<T>,
+    by_packet: HashMap<u16, T>,
+    /// They left with QoS 0, of which the broker acknowledges nothing.
+    unanswered: VecDeque<T>,
+    /// A packet that the broker does answer, and how many of the unanswered had left before it.
+    fence: Option<(u16, usize)>,
 }
 
-impl UnderWay {
-    pub(super) fn handed_over(&mut self, parcel: Parcel) {
-        self.unnumbered.push_back(parcel);
+impl<T> Default for UnderWay<T> {
+    fn default() -> Self {
+        Self { unnumbered: VecDeque::new(), by_packet: HashMap::new(), unanswered: VecDeque::new(), fence: None }
+    }
+}
+
+impl<T> UnderWay<T> {
+    pub(super) fn handed_over(&mut self, what: T) {
+        self.unnumbered.push_back(what);
     }
 
-    /// The oldest parcel without a number left under this one.
+    /// The oldest without a number left under this one; 0 is that of QoS 0.
     pub(super) fn sent(&mut self, packet: u16) {
-        if let Some(parcel) = self.unnumbered.pop_front() {
-            self.by_packet.insert(packet, parcel);
+        match self.unnumbered.pop_front() {
+            Some(what) if packet == 0 => self.unanswered.push_back(what),
+            Some(what) => _ = self.by_packet.insert(packet, what),
+            None => {}
         }
     }
 
-    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<Parcel> {
+    /// A packet left that the broker will answer, as it takes one after the other: then it has all that left before.
+    pub(super) fn fenced(&mut self, packet: u16) {
+        self.fence = Some((packet, self.unanswered.len()));
+    }
+
+    /// What the broker is known to have once it has answered this packet.
+    pub(super) fn answered(&mut self, packet: u16) -> Vec<T> {
+        match self.fence.take_if(|(fence, _)| *fence == packet) {
+            Some((_, count)) => self.unanswered.drain(..count).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether anything left, or is about to, that nothing acknowledges yet.
+    pub(super) fn wants_fence(&self) -> bool {
+        self.fence.is_none() && !(self.unanswered.is_empty() && self.unnumbered.is_empty())
+    }
+
+    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<T> {
         self.by_packet.remove(&packet)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.unnumbered.len() + self.by_packet.len()
+        self.unnumbered.len() + self.by_packet.len() + self.unanswered.len()
     }
 
     pub(super) fn clear(&mut self) {
@@ -128,6 +162,23 @@ mod tests {
         assert_eq!(retained.waiting(), 2);
         retained.renew();
         assert_eq!(retained.waiting(), 2);
+    }
+
+    #[test]
+    fn what_nobody_acknowledges_is_known_by_what_left_after_it() {
+        let mut under_way = UnderWay::default();
+        assert!(!under_way.wants_fence());
+        (0..3).for_each(|id| under_way.handed_over(id));
+        assert!(under_way.wants_fence());
+        under_way.sent(0);
+        under_way.sent(0);
+        under_way.fenced(7);
+        under_way.sent(0);
+        assert!(!under_way.wants_fence(), "one at a time");
+        assert_eq!(under_way.answered(8), Vec::<i32>::new());
+        assert_eq!(under_way.answered(7), [0, 1]);
+        assert_eq!(under_way.len(), 1);
+        assert!(under_way.wants_fence());
     }
 
     #[test]

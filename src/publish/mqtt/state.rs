@@ -1,14 +1,20 @@
 //! What the threads share: queue, retained messages, connection; and how the connection is fed.
 
+use super::ear::Ear;
+use super::node::Node;
 use super::outbox::{Parcel, Retained, UnderWay};
-use super::{Discovery, Left, Storage, WINDOW};
+use super::{Left, Storage, WINDOW};
 use crate::config::QueueSettings;
 use crate::publish::queue::{Boot, Pace, Queue, Record};
 use rumqttc::{Client, ClientError, QoS};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) type Guard<'a> = MutexGuard<'a, State>;
+
+/// Answers and pictures that wait at most; the oldest go.
+const MAX_ONCE: usize = 32;
 
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -18,8 +24,8 @@ pub(super) struct Shared {
     pub(super) work: Condvar,
     pub(super) broker: String,
     pub(super) device: String,
-    /// Where the queue's condition is published.
-    pub(super) report_topic: String,
+    /// `<prefix>/<device>`.
+    pub(super) base_topic: String,
     boot: Boot,
 }
 
@@ -27,7 +33,13 @@ pub(super) struct State {
     pub(super) queue: Queue,
     pub(super) pace: Pace,
     pub(super) retained: Retained,
-    under_way: UnderWay,
+    /// What is heard.
+    pub(super) ear: Ear,
+    /// There where Sparkplug is spoken.
+    pub(super) node: Option<Node>,
+    /// Topics and payloads that are sent once.
+    once: VecDeque<(String, Vec<u8>)>,
+    pub(super) under_way: UnderWay<Parcel>,
     /// There while connected.
     pub(super) client: Option<Client>,
     live_first: bool,
@@ -37,11 +49,10 @@ pub(super) struct State {
     /// An earlier process has left a backlog: how long the broker was away nobody knows.
     inherited: bool,
     /// Until when the last messages may be sent, once the publisher is being closed.
-    close_by: Option<Instant>,
+    pub(super) close_by: Option<Instant>,
     /// The threads are to end.
     over: bool,
     drops_told: u64,
-    discovery: Option<Discovery>,
 }
 
 impl Shared {
@@ -52,7 +63,7 @@ impl Shared {
             work: Condvar::new(),
             broker,
             device: device.to_owned(),
-            report_topic: format!("{base_topic}/queue"),
+            base_topic: base_topic.to_owned(),
             boot: Boot::read(),
         }
     }
@@ -99,6 +110,9 @@ impl State {
             queue,
             pace: Pace::new(settings.drain_per_s, now),
             retained: Retained::default(),
+            ear: Ear::default(),
+            node: None,
+            once: VecDeque::new(),
             under_way: UnderWay::default(),
             client: None,
             live_first: settings.live_first,
@@ -108,38 +122,26 @@ impl State {
             close_by: None,
             over: false,
             drops_told: 0,
-            discovery: None,
         }
     }
 
-    /// Has Home Assistant told of this device.
-    pub(super) fn discover(&mut self, discovery: Option<Discovery>) {
-        if let Some(discovery) = &discovery {
-            self.retained.put(discovery.topic.clone(), discovery.payload());
-        }
-        self.discovery = discovery;
-    }
-
-    /// A message of a topic that was subscribed to.
-    pub(super) fn heard(&mut self, topic: &str, payload: &[u8], now: Instant) {
-        let Some(discovery) = &self.discovery else { return };
-        let answer = if topic == discovery.birth_topic {
-            (payload == b"online").then(|| discovery.payload())
-        } else {
-            discovery.after(payload)
-        };
-        if let Some(answer) = answer {
-            self.retained.put(discovery.topic.clone(), answer);
+    /// Sends something once, as soon as there is room; where there is no connection, not at all.
+    pub(super) fn once(&mut self, topic: String, payload: Vec<u8>, now: Instant) {
+        if self.client.is_some() {
+            if self.once.len() == MAX_ONCE {
+                self.once.pop_front();
+            }
+            self.once.push_back((topic, payload));
             self.pump(now);
         }
     }
 
     /// Begins to feed a connection. The backlog waits a random while, as other devices' backlogs do that wait for
     /// the same broker: no longer than it was away.
-    pub(super) fn connected(&mut self, client: Client, now: Instant) {
-        for topic in self.discovery.iter().flat_map(|d| [&d.birth_topic, &d.topic]) {
-            // A client that takes no subscription is about to lose its connection, and a new one is made.
-            let _ = client.try_subscribe(topic, QoS::AtLeastOnce);
+    pub(super) fn connected(&mut self, client: Client, bd_seq: u8, now: Instant) {
+        let asked = self.ear.connected(&client, now);
+        if let Some(node) = &mut self.node {
+            node.connected(bd_seq, self.queue.next_id(), asked);
         }
         self.client = Some(client);
         self.retained.renew();
@@ -169,32 +171,42 @@ impl State {
             self.inherited = false;
         }
         self.under_way.clear();
+        self.once.clear();
         self.queue.disconnected();
     }
 
     /// Gives the client as much as may be under way.
     pub(super) fn pump(&mut self, now: Instant) {
         while self.client.is_some() && self.under_way.len() < WINDOW && self.send_next(now) {}
+        self.fence(now);
     }
 
     /// Sends one message, if one is due and the client takes it.
     fn send_next(&mut self, now: Instant) -> bool {
+        if self.node.is_some() {
+            return self.say_next(now);
+        }
         let Some(client) = &self.client else { return false };
         if let Some((topic, version, payload)) = self.retained.next(|topic| topic.ends_with("/status")) {
             let topic = topic.to_owned();
-            let taken = try_publish(client, &topic, true, payload).is_ok();
+            let taken = try_publish(client, &topic, QoS::AtLeastOnce, true, payload).is_ok();
             if taken {
                 self.retained.handed_over(&topic);
                 self.under_way.handed_over(Parcel::Retained(topic, version));
             }
             return taken;
         }
-        let unpaced = self.close_by.is_some() && *self.queue.storage() == Storage::Memory;
-        let backlog = if unpaced || self.pace.is_due(now) { self.queue.next_of_backlog() } else { None };
-        let of_backlog = backlog.is_some();
-        let live = || if self.live_first { self.queue.next_live() } else { None };
-        let Some((id, record)) = backlog.or_else(live) else { return false };
-        let taken = try_publish(client, &record.topic, false, &record.payload).is_ok();
+        if let Some((topic, payload)) = self.once.front() {
+            let taken = try_publish(client, topic, QoS::AtLeastOnce, false, payload).is_ok();
+            if taken {
+                self.once.pop_front();
+                self.under_way.handed_over(Parcel::Once);
+            }
+            return taken;
+        }
+        let Some((id, record, of_backlog)) = self.next_event(now) else { return false };
+        let Some(client) = &self.client else { return false };
+        let taken = try_publish(client, &record.topic, QoS::AtLeastOnce, false, &record.payload).is_ok();
         if taken {
             self.queue.handed_over(id);
             self.under_way.handed_over(Parcel::Event(id));
@@ -205,24 +217,55 @@ impl State {
         taken
     }
 
+    /// The event that may be sent next, and whether it is of the backlog.
+    pub(super) fn next_event(&mut self, now: Instant) -> Option<(i64, Arc<Record>, bool)> {
+        let unpaced = self.close_by.is_some() && *self.queue.storage() == Storage::Memory;
+        let backlog = if unpaced || self.pace.is_due(now) { self.queue.next_of_backlog() } else { None };
+        let of_backlog = backlog.is_some();
+        let live = || if self.live_first { self.queue.next_live() } else { None };
+        backlog.or_else(live).map(|(id, record)| (id, record, of_backlog))
+    }
+
+    /// When to listen again, where that waits for nothing else.
+    pub(super) fn listen_at(&self) -> Option<Instant> {
+        self.client.as_ref().and(self.ear.listen_at())
+    }
+
+    /// Listens again to what was too loud, if it is time.
+    pub(super) fn listen_again(&mut self, now: Instant) {
+        if let Some(client) = &self.client {
+            self.ear.listen_again(client, now);
+        }
+    }
+
     /// The client has given the oldest message that it took a packet number.
     pub(super) fn sent(&mut self, packet: u16) {
         self.under_way.sent(packet);
     }
 
     pub(super) fn acknowledged(&mut self, packet: u16, now: Instant) {
-        match self.under_way.acknowledged(packet) {
-            Some(Parcel::Event(id)) => self.queue.acknowledged(id, now),
-            Some(Parcel::Retained(topic, version)) => self.retained.acknowledged(&topic, version),
-            None => {}
+        if let Some(parcel) = self.under_way.acknowledged(packet) {
+            self.settle(parcel, now);
         }
         self.pump(now);
     }
 
+    /// The broker has this.
+    pub(super) fn settle(&mut self, parcel: Parcel, now: Instant) {
+        match parcel {
+            Parcel::Event(id) => self.queue.acknowledged(id, now),
+            Parcel::Retained(topic, version) => self.retained.acknowledged(&topic, version),
+            Parcel::Once => {}
+            Parcel::Farewell => self.node.iter_mut().for_each(Node::left),
+        }
+    }
+
     /// When [`State::pump`] may have something to send that it has not now, if nothing else happens.
     pub(super) fn pump_at(&self) -> Option<Instant> {
-        let waits = self.client.is_some() && self.under_way.len() < WINDOW && self.queue.next_of_backlog().is_some();
-        waits.then(|| self.pace.due_at())
+        let may_send = self.client.is_some() && self.under_way.len() < WINDOW;
+        let waits = may_send && self.node.as_ref().is_none_or(Node::tells) && self.queue.next_of_backlog().is_some();
+        let fence = self.client.as_ref().and(self.node.as_ref()).and_then(Node::fence_at);
+        [waits.then(|| self.pace.due_at()), fence].into_iter().flatten().min()
     }
 
     pub(super) fn begin_closing(&mut self, deadline: Instant) {
@@ -231,6 +274,23 @@ impl State {
 
     pub(super) fn is_closing(&self) -> bool {
         self.close_by.is_some()
+    }
+
+    /// The last word is said: `payload` on the retained topic `status`, or a node's death.
+    pub(super) fn say_farewell(&mut self, status: String, payload: &str, now: Instant) {
+        match &mut self.node {
+            Some(node) => node.leave(),
+            None => self.retained.put(status, payload.into()),
+        }
+        self.pump(now);
+    }
+
+    /// Whether the broker has it, or nobody is there to hear it.
+    pub(super) fn has_said_farewell(&self) -> bool {
+        match &self.node {
+            Some(node) => node.has_left() || self.client.is_none(),
+            None => self.retained.waiting() == 0,
+        }
     }
 
     /// Leaves for good.
@@ -247,7 +307,7 @@ impl State {
 
     /// Whether waiting any longer sends nothing more that would be lost otherwise.
     pub(super) fn may_say_farewell(&self) -> bool {
-        let sent = self.queue.is_empty() && self.retained.waiting() == 0;
+        let sent = self.queue.is_empty() && self.retained.waiting() == 0 && self.once.is_empty();
         sent || (self.client.is_none() && self.queue_is_safe() && *self.queue.storage() == Storage::Disk)
     }
 
@@ -273,6 +333,12 @@ impl State {
     }
 }
 
-fn try_publish(client: &Client, topic: &str, retain: bool, payload: &[u8]) -> Result<(), ClientError> {
-    client.try_publish(topic, QoS::AtLeastOnce, retain, payload)
+pub(super) fn try_publish(
+    client: &Client,
+    topic: &str,
+    qos: QoS,
+    retain: bool,
+    payload: &[u8],
+) -> Result<(), ClientError> {
+    client.try_publish(topic, qos, retain, payload)
 }

@@ -3,6 +3,7 @@
 use super::Storage;
 use super::state::{Shared, State};
 use crate::publish::queue::{Done, Dropped, Keeper};
+use crate::publish::sparkplug::Report as NodeReport;
 use serde::Serialize;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub(super) fn run(shared: &Shared, mut keeper: Option<Keeper>) {
     while !state.is_over() {
         let now = Instant::now();
         state.pump(now);
+        state.listen_again(now);
         reporter.report(shared, &mut state, now);
         let (reading, flush) = (state.client.is_some(), state.is_closing());
         let work = state.queue.work(shared.stamp(), now, reading, flush);
@@ -47,7 +49,8 @@ pub(super) fn run(shared: &Shared, mut keeper: Option<Keeper>) {
             shared.changed.notify_all();
             continue;
         }
-        let next = [state.queue.work_at(now), state.pump_at(), reporter.at].into_iter().flatten().min();
+        let next =
+            [state.queue.work_at(now), state.pump_at(), state.listen_at(), reporter.at].into_iter().flatten().min();
         let wait = next.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
         state = shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
     }
@@ -87,11 +90,15 @@ impl Reporter {
             return;
         }
         (self.last, self.at) = (condition, None);
+        if let Some(node) = &mut state.node {
+            node.sparkplug.report(NodeReport { storage, waiting, dropped: dropped.total() });
+            return state.pump(now);
+        }
         let waiting_bytes = state.queue.disk_bytes();
         let device = &shared.device;
         let report = Report { schema: 1, device, storage, fault, waiting, waiting_bytes, dropped };
         if let Ok(payload) = serde_json::to_vec(&report) {
-            state.retained.put(shared.report_topic.clone(), payload);
+            state.retained.put(format!("{}/queue", shared.base_topic), payload);
             state.pump(now);
         }
     }

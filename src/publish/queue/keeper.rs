@@ -20,12 +20,15 @@ pub(crate) trait Place: Send {
     fn name(&self) -> String;
 }
 
-/// A folder with a file `queue.redb`.
+/// The store's file in its folder.
+pub(super) const FILE: &str = "queue.redb";
+
+/// A folder with the store's file.
 struct Folder(PathBuf);
 
 impl Folder {
     fn file(&self) -> PathBuf {
-        self.0.join("queue.redb")
+        self.0.join(FILE)
     }
 }
 
@@ -155,7 +158,7 @@ fn commit(store: &mut Store, batch: Batch) -> Result<Done, StoreError> {
 }
 
 /// The system's refusal in the operator's words, with the way out.
-fn refusal(kind: ErrorKind, reason: &str) -> String {
+pub(super) fn refusal(kind: ErrorKind, reason: &str) -> String {
     match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "the disk is full; make room, or lower `queue.max_mib`".into()

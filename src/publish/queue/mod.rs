@@ -6,6 +6,7 @@
 //!
 //! Ids give the order. They count from 0 in this process; what an earlier one left has ids below 0.
 
+mod inspect;
 mod keeper;
 mod pace;
 mod record;
@@ -13,6 +14,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub(super) use inspect::inspect;
 pub(super) use keeper::Keeper;
 pub(super) use pace::Pace;
 pub(super) use record::{Boot, Record, Stamp};
@@ -421,6 +423,11 @@ impl Queue {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What the next event will have.
+    pub(crate) fn next_id(&self) -> i64 {
+        self.next_id
     }
 
     /// Whether the disk has everything that it should have.

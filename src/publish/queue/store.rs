@@ -4,7 +4,7 @@
 //! every page; each record has a checksum of its own besides, as a page may go bad while the file is open.
 
 use super::record::{Record, Stamp};
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -140,10 +140,7 @@ impl Store {
             let txn = db.begin_write()?;
             let (last, totals) = {
                 let events = txn.open_table(EVENTS)?;
-                let totals = txn.open_table(TOTALS)?;
-                let get = |key: &str| Ok::<_, StoreError>(totals.get(key)?.map_or(0, |v| v.value()));
-                let dropped = Dropped { full: get("full")?, old: get("old")?, damaged: get("damaged")? };
-                let totals = Totals { entries: get("entries")?, bytes: get("bytes")?, dropped };
+                let totals = Totals::of(&txn.open_table(TOTALS)?)?;
                 (events.last()?.map(|(key, _)| key.value()), totals)
             };
             txn.abort()?;
@@ -247,7 +244,27 @@ impl Store {
     }
 }
 
+/// What a file holds that nobody writes at present; `None` if it was not closed in order.
+pub(super) fn look(path: &Path) -> Result<Option<Totals>, StoreError> {
+    guarded(|| {
+        let db = match Builder::new().set_cache_size(CACHE_BYTES).open_read_only(path) {
+            Err(DatabaseError::RepairAborted) => return Ok(None),
+            db => db?,
+        };
+        match db.begin_read()?.open_table(TOTALS) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(Some(Totals::default())),
+            table => Totals::of(&table?).map(Some),
+        }
+    })
+}
+
 impl Totals {
+    fn of(table: &impl ReadableTable<&'static str, u64>) -> Result<Self, StoreError> {
+        let get = |key: &str| Ok::<_, StoreError>(table.get(key)?.map_or(0, |v| v.value()));
+        let dropped = Dropped { full: get("full")?, old: get("old")?, damaged: get("damaged")? };
+        Ok(Self { entries: get("entries")?, bytes: get("bytes")?, dropped })
+    }
+
     fn less(&mut self, value: &[u8]) {
         self.entries = self.entries.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(value.len() as u64);

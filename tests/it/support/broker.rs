@@ -144,6 +144,7 @@ impl Link {
 pub struct Heard {
     pub topic: String,
     pub payload: Vec<u8>,
+    pub qos: u8,
     /// The broker had kept it.
     pub retained: bool,
     pub at: SystemTime,
@@ -165,6 +166,20 @@ struct Log {
     more: Condvar,
 }
 
+fn options(broker: &Broker) -> MqttOptions {
+    MqttOptions::new(format!("subscriber-{}", fastrand::u32(..)), "127.0.0.1", broker.port)
+}
+
+/// Publishes one message as a user, and returns when the broker has taken it, dropped it, or hung up.
+pub fn publish_as(broker: &Broker, user: &str, password: &str, topic: &str, payload: &str) {
+    let mut options = options(broker);
+    options.set_credentials(user, password);
+    let (client, mut connection) = Client::new(options, 4);
+    client.publish(topic, QoS::AtLeastOnce, false, payload).expect("publish");
+    let over = |n: &Result<Event, _>| matches!(n, Err(_) | Ok(Event::Incoming(Packet::PubAck(_))));
+    let _ = connection.iter().find(over);
+}
+
 /// Hears everything under `constancy/`.
 pub struct Subscriber {
     log: Arc<Log>,
@@ -179,9 +194,19 @@ impl Subscriber {
 
     /// Of what fits a filter.
     pub fn of(broker: &Broker, filter: &str) -> Self {
-        let name = format!("subscriber-{}", fastrand::u32(..));
-        let mut options = MqttOptions::new(name, "127.0.0.1", broker.port);
+        Self::with(options(broker), filter)
+    }
+
+    /// With user and password.
+    pub fn login(broker: &Broker, filter: &str, user: &str, password: &str) -> Self {
+        let mut options = options(broker);
+        options.set_credentials(user, password);
+        Self::with(options, filter)
+    }
+
+    fn with(mut options: MqttOptions, filter: &str) -> Self {
         options.set_keep_alive(Duration::from_secs(30));
+        options.set_max_packet_size(8 << 20, 8 << 20);
         let (client, mut connection) = Client::new(options, 16);
         client.subscribe(filter, QoS::AtLeastOnce).expect("subscription is sent");
         let log = Arc::new(Log::default());
@@ -195,6 +220,7 @@ impl Subscriber {
                         let heard = Heard {
                             topic: p.topic,
                             payload: p.payload.to_vec(),
+                            qos: p.qos as u8,
                             retained: p.retain,
                             at: SystemTime::now(),
                         };
@@ -233,6 +259,11 @@ impl Subscriber {
     pub fn message(&self, topic: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
         let what = format!("a message on …{topic}");
         self.wait(&what, |heard| heard.iter().find(|h| h.topic.ends_with(topic) && fits(h)).cloned())
+    }
+
+    /// Publishes something, as any other program would.
+    pub fn publish(&self, topic: &str, payload: &[u8], retain: bool) {
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("publish");
     }
 
     /// Everything that was heard so far.

@@ -2,9 +2,11 @@
 
 mod broker;
 mod daemon;
+mod event;
 
-pub use broker::{Broker, Heard, Link, Subscriber, free_port};
+pub use broker::{Broker, Heard, Link, Subscriber, free_port, publish_as};
 pub use daemon::{Daemon, Setup};
+pub use event::event;
 
 use image::{ColorType, ImageEncoder, RgbImage, codecs::jpeg::JpegEncoder};
 use std::path::{Path, PathBuf};
@@ -32,6 +34,15 @@ pub fn test_data(path: &str) -> Option<PathBuf> {
     }
     println!("SKIPPED: {} is not there; set CONSTANCY_TEST_DATA to the folder of test data", path.display());
     None
+}
+
+/// A Python with the packages that judge what is published; says that the test is skipped where there is none.
+pub fn judges() -> Option<PathBuf> {
+    let python = std::env::var_os("CONSTANCY_TEST_JUDGES").map(PathBuf::from).filter(|p| p.exists());
+    if python.is_none() {
+        println!("SKIPPED: CONSTANCY_TEST_JUDGES names no Python with pysparkplug and jinja2; `make test` makes one");
+    }
+    python
 }
 
 /// The binary under test.

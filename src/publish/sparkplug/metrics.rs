@@ -1,0 +1,53 @@
+//! What of an event becomes metrics of its camera.
+
+use super::payload::{DataType, Metric, Value};
+use serde_json::Value as Json;
+
+/// A metric's name, where it stands in the event, and its type.
+const OF_EVENT: [(&str, &str, DataType); 17] = [
+    ("class", "/class", DataType::String),
+    ("known", "/known", DataType::Boolean),
+    ("score", "/score", DataType::Float),
+    ("margin", "/margin", DataType::Float),
+    ("in_support", "/in_support", DataType::Boolean),
+    ("shift", "/shift", DataType::Float),
+    ("top", "/top", DataType::String),
+    ("id", "/id", DataType::String),
+    ("monotonic_ns", "/monotonic_ns", DataType::UInt64),
+    ("clock_synced", "/clock_synced", DataType::Boolean),
+    ("model", "/model", DataType::String),
+    ("projection", "/projection", DataType::String),
+    ("dropped_frames", "/dropped_frames", DataType::UInt64),
+    ("damaged_frames", "/damaged_frames", DataType::UInt64),
+    ("latency_ms/capture", "/latency_ms/capture", DataType::Float),
+    ("latency_ms/preprocess", "/latency_ms/preprocess", DataType::Float),
+    ("latency_ms/embed", "/latency_ms/embed", DataType::Float),
+];
+
+/// An event as it waits in the queue, as metrics, and its camera. `None` if it is no event.
+pub(super) fn of_event(json: &[u8]) -> Option<(String, Vec<Metric>)> {
+    let event: Json = serde_json::from_slice(json).ok()?;
+    let camera = event.get("camera")?.as_str()?.to_owned();
+    let taken: jiff::Timestamp = event.get("ts")?.as_str()?.parse().ok()?;
+    let timestamp = u64::try_from(taken.as_millisecond()).ok()?;
+    let metric = |(name, pointer, datatype): &(&str, &str, DataType)| {
+        let found = event.pointer(pointer).filter(|v| !v.is_null());
+        Metric::new(*name, *datatype, found.and_then(|v| value(v, *datatype)), timestamp)
+    };
+    Some((camera, OF_EVENT.iter().map(metric).collect()))
+}
+
+/// A camera of which nothing is known yet.
+pub(super) fn unknown(timestamp: u64) -> Vec<Metric> {
+    OF_EVENT.iter().map(|(name, _, datatype)| Metric::new(*name, *datatype, None, timestamp)).collect()
+}
+
+fn value(json: &Json, datatype: DataType) -> Option<Value> {
+    match datatype {
+        DataType::String => Some(Value::Text(json.as_str().map_or_else(|| json.to_string(), str::to_owned))),
+        DataType::Boolean => json.as_bool().map(Value::Boolean),
+        #[expect(clippy::cast_possible_truncation, reason = "the event's numbers are f32, or milliseconds")]
+        DataType::Float => json.as_f64().map(|f| Value::Float(f as f32)),
+        DataType::Int64 | DataType::UInt64 => json.as_u64().map(Value::Long),
+    }
+}

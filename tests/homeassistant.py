@@ -1,0 +1,33 @@
+"""Evaluates a discovery message's templates as Home Assistant does, in Jinja's sandbox, on the messages of their topics.
+
+    homeassistant.py MESSAGES.json
+
+{"config": the discovery message, "states": {topic: payload as text, …}}. Prints what each component shows as JSON.
+"""
+
+import json
+import sys
+
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+environment = ImmutableSandboxedEnvironment()
+
+
+def render(template, payload):
+    values = {"value": payload}
+    try:
+        values["value_json"] = json.loads(payload)
+    except ValueError:
+        pass
+    return environment.from_string(template).render(values)
+
+
+with open(sys.argv[1]) as file:
+    messages = json.load(file)
+config, states = messages["config"], messages["states"]
+shown = {
+    name: render(component["value_template"], states[component["state_topic"]])
+    for name, component in config["cmps"].items()
+}
+shown["availability"] = [render(a["value_template"], states[a["topic"]]) for a in config["availability"]]
+print(json.dumps(shown))

@@ -1,0 +1,36 @@
+//! An event as the daemon makes it of a decision; for the benches, too.
+
+use constancy::classify::Decision;
+use constancy::frame::Timestamp;
+use constancy::publish::{Event, LatencyMs, rfc3339};
+
+const BOOT_ID: &str = "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11";
+
+/// The event with this number of a device's camera `belt`.
+pub fn event<'a>(device: &'a str, decision: &'a Decision, taken: Timestamp, seq: u64) -> Event<'a> {
+    Event {
+        schema: 1,
+        device,
+        camera: "belt",
+        boot_id: BOOT_ID,
+        seq,
+        id: format!("{device}/{BOOT_ID}/belt/{seq}"),
+        ts: rfc3339(taken.unix_ns),
+        monotonic_ns: taken.monotonic_ns,
+        clock_synced: taken.clock_synced,
+        class: &decision.top[0].class,
+        score: decision.top[0].score,
+        margin: decision.margin,
+        known: decision.known,
+        in_support: decision.in_support,
+        shift: decision.shift,
+        top: &decision.top,
+        latency_ms: LatencyMs { capture: 1.0, preprocess: 2.0, embed: 3.0, classify: 4.0 },
+        model: "0123456789ab",
+        projection: "identity",
+        dropped_frames: 0,
+        damaged_frames: 0,
+        file: None,
+        truth: None,
+    }
+}
