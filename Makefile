@@ -3,6 +3,9 @@
 # make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog
 # make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
+# make cross      the program for another machine: TARGET=aarch64, armv7 or x86_64
+# make deb        the Debian package: TARGET=aarch64, armv7 or x86_64
+# make board      the package on an emulated ARM board with cameras, which are then broken; installs what is missing
 # make lint       formatting and lints, warnings are errors
 # make bench      one criterion bench per stage of a frame's path
 # make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
@@ -26,7 +29,7 @@ tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
-.PHONY: help setup demo test test-long test-arm test-asan lint bench golden
+.PHONY: help setup demo test test-long test-arm test-asan cross deb board lint bench golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -48,6 +51,20 @@ test-long: setup
 test-arm:
 	@tools/setup-cross.sh
 	@tools/test-arm.sh
+
+cross: setup
+	@tools/setup-cross.sh
+	@TARGET=$(TARGET) cross/build.sh
+
+deb: setup
+	@tools/setup-cross.sh
+	@tools/setup-board.sh
+	@TARGET=$(TARGET) packaging/deb.sh
+
+board: setup
+	@tools/setup-cross.sh
+	@tools/setup-board.sh
+	@package=$$(TARGET=aarch64 packaging/deb.sh) && board/board.py "$$package" $(target)/board
 
 # Only the sanitizer needs more than a stable compiler lets through; --target keeps it out of build scripts.
 test-asan:
