@@ -1,7 +1,7 @@
 # make demo       the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
 # make test       everything that can be checked here; installs what is missing
 # make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog
-# make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
+# make test-arm   kernels, preprocessing and renderer on emulated ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
 # make cross      the program for another machine: TARGET=aarch64, armv7 or x86_64
 # make deb        the Debian package: TARGET=aarch64, armv7 or x86_64

@@ -4,11 +4,15 @@ Nothing of it is installed on this machine, and apt's own configuration is left 
 """
 import os, pathlib, queue, re, shutil, subprocess, threading, time
 
-ROOT_PACKAGES = ["usr-is-merged", "systemd", "udev", "kmod", "v4l-utils", "busybox-static", "iproute2", "libgcc-s1"]
+# dpkg with what it and packages' scripts call, so that the board installs the package as any Debian does.
+ROOT_PACKAGES = ["usr-is-merged", "systemd", "udev", "kmod", "v4l-utils", "busybox-static", "iproute2", "libgcc-s1",
+                 "dpkg", "libc-bin", "perl-base", "init-system-helpers"]
 KERNEL = "linux-image-arm64"
 # ext4 asks for its checksum by name, which modules.dep does not list.
 MODULES = ["virtio_mmio", "virtio_blk", "virtio_net", "crc32c_generic", "ext4", "vivid"]
 MARK = "@@"
+# Where the package under test lies on the board.
+PACKAGE = "root/constancy.deb"
 # Where Debian keeps mke2fs and depmod, and where users' PATH does not look.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
@@ -35,14 +39,15 @@ def apt(folder, *arguments):
 
 
 def download(folder):
-    """The packages' files, downloaded once."""
+    """The packages' files, downloaded once for a list of packages."""
+    asked = " ".join([*ROOT_PACKAGES, KERNEL])
     wanted = folder / "wanted"
-    if not wanted.exists():
+    if not wanted.exists() or wanted.read_text().splitlines()[0] != asked:
         apt(folder, "update")
         lines = apt(folder, "--print-uris", "--no-install-recommends", "--yes", "install", *ROOT_PACKAGES, KERNEL)
         apt(folder, "--download-only", "--no-install-recommends", "--yes", "install", *ROOT_PACKAGES, KERNEL)
-        wanted.write_text("".join(line.split()[1] + "\n" for line in lines.splitlines()))
-    return [folder / "cache/archives" / name for name in wanted.read_text().split()]
+        wanted.write_text(asked + "\n" + "".join(line.split()[1] + "\n" for line in lines.splitlines()))
+    return [folder / "cache/archives" / name for name in wanted.read_text().splitlines()[1:]]
 
 
 def unpack(package, root):
@@ -53,6 +58,23 @@ def unpack(package, root):
         raise Failed(f"{package} is no Debian package; make it again")
 
 
+def know_packages(root, packages):
+    """dpkg's list of what is installed, which unpacking by hand has not written."""
+    database = root / "var/lib/dpkg"
+    for name in ["info", "updates", "triggers", "parts", "alternatives"]:
+        (database / name).mkdir(parents=True, exist_ok=True)
+    (database / "info/format").write_text("1\n")
+    paragraphs = []
+    for package in packages:
+        control = run("dpkg-deb", "--field", package).rstrip("\n")
+        fields = dict(line.split(": ", 1) for line in control.splitlines() if re.match(r"[A-Z][^ ]*: ", line))
+        same = ":" + fields["Architecture"] if fields.get("Multi-Arch") == "same" else ""
+        (database / f"info/{fields['Package']}{same}.list").touch()
+        paragraphs.append(control.replace("\n", "\nStatus: install ok installed\n", 1) + "\n")
+    (database / "status").write_text("\n".join(paragraphs))
+    (database / "available").touch()
+
+
 def make_root(root, packages):
     """Debian without its installation scripts: users, network and a shell on the console are written down here."""
     shutil.rmtree(root, ignore_errors=True)
@@ -61,6 +83,7 @@ def make_root(root, packages):
         (root / name).symlink_to(f"usr/{name}")
     for package in packages:
         unpack(package, root)
+    know_packages(root, packages)
     files = {
         "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
         "etc/group": "root:x:0:\ntty:x:5:\ndisk:x:6:\nkmem:x:15:\ndialout:x:20:\ncdrom:x:24:\naudio:x:29:\nvideo:x:44:\n"
@@ -81,7 +104,8 @@ def make_root(root, packages):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     for applet in ["sh", "cat", "ls", "mount", "umount", "sleep", "grep", "stty", "kill", "df", "dd", "rm", "mkdir",
-                   "date", "cut", "ps", "sync", "touch", "tail", "head", "chmod", "wc", "mv", "cp"]:
+                   "date", "cut", "ps", "sync", "touch", "tail", "head", "chmod", "wc", "mv", "cp", "diff", "find",
+                   "readlink", "ln", "rmdir", "sed", "true"]:
         if not (root / "usr/bin" / applet).exists():
             (root / "usr/bin" / applet).symlink_to("busybox")
     wants = root / "etc/systemd/system/multi-user.target.wants"
@@ -136,15 +160,15 @@ def make_initramfs(root, version, file):
         subprocess.run(["gzip", "-1"], stdin=cpio.stdout, stdout=out, check=True)
 
 
-def prepare(folder, package, without=(), extra=()):
+def prepare(folder, package, without=()):
     """A disk and what boots it, in `folder`: kernel, initramfs, disk."""
     packages = download(folder / "packages")
     work = folder / "board"
     work.mkdir(parents=True, exist_ok=True)
     root = work / "root"
-    make_root(root, [*packages, package])
-    for path, text in extra:
-        (root / path).write_text(text)
+    make_root(root, packages)
+    (root / PACKAGE).parent.mkdir(mode=0o700)
+    shutil.copy(package, root / PACKAGE)
     kernel = next((root / "boot").glob("vmlinuz-*"))
     shutil.copy(kernel, work / "vmlinuz")
     version = keep_modules(root, without)
@@ -159,7 +183,7 @@ def prepare(folder, package, without=(), extra=()):
 
 
 class Board:
-    """A booted board, whose shell answers."""
+    """A booted board, whose shell answers. Its clock is read there: what the console takes is no time of the daemon's."""
 
     def __init__(self, work, cores=2, memory_mb=1024, core="cortex-a76"):
         self.lines = queue.Queue()
@@ -220,6 +244,10 @@ class Board:
                 return "\n".join(out)
             if not line.startswith(MARK):
                 out.append(line)
+
+    def clock(self, command="true", limit_s=60):
+        """Runs a command; the board's monotonic clock in seconds, after it."""
+        return float(self.run(f"{{ {command}; }} >/dev/null && cut -d' ' -f1 /proc/uptime", limit_s).splitlines()[-1])
 
     def off(self):
         self.process.kill()

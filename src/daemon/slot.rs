@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Waiting {
     pub(super) camera: usize,
     pub(super) frame: Frame,
-    /// Frames that were replaced before this one was taken, since the last one that was.
+    /// Frames that were replaced before this one was taken, or that never came, since the last one that was.
     pub(super) dropped: u64,
     /// Frames that the camera itself gave up, since the last one taken.
     pub(super) damaged: u64,
@@ -98,6 +98,11 @@ impl Exchange {
         !timeout.timed_out()
     }
 
+    /// Counts frames that never came here.
+    pub(super) fn lost(&self, camera: usize, frames: u64) {
+        self.with(camera, |slot| slot.dropped += frames);
+    }
+
     /// Counts a frame that the camera gave damaged.
     pub(super) fn damaged(&self, camera: usize) {
         self.with(camera, |slot| slot.damaged += 1);
@@ -181,6 +186,9 @@ mod tests {
         (1..=3).for_each(|byte| exchange.put(0, frame(byte)));
         assert_eq!(taken(&exchange, 1), [(0, 3, 2)]);
         assert!(taken(&exchange, 1).is_empty());
+        exchange.lost(0, 5);
+        exchange.put(0, frame(4));
+        assert_eq!(taken(&exchange, 1), [(0, 4, 5)], "those that the driver lost, too");
     }
 
     #[test]
