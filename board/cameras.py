@@ -122,6 +122,7 @@ class Fault:
     def __init__(self, daemon, name):
         self.daemon, self.name = daemon, name
         self.mark = daemon.broker.mark()
+        self.began = "@" + daemon.board.run("date +%s")
 
     def happens(self, command):
         self.since_s = self.over_s = self.daemon.board.clock(command)
@@ -134,7 +135,7 @@ class Fault:
         state = self.daemon.broker.fault("belt", self.mark)
         if words not in state["fault"]:
             raise Failed(f"{self.name}: the state says `{state['fault']}`, expected `{words}`")
-        if not self.daemon.logged(words):
+        if not self.daemon.logged(words, self.began):
             raise Failed(f"{self.name}: the log does not say `{words}`: {self.daemon.log()}")
         # Frames that were taken before the fault may still be on their way.
         self.ts = state["ts"]

@@ -57,11 +57,11 @@ class Daemon:
     def log(self, lines=5):
         return self.board.run(f"journalctl -u constancy -o cat --no-pager -n {lines}", check=False)
 
-    def logged(self, words, limit_s=30):
-        """Whether the log has these words, by and by."""
+    def logged(self, words, since="@0", limit_s=30):
+        """Whether the log has these words, by and by, since a time of the board's."""
         end = time.monotonic() + limit_s
         while time.monotonic() < end:
-            if words in self.log(30):
+            if words in self.board.run(f"journalctl -u constancy -o cat --no-pager --since={since}", check=False):
                 return True
             time.sleep(0.2)
         return False

@@ -4,8 +4,9 @@ set -eu
 cd "$(dirname "$0")/.."
 . cross/target.sh
 
-# The newest C library that it may ask for: that of Debian bookworm and of Raspberry Pi OS on it.
-oldest=2.36
+# The newest C library that it may ask for: that of Ubuntu 22.04, which Jetsons have; Debian bookworm has 2.36. The package
+# depends on it.
+oldest=2.35
 
 target="${CARGO_TARGET_DIR:-target}"
 if [ -n "$gnu" ]; then

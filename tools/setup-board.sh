@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what `make deb` and `make board` need beside cross compilers and this machine lacks: an emulator, tools that make
-# its disk, an MQTT client, cargo-deb.
+# its disk, an MQTT client, cargo-deb, lintian.
 #
 #   tools/setup-board.sh          prints what it installs, nothing where nothing is missing
 #   tools/setup-board.sh --check  says what is missing, installs nothing
@@ -17,6 +17,7 @@ need mosquitto sh -c 'command -v mosquitto || test -x /usr/sbin/mosquitto'
 need mosquitto-clients command -v mosquitto_sub
 need systemd command -v systemd-sysusers
 need python3 command -v python3
+need lintian command -v lintian
 install_missing "${1:-}"
 
 if ! cargo deb --version >/dev/null 2>&1; then

@@ -113,7 +113,13 @@ impl Camera {
                     }
                     self.hand_over(frame, source.as_ref())?;
                 }
-                Next::Damaged => self.exchange.damaged(self.index),
+                Next::Damaged => {
+                    self.exchange.damaged(self.index);
+                    // One is skipped; nothing else for long is silence, too.
+                    if source.is_live() {
+                        self.freshness.silence()?;
+                    }
+                }
                 Next::End => return Ok(()),
                 Next::Nothing => {
                     self.exchange.alive(self.index);

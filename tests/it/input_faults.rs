@@ -122,6 +122,16 @@ fn a_stream_that_falls_silent_is_opened_again() {
 }
 
 #[test]
+fn a_stream_of_nothing_but_damaged_frames_is_opened_again() {
+    let setup = Setup::new(
+        "[[camera]]\nname = \"gate\"\nstall_s = 0.5\n[camera.pipe]\ncommand = [\"sh\", \"-c\", \"cd DIR; while true; do cat truncated.jpg; sleep 0.05; done\"]\n",
+    );
+    damaged_images(&setup);
+    let daemon = setup.start();
+    daemon.wait_log("no frame for");
+}
+
+#[test]
 fn children_end_with_the_daemon() {
     let setup = pipe("echo $$ > pid; while true; do cat good.jpg; sleep 0.05; done");
     damaged_images(&setup);
