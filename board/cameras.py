@@ -47,6 +47,7 @@ def commands(daemon):
             raise Failed(f"constancy camera {command} says nothing of {needed}: {text}")
         passed(f"camera {command.split()[0]}", f"{len(text.splitlines())} lines, as")
         say("\n".join(f"        {line}" for line in text.splitlines()[:3]))
+    daemon.stop()
     text = daemon.board.run("constancy camera grab /dev/video0 -o /tmp/frame.png && head -c 4 /tmp/frame.png && rm /tmp/frame.png")
     if "PNG" not in text:
         raise Failed(f"constancy camera grab writes no PNG: {text}")
@@ -186,6 +187,7 @@ def lost_buffers(daemon):
 def streams_that_end(daemon):
     daemon.broker.event("belt", daemon.restart(camera()))
     for name, command, words in [
+        ("unplugged for a moment", control("disconnect"), "/dev/video0"),
         ("fatal error of the stream (EIO)", control("inject_fatal_streaming_error"), "failed"),
         ("a buffer refused", control("inject_vidioc_qbuf_error"), "failed"),
         ("buffers refused when reopened", f"{control('inject_vidioc_reqbufs_error')},inject_fatal_streaming_error=1", "failed"),
@@ -231,7 +233,7 @@ def slower(daemon):
 def unplugged(daemon):
     """The device goes, and comes back as it was; then with other sizes than were negotiated."""
     daemon.broker.event("belt", daemon.restart(camera(more="controls = { brightness = 77 }")))
-    gone = f"{control('disconnect')}; {control('disconnect', device='/dev/video1')}; sleep 1; rmmod vivid"
+    gone = "echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind; sleep 1; rmmod vivid"
     for name, options, words, size in [
         ("unplugged for 8 s, plugged in again", WEBCAMS, "brightness: 77", "640/360"),
         ("back with another resolution", OTHER_SIZE, "brightness: 77", "720/576"),

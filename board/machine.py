@@ -43,6 +43,8 @@ def download(folder):
     asked = " ".join([*ROOT_PACKAGES, KERNEL])
     wanted = folder / "wanted"
     if not wanted.exists() or wanted.read_text().splitlines()[0] != asked:
+        # apt does not name what it has.
+        shutil.rmtree(folder / "cache", ignore_errors=True)
         apt(folder, "update")
         lines = apt(folder, "--print-uris", "--no-install-recommends", "--yes", "install", *ROOT_PACKAGES, KERNEL)
         apt(folder, "--download-only", "--no-install-recommends", "--yes", "install", *ROOT_PACKAGES, KERNEL)
@@ -95,7 +97,7 @@ def make_root(root, packages):
         "etc/systemd/network/wired.network": "[Match]\nName=e*\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n",
         # The only console; the host types commands into it. No interactive shell, which would edit the line.
         "etc/systemd/system/console.service": "[Service]\nStandardInput=tty-force\nStandardOutput=tty\n"
-        "TTYPath=/dev/ttyAMA0\nEnvironment=PATH=/usr/sbin:/usr/bin\n"
+        "TTYPath=/dev/ttyAMA0\nEnvironment=PATH=/usr/sbin:/usr/bin SYSTEMD_COLORS=0\n"
         "ExecStart=/bin/sh /etc/console.sh\n",
         "etc/console.sh": 'stty -echo\necho @@ready\nwhile read -r line; do eval "$line"; done\n',
     }
@@ -174,7 +176,7 @@ def prepare(folder, package, without=()):
     version = keep_modules(root, without)
     make_initramfs(root, version, work / "initrd")
     shutil.rmtree(root / "boot")
-    for name in ["usr/share/locale", "usr/share/i18n", "usr/share/doc/libc6", "usr/lib/udev/hwdb.d"]:
+    for name in ["usr/share/locale", "usr/share/i18n", "usr/share/doc", "usr/share/man", "usr/lib/udev/hwdb.d"]:
         shutil.rmtree(root / name, ignore_errors=True)
     disk = work / "disk"
     disk.unlink(missing_ok=True)
@@ -197,7 +199,11 @@ class Board:
              "-append", "console=ttyAMA0 quiet loglevel=1 systemd.show_status=0 systemd.log_target=journal rw"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
         threading.Thread(target=self._read, daemon=True).start()
-        self._wait_for_shell()
+        try:
+            self._wait_for_shell()
+        except BaseException:
+            self.off()
+            raise
 
     def _read(self):
         rest = b""

@@ -5,13 +5,13 @@ from machine import PACKAGE, Failed
 from report import passed
 
 # Everything that an installed package may leave, but the log and the package itself.
-REST = ("find / -xdev -iname '*constancy*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/var/log/*'"
-        f" -not -path '/{PACKAGE}'")
+REST = "find /etc /usr /var /run /opt /srv -xdev -iname '*constancy*' -not -path '/var/log/*'"
 
 
 def install(daemon):
     board = daemon.board
-    board.run(f"dpkg --install /{PACKAGE}", limit_s=180)
+    # By its path: the shell is busybox, which has a dpkg of its own.
+    board.run(f"/usr/bin/dpkg --install /{PACKAGE}", limit_s=180)
     active = daemon.property("ActiveState")
     if active != "active":
         raise Failed(f"after the installation the service is {active}: {daemon.log()}")
@@ -33,7 +33,7 @@ def upgrade(daemon):
     board = daemon.board
     before = daemon.property("MainPID")
     changed = board.run("cat /etc/constancy/constancy.toml")
-    board.run(f"dpkg --install /{PACKAGE}", limit_s=180)
+    board.run(f"/usr/bin/dpkg --install /{PACKAGE}", limit_s=180)
     after, active = daemon.property("MainPID"), daemon.property("ActiveState")
     if active != "active" or after == before:
         raise Failed(f"after the upgrade the service is {active}, process {before} before and {after} now")
@@ -44,16 +44,16 @@ def upgrade(daemon):
 
 def purge(daemon):
     board = daemon.board
-    board.run("dpkg --remove constancy", limit_s=180)
-    left = board.run(REST).split()
-    if "/etc/constancy/constancy.toml" not in board.run("ls /etc/constancy/constancy.toml", check=False):
+    board.run("/usr/bin/dpkg --remove constancy", limit_s=180)
+    left = board.run(REST, limit_s=120).split()
+    if "/etc/constancy/constancy.toml" not in left:
         raise Failed("removing took the configuration, which only purging may")
     if any(path.startswith("/usr") for path in left):
         raise Failed(f"removing left {left}")
     if board.run("systemctl is-active constancy", check=False) == "active":
         raise Failed("removed, and the service runs")
-    board.run("dpkg --purge constancy", limit_s=180)
-    left = board.run(REST).split()
+    board.run("/usr/bin/dpkg --purge constancy", limit_s=180)
+    left = board.run(REST, limit_s=120).split()
     if left:
         raise Failed(f"purging left {left}")
     failed = board.run("systemctl --failed --plain --no-legend --no-pager | cat")
