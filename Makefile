@@ -48,7 +48,7 @@ test: setup $(tower)
 test-long: setup
 	CONSTANCY_TEST_LONG=1 PROPTEST_CASES=3000 cargo test --release --locked queue -- --nocapture
 
-test-arm:
+test-arm: setup
 	@tools/setup-cross.sh
 	@tools/test-arm.sh
 

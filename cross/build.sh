@@ -13,7 +13,7 @@ if [ -n "$gnu" ]; then
     # Generic code comes out alike for many types: folding what is the same to the byte saves a tenth of the program.
     # shellcheck disable=SC2086 # nothing, or one option
     cargo rustc --release --locked --bin constancy --target "$triple" $std -- \
-        -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all
+        -C link-arg="-B$(dirname "$(command -v ld.mold)")" -C link-arg=-fuse-ld=mold -C link-arg=-Wl,--icf=all
     built="$target/$triple/release/constancy"
 else
     cargo build --release --locked --bin constancy

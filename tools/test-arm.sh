@@ -21,6 +21,10 @@ TARGET=aarch64
 on cortex-a53 "portable neon"
 on cortex-a76 "portable neon neon-dotprod"
 on max "portable neon neon-dotprod neon-i8mm"
+# The program there and the one here must draw the same pictures.
+TARGET=aarch64 cross/build.sh
+CONSTANCY_AARCH64_BINARY=$(realpath "${CARGO_TARGET_DIR:-target}/cross/aarch64/constancy") \
+    env -u RUSTC_BOOTSTRAP cargo test --quiet --release --locked -p constancy --test it workshop::another_processor
 TARGET=armv7
 on cortex-a7 "portable armv7-neon"
 on cortex-a15 "portable armv7-neon"
