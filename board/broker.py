@@ -42,24 +42,22 @@ class Broker:
             return len(self.heard)
 
     def wait(self, topic, good, mark, limit_s, or_else):
-        """The first message on `topic` since `mark` that is good, as JSON."""
+        """The first message on `topic` since `mark` that is good, as JSON, and from where on later ones are."""
         end = time.monotonic() + limit_s
         with self.changed:
             while True:
-                for heard, payload in self.heard[mark:]:
+                for at, (heard, payload) in enumerate(self.heard[mark:], mark + 1):
                     if heard == topic and good(message := json.loads(payload)):
-                        return message
+                        return message, at
                 mark = len(self.heard)
                 if not self.changed.wait(max(0.0, end - time.monotonic())):
                     raise Failed(f"{or_else} within {limit_s} s")
 
     def event(self, camera, mark, good=lambda event: True, limit_s=40, or_else=""):
-        return self.wait(f"constancy/board/{camera}/event", good, mark, limit_s, or_else or f"no event of `{camera}`")
+        return self.wait(f"constancy/board/{camera}/event", good, mark, limit_s, or_else or f"no event of `{camera}`")[0]
 
-    def fault(self, camera, mark, limit_s=40):
-        """The state that tells of a camera's fault."""
-        return self.wait(f"constancy/board/{camera}/state", lambda state: state.get("fault"), mark, limit_s,
-                         f"nothing says that `{camera}` is at fault")
+    def state(self, camera, mark, good, or_else, limit_s=40):
+        return self.wait(f"constancy/board/{camera}/state", good, mark, limit_s, or_else)
 
     def events(self, camera, mark=0):
         with self.changed:

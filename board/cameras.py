@@ -48,7 +48,7 @@ def commands(daemon):
         passed(f"camera {command.split()[0]}", f"{len(text.splitlines())} lines, as")
         say("\n".join(f"        {line}" for line in text.splitlines()[:3]))
     daemon.stop()
-    text = daemon.board.run("constancy camera grab /dev/video0 -o /tmp/frame.png && head -c 4 /tmp/frame.png && rm /tmp/frame.png")
+    text = daemon.board.run("constancy camera grab /dev/video0 -o /tmp/frame.png && head -c 4 /tmp/frame.png && echo && rm /tmp/frame.png")
     if "PNG" not in text:
         raise Failed(f"constancy camera grab writes no PNG: {text}")
     passed("camera grab", text.splitlines()[0])
@@ -121,46 +121,42 @@ class Fault:
     """One thing that goes wrong."""
 
     def __init__(self, daemon, name):
-        self.daemon, self.name = daemon, name
+        self.daemon, self.name, self.told_at = daemon, name, None
         self.mark = daemon.broker.mark()
         self.began = "@" + daemon.board.run("date +%s")
 
     def happens(self, command):
-        self.since_s = self.over_s = self.daemon.board.clock(command)
+        self.over_s = self.daemon.board.clock(command)
 
     def ends(self, command):
         self.over_s = self.daemon.board.clock(command)
 
     def told(self, words):
         """The camera's state and the log say so."""
-        state = self.daemon.broker.fault("belt", self.mark)
+        state, self.told_at = self.daemon.broker.state(
+            "belt", self.mark, lambda s: s["fault"], f"{self.name}: the state does not tell it")
         if words not in state["fault"]:
             raise Failed(f"{self.name}: the state says `{state['fault']}`, expected `{words}`")
         if not self.daemon.logged(words, self.began):
             raise Failed(f"{self.name}: the log does not say `{words}`: {self.daemon.log()}")
-        # Frames that were taken before the fault may still be on their way.
-        self.ts = state["ts"]
         self.said = f"told as `{state['fault']}`"
 
     def counted(self, key, least):
         """Events count it."""
         first = self.daemon.broker.event("belt", self.mark)
-        event = self.daemon.broker.event("belt", self.mark, lambda e: e[key] >= first[key] + least,
-                                         or_else=f"{self.name}: {key} does not rise by {least}")
-        self.ts = event["ts"]
+        self.daemon.broker.event("belt", self.mark, lambda e: e[key] >= first[key] + least,
+                                 or_else=f"{self.name}: {key} does not rise by {least}")
         self.said = f"counted in {key}"
 
     def recovered(self):
         """Events again, soon; and a state without fault where there was one."""
-        def after(event):
-            return event["ts"] > self.ts and event["monotonic_ns"] / 1e9 >= self.since_s
-        event = self.daemon.broker.event("belt", self.mark, after, or_else=f"{self.name}: no event after it was over")
-        seconds = max(0.0, finished_s(event) - self.over_s)
+        event = self.daemon.broker.event("belt", self.mark, lambda e: e["monotonic_ns"] / 1e9 >= self.over_s,
+                                         or_else=f"{self.name}: no event after it was over")
+        seconds = finished_s(event) - self.over_s
         if seconds > RECOVERY_S:
             raise Failed(f"{self.name}: events again only after {seconds:.1f} s")
-        if self.said.startswith("told"):
-            self.daemon.broker.wait("constancy/board/belt/state", lambda s: not s.get("fault") and s["ts"] > self.ts, self.mark,
-                                    20, f"{self.name}: the state still has the fault")
+        if self.told_at is not None:
+            self.daemon.broker.state("belt", self.told_at, lambda s: not s["fault"], f"{self.name}: the state keeps the fault")
         restarts = self.daemon.property("NRestarts")
         if restarts != "0":
             raise Failed(f"{self.name}: the service was restarted")
@@ -221,12 +217,13 @@ def slower(daemon):
     fault = Fault(daemon, "rate drops to 1 frame/s")
     fault.happens("v4l2-ctl -d /dev/video0 -p 1")
     daemon.board.run("sleep 5")
-    slow = [e["monotonic_ns"] / 1e9 for e in daemon.broker.events("belt", fault.mark) if e["monotonic_ns"] / 1e9 > fault.since_s + 1]
+    times = [e["monotonic_ns"] / 1e9 for e in daemon.broker.events("belt", fault.mark)]
+    slow = [at for at in times if at > fault.over_s + 1]
     gaps = [b - a for a, b in zip(slow, slow[1:])]
     if len(gaps) < 2 or min(gaps) < 0.5:
         raise Failed(f"at 1 frame/s events come every {gaps} s")
     fault.ends("v4l2-ctl -d /dev/video0 -p 10")
-    fault.ts, fault.said = "", f"events every {sum(gaps) / len(gaps):.1f} s meanwhile, no fault"
+    fault.said = f"events every {sum(gaps) / len(gaps):.1f} s meanwhile, no fault"
     fault.recovered()
 
 

@@ -5,7 +5,7 @@ from machine import PACKAGE, Failed
 from report import passed
 
 # Everything that an installed package may leave, but the log and the package itself.
-REST = "find /etc /usr /var /run /opt /srv -xdev -iname '*constancy*' -not -path '/var/log/*'"
+REST = "find /etc /usr /var /run -xdev -iname '*constancy*' -not -path '/var/log/*'"
 
 
 def install(daemon):
