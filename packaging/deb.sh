@@ -18,6 +18,6 @@ version=$(cargo pkgid | sed 's/.*[#@]//')
 printf 'constancy (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' "$version" \
     "The constancy authors <constancy@packages.debian.org>" "$(date -R)" >"$folder/changelog"
 package="$folder/constancy_${version}_$arch.deb"
-cargo deb --quiet --no-build --no-strip --locked ${gnu:+--target "$triple"} --output "$package"
+cargo deb --quiet --no-build --no-strip --locked ${gnu:+--target "$triple"} --output "$package" >&2
 lintian --fail-on error "$package" >&2
 echo "$package"
