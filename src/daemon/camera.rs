@@ -17,7 +17,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// A camera that is plugged in again is there within seconds.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// A source that ran for this long is given a new start.
-const RAN_WELL: Duration = Duration::from_secs(8);
+const RAN_WELL: Duration = Duration::from_secs(2);
 /// A picture may stay the same, bit for bit, for this many times `stall_s` before the stream counts as frozen.
 const FROZEN_STALLS: f64 = 6.0;
 
