@@ -1,6 +1,9 @@
 """Cameras: what they can do, and everything that can go wrong with them. The driver is `vivid`, whose controls inject faults.
 
 Times are the board's own: from the end of a fault to the decision about the first frame after it.
+
+`vivid` gives no MJPEG. A USB camera in software would (`usb_f_uvc` on `dummy_hcd`), but it streams by isochronous transfers,
+which `dummy_hcd` does not carry.
 """
 from daemon import camera, finished_s
 from machine import Failed
