@@ -59,7 +59,17 @@ impl V4lSource {
         let stream =
             camera.attempt("asking for buffers", |device| Stream::with_buffers(device, Type::VideoCapture, BUFFERS))?;
         let color = color_encoding(&format, pixel_format, camera.ycbcr_encoding());
-        Ok(Self { path, stream: Some(stream), format, pixel_format, color, stall, streaming: false, sequence: None, lost: 0 })
+        Ok(Self {
+            path,
+            stream: Some(stream),
+            format,
+            pixel_format,
+            color,
+            stall,
+            streaming: false,
+            sequence: None,
+            lost: 0,
+        })
     }
 
     fn error(&self, action: &'static str, source: std::io::Error) -> CaptureError {

@@ -22,7 +22,9 @@ fn every_subcommand_has_a_manual_page_and_every_shell_its_completions() {
     for command in commands.into_iter().filter(|c| *c != "help") {
         assert!(read(&format!("man1/constancy-{command}.1")).contains(".SH SYNOPSIS"), "{command}");
     }
-    for (name, says) in [("constancy.bash", "--config"), ("_constancy", "#compdef constancy"), ("constancy.fish", "-a ")] {
+    for (name, says) in
+        [("constancy.bash", "--config"), ("_constancy", "#compdef constancy"), ("constancy.fish", "-a ")]
+    {
         assert!(read(&format!("completions/{name}")).contains(says), "{name}");
     }
 }
@@ -67,7 +69,9 @@ fn every_file_of_the_package_is_there() {
 
 #[test]
 fn the_scripts_are_shell() {
-    for script in ["cross/target.sh", "cross/build.sh", "packaging/deb.sh", "packaging/scripts/postrm", "tools/setup-board.sh"] {
+    for script in
+        ["cross/target.sh", "cross/build.sh", "packaging/deb.sh", "packaging/scripts/postrm", "tools/setup-board.sh"]
+    {
         let good = Command::new("sh").arg("-n").arg(root().join(script)).status().expect("sh").success();
         assert!(good, "{script}");
     }
