@@ -110,6 +110,12 @@ def make_root(root, packages):
                    "readlink", "ln", "rmdir", "sed", "true"]:
         if not (root / "usr/bin" / applet).exists():
             (root / "usr/bin" / applet).symlink_to("busybox")
+    choose_units(root)
+    run("systemd-sysusers", f"--root={root}")
+
+
+def choose_units(root):
+    """What systemd starts: the console and the network, and nothing that a board for one test can do without."""
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True, exist_ok=True)
     (wants / "console.service").symlink_to("/etc/systemd/system/console.service")
@@ -118,7 +124,6 @@ def make_root(root, packages):
     for unit in ["getty.target", "systemd-firstboot.service", "systemd-update-done.service", "apt-daily.timer",
                  "systemd-hwdb-update.service", "ldconfig.service", "systemd-journal-catalog-update.service"]:
         (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
-    run("systemd-sysusers", f"--root={root}")
 
 
 def keep_modules(root, without):
