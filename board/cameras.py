@@ -239,14 +239,14 @@ def unplugged(daemon):
     daemon.broker.event("belt", daemon.restart(camera(more="controls = { brightness = 77 }")))
     gone = "echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind; sleep 1; rmmod vivid"
     for name, options, words, size in [
-        ("unplugged for 8 s, plugged in again", WEBCAMS, "brightness: 77", "640/360"),
+        ("unplugged for 5 s, plugged in again", WEBCAMS, "brightness: 77", "640/360"),
         ("back with another resolution", OTHER_SIZE, "brightness: 77", "720/576"),
         ("back with the first resolution", WEBCAMS, "brightness: 77", "640/360"),
     ]:
         fault = Fault(daemon, name)
         fault.happens(gone)
         fault.told("/dev/video0")
-        fault.ends(f"sleep 8 && modprobe vivid {options}")
+        fault.ends(f"sleep 5 && modprobe vivid {options}")
         fault.recovered()
         found = daemon.board.run("v4l2-ctl -d /dev/video0 -C brightness --get-fmt-video")
         if words not in found or size not in found:
