@@ -17,7 +17,9 @@ fn every_subcommand_has_a_manual_page_and_every_shell_its_completions() {
     let help = constancy().arg("--help").output().expect("it runs").stdout;
     let help = String::from_utf8_lossy(&help).into_owned();
     let listed = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
-    let commands: Vec<&str> = listed.filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next()).collect();
+    // Longer descriptions go on in lines that are indented further.
+    let names = listed.filter_map(|l| l.strip_prefix("  ").filter(|l| !l.starts_with(' ')));
+    let commands: Vec<&str> = names.filter_map(|l| l.split_whitespace().next()).collect();
     assert!(commands.contains(&"run") && commands.contains(&"bench"), "{commands:?}");
     for command in commands.into_iter().filter(|c| *c != "help") {
         assert!(read(&format!("man1/constancy-{command}.1")).contains(".SH SYNOPSIS"), "{command}");
