@@ -1,8 +1,11 @@
 # make demo       the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
 # make test       everything that can be checked here; installs what is missing
 # make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices
-# make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
+# make test-arm   kernels, preprocessing and renderer on emulated ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
+# make cross      the program for another machine: TARGET=aarch64, armv7 or x86_64
+# make deb        the Debian package: TARGET=aarch64, armv7 or x86_64
+# make board      the package on an emulated ARM board with cameras, which are then broken; installs what is missing
 # make lint       formatting and lints, warnings are errors
 # make bench      one criterion bench per stage of a frame's path, and what publishing an event costs
 # make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
@@ -30,7 +33,7 @@ endif
 judges := $(target)/venv-judges
 export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
 
-.PHONY: help setup demo test test-long test-arm test-asan lint bench golden
+.PHONY: help setup demo test test-long test-arm test-asan cross deb board lint bench golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -49,9 +52,23 @@ test: setup $(tower) $(judges)/ready
 test-long: setup
 	CONSTANCY_TEST_LONG=1 PROPTEST_CASES=3000 cargo test --release --locked queue -- --nocapture
 
-test-arm:
+test-arm: setup
 	@tools/setup-cross.sh
 	@tools/test-arm.sh
+
+cross: setup
+	@tools/setup-cross.sh
+	@TARGET=$(TARGET) cross/build.sh
+
+deb: setup
+	@tools/setup-cross.sh
+	@tools/setup-board.sh
+	@TARGET=$(TARGET) packaging/deb.sh
+
+board: setup
+	@tools/setup-cross.sh
+	@tools/setup-board.sh
+	@package=$$(TARGET=aarch64 packaging/deb.sh) && board/board.py "$$package" $(target)/board
 
 # Only the sanitizer needs more than a stable compiler lets through; --target keeps it out of build scripts.
 test-asan:

@@ -12,6 +12,7 @@ need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
 need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so
 need gcc-arm-linux-gnueabihf command -v arm-linux-gnueabihf-gcc
 need libc6-dev-armhf-cross test -e /usr/arm-linux-gnueabihf/lib/libc.so
+need mold command -v ld.mold
 need qemu-user-static command -v qemu-aarch64-static
 need qemu-user-static command -v qemu-arm-static
 install_missing "${1:-}"

@@ -1,31 +1,30 @@
 #!/bin/bash
-# Runs the kernels' tests on emulated ARM cores: each must find the instruction sets that it has, and no other.
-# What is right or wrong shows here, not what is fast.
+# Runs on emulated ARM cores what computes there in its own way: the kernels, of which each core must find the instruction
+# sets that it has and no other, and on 64-bit ones preprocessing and the renderer against the same golden numbers as here.
+# What is right or wrong shows, not what is fast.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc
-
-rustlib="$(rustc --print sysroot)/lib/rustlib"
-
+# shellcheck disable=SC2086 # $std is nothing, or one option
 on() { # core, its instruction sets
     echo "== $1: $2"
-    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu -cpu $1"
-    export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUNNER="qemu-arm-static -L /usr/arm-linux-gnueabihf -cpu $1"
-    # Without the target's standard library it is built, by what only a nightly would allow: the kernels are not.
-    local std=()
-    if [ ! -d "$rustlib/$target/lib" ]; then
-        export RUSTC_BOOTSTRAP=1
-        std=(-Z build-std=std,panic_unwind,test)
+    CORE=$1
+    . cross/target.sh
+    CONSTANCY_EXPECT_ISA="$2" cargo test --quiet --release --locked -p constancy-kernels --lib --target "$triple" $std
+    if [ "$TARGET" = aarch64 ]; then
+        cargo test --quiet --release --locked -p constancy --lib --target "$triple" $std -- preprocess:: workshop::
+        cargo test --quiet --release --locked -p constancy --test it --target "$triple" $std -- preprocess::
     fi
-    CONSTANCY_EXPECT_ISA="$2" cargo test --quiet --release --locked -p constancy-kernels --lib --target "$target" "${std[@]}"
 }
 
-target=aarch64-unknown-linux-gnu
+TARGET=aarch64
 on cortex-a53 "portable neon"
 on cortex-a76 "portable neon neon-dotprod"
 on max "portable neon neon-dotprod neon-i8mm"
-target=armv7-unknown-linux-gnueabihf
+# The program there and the one here must draw the same pictures.
+TARGET=aarch64 cross/build.sh
+CONSTANCY_AARCH64_BINARY=$(realpath "${CARGO_TARGET_DIR:-target}/cross/aarch64/constancy") \
+    env -u RUSTC_BOOTSTRAP cargo test --quiet --release --locked -p constancy --test it workshop::another_processor
+TARGET=armv7
 on cortex-a7 "portable armv7-neon"
 on cortex-a15 "portable armv7-neon"

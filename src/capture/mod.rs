@@ -67,6 +67,11 @@ pub trait Source {
     /// Waits for the next frame, about `wait` at most.
     fn next(&mut self, wait: Duration) -> Result<Next, CaptureError>;
 
+    /// Frames that were taken and never came here, since this was last asked.
+    fn lost(&mut self) -> u64 {
+        0
+    }
+
     /// Whether silence is a fault, as it is of a camera.
     fn is_live(&self) -> bool {
         true

@@ -41,6 +41,9 @@ pub struct V4lSource {
     /// How long the first frame may take.
     stall: Duration,
     streaming: bool,
+    /// The driver's number of the last frame.
+    sequence: Option<u32>,
+    lost: u64,
 }
 
 impl V4lSource {
@@ -56,7 +59,17 @@ impl V4lSource {
         let stream =
             camera.attempt("asking for buffers", |device| Stream::with_buffers(device, Type::VideoCapture, BUFFERS))?;
         let color = color_encoding(&format, pixel_format, camera.ycbcr_encoding());
-        Ok(Self { path, stream: Some(stream), format, pixel_format, color, stall, streaming: false })
+        Ok(Self {
+            path,
+            stream: Some(stream),
+            format,
+            pixel_format,
+            color,
+            stall,
+            streaming: false,
+            sequence: None,
+            lost: 0,
+        })
     }
 
     fn error(&self, action: &'static str, source: std::io::Error) -> CaptureError {
@@ -98,7 +111,11 @@ impl Source for V4lSource {
         }
         stream.set_timeout(self.stall);
         self.streaming = true;
-        match stream.next() {
+        let taken = stream.next();
+        if let Ok((_, meta)) = &taken {
+            self.lost += skipped(self.sequence.replace(meta.sequence), meta.sequence);
+        }
+        match taken {
             Ok((_, meta)) if meta.flags.contains(Flags::ERROR) || meta.bytesused == 0 => Ok(Next::Damaged),
             Ok((bytes, meta)) => {
                 let used = (meta.bytesused as usize).min(bytes.len());
@@ -115,6 +132,10 @@ impl Source for V4lSource {
         }
     }
 
+    fn lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
     fn describe(&self) -> String {
         let Format { width, height, fourcc, .. } = self.format;
         format!("{} ({width}×{height} {fourcc})", self.path.display())
@@ -129,6 +150,12 @@ impl Drop for V4lSource {
             log::warn!("{}: the driver refused to stop the stream", self.path.display());
         }
     }
+}
+
+/// How many frames the driver numbered between two that it gave. Numbers wrap; where they run backwards it began anew.
+fn skipped(last: Option<u32>, now: u32) -> u64 {
+    let steps = last.map_or(0, |last| now.wrapping_sub(last));
+    if steps > u32::MAX / 2 { 0 } else { u64::from(steps.saturating_sub(1)) }
 }
 
 fn negotiate(camera: &Camera, settings: &V4lSettings) -> Result<(Format, PixelFormat), CaptureError> {
@@ -213,5 +240,21 @@ pub(super) fn open_hint(path: &Path, source: &std::io::Error) -> &'static str {
         std::io::ErrorKind::PermissionDenied => "add the user to group `video`",
         std::io::ErrorKind::ResourceBusy => "another program uses it",
         _ => "see `constancy camera list`",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::skipped;
+
+    #[test]
+    fn frames_that_the_driver_lost_show_in_its_numbers() {
+        assert_eq!(skipped(None, 17), 0, "the first has none before it");
+        assert_eq!(skipped(Some(17), 18), 0);
+        assert_eq!(skipped(Some(17), 21), 3);
+        assert_eq!(skipped(Some(u32::MAX), 0), 0, "numbers wrap");
+        assert_eq!(skipped(Some(u32::MAX - 1), 1), 2);
+        assert_eq!(skipped(Some(0), 0), 0, "a driver that does not count");
+        assert_eq!(skipped(Some(900), 3), 0, "a driver that began anew");
     }
 }

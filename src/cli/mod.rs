@@ -11,6 +11,7 @@ mod eval;
 pub mod exit;
 mod fit;
 mod gather;
+mod generate;
 mod model;
 mod model_args;
 mod output;
@@ -69,6 +70,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// List cameras, their formats and controls; save a frame
     Camera(camera::CameraArgs),
+    /// Write manual pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +158,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Synth(args) => synth::run(args),
         Command::Camera(args) => camera::run(args),
         Command::Model(args) => model::run(args),
+        Command::Generate(args) => generate::run(args),
     }
 }
 

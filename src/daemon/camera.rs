@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 /// How long a source may wait before the thread looks whether it is to stop.
 const TICK: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
-const BACKOFF_MAX: Duration = Duration::from_secs(4);
+/// A camera that is plugged in again is there within seconds.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A source that ran for this long is given a new start.
+const RAN_WELL: Duration = Duration::from_secs(2);
 /// A picture may stay the same, bit for bit, for this many times `stall_s` before the stream counts as frozen.
 const FROZEN_STALLS: f64 = 6.0;
 
@@ -36,6 +39,7 @@ impl Cameras {
                 exchange: Arc::clone(&exchange),
                 stop: Arc::clone(&stop),
                 freshness: Freshness::new(settings.stall_s),
+                told: String::new(),
             };
             thread::Builder::new().name(format!("camera {}", settings.name)).spawn(move || camera.run())
         };
@@ -59,6 +63,8 @@ struct Camera {
     exchange: Arc<Exchange>,
     stop: Arc<AtomicBool>,
     freshness: Freshness,
+    /// The fault that was logged last, since the last frame.
+    told: String,
 }
 
 impl Camera {
@@ -78,10 +84,13 @@ impl Camera {
             if self.stopping() {
                 break;
             }
-            if start.elapsed() > BACKOFF_MAX * 2 {
+            if start.elapsed() > RAN_WELL {
                 backoff = BACKOFF_MIN;
             }
-            log::warn!("camera {name}: {message}; trying again in {:.1} s", backoff.as_secs_f64());
+            // A camera that is away for days must not fill the journal.
+            let level = if message == self.told { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "camera {name}: {message}; trying again in {:.1} s", backoff.as_secs_f64());
+            self.told.clone_from(&message);
             self.exchange.fault(self.index, message);
             self.pause(backoff);
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -96,8 +105,21 @@ impl Camera {
         self.freshness.opened();
         while !self.stopping() {
             match source.next(TICK)? {
-                Next::Frame(frame) => self.hand_over(frame, source.as_ref())?,
-                Next::Damaged => self.exchange.damaged(self.index),
+                Next::Frame(frame) => {
+                    self.told.clear();
+                    let lost = source.lost();
+                    if lost > 0 {
+                        self.exchange.lost(self.index, lost);
+                    }
+                    self.hand_over(frame, source.as_ref())?;
+                }
+                Next::Damaged => {
+                    self.exchange.damaged(self.index);
+                    // One is skipped; nothing else for long is silence, too.
+                    if source.is_live() {
+                        self.freshness.silence()?;
+                    }
+                }
                 Next::End => return Ok(()),
                 Next::Nothing => {
                     self.exchange.alive(self.index);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Waiting {
     pub(super) camera: usize,
     pub(super) frame: Frame,
-    /// Frames that were replaced before this one was taken, since the last one that was.
+    /// Frames that were replaced before this one was taken, or that never came, since the last one that was.
     pub(super) dropped: u64,
     /// Frames that the camera itself gave up, since the last one taken.
     pub(super) damaged: u64,
@@ -35,6 +35,8 @@ pub(super) enum Taken {
 struct Slot {
     frame: Option<Frame>,
     fault: Option<String>,
+    /// The frame was taken after the fault: a fault that is over before anybody looked is told all the same.
+    fault_first: bool,
     dropped: u64,
     damaged: u64,
     ended: bool,
@@ -48,6 +50,20 @@ struct Slots {
     turn: usize,
 }
 
+impl Slots {
+    /// A camera's fault, if it has one; `first`: only one that comes before its frame.
+    fn take_fault(&mut self, camera: usize, first: bool) -> Option<Taken> {
+        let slot = &mut self.slots[camera];
+        if first && !slot.fault_first {
+            return None;
+        }
+        let message = slot.fault.take()?;
+        slot.fault_first = false;
+        self.turn = camera + 1;
+        Some(Taken::Fault { camera, message })
+    }
+}
+
 /// The slots of all cameras.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -59,8 +75,15 @@ pub(super) struct Exchange {
 impl Exchange {
     #[must_use]
     pub(super) fn new(cameras: usize) -> Self {
-        let slot =
-            || Slot { frame: None, fault: None, dropped: 0, damaged: 0, ended: false, last_sign: Instant::now() };
+        let slot = || Slot {
+            frame: None,
+            fault: None,
+            fault_first: false,
+            dropped: 0,
+            damaged: 0,
+            ended: false,
+            last_sign: Instant::now(),
+        };
         let slots = Slots { slots: std::iter::repeat_with(slot).take(cameras).collect(), turn: 0 };
         Self { slots: Mutex::new(slots), filled: Condvar::new(), emptied: Condvar::new() }
     }
@@ -83,7 +106,7 @@ impl Exchange {
     pub(super) fn put(&self, camera: usize, frame: Frame) {
         self.with(camera, |slot| {
             slot.dropped += u64::from(slot.frame.replace(frame).is_some());
-            slot.fault = None;
+            slot.fault_first = slot.fault.is_some();
         });
     }
 
@@ -98,6 +121,11 @@ impl Exchange {
         !timeout.timed_out()
     }
 
+    /// Counts frames that never came here.
+    pub(super) fn lost(&self, camera: usize, frames: u64) {
+        self.with(camera, |slot| slot.dropped += frames);
+    }
+
     /// Counts a frame that the camera gave damaged.
     pub(super) fn damaged(&self, camera: usize) {
         self.with(camera, |slot| slot.damaged += 1);
@@ -105,7 +133,10 @@ impl Exchange {
 
     /// Tells that the camera does not work. A frame that still waits is looked at first.
     pub(super) fn fault(&self, camera: usize, message: String) {
-        self.with(camera, |slot| slot.fault = Some(message));
+        self.with(camera, |slot| {
+            slot.fault = Some(message);
+            slot.fault_first = slot.frame.is_none();
+        });
     }
 
     /// Tells that the camera thread is well though there is no frame.
@@ -133,6 +164,9 @@ impl Exchange {
             self.filled.wait_timeout_while(self.lock(), wait, idle).unwrap_or_else(PoisonError::into_inner);
         let (count, turn) = (slots.slots.len(), slots.turn);
         let order = || (0..count).map(|i| (turn + i) % count);
+        if let Some(fault) = order().find_map(|camera| slots.take_fault(camera, true)) {
+            return fault;
+        }
         let mut frames = Vec::new();
         for camera in order() {
             let slot = &mut slots.slots[camera];
@@ -148,11 +182,8 @@ impl Exchange {
             self.emptied.notify_all();
             return Taken::Frames(frames);
         }
-        for camera in order() {
-            if let Some(message) = slots.slots[camera].fault.take() {
-                slots.turn = camera + 1;
-                return Taken::Fault { camera, message };
-            }
+        if let Some(fault) = order().find_map(|camera| slots.take_fault(camera, false)) {
+            return fault;
         }
         if slots.slots.iter().all(|s| s.ended) { Taken::Ended } else { Taken::Nothing }
     }
@@ -181,6 +212,9 @@ mod tests {
         (1..=3).for_each(|byte| exchange.put(0, frame(byte)));
         assert_eq!(taken(&exchange, 1), [(0, 3, 2)]);
         assert!(taken(&exchange, 1).is_empty());
+        exchange.lost(0, 5);
+        exchange.put(0, frame(4));
+        assert_eq!(taken(&exchange, 1), [(0, 4, 5)], "those that the driver lost, too");
     }
 
     #[test]
@@ -206,6 +240,26 @@ mod tests {
         // The one that had to wait comes first.
         assert_eq!(cameras(8), [2, 0]);
         assert!(cameras(8).is_empty());
+    }
+
+    #[test]
+    fn a_fault_is_told_between_the_frames_that_it_lies_between() {
+        let exchange = Exchange::new(2);
+        let next = || match exchange.take(Duration::ZERO, 1) {
+            Taken::Frames(frames) => format!("frame {}", frames[0].frame.data[0]),
+            Taken::Fault { camera, message } => format!("{message} of {camera}"),
+            other => format!("{other:?}"),
+        };
+        exchange.put(0, frame(1));
+        exchange.fault(0, "gone".into());
+        assert_eq!(next(), "frame 1", "it was taken before");
+        // The next one comes before anybody has looked at the fault.
+        exchange.put(0, frame(2));
+        assert_eq!(next(), "gone of 0");
+        assert_eq!(next(), "frame 2");
+        exchange.fault(1, "silent".into());
+        assert_eq!(next(), "silent of 1");
+        assert_eq!(next(), "Nothing");
     }
 
     #[test]

@@ -93,6 +93,16 @@ fn a_child_that_dies_is_started_again() {
 }
 
 #[test]
+fn a_fault_that_stays_is_logged_once() {
+    let setup = pipe("echo try >> tries; exit 3");
+    damaged_images(&setup);
+    let daemon = setup.start();
+    let tries = || std::fs::read_to_string(daemon.setup.path("tries")).unwrap_or_default().lines().count();
+    wait_for("three tries", || (tries() >= 3).then_some(()));
+    assert_eq!(daemon.log().matches("exit status: 3").count(), 1, "{}", daemon.log());
+}
+
+#[test]
 fn a_program_that_does_not_exist_is_named() {
     let setup = Setup::new("[[camera]]\nname = \"gate\"\n[camera.pipe]\ncommand = [\"no-such-camera-program\"]\n");
     let daemon = setup.start();
@@ -109,6 +119,16 @@ fn a_stream_that_falls_silent_is_opened_again() {
     let daemon = setup.start();
     daemon.wait_events(2);
     assert!(daemon.log().contains("no frame"), "{}", daemon.log());
+}
+
+#[test]
+fn a_stream_of_nothing_but_damaged_frames_is_opened_again() {
+    let setup = Setup::new(
+        "[[camera]]\nname = \"gate\"\nstall_s = 0.5\n[camera.pipe]\ncommand = [\"sh\", \"-c\", \"cd DIR; while true; do cat truncated.jpg; sleep 0.05; done\"]\n",
+    );
+    damaged_images(&setup);
+    let daemon = setup.start();
+    daemon.wait_log("no frame for");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod icm;
 mod input_faults;
 mod interventions;
 mod overhead;
+mod package;
 mod pocket;
 mod preprocess;
 mod projection;

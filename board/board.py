@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Boots an emulated ARM board with virtual cameras, installs the package on it with dpkg, runs the daemon as a service,
+breaks the cameras in every way that their driver can, and checks that the daemon tells it and goes on; then removes the
+package and looks for what it left.
+
+    make board                       builds the package, then runs this
+    board/board.py PACKAGE.deb FOLDER
+    board/board.py … --without-camera   without the cameras' driver: fails, as it should
+
+The board is `qemu-system-aarch64 -M virt` with a Cortex-A76 and Debian's kernel, whose module `vivid` gives the cameras; the
+broker is a mosquitto on this machine. FOLDER keeps what was downloaded, and the console's log.
+"""
+import argparse, pathlib, sys, time
+
+sys.dont_write_bytecode = True
+import cameras, machine, package
+from broker import Broker
+from daemon import Daemon
+from machine import Failed
+from report import say
+
+
+def run(args):
+    begun = time.monotonic()
+    work = machine.prepare(args.folder.resolve(), args.package.resolve(), without=["vivid"] if args.without_camera else [])
+    say(f"disk with {args.package.name} made in {time.monotonic() - begun:.0f} s")
+    broker = Broker(work)
+    try:
+        board = machine.Board(work, args.cores)
+        say(f"booted in {board.boot_s:.0f} s: {board.run('uname -srm')}, {args.cores} cores of Cortex-A76")
+        try:
+            daemon = Daemon(board, broker)
+            for case in [package.install, *cameras.CASES, package.upgrade, package.purge]:
+                case(daemon)
+        finally:
+            board.off()
+    finally:
+        broker.close()
+    say(f"all passed in {time.monotonic() - begun:.0f} s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("package", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--without-camera", action="store_true")
+    parser.add_argument("--cores", type=int, default=2)
+    try:
+        run(parser.parse_args())
+    except Failed as failure:
+        sys.exit(f"FAILED: {failure}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""What is printed."""
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def passed(name, found):
+    say(f"ok  {name:<34} {found}")

@@ -1,0 +1,80 @@
+//! What the Debian package is made of.
+
+use super::support::constancy;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn every_subcommand_has_a_manual_page_and_every_shell_its_completions() {
+    let folder = tempfile::tempdir().expect("folder");
+    let output = constancy().arg("generate").arg(folder.path()).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
+    let help = constancy().arg("--help").output().expect("it runs").stdout;
+    let help = String::from_utf8_lossy(&help).into_owned();
+    let listed = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
+    // Longer descriptions go on in lines that are indented further.
+    let names = listed.filter_map(|l| l.strip_prefix("  ").filter(|l| !l.starts_with(' ')));
+    let commands: Vec<&str> = names.filter_map(|l| l.split_whitespace().next()).collect();
+    assert!(commands.contains(&"run") && commands.contains(&"bench"), "{commands:?}");
+    for command in commands.into_iter().filter(|c| *c != "help") {
+        assert!(read(&format!("man1/constancy-{command}.1")).contains(".SH SYNOPSIS"), "{command}");
+    }
+    for (name, says) in
+        [("constancy.bash", "--config"), ("_constancy", "#compdef constancy"), ("constancy.fish", "-a ")]
+    {
+        assert!(read(&format!("completions/{name}")).contains(says), "{name}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let output = constancy().args(["generate", "/dev/null/pages"]).output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(73), "{text}");
+    assert!(text.contains("/dev/null/pages cannot be written"), "{text}");
+}
+
+/// With the package's paths in the place of the installed ones.
+#[test]
+fn the_packaged_configuration_is_good() {
+    let folder = tempfile::tempdir().expect("folder");
+    let text = std::fs::read_to_string(root().join("packaging/constancy.toml")).expect("configuration");
+    let models = root().join("models").display().to_string();
+    let config = folder.path().join("constancy.toml");
+    std::fs::write(&config, text.replace("/usr/share/constancy/models", &models)).expect("configuration");
+    let output = constancy().arg("check").arg("--config").arg(&config).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_file_of_the_package_is_there() {
+    let manifest: toml::Value = toml::from_str(include_str!("../../Cargo.toml")).expect("TOML");
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let assets = deb["assets"].as_array().expect("assets");
+    let source = |asset: &toml::Value| PathBuf::from(asset[0].as_str().expect("source"));
+    for path in assets.iter().map(source).filter(|p| !p.starts_with("packaging/built")) {
+        let (folder, name) = (root().join(path.parent().expect("folder")), path.file_name().expect("name"));
+        let suffix = name.to_string_lossy().replacen('*', "", 1);
+        let found = std::fs::read_dir(&folder).expect("folder").flatten();
+        let found = found.filter(|e| e.file_name().to_string_lossy().ends_with(&suffix)).count();
+        assert!(found > 0, "{}", path.display());
+    }
+    let conffile = deb["conf-files"][0].as_str().expect("conffile");
+    assert_eq!(conffile, "/etc/constancy/constancy.toml");
+}
+
+#[test]
+fn the_scripts_are_shell() {
+    for script in
+        ["cross/target.sh", "cross/build.sh", "packaging/deb.sh", "packaging/scripts/postrm", "tools/setup-board.sh"]
+    {
+        let good = Command::new("sh").arg("-n").arg(root().join(script)).status().expect("sh").success();
+        assert!(good, "{script}");
+    }
+}
