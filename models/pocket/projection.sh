@@ -13,7 +13,7 @@ here=$(dirname "$0")
 model=$here/pocket.toml
 prompt="a photo of a {}"
 
-"$constancy" synth --out "$work/sources" --count 2000 --seed 34 --environments seen --folders
+"$constancy" synth --out "$work/sources" --count 2000 --seed 34 --environments seen --format folders
 # The day that pocket was trained.
 SOURCE_DATE_EPOCH=1767225600 "$constancy" fit "$work/sources" --model "$model" --cache "$work/cache" \
     --interventions exposure,gamma,white-balance,vignetting,low-light,infrared,colour-jitter,grey-scale \

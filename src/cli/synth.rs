@@ -31,9 +31,6 @@ pub(super) struct SynthArgs {
     /// What to write
     #[arg(long, value_enum, default_value_t = Format::Png)]
     format: Format,
-    /// Sort images into folders ENVIRONMENT/CLASS, as `fit` and `eval` take them
-    #[arg(long, conflicts_with = "format")]
-    folders: bool,
     /// Images 2i and 2i + 1 show the same specimen, with everything else different
     #[arg(long)]
     pairs: bool,
@@ -50,6 +47,8 @@ pub(super) struct SynthArgs {
 enum Format {
     /// One PNG file for each image
     Png,
+    /// The same in folders ENVIRONMENT/CLASS, as `fit` and `eval` take them
+    Folders,
     /// One frames.bin with 8-bit RGB, image after image
     Raw,
 }
@@ -132,21 +131,18 @@ fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
     let frames_path = out.join("frames.bin");
     let mut frames = match args.format {
         Format::Raw => Some(BufWriter::new(File::create(&frames_path).map_err(failed(&frames_path))?)),
-        Format::Png => None,
+        Format::Png | Format::Folders => None,
     };
     for i in 0..args.count {
         let (scene, environment, seed) = args.scene(i);
         let pixels = render(&scene, args.size.0, args.size.1);
-        let file = match &mut frames {
-            Some(frames) => {
-                frames.write_all(&pixels).map_err(failed(&frames_path))?;
-                "frames.bin".to_owned()
-            }
-            None => {
-                let class = scene.invariant.class();
-                let folder = if args.folders { format!("{}/{class}/", environment.name) } else { String::new() };
-                png(out, format!("{folder}{i:06}.png"), &pixels, args.size)?
-            }
+        let file = if let Some(frames) = &mut frames {
+            frames.write_all(&pixels).map_err(failed(&frames_path))?;
+            "frames.bin".to_owned()
+        } else if args.format == Format::Folders {
+            png(out, format!("{}/{}/{i:06}.png", environment.name, scene.invariant.class()), &pixels, args.size)?
+        } else {
+            png(out, format!("{i:06}.png"), &pixels, args.size)?
         };
         let text = serde_json::to_string(&Line {
             file: &file,

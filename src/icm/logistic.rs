@@ -83,7 +83,7 @@ impl Logistic {
         let start = start.filter(|s| s.weights.shape() == (classes, x.nrows()));
         let start = start.map_or_else(|| DVector::zeros(rows * (x.nrows() + 1)), |s| objective.join(s));
         let curvature = objective.curvature();
-        let found = minimise(start, |v| objective.newton(&curvature, v), enough, STEPS, |p| objective.at(p));
+        let found = minimise(start, |v| objective.newton(curvature.as_ref(), v), enough, STEPS, |p| objective.at(p));
         if found.gradient.is_nan() || found.gradient > accepted {
             return Err(LogisticError::NotConverged { gradient: found.gradient });
         }
@@ -163,7 +163,7 @@ impl<T: Real> Objective<'_, T> {
     }
 
     /// The inverse of the curvature times a vector of parameters; the vector itself where that is not known.
-    fn newton(&self, curvature: &Option<Cholesky<T>>, v: &DVector<f64>) -> DVector<f64> {
+    fn newton(&self, curvature: Option<&Cholesky<T>>, v: &DVector<f64>) -> DVector<f64> {
         let Some(curvature) = curvature else { return v.clone() };
         let (weights, biases) = v.as_slice().split_at(self.rows * self.x.nrows());
         let columns = weights.iter().map(|&w| nalgebra::convert(w));

@@ -170,7 +170,7 @@ fn another_processor_draws_the_same() {
 #[test]
 fn images_can_be_sorted_by_environment_and_class() {
     let folder = tempfile::tempdir().expect("folder");
-    for line in synth(folder.path(), &["-n", "6", "--size", "40x30", "-e", "noon,dusk", "--folders"]) {
+    for line in synth(folder.path(), &["-n", "6", "--size", "40x30", "-e", "noon,dusk", "--format", "folders"]) {
         let text = |key: &str| line[key].as_str().expect("text").to_owned();
         let sorted = format!("{}/{} {}/", text("environment"), text("condition"), text("part"));
         assert!(text("file").starts_with(&sorted), "{line}");

@@ -83,7 +83,9 @@ fn harmless(board: Board<'_>, methods: usize) -> Vec<Scores> {
     let costly: Vec<_> = costs.into_iter().filter(|(_, cost)| *cost > HARM).map(|(map, _)| map).collect();
     if !costly.is_empty() {
         let warning = SelectWarning::Costly { maps: costly.len() };
-        under.iter_mut().for_each(|scores| scores.leave_out(&costly, &warning));
+        for scores in &mut under {
+            scores.leave_out(&costly, &warning);
+        }
     }
     under
 }

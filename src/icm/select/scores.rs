@@ -146,9 +146,8 @@ impl Scores {
         let (_, over_groups) = mean_and_error(&[means])?;
         let gain_error = match self.criterion {
             Criterion::LeftOutEnvironment => over_images.max(over_groups),
-            Criterion::LeftOutIntervention => over_images,
-            // Its groups are halves that are asked about different families: they differ, and say nothing by it.
-            Criterion::Identification => over_images,
+            // Groups here are halves that are asked about different families: they differ, and say nothing by it.
+            Criterion::Identification | Criterion::LeftOutIntervention => over_images,
         };
         Some(Trial { map: scored.map, score, error, gain, gain_error, removed: scored.removed })
     }
