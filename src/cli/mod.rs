@@ -67,6 +67,10 @@ enum Command {
     Model(model::ModelCommandArgs),
     /// Measure how fast this machine runs a model, and where the time goes
     Bench(bench::BenchArgs),
+    /// Run a tower on the GPU for the process that starts this
+    #[cfg(feature = "cuda")]
+    #[command(hide = true)]
+    GpuWorker,
     /// List cameras, their formats and controls; save a frame
     Camera(camera::CameraArgs),
 }
@@ -154,6 +158,8 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Synth(args) => synth::run(args),
         Command::Camera(args) => camera::run(args),
         Command::Model(args) => model::run(args),
+        #[cfg(feature = "cuda")]
+        Command::GpuWorker => Ok(crate::engine::serve_gpu()?),
     }
 }
 
