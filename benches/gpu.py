@@ -17,7 +17,7 @@ steady     the daemon on rendered frames for a while: memory of host and GPU ove
 Every figure is from f32 images in the host's memory to f32 embeddings in the host's memory: median of the runs for one
 image, images per second for 32. Compilers of PyTorch run at the same time; times are taken one after the other.
 """
-import argparse, importlib.util, json, os, pathlib, statistics, subprocess, sys, tempfile, time, tomllib
+import argparse, importlib.util, json, os, pathlib, select, statistics, subprocess, sys, tempfile, time, tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -149,32 +149,44 @@ def torch_worker(name, edge, width, mode, runs):
                 images_per_second=round(batch * len(times) / sum(times) * 1e3, 1), torch=torch.__version__)
 
 
-def torch_twins(models, args):
-    workers = []
-    for model in models:
-        for mode in args.modes.split(","):
-            if model.name in TRANSFORMERS or model.name in TIMM:
+class Twins:
+    """PyTorch's processes: they compile side by side, while nothing is timed, and run one after the other."""
+
+    def __init__(self, models, args):
+        self.workers, self.args, self.waited = [], args, False
+        known = [model for model in models if model.name in TRANSFORMERS or model.name in TIMM]
+        for model in known:
+            for mode in args.modes.split(","):
                 command = [sys.executable, __file__, "--torch-worker", model.name, str(model.edge), str(model.width), mode]
                 errors = tempfile.TemporaryFile("w+")
-                process = subprocess.Popen([*command, "--runs", str(args.runs)], stdin=subprocess.PIPE,
-                                           stdout=subprocess.PIPE, stderr=errors, text=True)
-                workers.append((model, mode, process, errors))
-    return workers
+                process = subprocess.Popen(
+                    [*command, "--runs", str(args.runs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                    text=True, env={**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "4"})
+                self.workers.append((model, mode, process, errors))
 
+    def wait(self):
+        """Until each has compiled, failed, or had its time; once."""
+        if self.waited:
+            return
+        self.waited = True
+        end, ready = time.monotonic() + self.args.limit, []
+        for model, mode, process, errors in self.workers:
+            readable, _, _ = select.select([process.stdout], [], [], max(end - time.monotonic(), 0))
+            if readable and process.stdout.readline().strip() == "ready":
+                ready.append((model, mode, process, errors))
+                continue
+            process.kill()
+            errors.seek(0)
+            say(part="torch", model=model.name, mode=mode, failed=errors.read()[-800:] or "it took too long")
+        self.workers = ready
 
-def finish_twins(workers, args):
-    """Lets them run one after the other, when each has compiled."""
-    ready = []
-    for model, mode, process, errors in workers:
-        if process.stdout.readline().strip() == "ready":
-            ready.append(process)
-            continue
-        process.wait()
-        errors.seek(0)
-        say(part="torch", model=model.name, mode=mode, failed=errors.read()[-800:])
-    for process in ready:
-        out, _ = process.communicate("go\n", timeout=args.limit)
-        print(out, end="", flush=True)
+    def run(self):
+        for model, mode, process, _ in self.workers:
+            try:
+                print(process.communicate("go\n", timeout=self.args.limit)[0], end="", flush=True)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                say(part="torch", model=model.name, mode=mode, failed="it took too long")
 
 
 def ort(model, args):
@@ -255,10 +267,12 @@ def main():
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     have_torch = importlib.util.find_spec("torch") is not None
-    twins = torch_twins(models, args) if "torch" in parts and have_torch else []
-    for part in parts:
+    twins = Twins(models if "torch" in parts and have_torch else [], args)
+    for part in sorted(parts, key=PARTS.index):
+        if part != "agree":
+            twins.wait()
         if part == "torch":
-            finish_twins(twins, args)
+            twins.run()
             continue
         for model in models:
             try:
