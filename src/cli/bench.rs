@@ -130,7 +130,10 @@ fn shares(encoder: &Encoder, input: &[f32], batch: usize) -> Result<Vec<Share>, 
 
 fn print(report: &Report<'_>) -> Result<(), CliError> {
     let Report { model, device, threads, batch, .. } = report;
-    line(&format!("{model} on {device}, {threads} {}, batch {batch}", if *threads == 1 { "thread" } else { "threads" }))?;
+    line(&format!(
+        "{model} on {device}, {threads} {}, batch {batch}",
+        if *threads == 1 { "thread" } else { "threads" }
+    ))?;
     line(&format!(
         "latency     {:.2} ms in the median of {} runs, {:.2} ms at the 95th percentile; {:.1} images/s",
         report.median_ms, report.runs, report.p95_ms, report.images_per_second

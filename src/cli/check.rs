@@ -87,7 +87,7 @@ fn gpu(device: Device) -> Option<Finding> {
         };
         let listed: Vec<String> = devices.iter().map(one).collect();
         let listed = if listed.is_empty() { "no GPU".into() } else { listed.join("; ") };
-        let built = if cfg!(feature = "cuda") { "" } else { "; this build has no GPU support" };
+        let built = if cfg!(feature = "gpu") { "" } else { "; this build has no GPU support" };
         Ok(format!("driver for CUDA {}: {listed}{built}", driver.version))
     });
     match (described, device) {

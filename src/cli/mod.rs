@@ -68,7 +68,7 @@ enum Command {
     /// Measure how fast this machine runs a model, and where the time goes
     Bench(bench::BenchArgs),
     /// Run a tower on the GPU for the process that starts this
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     #[command(hide = true)]
     GpuWorker,
     /// List cameras, their formats and controls; save a frame
@@ -158,7 +158,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Synth(args) => synth::run(args),
         Command::Camera(args) => camera::run(args),
         Command::Model(args) => model::run(args),
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         Command::GpuWorker => Ok(crate::engine::serve_gpu()?),
     }
 }

@@ -6,7 +6,7 @@
 
 mod agreement;
 mod cores;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 mod cuda;
 mod describe;
 mod gpu;
@@ -183,8 +183,16 @@ impl Encoder {
         let output = &manifest.output.name;
         let fusing = options.fusing(&runtime);
         let Loaded { plan, operators } = loader.load(&[input], output, "output.name", "vision", fusing)?;
-        let mut encoder =
-            Self { plan, operators, batches: Mutex::default(), seat: None, runtime, path: model_path, sha256, manifest };
+        let mut encoder = Self {
+            plan,
+            operators,
+            batches: Mutex::default(),
+            seat: None,
+            runtime,
+            path: model_path,
+            sha256,
+            manifest,
+        };
         let probe = vec![0.0; 3 * size * size];
         // Some shapes only meet while the graph runs.
         let found = encoder.plan_run(&encoder.plan, &probe, 1).map_err(|e| ModelError::InputSize {
@@ -217,7 +225,8 @@ impl Encoder {
         let expected = self.embed(&trial)?;
         let halves = options.precision != Precision::Fp32;
         let order = Order { manifest: self.manifest.path.clone(), halves, plain: options.plain };
-        gpu::seat(options.device, Tower { order, trial, expected })
+        let runtime = Arc::clone(&self.runtime);
+        gpu::seat(options.device, Tower { order, runtime, trial, expected })
             .map_err(|source| ModelError::Gpu { path: self.path.clone(), source })
     }
 
@@ -240,7 +249,7 @@ impl Encoder {
 
     /// The embedding `[width]` of one input `[1, 3, size, size]`, as the tower gives it: not normalised.
     pub fn embed(&self, input: &[f32]) -> Result<Vec<f32>, ModelError> {
-        if let Some(embedding) = self.seat.as_ref().and_then(|seat| seat.embed(input, 1)) {
+        if let Some(embedding) = self.seat.as_ref().and_then(|seat| seat.embed(input, 1, &self.runtime.pool)) {
             return Ok(embedding);
         }
         self.embed_with(&self.plan, input, 1)
@@ -249,7 +258,7 @@ impl Encoder {
     /// The embeddings `[batch, width]` of inputs `[batch, 3, size, size]`, the same as one after the other, but the
     /// weights are read once for all.
     pub fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
-        if let Some(embeddings) = self.seat.as_ref().and_then(|seat| seat.embed(input, batch)) {
+        if let Some(embeddings) = self.seat.as_ref().and_then(|seat| seat.embed(input, batch, &self.runtime.pool)) {
             return Ok(embeddings);
         }
         if let Some(plan) = self.batch_plan(batch) {
@@ -337,7 +346,7 @@ impl Encoder {
 }
 
 /// What `constancy gpu-worker` does: runs a tower on the GPU for the process that started it.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub fn serve_gpu() -> std::io::Result<()> {
     gpu::worker::serve()
 }

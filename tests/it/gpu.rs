@@ -55,8 +55,8 @@ fn embedding(output: &Output) -> Value {
 
 #[test]
 fn a_gpu_that_is_asked_for_and_cannot_be_had_is_69_with_the_reason() {
-    let new = if cfg!(feature = "cuda") { 13000 } else { 12000 };
-    let cases: &[(tempfile::TempDir, &[&str], &str)] = if cfg!(feature = "cuda") {
+    let new = if cfg!(feature = "gpu") { 13000 } else { 12000 };
+    let cases: &[(tempfile::TempDir, &[&str], &str)] = if cfg!(feature = "gpu") {
         &[
             (no_driver(), &["--device", "cuda"], "no NVIDIA driver"),
             (driver(12040, 0, 1), &["--device", "cuda"], "too old: it knows CUDA 12.4"),

@@ -44,10 +44,21 @@ __device__ __forceinline__ float block_sum(float v) {
     return v;
 }
 
-// f32 as the host gives it, in the tower's own type.
-extern "C" __global__ void narrow_f16(const float *x, half_t *y, unsigned count) {
-    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) y[i] = narrow<half_t>(x[i]);
+// Eight halves at a time, as wide as a thread can load.
+__device__ __forceinline__ void unpack(const half_t *from, float v[8]) {
+    uint4 four = *reinterpret_cast<const uint4 *>(from);
+    unsigned words[4] = {four.x, four.y, four.z, four.w};
+    for (int i = 0; i < 4; i++) {
+        v[2 * i] = widen(half_t{(f16_bits)(words[i] & 0xffffu)});
+        v[2 * i + 1] = widen(half_t{(f16_bits)(words[i] >> 16)});
+    }
+}
+__device__ __forceinline__ unsigned pack(float low, float high) {
+    return (unsigned)narrow<half_t>(low).bits | (unsigned)narrow<half_t>(high).bits << 16;
+}
+__device__ __forceinline__ void store(half_t *to, const float v[8]) {
+    *reinterpret_cast<uint4 *>(to) =
+        make_uint4(pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7]));
 }
 
 // Images [B, C, R * size, S * size] to their squares, [B * R * S, C * size * size].
@@ -82,6 +93,37 @@ __device__ void norm(const T *x, const float *gain, const float *shift, T *y, in
     }
 }
 
+// The same with a warp per row, which it keeps in registers: at most 1,024 values, a multiple of eight.
+extern "C" __global__ void norm_wide(const half_t *x, const float *gain, const float *shift, half_t *y, int width,
+                                     float epsilon, int rows) {
+    int row = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (row >= rows) return;
+    x += (size_t)row * width;
+    y += (size_t)row * width;
+    float v[4][8] = {};
+    float sum = 0.0f, squares = 0.0f;
+#pragma unroll
+    for (int c = 0; c < 4; c++) {
+        int at = (c * 32 + lane) * 8;
+        if (at < width) unpack(x + at, v[c]);
+        for (int i = 0; i < 8; i++) sum += v[c][i];
+    }
+    float mean = warp_sum(sum) / width;
+#pragma unroll
+    for (int c = 0; c < 4; c++) {
+        if ((c * 32 + lane) * 8 >= width) continue;
+        for (int i = 0; i < 8; i++) squares += (v[c][i] - mean) * (v[c][i] - mean);
+    }
+    float scale = rsqrtf(warp_sum(squares) / width + epsilon);
+#pragma unroll
+    for (int c = 0; c < 4; c++) {
+        int at = (c * 32 + lane) * 8;
+        if (at >= width) continue;
+        for (int i = 0; i < 8; i++) v[c][i] = (v[c][i] - mean) * scale * gain[at + i] + shift[at + i];
+        store(y + at, v[c]);
+    }
+}
+
 __device__ __forceinline__ float activation(float x, int kind) {
     switch (kind) {
     case 1: return fmaxf(x, 0.0f);
@@ -92,16 +134,102 @@ __device__ __forceinline__ float activation(float x, int kind) {
     }
 }
 
-// y = activation(x + bias) + residual; bias and residual may be null.
+// y = activation(x + bias) + residual; bias and residual may be null. A value of `bias` is for `run` values that follow
+// each other.
 template <typename T>
-__device__ void activate(const T *x, const T *bias, const T *residual, T *y, int columns, int kind, unsigned count) {
+__device__ void activate(const T *x, const T *bias, const T *residual, T *y, int columns, int run, int kind,
+                         unsigned count) {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     float v = widen(x[i]);
-    if (bias) v += widen(bias[i % columns]);
+    if (bias) v += widen(bias[i / run % columns]);
     v = activation(v, kind);
     if (residual) v += widen(residual[i]);
     y[i] = narrow<T>(v);
+}
+
+// The same where `columns` with a run of 1, or `run`, is a multiple of eight, as `count` is.
+extern "C" __global__ void activate_wide(const half_t *x, const half_t *bias, const half_t *residual, half_t *y,
+                                         int columns, int run, int kind, unsigned count) {
+    unsigned at = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
+    if (at >= count) return;
+    float v[8], added[8] = {};
+    unpack(x + at, v);
+    if (bias && run == 1) unpack(bias + at % columns, added);
+    float constant = bias && run != 1 ? widen(bias[at / run % columns]) : 0.0f;
+    for (int i = 0; i < 8; i++) v[i] = activation(v[i] + added[i] + constant, kind);
+    if (residual) {
+        unpack(residual + at, added);
+        for (int i = 0; i < 8; i++) v[i] += added[i];
+    }
+    store(y + at, v);
+}
+
+// A convolution of few input channels for each output channel: images [B, C, H, W], weights [O, C / groups, K, K].
+struct Convolution {
+    int channels, height, width, out_channels, out_height, out_width, group_channels, kernel, stride, pad, kind;
+};
+
+constexpr int SIDE = 4; // outputs of a thread, beside each other
+
+// Kernel and stride are known to the compiler where K is not 0.
+template <typename T, int K, int S>
+__device__ void convolve(const T *x, const float *w, const float *bias, T *y, const Convolution &c, unsigned count) {
+    int kernel = K ? K : c.kernel, stride = K ? S : c.stride;
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    int quads = (c.out_width + SIDE - 1) / SIDE;
+    int left = i % quads * SIDE, row = i / quads % c.out_height;
+    int plane = i / quads / c.out_height, channel = plane % c.out_channels, image = plane / c.out_channels;
+    int first = channel / (c.out_channels * c.group_channels / c.channels) * c.group_channels;
+    w += (size_t)channel * c.group_channels * kernel * kernel;
+    float sums[SIDE];
+    for (int s = 0; s < SIDE; s++) sums[s] = bias[channel];
+    for (int ci = 0; ci < c.group_channels; ci++) {
+        const T *from = x + (size_t)(image * c.channels + first + ci) * c.height * c.width;
+#pragma unroll
+        for (int ky = 0; ky < kernel; ky++, w += kernel) {
+            int iy = row * stride + ky - c.pad;
+            if (iy < 0 || iy >= c.height) continue;
+            const T *line = from + (size_t)iy * c.width;
+            if (K) {
+                constexpr int REACH = (SIDE - 1) * S + (K ? K : 1);
+                float v[REACH];
+#pragma unroll
+                for (int r = 0; r < REACH; r++) {
+                    int ix = left * S + r - c.pad;
+                    v[r] = ix >= 0 && ix < c.width ? widen(line[ix]) : 0.0f;
+                }
+#pragma unroll
+                for (int kx = 0; kx < K; kx++) {
+#pragma unroll
+                    for (int s = 0; s < SIDE; s++) sums[s] += w[kx] * v[s * S + kx];
+                }
+            } else {
+                for (int kx = 0; kx < kernel; kx++) {
+                    for (int s = 0; s < SIDE; s++) {
+                        int ix = (left + s) * stride + kx - c.pad;
+                        if (ix >= 0 && ix < c.width) sums[s] += w[kx] * widen(line[ix]);
+                    }
+                }
+            }
+        }
+    }
+    T *to = y + ((size_t)plane * c.out_height + row) * c.out_width + left;
+    for (int s = 0; s < SIDE && left + s < c.out_width; s++) to[s] = narrow<T>(activation(sums[s], c.kind));
+}
+
+template <typename T>
+__device__ void conv(const T *x, const float *w, const float *bias, T *y, const Convolution &c, unsigned count) {
+    switch (c.kernel * 8 + c.stride) {
+    case 3 * 8 + 1: return convolve<T, 3, 1>(x, w, bias, y, c, count);
+    case 3 * 8 + 2: return convolve<T, 3, 2>(x, w, bias, y, c, count);
+    case 5 * 8 + 1: return convolve<T, 5, 1>(x, w, bias, y, c, count);
+    case 5 * 8 + 2: return convolve<T, 5, 2>(x, w, bias, y, c, count);
+    case 7 * 8 + 1: return convolve<T, 7, 1>(x, w, bias, y, c, count);
+    case 7 * 8 + 2: return convolve<T, 7, 2>(x, w, bias, y, c, count);
+    default: return convolve<T, 0, 1>(x, w, bias, y, c, count);
+    }
 }
 
 struct Operand {
@@ -155,8 +283,17 @@ __device__ void attention(const T *q, const T *k, const T *v, T *out, int querie
         norm(x, gain, shift, y, width, epsilon);                                                                       \
     }                                                                                                                  \
     extern "C" __global__ void activate_##NAME(const T *x, const T *bias, const T *residual, T *y, int columns,        \
-                                               int kind, unsigned count) {                                             \
-        activate(x, bias, residual, y, columns, kind, count);                                                          \
+                                               int run, int kind, unsigned count) {                                    \
+        activate(x, bias, residual, y, columns, run, kind, count);                                                     \
+    }                                                                                                                  \
+    extern "C" __global__ void conv_##NAME(const T *x, const float *w, const float *bias, T *y, int channels,          \
+                                           int height, int width, int out_channels, int out_height, int out_width,     \
+                                           int group_channels, int kernel, int stride, int pad, int kind,              \
+                                           unsigned count) {                                                           \
+        conv(x, w, bias, y,                                                                                            \
+             Convolution{channels, height, width, out_channels, out_height, out_width, group_channels, kernel, stride, \
+                         pad, kind},                                                                                   \
+             count);                                                                                                   \
     }                                                                                                                  \
     extern "C" __global__ void attention_##NAME(const T *q, const T *k, const T *v, T *out, int queries, int keys,     \
                                                 int depth, int q_row, int q_image, int k_row, int k_image, int v_row,  \
@@ -168,10 +305,6 @@ BOTH(half_t, f16)
 BOTH(float, f32)
 
 #if __CUDA_ARCH__ >= 800 && defined(DEPTH)
-
-__device__ __forceinline__ unsigned pack(float low, float high) {
-    return (unsigned)narrow<half_t>(low).bits | (unsigned)narrow<half_t>(high).bits << 16;
-}
 
 // c[16, 8] += a[16, 16] * b[16, 8] on the matrix unit.
 __device__ __forceinline__ void multiply(float c[4], const unsigned a[4], unsigned b0, unsigned b1) {

@@ -11,7 +11,9 @@ use tract_onnx::tract_hir::internal::{anyhow, bail, ensure};
 
 const SOURCE: &str = include_str!("kernels.cu");
 /// Kernels that there are for both types, and those for one alone.
-const BOTH: [&str; 4] = ["patches", "norm", "activate", "attention"];
+const BOTH: [&str; 5] = ["patches", "norm", "activate", "attention", "conv"];
+/// Those that take eight halves at a time.
+const WIDE: [&str; 2] = ["norm_wide", "activate_wide"];
 /// Threads of a block where a thread makes one value.
 const BLOCK: u32 = 256;
 
@@ -42,7 +44,7 @@ impl Library {
             options.extend(tiles.map(|d| format!("-DDEPTH={d}")));
             let module = context.load_module(Ptx::from_binary(machine_code(&options)?))?;
             let mut names: Vec<String> = BOTH.iter().flat_map(|k| [format!("{k}_f16"), format!("{k}_f32")]).collect();
-            names.push("narrow_f16".into());
+            names.extend(WIDE.map(String::from));
             names.extend(tiles.map(|_| "attention_tiles".into()));
             let functions = names.into_iter().map(|name| Ok((name.clone(), module.load_function(&name)?)));
             Ok(Self { functions: functions.collect::<TractResult<_>>()?, tiles })
@@ -116,6 +118,11 @@ fn read_code(program: sys::nvrtcProgram) -> TractResult<Vec<u8>> {
         sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast()).result()?;
         Ok(code)
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "no larger tensor is let through")]
+pub(super) fn int(value: usize) -> Arg {
+    Arg::Int(value as i32)
 }
 
 /// A grid of one thread for each of `count` values.

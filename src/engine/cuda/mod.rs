@@ -5,14 +5,15 @@
 //! quantised first. tract translates the rest.
 
 mod blas;
+mod convolve;
 mod library;
 mod ops;
 mod plan;
 mod transform;
 mod wire;
 
-use super::load::{Loader, TowerInput};
 use super::gpu::MOST;
+use super::load::{Loader, TowerInput};
 use super::manifest::Manifest;
 use super::ops::FusedNode;
 use super::rewrite::{Spec, Specs, fuse, parse};
@@ -54,8 +55,9 @@ impl DeviceTower {
         Ok(tower)
     }
 
-    /// The embeddings `[batch, width]` of images `[batch, 3, size, size]`; `images` has room for [`MOST`].
-    pub(super) fn embed(&mut self, images: &mut [f32], batch: usize) -> Result<Vec<f32>, ModelError> {
+    /// The embeddings `[batch, width]` of images `[batch, 3, size, size]`, as bytes of the tower's numbers; `images` has
+    /// room for [`MOST`].
+    pub(super) fn embed(&mut self, images: &mut [u8], batch: usize) -> Result<Vec<f32>, ModelError> {
         let path = self.manifest.encoder_file();
         let (room, images) = self.filled(images, batch);
         let output = self.plan(room)?.run(images).map_err(|e| run_error(&path, &e))?;
@@ -65,22 +67,18 @@ impl DeviceTower {
     }
 
     /// Kind, calls and nanoseconds of the operators, each waited for.
-    pub(super) fn profile(
-        &mut self,
-        images: &mut [f32],
-        batch: usize,
-    ) -> Result<Vec<(String, usize, u64)>, ModelError> {
+    pub(super) fn profile(&mut self, images: &mut [u8], batch: usize) -> Result<Vec<(String, usize, u64)>, ModelError> {
         let path = self.manifest.encoder_file();
         let (room, images) = self.filled(images, batch);
         self.plan(room)?.profile(images).map_err(|e| run_error(&path, &e))
     }
 
     /// The number of images that there is a plan for, and as many, black ones behind those that are wanted.
-    fn filled<'a>(&self, images: &'a mut [f32], batch: usize) -> (usize, &'a [f32]) {
+    fn filled<'a>(&self, images: &'a mut [u8], batch: usize) -> (usize, &'a [u8]) {
         let edge = self.manifest.input.size as usize;
-        let one = 3 * edge * edge;
+        let one = 3 * edge * edge * self.dt.size_of();
         let room = BATCHES.into_iter().find(|&b| b >= batch).unwrap_or(MOST);
-        images[batch * one..room * one].fill(0.0);
+        images[batch * one..room * one].fill(0);
         (room, &images[..room * one])
     }
 
@@ -102,8 +100,8 @@ impl DeviceTower {
         let size = self.manifest.input.size as usize;
         let model = self.typed(&loader, &input, output)?;
         let ours = (!self.plain).then(|| Arc::clone(&self.shared));
-        let graph = transform::transform(model, self.dt, &ours).map_err(failed)?;
-        DevicePlan::new(graph, [batch, 3, size, size], self.dt, &self.shared).map_err(failed)
+        let graph = transform::transform(model, self.dt, ours).map_err(failed)?;
+        DevicePlan::new(graph, [batch, 3, size, size], self.dt).map_err(failed)
     }
 
     /// The graph with our operators in it, or as it is in the file where none is known.
@@ -114,13 +112,23 @@ impl DeviceTower {
         let (graph, specs) = if known { (graph, specs) } else { (loader.open(output)?, Specs::new()) };
         let node = |name: &str| {
             let steps = self.wired.get(name)?.clone();
-            Some(FusedNode::new(
+            Some(FusedNode::wired(
                 specs.get(name)?,
                 Arc::new(move |prefix, model, inputs| wire::wire(&steps, prefix, model, inputs)),
             ))
         };
         let model = parse(&graph, &node).map_err(|e| run_error(loader.path, &e))?;
         loader.typed(model, std::slice::from_ref(input), output, "output.name", "vision")
+    }
+}
+
+/// Lets the GPU read and write `memory` itself, which is then to stay where it is; where the system does not, copies
+/// are slower.
+pub(super) fn pin(memory: &mut [u8]) {
+    // SAFETY: the memory is mapped until the process ends.
+    let pinned = unsafe { cudarc::driver::sys::cuMemHostRegister_v2(memory.as_mut_ptr().cast(), memory.len(), 0) };
+    if let Err(e) = pinned.result() {
+        log::debug!("images are copied to the GPU by way of the driver's memory: {e:?}");
     }
 }
 

@@ -4,13 +4,14 @@
 //! and moves ours beside them.
 
 use super::blas::{Blas, Operands, Product, Shape};
-use super::library::{Arg, Library, address, one_each};
+use super::convolve::{Convolution, Mix};
+use super::library::{Arg, Library, address, int, one_each};
 use crate::engine::ops::with_last;
 use crate::engine::rewrite::{AttentionSpec, Patches};
 use constancy_kernels::Activation;
 use cudarc::driver::LaunchConfig;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tract_gpu::tensor::{DeviceTensor, DeviceTensorExt};
 use tract_gpu::turn_handler::make_tensor_for_node;
 use tract_onnx::prelude::*;
@@ -19,6 +20,10 @@ use tract_onnx::tract_hir::internal::*;
 
 /// Values of a tensor, and thus threads of a launch.
 const MOST: usize = i32::MAX as usize;
+
+/// Halves that a thread takes at a time, and the longest row that a warp keeps.
+const WIDE: usize = 8;
+const MOST_WIDE: usize = 1024;
 
 /// What every operator of a tower launches.
 pub(super) struct Shared {
@@ -44,12 +49,30 @@ pub(super) enum Step {
         epsilon: f32,
     },
     Linear(Linear),
-    /// `y = activation(x + bias) + residual`.
+    /// `y = activation(x + bias) + residual`; a bias is for `run` values that follow each other.
     Activate {
         bias: Option<DeviceTensor>,
+        run: usize,
         activation: Activation,
     },
+    Conv(Convolution),
+    Mix(Mix),
     Attention(AttentionSpec),
+}
+
+impl Step {
+    /// The same step with an activation after it, if it can take one.
+    pub(super) fn with_activation(&self, activation: Activation) -> Option<Self> {
+        match self {
+            Self::Conv(conv) if conv.activation == Activation::None => {
+                Some(Self::Conv(conv.with_activation(activation)))
+            }
+            Self::Activate { bias, run, activation: Activation::None } => {
+                Some(Self::Activate { bias: bias.clone(), run: *run, activation })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// `y = x · wᵀ + bias + residual`.
@@ -124,6 +147,8 @@ impl Operator {
             Step::Norm { .. } => "norm",
             Step::Linear(_) => "linear",
             Step::Activate { .. } => "activation",
+            Step::Conv(_) => "conv",
+            Step::Mix(_) => "mix",
             Step::Attention(_) => "attention",
         }
     }
@@ -137,6 +162,8 @@ impl Operator {
             Step::Norm { .. } | Step::Activate { .. } => input.into(),
             Step::Linear(linear) => with_last(input, linear.weights.shape()[0]),
             Step::Attention(spec) => with_last(input, spec.heads * spec.depth),
+            Step::Conv(conv) => conv.output_shape(input),
+            Step::Mix(mix) => mix.output_shape(input),
         }
     }
 
@@ -147,43 +174,59 @@ impl Operator {
         match &self.step {
             Step::Patches(p) => {
                 let count = u32::try_from(output.len())?;
-                let numbers = [p.channels, p.size, p.rows, p.columns].map(int);
-                let [a, b, c, d] = numbers;
-                library.launch("patches", dt, one_each(count), &[from, to, a, b, c, d, Arg::Count(count)])
+                let mut args = vec![from, to];
+                args.extend([p.channels, p.size, p.rows, p.columns].map(int));
+                args.push(Arg::Count(count));
+                library.launch("patches", dt, one_each(count), &args)
             }
             Step::Norm { gain, shift, epsilon } => {
                 let width = gain.len();
                 ensure!(x.shape().last() == Some(&width), "a normalisation over {width} values got {:?}", x.shape());
-                let threads = u32::try_from(width.div_ceil(4).next_multiple_of(32).clamp(32, 256))?;
-                let rows = u32::try_from(x.len() / width.max(1))?;
-                let config = LaunchConfig { grid_dim: (rows, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 };
                 let (gain, shift) = (Arg::Pointer(address(gain)?), Arg::Pointer(address(shift)?));
-                library.launch("norm", dt, config, &[from, gain, shift, to, int(width), Arg::Float(*epsilon)])
+                let mut args = vec![from, gain, shift, to, int(width), Arg::Float(*epsilon)];
+                let rows = x.len() / width.max(1);
+                if dt == Some(DatumType::F16) && width % WIDE == 0 && width <= MOST_WIDE {
+                    args.push(int(rows));
+                    let grid = u32::try_from(rows.div_ceil(4))?;
+                    let config = LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (128, 1, 1), shared_mem_bytes: 0 };
+                    return library.launch("norm_wide", None, config, &args);
+                }
+                let threads = u32::try_from(width.div_ceil(4).next_multiple_of(32).clamp(32, 256))?;
+                let rows = u32::try_from(rows)?;
+                let config = LaunchConfig { grid_dim: (rows, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 };
+                library.launch("norm", dt, config, &args)
             }
             Step::Linear(linear) => linear.run(&self.shared.blas, inputs, output),
-            Step::Activate { bias, activation } => {
+            Step::Activate { bias, run, activation } => {
                 let count = u32::try_from(output.len())?;
                 let residual = inputs.get(1).map_or(Ok(0), |t| address(t))?;
-                let kind = Arg::Int(match activation {
-                    Activation::None => 0,
-                    Activation::Relu => 1,
-                    Activation::QuickGelu => 2,
-                    Activation::Gelu => 3,
-                    Activation::GeluTanh => 4,
-                });
-                let columns = int(bias.as_ref().map_or(1, DeviceTensor::len));
+                let columns = bias.as_ref().map_or(1, DeviceTensor::len);
+                let together = if *run == 1 && bias.is_some() { columns } else { *run };
+                let wide = bias.is_none() || together % WIDE == 0;
                 let bias = Arg::Pointer(bias.as_ref().map_or(Ok(0), address)?);
-                let args = [from, bias, Arg::Pointer(residual), to, columns, kind, Arg::Count(count)];
+                let residual = Arg::Pointer(residual);
+                let args = [from, bias, residual, to, int(columns), int(*run), code(*activation), Arg::Count(count)];
+                if dt == Some(DatumType::F16) && wide && output.len().is_multiple_of(WIDE) {
+                    return library.launch("activate_wide", None, one_each(count.div_ceil(8)), &args);
+                }
                 library.launch("activate", dt, one_each(count), &args)
             }
             Step::Attention(spec) => attention(library, spec, inputs, output),
+            Step::Conv(conv) => conv.run(library, x, output),
+            Step::Mix(mix) => mix.run(&self.shared.blas, x, output),
         }
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "`eval` lets no larger tensor through")]
-fn int(value: usize) -> Arg {
-    Arg::Int(value as i32)
+/// As the kernels know it.
+pub(super) fn code(activation: Activation) -> Arg {
+    Arg::Int(match activation {
+        Activation::None => 0,
+        Activation::Relu => 1,
+        Activation::QuickGelu => 2,
+        Activation::Gelu => 3,
+        Activation::GeluTanh => 4,
+    })
 }
 
 impl Linear {
@@ -199,16 +242,8 @@ impl Linear {
             residual: inputs.get(1).map_or(Ok(0), |t| address(t))?,
             y: address(output)?,
         };
-        let known = self.products.lock().unwrap_or_else(PoisonError::into_inner).get(&rows).cloned();
-        let product = if let Some(product) = known {
-            product
-        } else {
-            let shape = Shape { rows, columns, depth, dt: output.datum_type() };
-            let tuned = Arc::new(Product::tune(blas, shape, &operands)?);
-            self.products.lock().unwrap_or_else(PoisonError::into_inner).insert(rows, Arc::clone(&tuned));
-            tuned
-        };
-        product.run(blas, &operands)
+        let shape = Shape { rows, columns, depth, images: None, dt: output.datum_type() };
+        Product::of_shape(&self.products, rows, blas, shape, &operands)?.run(blas, &operands)
     }
 }
 
@@ -238,7 +273,7 @@ impl Operand {
 
     /// Whether rows begin at multiples of 16 bytes.
     fn is_aligned(&self) -> bool {
-        self.stride % 8 == 0 && self.pointer % 16 == 0
+        self.stride.is_multiple_of(8) && self.pointer.is_multiple_of(16)
     }
 }
 
@@ -250,7 +285,8 @@ fn attention(
 ) -> TractResult<()> {
     let &[q, k, v] = inputs else { bail!("attention takes q, k and v") };
     let width = spec.heads * spec.depth;
-    let ends = [q, k, v].into_iter().zip(spec.offsets).all(|(t, at)| t.shape().last().is_some_and(|&n| at + width <= n));
+    let ends =
+        [q, k, v].into_iter().zip(spec.offsets).all(|(t, at)| t.shape().last().is_some_and(|&n| at + width <= n));
     let [q, k, v, out] = [
         Operand::new(q, spec.offsets[0])?,
         Operand::new(k, spec.offsets[1])?,

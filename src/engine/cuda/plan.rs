@@ -1,8 +1,7 @@
 //! A plan for one number of images, recorded once as a CUDA graph and then replayed: the hundred launches of a tower
 //! cost the host one call.
 
-use super::library::{Arg, address, one_each};
-use super::ops::Shared;
+use super::library::address;
 use super::transform::Transformed;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, result as driver};
@@ -24,15 +23,12 @@ const WARM_UP: usize = 2;
 pub(super) struct DevicePlan {
     state: TypedSimpleState,
     shape: [usize; 4],
+    dt: DatumType,
     device: Option<OnDevice>,
 }
 
 /// Where input and output stay on the GPU.
 struct OnDevice {
-    shared: Arc<Shared>,
-    /// As the host gives it, f32.
-    staged: DeviceTensor,
-    /// In the tower's type.
     input: DeviceTensor,
     output: DeviceTensor,
     recorded: Option<CudaGraph>,
@@ -56,23 +52,16 @@ impl TurnStateHandler for Arena {
 }
 
 impl DevicePlan {
-    pub(super) fn new(
-        graph: Transformed,
-        shape: [usize; 4],
-        dt: DatumType,
-        shared: &Arc<Shared>,
-    ) -> TractResult<Self> {
+    pub(super) fn new(graph: Transformed, shape: [usize; 4], dt: DatumType) -> TractResult<Self> {
         let options = RunOptions { skip_order_opt_ram: true, ..RunOptions::default() };
         let plan = TypedSimplePlan::build(graph.model, &options)?;
         let schema = DeviceMemSchema::build(plan.model(), plan.order_without_consts(), &SymbolValues::default())?;
         let state = Arc::new(plan.with_turn_handler(Arena(schema))).spawn()?;
         // Constants went up asynchronously.
         with_cuda_stream(|stream| Ok(stream.synchronize()?))?;
-        let mut plan = Self { state, shape, device: None };
+        let mut plan = Self { state, shape, dt, device: None };
         if graph.on_device {
             plan.device = Some(OnDevice {
-                shared: Arc::clone(shared),
-                staged: DeviceTensor::uninitialized_dt(DatumType::F32, &shape)?,
                 input: DeviceTensor::uninitialized_dt(dt, &shape)?,
                 output: DeviceTensor::uninitialized_dt(dt, &[0])?,
                 recorded: None,
@@ -104,33 +93,25 @@ impl DevicePlan {
         Ok(())
     }
 
-    /// Launches everything from the staged input to the output, and waits for nothing.
+    /// Launches everything from the input to the output, and waits for nothing.
     fn launch(&mut self) -> TractResult<()> {
         let Some(device) = &mut self.device else { bail!("a part of the tower runs on the host") };
-        let (from, to) = (Arg::Pointer(address(&device.staged)?), Arg::Pointer(address(&device.input)?));
-        if device.input.datum_type() == DatumType::F16 {
-            let count = u32::try_from(device.input.len())?;
-            device.shared.library.launch("narrow_f16", None, one_each(count), &[from, to, Arg::Count(count)])?;
-            device.output = run(&mut self.state, &device.input)?;
-        } else {
-            device.output = run(&mut self.state, &device.staged)?;
-        }
+        device.output = run(&mut self.state, &device.input)?;
         Ok(())
     }
 
-    /// The output `[batch, width]` of images `[batch, 3, size, size]`.
-    pub(super) fn run(&mut self, images: &[f32]) -> TractResult<Tensor> {
-        ensure!(images.len() == self.shape.iter().product::<usize>(), "as many values as the plan is made for");
+    /// The output `[batch, width]` of images `[batch, 3, size, size]`, as bytes of the tower's type.
+    pub(super) fn run(&mut self, images: &[u8]) -> TractResult<Tensor> {
+        ensure!(images.len() == self.bytes(), "as many values as the plan is made for");
         let Some(device) = &mut self.device else {
-            let input = Tensor::from_shape(&self.shape, images)?;
-            let dt = self.state.model().input_fact(0)?.datum_type;
-            let output = self.state.run(tvec!(input.cast_to_dt(dt)?.into_owned().into()))?;
+            let input = self.host_input(images)?;
+            let output = self.state.run(tvec!(input.into_tvalue()))?;
             let host = output[0].cast_to::<f32>()?.into_owned();
             return Ok(host);
         };
-        let staged = address(&device.staged)?;
-        // SAFETY: `staged` has room for as many values as `images` has, which was checked above.
-        with_cuda_stream(|s| Ok(unsafe { driver::memcpy_htod_async(staged, images, s.cu_stream())? }))?;
+        let to = address(&device.input)?;
+        // SAFETY: the input has room for as many bytes as `images` has, which was checked above.
+        with_cuda_stream(|s| unsafe { Ok(driver::memcpy_htod_async(to, images, s.cu_stream())?) })?;
         match &device.recorded {
             Some(graph) => graph.launch()?,
             None => self.launch()?,
@@ -142,15 +123,11 @@ impl DevicePlan {
 
 impl DevicePlan {
     /// Kind, calls and nanoseconds of the operators of one run, each waited for before the next is launched.
-    pub(super) fn profile(&mut self, images: &[f32]) -> TractResult<Vec<(String, usize, u64)>> {
+    pub(super) fn profile(&mut self, images: &[u8]) -> TractResult<Vec<(String, usize, u64)>> {
         self.run(images)?;
         let input = match &self.device {
-            Some(device) if device.input.datum_type() == DatumType::F16 => device.input.clone().into_tensor(),
-            Some(device) => device.staged.clone().into_tensor(),
-            None => {
-                let dt = self.state.model().input_fact(0)?.datum_type;
-                Tensor::from_shape(&self.shape, images)?.cast_to_dt(dt)?.into_owned()
-            }
+            Some(device) => device.input.clone().into_tensor(),
+            None => self.host_input(images)?,
         };
         let mut kinds: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
         let timed = |ctx: &EvalContext<'_>, state: Option<&mut dyn OpState>, node: &TypedNode, inputs| {
@@ -165,6 +142,17 @@ impl DevicePlan {
         self.state.run_plan_with_eval(tvec!(input.into_tvalue()), timed)?;
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Ok(kinds.into_iter().map(|(kind, (calls, time))| (kind, calls, nanoseconds(time))).collect())
+    }
+}
+
+impl DevicePlan {
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dt.size_of()
+    }
+
+    fn host_input(&self, images: &[u8]) -> TractResult<Tensor> {
+        // SAFETY: every pattern of bits is a number of this type.
+        unsafe { Tensor::from_raw_dt(self.dt, &self.shape, images) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! From tract's typed graph to one that runs on the GPU.
 
+use super::convolve::{Ours, convolution, downsample};
 use super::ops::{DeviceOp, Operator, Shared, Step};
 use constancy_kernels::Activation;
 use std::sync::Arc;
@@ -22,21 +23,29 @@ pub(super) struct Transformed {
     pub(super) on_device: bool,
 }
 
-/// `ours` stand in for what tract-cuda has no kernel for.
-pub(super) fn transform(
-    mut model: TypedModel,
-    dt: DatumType,
-    ours: &Option<Arc<Shared>>,
-) -> TractResult<Transformed> {
+/// Operators of ours stand in for what tract-cuda has no kernel for, or a slow one, where there are `ours`.
+pub(super) fn transform(mut model: TypedModel, dt: DatumType, ours: Option<Arc<Shared>>) -> TractResult<Transformed> {
+    let ours = Ours { shared: ours, halves: dt == DatumType::F16 };
+    // Before tract makes other operators of those of one pixel.
+    Rewriter::default().with_rule_for("constancy-convolution", convolution).rewrite(&ours, &mut model)?;
     if dt == DatumType::F16 {
         FloatPrecisionTranslator::new(DatumType::F32, DatumType::F16).transform(&mut model)?;
     }
     let mut model = model.into_decluttered()?;
-    Rewriter::default().with_rule_for("constancy-gelu", gelu).rewrite(ours, &mut model)?;
+    Rewriter::default()
+        .with_rule_for("constancy-gelu", gelu)
+        .with_rule_for("constancy-downsample", downsample)
+        .rewrite(&ours, &mut model)?;
     CudaTransform.transform(&mut model)?;
-    Rewriter::default().with_rule_for("constancy-to-device", move_to_device).rewrite(&(), &mut model)?;
+    Rewriter::default().with_rule_for("constancy-to-device", move_to_device).rewrite(&ours, &mut model)?;
     rewire_syncs(&mut model)?;
     model.optimize()?;
+    #[allow(clippy::print_stderr)]
+    if std::env::var_os("CONSTANCY_DUMP").is_some() {
+        for n in model.nodes() {
+            eprintln!("NODE {} {} {:?} in {:?} facts {:?}", n.id, n.op.name(), n.name, n.inputs, n.outputs[0].fact);
+        }
+    }
     let on_device = host_free(&model)?;
     Ok(match on_device {
         Some(model) => Transformed { model, on_device: true },
@@ -44,23 +53,33 @@ pub(super) fn transform(
     })
 }
 
-/// tract-cuda leaves the exact GELU on the host.
+/// tract-cuda leaves the exact GELU on the host; a convolution before it takes it over.
 fn gelu(
-    ours: &Option<Arc<Shared>>,
+    ours: &Ours,
     model: &TypedModel,
     node: &TypedNode,
     name: &str,
     op: &ElementWiseOp,
 ) -> TractResult<Option<TypedModelPatch>> {
-    let (Some(shared), true) = (ours, op.0.is::<GeluExact>()) else { return Ok(None) };
-    let step = Step::Activate { bias: None, activation: Activation::Gelu };
-    let ours = DeviceOp(Arc::new(Operator { step, shared: Arc::clone(shared) }));
-    Ok(Some(TypedModelPatch::replace_single_op(model, node, &node.inputs, ours)?.with_context(name)))
+    let (Some(shared), true) = (&ours.shared, op.0.is::<GeluExact>()) else { return Ok(None) };
+    let made = |step| DeviceOp(Arc::new(Operator { step, shared: Arc::clone(shared) }));
+    let before = model.node(node.inputs[0].node);
+    if let (Some(DeviceOp(before_op)), 1) = (before.op_as::<DeviceOp>(), before.outputs[0].successors.len())
+        && let Some(step) = before_op.step.with_activation(Activation::Gelu)
+    {
+        let mut patch = TypedModelPatch::default();
+        let x = before.inputs.iter().map(|&i| patch.tap_model(model, i)).collect::<TractResult<TVec<_>>>()?;
+        let y = patch.wire_node(name, made(step), &x)?;
+        patch.shunt_outside(model, node.id.into(), y[0])?;
+        return Ok(Some(patch));
+    }
+    let step = Step::Activate { bias: None, run: 1, activation: Activation::Gelu };
+    Ok(Some(TypedModelPatch::replace_single_op(model, node, &node.inputs, made(step))?.with_context(name)))
 }
 
 /// tract leaves operators that it does not know on the host, between copies; ours take and give device tensors.
 fn move_to_device(
-    _ctx: &(),
+    _ctx: &Ours,
     model: &TypedModel,
     node: &TypedNode,
     name: &str,
@@ -102,7 +121,7 @@ fn host_free(model: &TypedModel) -> TractResult<Option<TypedModel>> {
     model.node_mut(source.node).op = Box::new(TypedSource::new(fact.clone()));
     model.set_outlet_fact(source, fact)?;
     for sync in syncs {
-        for reader in model.node(sync.node).outputs[0].successors.to_vec() {
+        for reader in model.node(sync.node).outputs[0].successors.clone() {
             model.add_edge(source, reader)?;
         }
     }
@@ -116,8 +135,7 @@ fn host_free(model: &TypedModel) -> TractResult<Option<TypedModel>> {
     }
     model.select_output_outlets(&outputs)?;
     model.compact()?;
-    let on_device = |node: &TypedNode| {
-        node.op_is::<Const>() || node.outputs.iter().all(|o| o.fact.as_device_fact().is_some())
-    };
+    let on_device =
+        |node: &TypedNode| node.op_is::<Const>() || node.outputs.iter().all(|o| o.fact.as_device_fact().is_some());
     Ok(model.nodes().iter().all(on_device).then_some(model))
 }

@@ -44,7 +44,7 @@ fn linear(spec: &LinearSpec, dt: DatumType) -> TractResult<Vec<Step>> {
     let mut bias = if has_bias { Some(device(&[spec.columns], &bias, dt)?) } else { None };
     let after = activates.then(|| bias.take()).flatten();
     steps.push(Step::Linear(Linear { weights, bias, products: Mutex::default() }));
-    steps.extend(after.map(|bias| Step::Activate { bias: Some(bias), activation: spec.activation }));
+    steps.extend(after.map(|bias| Step::Activate { bias: Some(bias), run: 1, activation: spec.activation }));
     Ok(steps)
 }
 
@@ -53,7 +53,7 @@ fn norm(spec: &NormSpec) -> TractResult<Step> {
     Ok(Step::Norm { gain: vector(&spec.gain)?, shift: vector(&spec.shift)?, epsilon: spec.epsilon })
 }
 
-fn device(shape: &[usize], values: &[f32], dt: DatumType) -> TractResult<DeviceTensor> {
+pub(super) fn device(shape: &[usize], values: &[f32], dt: DatumType) -> TractResult<DeviceTensor> {
     let tensor = Tensor::from_shape(shape, values)?.cast_to_dt(dt)?.into_owned();
     let tensor = tensor.into_device()?;
     // The copy is asynchronous, and reads the host's memory.

@@ -60,7 +60,8 @@ impl Driver {
         library.call("cuDeviceGetName", |f: extern "C" fn(*mut c_char, c_int, c_int) -> c_int| {
             f(name.as_mut_ptr(), 255, handle)
         })?;
-        library.call("cuDeviceTotalMem_v2", |f: extern "C" fn(*mut usize, c_int) -> c_int| f(&raw mut bytes, handle))?;
+        library
+            .call("cuDeviceTotalMem_v2", |f: extern "C" fn(*mut usize, c_int) -> c_int| f(&raw mut bytes, handle))?;
         for (value, attribute) in capability.iter_mut().zip(CAPABILITY) {
             library.call("cuDeviceGetAttribute", |f: extern "C" fn(*mut c_int, c_int, c_int) -> c_int| {
                 f(value, attribute, handle)
@@ -166,8 +167,12 @@ mod tests {
     fn gpus_are_named_as_the_driver_names_them() {
         let folder = folder();
         let driver = Driver::open_library(&fake(folder.path(), 13000, 0, 2)).expect("driver");
-        let device =
-            |index, name: &str, gib| GpuDevice { index, name: name.into(), capability: (8, 7), memory_bytes: gib << 30 };
+        let device = |index, name: &str, gib| GpuDevice {
+            index,
+            name: name.into(),
+            capability: (8, 7),
+            memory_bytes: gib << 30,
+        };
         assert_eq!(driver.devices().expect("devices"), [device(0, "Fake 0", 1), device(1, "Fake 1", 2)]);
         assert_eq!(driver.require(1, NEEDED).expect("the second").name, "Fake 1");
         let error = driver.require(2, NEEDED).expect_err("there is no third");
@@ -181,7 +186,8 @@ mod tests {
         let error = Driver::open_library("libcuda-that-nobody-has.so").expect_err("no such file");
         assert!(matches!(&error, GpuError::NoDriver { library, .. } if library.contains("nobody")), "{error}");
         assert!(error.to_string().contains("install it"), "{error}");
-        let error = Driver::open_library(&compile(folder.path(), "int cuda(void) { return 0; }")).expect_err("no driver");
+        let error =
+            Driver::open_library(&compile(folder.path(), "int cuda(void) { return 0; }")).expect_err("no driver");
         assert!(error.to_string().contains("cuInit"), "{error}");
     }
 

@@ -60,7 +60,8 @@ impl GpuError {
     pub fn of_message(message: &str) -> Self {
         let reason = message.replace('\n', " ");
         let memory = ["OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED"];
-        let libraries = ["could not be dlopen'd", "Unable to dynamically load", "No CUDA toolkit root", "toolkit include", "CCCL"];
+        let libraries =
+            ["could not be dlopen'd", "Unable to dynamically load", "No CUDA toolkit root", "toolkit include", "CCCL"];
         if memory.iter().any(|m| reason.contains(m)) {
             Self::OutOfMemory { reason }
         } else if libraries.iter().any(|l| reason.contains(l)) {
@@ -78,8 +79,12 @@ mod tests {
     #[test]
     fn what_cuda_says_is_sorted_into_reasons() {
         let of = |message: &str| GpuError::of_message(message);
-        assert!(matches!(of("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of\nmemory\")"), GpuError::OutOfMemory { reason } if !reason.contains('\n')));
-        for missing in ["CUDA: CUDA runtime sub-library \"cudnn\" could not be dlopen'd.", "No CUDA toolkit root found."] {
+        assert!(
+            matches!(of("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of\nmemory\")"), GpuError::OutOfMemory { reason } if !reason.contains('\n'))
+        );
+        for missing in
+            ["CUDA: CUDA runtime sub-library \"cudnn\" could not be dlopen'd.", "No CUDA toolkit root found."]
+        {
             assert!(matches!(of(missing), GpuError::Libraries { .. }), "{missing}");
             assert!(of(missing).to_string().contains("docs/boards.md"));
         }

@@ -1,7 +1,7 @@
 //! GPUs: whether there is one, and a seat on it for a tower.
 //!
 //! All of this is part of every build, so that every build can say what it finds; what computes on the GPU is
-//! [`super::cuda`], behind the feature `cuda`, in a process of its own.
+//! `engine::cuda`, behind the features `cuda` and `cuda-jetpack6`, in a process of its own.
 
 mod client;
 mod device;
@@ -9,7 +9,7 @@ mod driver;
 mod error;
 mod protocol;
 mod seat;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub(super) mod worker;
 
 pub use device::Device;
@@ -18,11 +18,16 @@ pub use error::{CudaVersion, GpuError};
 pub(super) use seat::Seat;
 
 use super::agreement::cosine;
-use client::{Client, Outcome, Shape};
-#[cfg(feature = "cuda")]
+use super::ops::Runtime;
+use client::{Client, Outcome};
+use protocol::Layout;
+#[cfg(feature = "gpu")]
 pub(super) use protocol::MOST;
 pub(super) use protocol::Order;
 use std::sync::Arc;
+
+#[cfg(all(feature = "cuda", feature = "cuda-jetpack6"))]
+compile_error!("the features `cuda` and `cuda-jetpack6` are for different versions of CUDA: choose one");
 
 /// The GPU's embedding of a fixed input must be this near the CPU's.
 const LEAST_COSINE: f64 = 0.999;
@@ -32,6 +37,7 @@ const NEEDED: CudaVersion = CudaVersion(if cfg!(feature = "cuda-jetpack6") { 120
 /// A tower that is to have a seat, and what the CPU makes of a fixed input.
 pub(super) struct Tower {
     pub(super) order: Order,
+    pub(super) runtime: Arc<Runtime>,
     pub(super) trial: Vec<f32>,
     pub(super) expected: Vec<f32>,
 }
@@ -62,7 +68,7 @@ pub(super) fn seat(device: Device, tower: Tower) -> Result<Option<Seat>, GpuErro
 }
 
 fn take(wanted: u32, tower: Tower) -> Result<Seat, GpuError> {
-    if !cfg!(feature = "cuda") {
+    if !cfg!(feature = "gpu") {
         return Err(GpuError::NotBuilt);
     }
     let gpu = Driver::open()?.require(wanted, NEEDED)?;
@@ -83,15 +89,15 @@ fn take(wanted: u32, tower: Tower) -> Result<Seat, GpuError> {
 
 /// A worker whose tower agrees with the CPU's.
 fn start(index: u32, halves: bool, tower: &Tower) -> Result<Client, GpuError> {
-    let shape = Shape { image: tower.trial.len(), width: tower.expected.len() };
-    let mut client = Client::start(index, &Order { halves, ..tower.order.clone() }, shape)?;
+    let layout = Layout { image: tower.trial.len(), width: tower.expected.len(), halves };
+    let mut client = Client::start(index, &Order { halves, ..tower.order.clone() }, layout)?;
     check(&mut client, tower)?;
     Ok(client)
 }
 
 /// Compares the GPU with the CPU.
 fn check(client: &mut Client, tower: &Tower) -> Result<(), GpuError> {
-    let found = match client.embed(&tower.trial, 1)? {
+    let found = match client.embed(&tower.trial, 1, &tower.runtime.pool)? {
         Outcome::Embeddings(found) => cosine(&found, &tower.expected),
         Outcome::NotFinite => f64::NAN,
     };

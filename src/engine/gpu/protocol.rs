@@ -1,9 +1,10 @@
 //! What the daemon and the process that runs the GPU say to each other: JSON, its length before it, on a socket.
 //!
 //! Images and embeddings do not go through the socket; they lie in memory that both have mapped: room for
-//! [`MOST`] images, f32, and behind it for as many embeddings.
+//! [`MOST`] images in the tower's numbers, and behind it for as many embeddings, f32.
 
 use super::error::GpuError;
+use half::f16;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{Error, ErrorKind, Read, Write};
@@ -64,7 +65,39 @@ pub(in super::super) fn receive<T: DeserializeOwned>(mut from: impl Read) -> std
     Ok(serde_json::from_slice(&json)?)
 }
 
-/// The bytes of memory that both sides map, for images of `image` values and embeddings of `width`.
-pub(in super::super) fn memory_bytes(image: usize, width: usize) -> usize {
-    MOST * (image + width) * size_of::<f32>()
+/// What lies in the memory that both sides map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Layout {
+    /// Values of one image and of one embedding.
+    pub(in super::super) image: usize,
+    pub(in super::super) width: usize,
+    /// Whether images are halves.
+    pub(in super::super) halves: bool,
+}
+
+impl Layout {
+    pub(in super::super) fn image_bytes(self) -> usize {
+        self.image * if self.halves { size_of::<f16>() } else { size_of::<f32>() }
+    }
+
+    /// Where embeddings begin.
+    pub(in super::super) fn embeddings_at(self) -> usize {
+        MOST * self.image_bytes()
+    }
+
+    pub(in super::super) fn bytes(self) -> usize {
+        self.embeddings_at() + MOST * self.width * size_of::<f32>()
+    }
+}
+
+/// Numbers of which every pattern of bits is one.
+pub(in super::super) trait Number: Copy {}
+impl Number for f32 {}
+impl Number for f16 {}
+
+/// The numbers that lie in mapped memory, which begins at a page.
+pub(in super::super) fn numbers<T: Number>(bytes: &mut [u8]) -> &mut [T] {
+    // SAFETY: by the trait's promise every pattern of bits is a number.
+    let (_, numbers, _) = unsafe { bytes.align_to_mut::<T>() };
+    numbers
 }

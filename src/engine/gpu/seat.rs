@@ -1,8 +1,9 @@
 //! A tower's seat on a GPU: there while it works, away while it does not, and tried again later.
 
-use super::client::{Client, Outcome};
+use super::client::{Client, Kinds, Outcome};
 use super::error::GpuError;
 use super::protocol::MOST;
+use constancy_kernels::Pool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ impl Seat {
     }
 
     /// The embeddings of `batch` images; `None` where the CPU has to make them.
-    pub(in super::super) fn embed(&self, images: &[f32], batch: usize) -> Option<Vec<f32>> {
+    pub(in super::super) fn embed(&self, images: &[f32], batch: usize, pool: &Pool) -> Option<Vec<f32>> {
         let mut state = self.inner.lock();
         if state.client.is_none() {
             self.try_again(&mut state);
@@ -68,7 +69,7 @@ impl Seat {
         let one = images.len() / batch.max(1);
         let mut embeddings = Vec::new();
         for images in images.chunks(MOST * one.max(1)) {
-            match state.client.as_mut()?.embed(images, images.len() / one.max(1)) {
+            match state.client.as_mut()?.embed(images, images.len() / one.max(1), pool) {
                 Ok(Outcome::Embeddings(values)) => embeddings.extend(values),
                 Ok(Outcome::NotFinite) => return None,
                 Err(e) => {
@@ -81,7 +82,7 @@ impl Seat {
     }
 
     /// See [`Client::profile`].
-    pub(in super::super) fn profile(&self, batch: usize) -> Option<Result<Vec<(String, usize, Duration)>, GpuError>> {
+    pub(in super::super) fn profile(&self, batch: usize) -> Option<Result<Kinds, GpuError>> {
         Some(self.inner.lock().client.as_mut()?.profile(batch))
     }
 
@@ -137,10 +138,12 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::client::{Client, Shape, shared_memory};
+    use super::super::client::{Client, shared_memory};
     use super::super::error::GpuError;
-    use super::super::protocol::{MOST, Order, Reply, Request, memory_bytes, receive, send};
+    use super::super::protocol::{Layout, MOST, Order, Reply, Request, numbers, receive, send};
     use super::Seat;
+    use constancy_kernels::Pool;
+    use half::f16;
     use memmap2::MmapMut;
     use std::fs::File;
     use std::os::unix::net::UnixStream;
@@ -148,16 +151,16 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    const SHAPE: Shape = Shape { image: 6, width: 2 };
+    const LAYOUT: Layout = Layout { image: 6, width: 2, halves: true };
 
     /// A worker on a thread: embeds an image as its sum and its first value, `lives` times, then does as `end` says.
     fn worker(lives: usize, end: fn(&UnixStream)) -> Result<Client, GpuError> {
         let (ours, theirs) = UnixStream::pair().expect("sockets");
-        let memory = shared_memory(memory_bytes(SHAPE.image, SHAPE.width)).expect("memory");
+        let memory = shared_memory(LAYOUT.bytes()).expect("memory");
         let file = memory.try_clone().expect("memory");
         std::thread::spawn(move || serve(&theirs, &file, lives, end));
         let order = Order { manifest: "tower.toml".into(), halves: true, plain: false };
-        Client::connect(ours, &memory, &order, SHAPE, None)
+        Client::connect(ours, &memory, &order, LAYOUT, None)
     }
 
     fn serve(socket: &UnixStream, memory: &File, lives: usize, end: fn(&UnixStream)) {
@@ -170,27 +173,29 @@ mod tests {
             if life == lives {
                 return end(socket);
             }
-            for image in 0..batch {
-                let values = memory[image * SHAPE.image * 4..].chunks_exact(4).take(SHAPE.image);
-                let values: Vec<f32> = values.map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect();
-                let out = (MOST * SHAPE.image + image * SHAPE.width) * 4;
-                memory[out..out + 4].copy_from_slice(&values.iter().sum::<f32>().to_ne_bytes());
-                memory[out + 4..out + 8].copy_from_slice(&values[0].to_ne_bytes());
+            let (images, embeddings) = memory.split_at_mut(LAYOUT.embeddings_at());
+            let images = numbers::<f16>(images).chunks(LAYOUT.image).take(batch);
+            for (image, out) in images.zip(numbers::<f32>(embeddings).chunks_mut(LAYOUT.width)) {
+                out.copy_from_slice(&[image.iter().map(|v| v.to_f32()).sum(), image[0].to_f32()]);
             }
             send(socket, &Reply::Done).expect("an answer");
         }
     }
 
+    fn embed(seat: &Seat, count: usize) -> Option<Vec<f32>> {
+        seat.embed(&images(count), count, &Pool::new(2).expect("threads"))
+    }
+
     fn images(count: usize) -> Vec<f32> {
-        (0..count * SHAPE.image).map(|i| i as f32).collect()
+        (0..count * LAYOUT.image).map(|i| i as f32).collect()
     }
 
     #[test]
     fn images_go_over_in_as_many_parts_as_they_need() {
         let seat = Seat::take("test".into(), Box::new(|| worker(usize::MAX, |_| ()))).expect("a seat");
         for count in [1, MOST, MOST + 3] {
-            let expected: Vec<f32> = images(count).chunks(SHAPE.image).flat_map(|i| [i.iter().sum(), i[0]]).collect();
-            assert_eq!(seat.embed(&images(count), count), Some(expected), "{count}");
+            let expected: Vec<f32> = images(count).chunks(LAYOUT.image).flat_map(|i| [i.iter().sum(), i[0]]).collect();
+            assert_eq!(embed(&seat, count), Some(expected), "{count}");
         }
         assert_eq!(seat.away(), None);
     }
@@ -213,11 +218,11 @@ mod tests {
                 _ => worker(usize::MAX, |_| ()),
             };
             let seat = Seat::with_wait("test".into(), Box::new(connect), Duration::ZERO).expect("a seat");
-            assert!(seat.embed(&images(1), 1).is_some() && seat.away().is_none());
-            assert_eq!(seat.embed(&images(1), 1), None, "the CPU has to do it");
+            assert!(embed(&seat, 1).is_some() && seat.away().is_none());
+            assert_eq!(embed(&seat, 1), None, "the CPU has to do it");
             assert!(seat.away().is_some_and(|reason| reason.contains(said)), "{:?}", seat.away());
             let limit = Instant::now() + Duration::from_secs(30);
-            while seat.embed(&images(1), 1).is_none() {
+            while embed(&seat, 1).is_none() {
                 assert!(Instant::now() < limit, "it comes back: {:?}", seat.away());
                 std::thread::yield_now();
             }
@@ -234,7 +239,7 @@ mod tests {
             })
         };
         let seat = Seat::take("test".into(), Box::new(connect)).expect("a seat");
-        assert_eq!(seat.embed(&images(1), 1), None);
+        assert_eq!(embed(&seat, 1), None);
         assert_eq!(seat.away(), None);
     }
 }

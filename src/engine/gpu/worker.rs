@@ -4,10 +4,10 @@
 //! when the socket closes, or when CUDA fails: what has failed once in a process fails there for good.
 
 use super::super::ModelError;
-use super::super::cuda::DeviceTower;
+use super::super::cuda::{self, DeviceTower};
 use super::super::manifest::Manifest;
 use super::error::GpuError;
-use super::protocol::{MOST, Order, Reply, Request, memory_bytes, receive, send};
+use super::protocol::{Layout, Order, Reply, Request, numbers, receive, send};
 use memmap2::MmapMut;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -49,57 +49,45 @@ pub(in super::super) fn serve() -> std::io::Result<()> {
 struct Worker {
     tower: DeviceTower,
     memory: MmapMut,
-    image: usize,
-    width: usize,
+    layout: Layout,
 }
 
 impl Worker {
     fn new(order: &Order, memory: &File) -> Result<Self, GpuError> {
         tract_cuda::utils::ensure_cuda_runtime_dependencies("CUDA").map_err(|e| of(&format!("{e:#}")))?;
         let manifest = Manifest::read(&order.manifest).map_err(|e| of(&e.to_string()))?;
-        let (edge, width) = (manifest.input.size as usize, manifest.output.width);
-        let image = 3 * edge * edge;
+        let edge = manifest.input.size as usize;
+        let layout = Layout { image: 3 * edge * edge, width: manifest.output.width, halves: order.halves };
         let lost = |reason: String| GpuError::Lost { reason };
         // SAFETY: only the daemon and this process have this memory, and they take turns by the socket.
-        let memory = unsafe { MmapMut::map_mut(memory) }.map_err(|e| lost(e.to_string()))?;
-        if memory.len() != memory_bytes(image, width) {
+        let mut memory = unsafe { MmapMut::map_mut(memory) }.map_err(|e| lost(e.to_string()))?;
+        if memory.len() != layout.bytes() {
             return Err(lost("it was given memory for another model".into()));
         }
         let tower = DeviceTower::load(manifest, order.halves, order.plain).map_err(|e| of(&e.to_string()))?;
-        Ok(Self { tower, memory, image, width })
+        cuda::pin(&mut memory);
+        Ok(Self { tower, memory, layout })
     }
 
     fn answer(&mut self, request: &Request) -> Result<Reply, GpuError> {
+        let failed = |e: ModelError| of(&e.to_string());
+        let (images, embeddings) = self.memory.split_at_mut(self.layout.embeddings_at());
         match *request {
             Request::Start(_) => Err(of("it was asked to start twice")),
-            Request::Embed { batch } => {
-                let (images, embeddings) = self.memory.split_at_mut(MOST * self.image * 4);
-                let images = floats(images);
-                let made = match self.tower.embed(&mut images[..], batch) {
-                    Err(ModelError::NotFinite { .. }) => return Ok(Reply::NotFinite),
-                    made => made.map_err(|e| of(&e.to_string()))?,
-                };
-                floats(embeddings)[..batch * self.width].copy_from_slice(&made);
-                Ok(Reply::Done)
-            }
-            Request::Profile { batch } => {
-                let images = floats(&mut self.memory);
-                let kinds = self.tower.profile(images, batch).map_err(|e| of(&e.to_string()))?;
-                Ok(Reply::Profile(kinds))
-            }
+            Request::Embed { batch } => match self.tower.embed(images, batch) {
+                Err(ModelError::NotFinite { .. }) => Ok(Reply::NotFinite),
+                made => {
+                    numbers(embeddings)[..batch * self.layout.width].copy_from_slice(&made.map_err(failed)?);
+                    Ok(Reply::Done)
+                }
+            },
+            Request::Profile { batch } => Ok(Reply::Profile(self.tower.profile(images, batch).map_err(failed)?)),
         }
     }
 }
 
 fn of(message: &str) -> GpuError {
     GpuError::of_message(message)
-}
-
-/// The values that lie in mapped memory, which begins at a page.
-fn floats(bytes: &mut [u8]) -> &mut [f32] {
-    // SAFETY: every pattern of bits is an f32.
-    let (_, floats, _) = unsafe { bytes.align_to_mut::<f32>() };
-    floats
 }
 
 /// tract panics where CUDA refuses something; that is an answer, too.

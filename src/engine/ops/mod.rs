@@ -10,9 +10,9 @@ mod weights;
 
 pub(super) use linear::Linear;
 pub(super) use weights::PackError;
-#[cfg(feature = "cuda")]
-pub(super) use weights::dense;
 pub use weights::Precision;
+#[cfg(feature = "gpu")]
+pub(super) use weights::dense;
 
 use super::rewrite::{AttentionSpec, NormSpec, Spec, Specs};
 use attention::attention;
@@ -196,13 +196,13 @@ impl FusedNode {
         expand(Self { shape: OutputShape::of(spec), wire: None })
     }
 
-    pub(super) fn new(spec: &Spec, wire: Wire) -> Box<dyn InferenceOp> {
+    pub(super) fn wired(spec: &Spec, wire: Wire) -> Box<dyn InferenceOp> {
         expand(Self { shape: OutputShape::of(spec), wire: Some(wire) })
     }
 
     pub(super) fn packed(spec: &Spec, operator: Arc<Operator>) -> Box<dyn InferenceOp> {
         let op = FusedOp(operator);
-        Self::new(spec, Arc::new(move |prefix, model, inputs| model.wire_node(prefix, op.clone(), inputs)))
+        Self::wired(spec, Arc::new(move |prefix, model, inputs| model.wire_node(prefix, op.clone(), inputs)))
     }
 }
 

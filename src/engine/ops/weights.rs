@@ -155,7 +155,7 @@ fn stretches(spec: &LinearSpec, from: usize, to: usize, mut each: impl FnMut(&We
 }
 
 /// All of a product's weights as floats, `[columns, depth]`.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub(in super::super) fn dense(spec: &LinearSpec) -> Vec<f32> {
     let mut weights = vec![0.0; spec.columns * spec.depth];
     for (part, start) in parts_with_starts(spec) {
