@@ -8,14 +8,16 @@
     benches/gpu.py --parts agree,constancy MANIFEST…   some of it
     benches/gpu.py --parts steady --minutes 10 MANIFEST.toml
 
-agree      cosine of GPU to CPU on rendered images (`constancy model compare`)
+agree      cosine of GPU to CPU on rendered images (`constancy model compare`); pocket, which is trained on them, on five
+           times as many
 constancy  latency of one image and throughput of 32, by `constancy bench`
 torch      the same architecture in PyTorch, fp16: eager, compiled, and compiled with CUDA graphs
 ort        ONNX Runtime's CUDA provider on the same file
 steady     the daemon on rendered frames for a while: memory of host and GPU over time
 
 Every figure is from f32 images in the host's memory to f32 embeddings in the host's memory: median of the runs for one
-image, images per second for 32. Compilers of PyTorch run at the same time; times are taken one after the other.
+image, images per second for 32. PyTorch gets its images twice: in pinned memory, which the GPU reads itself, and in plain
+memory, where constancy's are, too. Compilers of PyTorch run at the same time; times are taken one after the other.
 """
 import argparse, importlib.util, json, os, pathlib, select, statistics, subprocess, sys, tempfile, time, tomllib
 
@@ -49,8 +51,9 @@ def run(command, limit):
 
 def agree(model, args):
     command = [args.constancy, "model", "compare", model.manifest, model.manifest, "--device", "cuda", "--json"]
-    found = json.loads(run([*command, "-n", str(args.images)], args.limit))
-    say(part="agree", model=model.name, images=args.images, **found["cosine"])
+    count = args.images * 5 if model.name == "pocket" else args.images
+    found = json.loads(run([*command, "-n", str(count)], args.limit))
+    say(part="agree", model=model.name, device=found["b"]["device"], **found["cosine"])
 
 
 def constancy(model, args):
@@ -136,7 +139,8 @@ def torch_worker(name, edge, width, mode, runs):
                 embed(images)
         print("ready", flush=True)
         sys.stdin.readline()
-        for batch, images in inputs.items():
+        plain = {(batch, "plain"): images.clone() for batch, images in inputs.items()}
+        for (batch, memory), images in {**{(b, "pinned"): i for b, i in inputs.items()}, **plain}.items():
             times = []
             for i in range(runs // (1 if batch == 1 else 4) + 10):
                 start = time.perf_counter()
@@ -144,7 +148,7 @@ def torch_worker(name, edge, width, mode, runs):
                 times.append((time.perf_counter() - start) * 1e3)
             times = sorted(times[10:])
             median = statistics.median(times)
-            say(part="torch", model=name, mode=mode, batch=batch, median_ms=round(median, 4),
+            say(part="torch", model=name, mode=mode, batch=batch, memory=memory, median_ms=round(median, 4),
                 p95_ms=round(times[len(times) * 95 // 100], 4),
                 images_per_second=round(batch * len(times) / sum(times) * 1e3, 1), torch=torch.__version__)
 

@@ -232,7 +232,7 @@ impl Encoder {
 
     /// Why the GPU that this tower has a seat on is away; `None` while it is there, and where there is none.
     #[must_use]
-    pub fn gpu_away(&self) -> Option<String> {
+    pub fn gpu_away(&self) -> Option<GpuError> {
         self.seat.as_ref()?.away()
     }
 

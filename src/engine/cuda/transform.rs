@@ -3,6 +3,7 @@
 use super::convolve::{Ours, convolution, downsample};
 use super::ops::{DeviceOp, Operator, Shared, Step};
 use constancy_kernels::Activation;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tract_cuda::CudaTransform;
 use tract_gpu::fact::{DeviceFact, DeviceTypedFactExt};
@@ -40,17 +41,29 @@ pub(super) fn transform(mut model: TypedModel, dt: DatumType, ours: Option<Arc<S
     Rewriter::default().with_rule_for("constancy-to-device", move_to_device).rewrite(&ours, &mut model)?;
     rewire_syncs(&mut model)?;
     model.optimize()?;
-    #[allow(clippy::print_stderr)]
-    if std::env::var_os("CONSTANCY_DUMP").is_some() {
-        for n in model.nodes() {
-            eprintln!("NODE {} {} {:?} in {:?} facts {:?}", n.id, n.op.name(), n.name, n.inputs, n.outputs[0].fact);
-        }
+    for node in model.nodes() {
+        log::trace!("{} {} {:?} {:?}", node.name, node.op.name(), node.inputs, node.outputs[0].fact);
     }
     let on_device = host_free(&model)?;
+    if on_device.is_none() {
+        log::info!("the GPU waits for operators on the host: {}", on_host(&model));
+    }
     Ok(match on_device {
         Some(model) => Transformed { model, on_device: true },
         None => Transformed { model, on_device: false },
     })
+}
+
+/// The kinds of operators that are not on the GPU, each once.
+fn on_host(model: &TypedModel) -> String {
+    let stays = |node: &&TypedNode| {
+        !node.op_is::<Const>()
+            && !node.op_is::<TypedSource>()
+            && !node.op_is::<DeviceSync>()
+            && node.outputs.iter().any(|o| o.fact.as_device_fact().is_none())
+    };
+    let kinds: BTreeSet<String> = model.nodes().iter().filter(stays).map(|n| n.op.name().to_string()).collect();
+    kinds.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// tract-cuda leaves the exact GELU on the host; a convolution before it takes it over.

@@ -9,7 +9,7 @@ use constancy_kernels::{Pool, SharedMut};
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 use memmap2::MmapMut;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd as _, FromRawFd, OwnedFd};
@@ -54,7 +54,7 @@ impl Client {
         let process = Command::new("/proc/self/exe")
             .arg("gpu-worker")
             .env("CUDA_VISIBLE_DEVICES", visible(index, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref()))
-            .envs(cache())
+            .envs(cache(std::env::var_os("CACHE_DIRECTORY"), std::env::var_os("XDG_CACHE_HOME").as_deref()))
             .stdin(OwnedFd::from(theirs))
             .stdout(OwnedFd::from(handed))
             // Ctrl-C is for the daemon, which may still have frames to finish.
@@ -174,9 +174,8 @@ impl Drop for Client {
 }
 
 /// Where compiled kernels are kept, for a service whose user has no home: the cache that systemd gives it.
-fn cache() -> Option<(&'static str, OsString)> {
-    let given = std::env::var_os("CACHE_DIRECTORY").filter(|_| std::env::var_os("XDG_CACHE_HOME").is_none());
-    given.map(|folder| ("XDG_CACHE_HOME", folder))
+fn cache(service: Option<OsString>, user: Option<&OsStr>) -> Option<(&'static str, OsString)> {
+    service.filter(|_| user.is_none()).map(|folder| ("XDG_CACHE_HOME", folder))
 }
 
 /// Memory without a name, which both processes map.
@@ -209,7 +208,28 @@ fn visible(index: u32, here: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::visible;
+    use super::{cache, is_readable_within, visible};
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    #[test]
+    fn kernels_are_kept_in_the_services_cache_unless_the_user_has_one() {
+        assert_eq!(cache(None, None), None);
+        assert_eq!(cache(Some("/c".into()), None), Some(("XDG_CACHE_HOME", "/c".into())));
+        assert_eq!(cache(Some("/c".into()), Some("/u".as_ref())), None);
+    }
+
+    #[test]
+    fn an_answer_and_an_end_are_told_from_silence() {
+        let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+        assert!(!is_readable_within(&ours, Duration::ZERO));
+        theirs.write_all(b"x").expect("a byte");
+        assert!(is_readable_within(&ours, Duration::from_secs(30)));
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        drop(theirs);
+        assert!(is_readable_within(&ours, Duration::from_secs(30)));
+    }
 
     #[test]
     fn a_worker_sees_one_gpu_of_those_that_are_visible() {

@@ -28,8 +28,10 @@ struct Inner {
 
 struct State {
     client: Option<Client>,
-    /// Why it is away.
-    reason: String,
+    /// Why it is away, or was.
+    lost: Option<GpuError>,
+    /// Whether it was said that an embedding is not a number.
+    told: bool,
     since: Instant,
     wait: Duration,
     trying: bool,
@@ -44,7 +46,7 @@ impl Seat {
     /// The same with another wait before the first new try.
     fn with_wait(name: String, connect: Connect, wait: Duration) -> Result<Self, GpuError> {
         let client = Some(connect()?);
-        let state = State { client, reason: String::new(), since: Instant::now(), wait, trying: false };
+        let state = State { client, lost: None, told: false, since: Instant::now(), wait, trying: false };
         Ok(Self { inner: Arc::new(Inner { name, connect, state: Mutex::new(state) }) })
     }
 
@@ -54,9 +56,9 @@ impl Seat {
     }
 
     /// Why the GPU is away; `None` while it is there.
-    pub(in super::super) fn away(&self) -> Option<String> {
+    pub(in super::super) fn away(&self) -> Option<GpuError> {
         let state = self.inner.lock();
-        state.client.is_none().then(|| state.reason.clone())
+        if state.client.is_some() { None } else { state.lost.clone() }
     }
 
     /// The embeddings of `batch` images; `None` where the CPU has to make them.
@@ -71,7 +73,10 @@ impl Seat {
         for images in images.chunks(MOST * one.max(1)) {
             match state.client.as_mut()?.embed(images, images.len() / one.max(1), pool) {
                 Ok(Outcome::Embeddings(values)) => embeddings.extend(values),
-                Ok(Outcome::NotFinite) => return None,
+                Ok(Outcome::NotFinite) => {
+                    state.tell();
+                    return None;
+                }
                 Err(e) => {
                     state.lose(&e);
                     return None;
@@ -110,9 +115,17 @@ impl Inner {
 }
 
 impl State {
+    fn tell(&mut self) {
+        if !std::mem::replace(&mut self.told, true) {
+            log::warn!(
+                "the GPU makes an embedding of an image that is not a number; the CPU makes it, and others like it"
+            );
+        }
+    }
+
     fn lose(&mut self, error: &GpuError) {
         self.client = None;
-        self.reason = error.to_string();
+        self.lost = Some(error.clone());
         // One that held for long is not on the way down.
         self.wait = if self.since.elapsed() > LONGEST_WAIT { FIRST_WAIT } else { self.wait };
         self.since = Instant::now();
@@ -129,8 +142,8 @@ impl State {
                 log::info!("the GPU is back");
             }
             Err(e) => {
-                self.reason = e.to_string();
                 log::warn!("the GPU stays away; the next try is in {} s: {e}", self.wait.as_secs());
+                self.lost = Some(e);
             }
         }
     }
@@ -220,7 +233,7 @@ mod tests {
             let seat = Seat::with_wait("test".into(), Box::new(connect), Duration::ZERO).expect("a seat");
             assert!(embed(&seat, 1).is_some() && seat.away().is_none());
             assert_eq!(embed(&seat, 1), None, "the CPU has to do it");
-            assert!(seat.away().is_some_and(|reason| reason.contains(said)), "{:?}", seat.away());
+            assert!(seat.away().is_some_and(|e| e.to_string().contains(said)), "{:?}", seat.away());
             let limit = Instant::now() + Duration::from_secs(30);
             while embed(&seat, 1).is_none() {
                 assert!(Instant::now() < limit, "it comes back: {:?}", seat.away());
