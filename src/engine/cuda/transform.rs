@@ -6,7 +6,9 @@ use constancy_kernels::Activation;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tract_cuda::CudaTransform;
+use tract_cuda::ops::CudaFusedAxisOp;
 use tract_gpu::fact::{DeviceFact, DeviceTypedFactExt};
+use tract_gpu::ops::change_axes::GpuAxisOp;
 use tract_gpu::rewrite_rules::rewire_syncs::rewire_syncs;
 use tract_gpu::sync::{DeviceSync, DeviceSyncKind};
 use tract_onnx::prelude::*;
@@ -15,6 +17,7 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::nn::GeluExact;
 use tract_onnx::tract_core::ops::source::TypedSource;
+use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_core::transform::ModelTransform;
 
 /// A graph that computes in `dt`, and whether it takes and gives tensors that are on the GPU, with nothing of it left
@@ -27,7 +30,8 @@ pub(super) struct Transformed {
 /// Operators of ours stand in for what tract-cuda has no kernel for, or a slow one, where there are `ours`.
 pub(super) fn transform(mut model: TypedModel, dt: DatumType, ours: Option<Arc<Shared>>) -> TractResult<Transformed> {
     let ours = Ours { shared: ours, halves: dt == DatumType::F16 };
-    // Before tract makes other operators of those of one pixel.
+    // Before tract makes other operators of those of one pixel. What they are made from are constants only after this.
+    Optimizer::prop_consts().optimize(&mut model)?;
     Rewriter::default().with_rule_for("constancy-convolution", convolution).rewrite(&ours, &mut model)?;
     if dt == DatumType::F16 {
         FloatPrecisionTranslator::new(DatumType::F32, DatumType::F16).transform(&mut model)?;
@@ -105,8 +109,12 @@ fn move_to_device(
     let mut inputs: TVec<OutletId> = tvec![];
     for (i, &input) in node.inputs.iter().enumerate() {
         let from = model.node(input.node);
-        inputs.push(if is_sync(from, DeviceSyncKind::ToHost) {
-            patch.tap_model(model, from.inputs[0])?
+        inputs.push(if let Some(axis_ops) = before_host(from) {
+            let mut on_device = patch.tap_model(model, from.inputs[0])?;
+            for (n, axis_op) in axis_ops.iter().enumerate() {
+                on_device = patch.wire_node(format!("{name}.axes-{i}-{n}"), axis_op.clone(), &[on_device])?[0];
+            }
+            on_device
         } else {
             let host = patch.tap_model(model, input)?;
             patch.wire_node(format!("{name}.up-{i}"), DeviceSync::new(DeviceSyncKind::ToDevice), &[host])?[0]
@@ -116,6 +124,16 @@ fn move_to_device(
     let down = patch.wire_node(format!("{name}.down"), DeviceSync::new(DeviceSyncKind::ToHost), &made)?;
     patch.shunt_outside(model, node.id.into(), down[0])?;
     Ok(Some(patch))
+}
+
+/// What is done on the GPU to a tensor before `node` brings it to the host; `None` for any other node.
+fn before_host(node: &TypedNode) -> Option<&[GpuAxisOp]> {
+    if is_sync(node, DeviceSyncKind::ToHost) {
+        return Some(&[]);
+    }
+    let fused = node.op_as::<CudaFusedAxisOp>()?;
+    let sync = fused.op.downcast_ref::<DeviceSync>()?;
+    (sync.kind == DeviceSyncKind::ToHost).then(|| fused.grouped_axis_ops.first().map_or(&[][..], |ops| ops))
 }
 
 fn is_sync(node: &TypedNode, kind: DeviceSyncKind) -> bool {

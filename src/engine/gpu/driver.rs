@@ -167,7 +167,7 @@ mod tests {
     fn gpus_are_named_as_the_driver_names_them() {
         let folder = folder();
         let driver = Driver::open_library(&fake(folder.path(), 13000, 0, 2)).expect("driver");
-        let device = |index, name: &str, gib| GpuDevice {
+        let device = |index, name: &str, gib: u64| GpuDevice {
             index,
             name: name.into(),
             capability: (8, 7),
