@@ -4,6 +4,7 @@
 # make test-arm   the kernels on emulated 64- and 32-bit ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
 # make lint       formatting and lints, warnings are errors
+# make lint-cuda  lints of the builds with GPU support; they build tract anew
 # make bench      one criterion bench per stage of a frame's path
 # make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
 
@@ -26,7 +27,7 @@ tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
-.PHONY: help setup demo test test-long test-arm test-asan lint bench golden
+.PHONY: help setup demo test test-long test-arm test-asan lint lint-cuda bench golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -57,6 +58,10 @@ test-asan:
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+lint-cuda: setup
+	for build in cuda cuda-jetpack6; do \
+	    cargo clippy --release --locked --features $$build --lib --bins -- -D warnings; done
 
 bench: setup $(tower)
 	cargo bench --locked

@@ -169,53 +169,72 @@ impl Operator {
 
     fn run(&self, inputs: &[&DeviceTensor], output: &DeviceTensor) -> TractResult<()> {
         let library = &self.shared.library;
-        let (x, dt) = (inputs[0], Some(output.datum_type()));
-        let (from, to) = (Arg::Pointer(address(x)?), Arg::Pointer(address(output)?));
+        let x = inputs[0];
         match &self.step {
             Step::Patches(p) => {
                 let count = u32::try_from(output.len())?;
-                let mut args = vec![from, to];
+                let mut args = vec![Arg::Pointer(address(x)?), Arg::Pointer(address(output)?)];
                 args.extend([p.channels, p.size, p.rows, p.columns].map(int));
                 args.push(Arg::Count(count));
-                library.launch("patches", dt, one_each(count), &args)
+                library.launch("patches", Some(output.datum_type()), one_each(count), &args)
             }
-            Step::Norm { gain, shift, epsilon } => {
-                let width = gain.len();
-                ensure!(x.shape().last() == Some(&width), "a normalisation over {width} values got {:?}", x.shape());
-                let (gain, shift) = (Arg::Pointer(address(gain)?), Arg::Pointer(address(shift)?));
-                let mut args = vec![from, gain, shift, to, int(width), Arg::Float(*epsilon)];
-                let rows = x.len() / width.max(1);
-                if dt == Some(DatumType::F16) && width % WIDE == 0 && width <= MOST_WIDE {
-                    args.push(int(rows));
-                    let grid = u32::try_from(rows.div_ceil(4))?;
-                    let config = LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (128, 1, 1), shared_mem_bytes: 0 };
-                    return library.launch("norm_wide", None, config, &args);
-                }
-                let threads = u32::try_from(width.div_ceil(4).next_multiple_of(32).clamp(32, 256))?;
-                let rows = u32::try_from(rows)?;
-                let config = LaunchConfig { grid_dim: (rows, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 };
-                library.launch("norm", dt, config, &args)
-            }
+            Step::Norm { gain, shift, epsilon } => norm(library, [gain, shift], *epsilon, x, output),
             Step::Linear(linear) => linear.run(&self.shared.blas, inputs, output),
             Step::Activate { bias, run, activation } => {
-                let count = u32::try_from(output.len())?;
-                let residual = inputs.get(1).map_or(Ok(0), |t| address(t))?;
-                let columns = bias.as_ref().map_or(1, DeviceTensor::len);
-                let together = if *run == 1 && bias.is_some() { columns } else { *run };
-                let wide = bias.is_none() || together % WIDE == 0;
-                let bias = Arg::Pointer(bias.as_ref().map_or(Ok(0), address)?);
-                let residual = Arg::Pointer(residual);
-                let args = [from, bias, residual, to, int(columns), int(*run), code(*activation), Arg::Count(count)];
-                if dt == Some(DatumType::F16) && wide && output.len().is_multiple_of(WIDE) {
-                    return library.launch("activate_wide", None, one_each(count.div_ceil(8)), &args);
-                }
-                library.launch("activate", dt, one_each(count), &args)
+                activate(library, (bias.as_ref(), *run), *activation, inputs, output)
             }
             Step::Attention(spec) => attention(library, spec, inputs, output),
             Step::Conv(conv) => conv.run(library, x, output),
             Step::Mix(mix) => mix.run(&self.shared.blas, x, output),
         }
     }
+}
+
+/// Gain and shift are f32, and as long as a row.
+fn norm(
+    library: &Library,
+    [gain, shift]: [&DeviceTensor; 2],
+    epsilon: f32,
+    x: &DeviceTensor,
+    output: &DeviceTensor,
+) -> TractResult<()> {
+    let (width, dt) = (gain.len(), output.datum_type());
+    ensure!(x.shape().last() == Some(&width), "a normalisation over {width} values got {:?}", x.shape());
+    let rows = x.len() / width.max(1);
+    let mut args: Vec<Arg> = [address(x)?, address(gain)?, address(shift)?, address(output)?].map(Arg::Pointer).into();
+    args.extend([int(width), Arg::Float(epsilon)]);
+    let blocks = |rows: usize, threads: u32| {
+        let grid = u32::try_from(rows)?;
+        TractResult::Ok(LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 })
+    };
+    if dt == DatumType::F16 && width % WIDE == 0 && width <= MOST_WIDE {
+        args.push(int(rows));
+        return library.launch("norm_wide", None, blocks(rows.div_ceil(4), 128)?, &args);
+    }
+    let threads = u32::try_from(width.div_ceil(4).next_multiple_of(32).clamp(32, 256))?;
+    library.launch("norm", Some(dt), blocks(rows, threads)?, &args)
+}
+
+/// A value of the bias is for `run` values that follow each other.
+fn activate(
+    library: &Library,
+    (bias, run): (Option<&DeviceTensor>, usize),
+    activation: Activation,
+    inputs: &[&DeviceTensor],
+    output: &DeviceTensor,
+) -> TractResult<()> {
+    let (count, dt) = (u32::try_from(output.len())?, output.datum_type());
+    let columns = bias.map_or(1, DeviceTensor::len);
+    let together = if run == 1 { columns } else { run };
+    let wide = (bias.is_none() || together % WIDE == 0) && output.len().is_multiple_of(WIDE);
+    let residual = inputs.get(1).map_or(Ok(0), |t| address(t))?;
+    let pointers = [address(inputs[0])?, bias.map_or(Ok(0), address)?, residual, address(output)?];
+    let mut args: Vec<Arg> = pointers.map(Arg::Pointer).into();
+    args.extend([int(columns), int(run), code(activation), Arg::Count(count)]);
+    if dt == DatumType::F16 && wide {
+        return library.launch("activate_wide", None, one_each(count.div_ceil(8)), &args);
+    }
+    library.launch("activate", Some(dt), one_each(count), &args)
 }
 
 /// As the kernels know it.
