@@ -7,6 +7,7 @@
 # make deb        the Debian package: TARGET=aarch64, armv7 or x86_64
 # make board      the package on an emulated ARM board with cameras, which are then broken; installs what is missing
 # make lint       formatting and lints, warnings are errors
+# make lint-cuda  lints of the builds with GPU support; they build tract anew
 # make bench      one criterion bench per stage of a frame's path, and what publishing an event costs
 # make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
 
@@ -33,7 +34,7 @@ endif
 judges := $(target)/venv-judges
 export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
 
-.PHONY: help setup demo test test-long test-arm test-asan cross deb board lint bench golden
+.PHONY: help setup demo test test-long test-arm test-asan cross deb board lint lint-cuda bench golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -78,6 +79,10 @@ test-asan:
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+lint-cuda: setup
+	for build in cuda cuda-jetpack6; do \
+	    cargo clippy --release --locked --features $$build --lib --bins -- -D warnings; done
 
 bench: setup $(tower)
 	cargo bench --locked

@@ -24,7 +24,7 @@ def constancy(manifest, args, *more):
     command = [TARGET / "release" / "constancy", "bench", "--model", manifest, "--json", *more]
     command += ["--threads", str(args.threads), "--runs", str(args.runs)]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return report["median_ms"], report["isa"]
+    return report["median_ms"], report["device"]
 
 
 class Tower:

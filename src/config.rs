@@ -40,7 +40,7 @@ pub struct Settings {
     #[serde(default = "host_name")]
     pub device: String,
     pub model: ModelSettings,
-    #[serde(default)]
+    #[serde(default = "EngineOptions::of_daemon")]
     pub engine: EngineOptions,
     pub classes: ClassSettings,
     /// At least one; names are unique.

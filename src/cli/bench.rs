@@ -32,8 +32,8 @@ pub(super) struct BenchArgs {
 struct Report<'a> {
     model: &'a str,
     model_sha256: &'a str,
-    /// Instruction set of the fused operators, or `tract` where there are none.
-    isa: &'a str,
+    /// The GPU, the instruction set of the fused operators, or `tract` where there are none.
+    device: &'a str,
     threads: usize,
     batch: usize,
     runs: usize,
@@ -69,7 +69,11 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let report = Report {
         model: &encoder.manifest().encoder.name,
         model_sha256: encoder.sha256(),
-        isa: if info.weight_bytes == 0 { "tract" } else { info.isa.name() },
+        device: match &info.gpu {
+            Some(gpu) => gpu,
+            None if info.weight_bytes == 0 => "tract",
+            None => info.isa.name(),
+        },
         threads: info.threads,
         batch: args.batch as usize,
         runs: times.len(),
@@ -125,8 +129,11 @@ fn shares(encoder: &Encoder, input: &[f32], batch: usize) -> Result<Vec<Share>, 
 }
 
 fn print(report: &Report<'_>) -> Result<(), CliError> {
-    let Report { model, isa, threads, batch, .. } = report;
-    line(&format!("{model} on {isa}, {threads} {}, batch {batch}", if *threads == 1 { "thread" } else { "threads" }))?;
+    let Report { model, device, threads, batch, .. } = report;
+    line(&format!(
+        "{model} on {device}, {threads} {}, batch {batch}",
+        if *threads == 1 { "thread" } else { "threads" }
+    ))?;
     line(&format!(
         "latency     {:.2} ms in the median of {} runs, {:.2} ms at the 95th percentile; {:.1} images/s",
         report.median_ms, report.runs, report.p95_ms, report.images_per_second

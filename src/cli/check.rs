@@ -5,6 +5,7 @@ use super::{CliError, exit};
 use crate::bundle::Recognizer;
 use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings};
+use crate::engine::{Device, Driver, GpuDevice, GpuError};
 use crate::publish;
 use clap::Args;
 use serde::Serialize;
@@ -59,6 +60,9 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
         Err(e) => found(Finding::bad("configuration", &e, exit::config(&e)))?,
         Ok(settings) => {
             found(Finding::good("configuration", format!("{}, device {}", args.config.display(), settings.device)))?;
+            if let Some(gpu) = gpu(settings.engine.device) {
+                found(gpu)?;
+            }
             found(model(&settings))?;
             for camera in &settings.cameras {
                 found(self::camera(camera))?;
@@ -76,6 +80,26 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
     }
 }
 
+/// The driver and its GPUs; nothing where there is no driver and none is asked for.
+fn gpu(device: Device) -> Option<Finding> {
+    let described = Driver::open().and_then(|driver| {
+        let devices = driver.devices()?;
+        let one = |d: &GpuDevice| {
+            let (major, minor) = d.capability;
+            format!("cuda:{} {}, {} MiB, compute capability {major}.{minor}", d.index, d.name, d.memory_bytes >> 20)
+        };
+        let listed: Vec<String> = devices.iter().map(one).collect();
+        let listed = if listed.is_empty() { "no GPU".into() } else { listed.join("; ") };
+        let built = if cfg!(feature = "gpu") { "" } else { "; this build has no GPU support" };
+        Ok(format!("driver for CUDA {}: {listed}{built}", driver.version))
+    });
+    match (described, device) {
+        (Ok(detail), _) => Some(Finding::good("gpu", detail)),
+        (Err(_), Device::Cpu) | (Err(GpuError::NoDriver { .. }), Device::Auto) => None,
+        (Err(e), _) => Some(Finding::bad("gpu", &e, exit::UNAVAILABLE)),
+    }
+}
+
 fn model(settings: &Settings) -> Finding {
     let start = Instant::now();
     match Recognizer::load(settings) {
@@ -86,10 +110,11 @@ fn model(settings: &Settings) -> Finding {
                 if recognizer.classifier().has_support() { "" } else { ", no measure of what is unlike the examples" };
             let seconds = start.elapsed().as_secs_f64();
             let (model, projection) = (&recognizer.model_digest, &recognizer.projection_digest);
+            let place = recognizer.encoder().info().gpu.map_or_else(String::new, |gpu| format!(" on {gpu}"));
             Finding::good(
                 "model",
                 format!(
-                    "{name} ({model}), projection {projection}, {classes} classes{unknown}; loaded in {seconds:.1} s"
+                    "{name} ({model}){place}, projection {projection}, {classes} classes{unknown}; loaded in {seconds:.1} s"
                 ),
             )
         }

@@ -111,6 +111,7 @@ pub(super) fn bundle(error: &BundleError) -> u8 {
 fn model(error: &ModelError) -> u8 {
     match error {
         ModelError::Read { source, .. } | ModelError::Manifest(ManifestError::Read { source, .. }) => input(source),
+        ModelError::Gpu { .. } => UNAVAILABLE,
         _ => DATA,
     }
 }

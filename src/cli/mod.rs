@@ -68,6 +68,10 @@ enum Command {
     Model(model::ModelCommandArgs),
     /// Measure how fast this machine runs a model, and where the time goes
     Bench(bench::BenchArgs),
+    /// Run a tower on the GPU for the process that starts this
+    #[cfg(feature = "gpu")]
+    #[command(hide = true)]
+    GpuWorker,
     /// List cameras, their formats and controls; save a frame
     Camera(camera::CameraArgs),
     /// Write manual pages and shell completions, for packages
@@ -159,6 +163,8 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Camera(args) => camera::run(args),
         Command::Model(args) => model::run(args),
         Command::Generate(args) => generate::run(args),
+        #[cfg(feature = "gpu")]
+        Command::GpuWorker => Ok(crate::engine::serve_gpu()?),
     }
 }
 

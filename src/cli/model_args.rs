@@ -4,7 +4,7 @@ use super::CliError;
 use crate::bundle::{Eye, LoadedProjection, Recognizer};
 use crate::classify::DEFAULT_THRESHOLD;
 use crate::config::{ClassSettings, Settings};
-use crate::engine::{EngineOptions, Precision};
+use crate::engine::{Device, EngineOptions, Precision};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,10 @@ pub(super) struct EngineArgs {
     /// Compute in bytes or in f32, whatever the file has
     #[arg(long, value_enum)]
     pub precision: Option<PrecisionArg>,
+    /// Where the image tower runs: auto (on a GPU where there is one), cpu, cuda or cuda:N; the CPU unless given, or the
+    /// configuration's
+    #[arg(long)]
+    pub device: Option<Device>,
     /// Threads that compute; as many as there are performance cores unless given
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: Option<u8>,
@@ -60,7 +64,12 @@ impl EngineArgs {
             PrecisionArg::Int8 => Precision::Int8,
             PrecisionArg::Fp32 => Precision::Fp32,
         });
-        EngineOptions { precision, threads: self.threads.map(usize::from).or(options.threads), plain: self.plain }
+        EngineOptions {
+            precision,
+            threads: self.threads.map(usize::from).or(options.threads),
+            device: self.device.unwrap_or(options.device),
+            plain: self.plain,
+        }
     }
 }
 

@@ -34,7 +34,8 @@ impl Agreement {
     }
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// 0 where one of them is 0.
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }

@@ -22,6 +22,12 @@ pub(super) struct TowerInput<'a> {
 pub(super) struct Loader<'a> {
     pub(super) path: &'a Path,
     pub(super) manifest: &'a Path,
+}
+
+/// How a tower's blocks are fused: in which numbers, and what then runs them.
+#[derive(Clone, Copy)]
+pub(super) struct Fusing<'a> {
+    pub(super) precision: Precision,
     pub(super) runtime: &'a Arc<Runtime>,
 }
 
@@ -36,19 +42,19 @@ pub(super) struct Loaded {
 const MAX_REPEATED_BYTES: usize = 16 << 20;
 
 impl Loader<'_> {
-    /// The tower with the operators that are known fused, in `precision`; a graph that holds none, and any graph where
-    /// `precision` is `None`, runs on tract's operators alone.
+    /// The tower with the operators that are known fused; a graph that holds none, and any graph where `fusing` is
+    /// `None`, runs on tract's operators alone.
     pub(super) fn load(
         &self,
         inputs: &[TowerInput<'_>],
         output: &str,
         output_key: &'static str,
         modality: &'static str,
-        precision: Option<Precision>,
+        fusing: Option<Fusing<'_>>,
     ) -> Result<Loaded, ModelError> {
         let mut unfused = None;
-        if let Some(precision) = precision {
-            match self.fused(inputs, output, precision) {
+        if let Some(fusing) = fusing {
+            match self.fused(inputs, output, fusing) {
                 Ok(Some((model, operators))) => match self.plan(model, inputs, output, output_key, modality) {
                     Ok(plan) => return Ok(Loaded { plan, operators }),
                     Err(e) => unfused = Some(e.to_string()),
@@ -83,7 +89,7 @@ impl Loader<'_> {
         self.plan(model, inputs, output, "", "vision").ok()
     }
 
-    fn open(&self, output: &str) -> Result<Graph, ModelError> {
+    pub(super) fn open(&self, output: &str) -> Result<Graph, ModelError> {
         if let Err(source) = std::fs::metadata(self.path) {
             return Err(ModelError::Read { path: self.path.into(), source });
         }
@@ -98,7 +104,7 @@ impl Loader<'_> {
         &self,
         inputs: &[TowerInput<'_>],
         output: &str,
-        precision: Precision,
+        fusing: Fusing<'_>,
     ) -> Result<Option<(InferenceModel, Operators)>, Unfused> {
         let mut graph = self.open(output)?;
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
@@ -106,19 +112,33 @@ impl Loader<'_> {
         if specs.is_empty() {
             return Ok(None);
         }
-        let operators = pack(&specs, self.runtime, precision)
+        let operators = pack(&specs, fusing.runtime, fusing.precision)
             .map_err(|e| ModelError::Run { path: self.path.into(), reason: e.to_string() })?;
         Ok(Some((with_operators(&graph, &specs, &operators)?, operators)))
     }
 
     fn plan(
         &self,
-        mut model: InferenceModel,
+        model: InferenceModel,
         inputs: &[TowerInput<'_>],
         output: &str,
         output_key: &'static str,
         modality: &'static str,
     ) -> Result<Plan, ModelError> {
+        let typed = self.typed(model, inputs, output, output_key, modality)?;
+        let optimized = typed.into_optimized().map_err(|e| self.parse_error(&e))?;
+        optimized.into_runnable().map_err(|e| self.parse_error(&e))
+    }
+
+    /// The typed graph from `inputs` to `output`.
+    pub(super) fn typed(
+        &self,
+        mut model: InferenceModel,
+        inputs: &[TowerInput<'_>],
+        output: &str,
+        output_key: &'static str,
+        modality: &'static str,
+    ) -> Result<TypedModel, ModelError> {
         self.set_inputs(&mut model, inputs, modality)?;
         if !model.nodes().iter().any(|n| {
             n.outputs.iter().enumerate().any(|(slot, _)| model.outlet_label(OutletId::new(n.id, slot)) == Some(output))
@@ -135,9 +155,7 @@ impl Loader<'_> {
             shape: format!("{:?}", inputs[0].fact.shape),
             reason: chain(e),
         };
-        let typed = model.into_typed().map_err(|e| shape(&e))?;
-        let optimized = typed.into_optimized().map_err(|e| self.parse_error(&e))?;
-        optimized.into_runnable().map_err(|e| self.parse_error(&e))
+        model.into_typed().map_err(|e| shape(&e))
     }
 
     fn set_inputs(

@@ -6,7 +6,10 @@
 
 mod agreement;
 mod cores;
+#[cfg(feature = "gpu")]
+mod cuda;
 mod describe;
+mod gpu;
 mod load;
 mod manifest;
 mod onnx;
@@ -19,6 +22,7 @@ pub use agreement::Agreement;
 pub use constancy_kernels::Isa;
 pub use cores::performance_cores;
 pub use describe::{Described, describe};
+pub use gpu::{CudaVersion, Device, Driver, GpuDevice, GpuError};
 pub use manifest::{EncoderManifest, Manifest, ManifestError, TextManifest};
 pub use ops::Precision;
 pub use quantise::{
@@ -29,7 +33,8 @@ pub use text::TextEncoder;
 use constancy_kernels::{Kernels, Pool};
 use ops::{FusedOp, Operators, Runtime};
 
-use load::{Loaded, Loader, TowerInput};
+use gpu::{Order, Seat, Tower};
+use load::{Fusing, Loaded, Loader, TowerInput};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -90,6 +95,8 @@ pub enum ModelError {
         "model {path}: there is no manifest {manifest} beside it, and without one {reason}; write one after those in `models/`"
     )]
     Undescribed { path: PathBuf, manifest: PathBuf, reason: String },
+    #[error("model {path}: {source}")]
+    Gpu { path: PathBuf, source: GpuError },
     #[error("model {path}: the embedding holds a value that is not a number; the model or its quantisation is damaged")]
     NotFinite { path: PathBuf },
 }
@@ -103,15 +110,28 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Threads that share an image, 1 to 64; all performance cores unless given.
     pub threads: Option<usize>,
+    /// Where the image tower runs. The CPU's is loaded in any case, and takes over where the GPU fails.
+    #[serde(default = "anywhere")]
+    pub device: Device,
     /// Without operators of ours, on tract alone: to compare.
     #[serde(skip)]
     pub plain: bool,
 }
 
+fn anywhere() -> Device {
+    Device::Auto
+}
+
 impl EngineOptions {
-    /// The precision of fused operators, if there are to be any.
-    fn fused(&self) -> Option<Precision> {
-        (!self.plain).then_some(self.precision)
+    /// A daemon's, unless its configuration says otherwise: on the GPU where there is one.
+    #[must_use]
+    pub fn of_daemon() -> Self {
+        Self { device: Device::Auto, ..Self::default() }
+    }
+
+    /// How blocks are fused, if they are to be.
+    fn fusing<'a>(&self, runtime: &'a Arc<Runtime>) -> Option<Fusing<'a>> {
+        (!self.plain).then_some(Fusing { precision: self.precision, runtime })
     }
 
     fn runtime(&self) -> Result<Runtime, ModelError> {
@@ -122,8 +142,10 @@ impl EngineOptions {
 }
 
 /// What a tower runs on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EngineInfo {
+    /// The GPU, if there is one, and in which numbers it computes.
+    pub gpu: Option<String>,
     pub isa: Isa,
     pub threads: usize,
     /// Of the fused operators.
@@ -136,6 +158,7 @@ pub struct Encoder {
     operators: Operators,
     /// Plans for several images at once, made when they are first wanted; `None` where the file cannot.
     batches: Mutex<BTreeMap<usize, Option<Plan>>>,
+    seat: Option<Seat>,
     runtime: Arc<Runtime>,
     manifest: Manifest,
     path: PathBuf,
@@ -156,10 +179,20 @@ impl Encoder {
         let input = image_input(&manifest, 1);
         let width = manifest.output.width;
         let runtime = Arc::new(options.runtime()?);
-        let loader = Loader { path: &model_path, manifest: &manifest.path, runtime: &runtime };
+        let loader = Loader { path: &model_path, manifest: &manifest.path };
         let output = &manifest.output.name;
-        let Loaded { plan, operators } = loader.load(&[input], output, "output.name", "vision", options.fused())?;
-        let encoder = Self { plan, operators, batches: Mutex::default(), runtime, path: model_path, sha256, manifest };
+        let fusing = options.fusing(&runtime);
+        let Loaded { plan, operators } = loader.load(&[input], output, "output.name", "vision", fusing)?;
+        let mut encoder = Self {
+            plan,
+            operators,
+            batches: Mutex::default(),
+            seat: None,
+            runtime,
+            path: model_path,
+            sha256,
+            manifest,
+        };
         let probe = vec![0.0; 3 * size * size];
         // Some shapes only meet while the graph runs.
         let found = encoder.plan_run(&encoder.plan, &probe, 1).map_err(|e| ModelError::InputSize {
@@ -178,7 +211,29 @@ impl Encoder {
                 width,
             });
         }
+        encoder.seat = encoder.take_seat(options)?;
         Ok(encoder)
+    }
+
+    /// A seat on the GPU, checked against the CPU on a fixed input.
+    fn take_seat(&self, options: &EngineOptions) -> Result<Option<Seat>, ModelError> {
+        if options.device == Device::Cpu {
+            return Ok(None);
+        }
+        let mut rng = fastrand::Rng::with_seed(8);
+        let trial: Vec<f32> = (0..self.input_len()).map(|_| rng.f32() * 4.0 - 2.0).collect();
+        let expected = self.embed(&trial)?;
+        let halves = options.precision != Precision::Fp32;
+        let order = Order { manifest: self.manifest.path.clone(), halves, plain: options.plain };
+        let runtime = Arc::clone(&self.runtime);
+        gpu::seat(options.device, Tower { order, runtime, trial, expected })
+            .map_err(|source| ModelError::Gpu { path: self.path.clone(), source })
+    }
+
+    /// Why the GPU that this tower has a seat on is away; `None` while it is there, and where there is none.
+    #[must_use]
+    pub fn gpu_away(&self) -> Option<GpuError> {
+        self.seat.as_ref()?.away()
     }
 
     #[must_use]
@@ -194,12 +249,18 @@ impl Encoder {
 
     /// The embedding `[width]` of one input `[1, 3, size, size]`, as the tower gives it: not normalised.
     pub fn embed(&self, input: &[f32]) -> Result<Vec<f32>, ModelError> {
+        if let Some(embedding) = self.seat.as_ref().and_then(|seat| seat.embed(input, 1, &self.runtime.pool)) {
+            return Ok(embedding);
+        }
         self.embed_with(&self.plan, input, 1)
     }
 
     /// The embeddings `[batch, width]` of inputs `[batch, 3, size, size]`, the same as one after the other, but the
     /// weights are read once for all.
     pub fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
+        if let Some(embeddings) = self.seat.as_ref().and_then(|seat| seat.embed(input, batch, &self.runtime.pool)) {
+            return Ok(embeddings);
+        }
         if let Some(plan) = self.batch_plan(batch) {
             return self.embed_with(&plan, input, batch);
         }
@@ -220,7 +281,7 @@ impl Encoder {
         }
         let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let loader = Loader { path: &self.path, manifest: &self.manifest.path, runtime: &self.runtime };
+            let loader = Loader { path: &self.path, manifest: &self.manifest.path };
             let input = image_input(&self.manifest, batch);
             let plan = loader.plan_again(&self.operators, &[input], &self.manifest.output.name)?;
             let probe = vec![0.0; batch * self.input_len()];
@@ -240,6 +301,7 @@ impl Encoder {
     pub fn info(&self) -> EngineInfo {
         let fused = self.plan.model().nodes().iter().filter_map(|n| n.op_as::<FusedOp>());
         EngineInfo {
+            gpu: self.seat.as_ref().map(|seat| seat.name().to_owned()),
             isa: self.runtime.kernels.isa,
             threads: self.runtime.pool.threads(),
             weight_bytes: fused.map(|op| op.0.weight_bytes()).sum(),
@@ -248,6 +310,9 @@ impl Encoder {
 
     /// Kind, calls and time of the operators that one run takes.
     pub fn profile(&self, input: &[f32], batch: usize) -> Result<Vec<(String, usize, Duration)>, ModelError> {
+        if let Some(profiled) = self.seat.as_ref().and_then(|seat| seat.profile(batch)) {
+            return profiled.map_err(|source| ModelError::Gpu { path: self.path.clone(), source });
+        }
         let failed = |e: TractError| run_error(&self.path, &e);
         let mut kinds: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
         let plan = self.batch_plan(batch);
@@ -278,6 +343,12 @@ impl Encoder {
         let outputs = plan.run(tvec!(self.tensor(input, batch)?.into()))?;
         Ok(outputs[0].clone().into_tensor())
     }
+}
+
+/// What `constancy gpu-worker` does: runs a tower on the GPU for the process that started it.
+#[cfg(feature = "gpu")]
+pub fn serve_gpu() -> std::io::Result<()> {
+    gpu::worker::serve()
 }
 
 fn image_input(manifest: &Manifest, batch: usize) -> TowerInput<'_> {

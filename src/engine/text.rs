@@ -26,8 +26,8 @@ impl TextEncoder {
             inputs.push(TowerInput { name: mask, fact: fact.into(), key: "text.attention_mask" });
         }
         let runtime = Arc::new(options.runtime()?);
-        let loader = Loader { path: &path, manifest: &manifest.path, runtime: &runtime };
-        let plan = loader.load(&inputs, &text.output, "text.output", "text", options.fused())?.plan;
+        let loader = Loader { path: &path, manifest: &manifest.path };
+        let plan = loader.load(&inputs, &text.output, "text.output", "text", options.fusing(&runtime))?.plan;
         let has_mask = text.attention_mask.is_some();
         let encoder = Self { plan, path, sha256, has_mask };
         let mut probe = vec![text.pad_token_id; text.context_length];

@@ -28,6 +28,8 @@ struct Fields<'a> {
     plain: bool,
     /// Operators of other instruction sets round differently.
     isa: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<String>,
     constancy: &'static str,
     revision: u32,
 }
@@ -36,6 +38,7 @@ impl Recipe {
     /// Of what `encoder`, loaded with `options`, makes.
     pub fn new(encoder: &Encoder, options: &EngineOptions) -> Result<Self, serde_json::Error> {
         let manifest = encoder.manifest();
+        let info = encoder.info();
         let fields = Fields {
             encoder_sha256: encoder.sha256(),
             output: &manifest.output.name,
@@ -43,7 +46,8 @@ impl Recipe {
             input: &manifest.transform(),
             precision: options.precision,
             plain: options.plain,
-            isa: encoder.info().isa.name(),
+            isa: info.isa.name(),
+            gpu: info.gpu,
             constancy: env!("CARGO_PKG_VERSION"),
             revision: REVISION,
         };

@@ -13,6 +13,7 @@ mod config_files;
 mod encoder;
 mod eval;
 mod fit;
+mod gpu;
 mod homeassistant;
 mod icm;
 mod input_faults;

@@ -4,7 +4,7 @@ use super::super::CliError;
 use super::super::model_args::EngineArgs;
 use super::super::output::{json_line, line};
 use super::images::ImageArgs;
-use crate::engine::{Agreement, Encoder, EngineOptions, Manifest, describe};
+use crate::engine::{Agreement, Encoder, EngineOptions, Manifest, ModelError, describe};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -28,17 +28,19 @@ pub(super) struct CompareArgs {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    a: Tower<'a>,
-    b: Tower<'a>,
+    a: Tower,
+    b: Tower,
     images: &'a str,
     cosine: Agreement,
 }
 
 #[derive(Serialize)]
-struct Tower<'a> {
-    model: &'a str,
+struct Tower {
+    model: String,
     sha256: String,
     bytes: u64,
+    /// The GPU, or `cpu`.
+    device: String,
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
@@ -54,38 +56,44 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     }
     let options = args.engine.over(&EngineOptions::default());
     let of_a = EngineOptions { threads: options.threads, ..EngineOptions::default() };
-    let images = args.images.tensors(&a)?;
-    let (first, sha_a) = embeddings(&a, &images, &of_a)?;
-    let images = if a.transform() == b.transform() { images } else { args.images.tensors(&b)? };
-    let (second, sha_b) = embeddings(&b, &images, &options)?;
+    let (images, same) = (args.images.tensors(&a)?, a.transform() == b.transform());
+    let (first, a) = embeddings(&a, &images, &of_a)?;
+    let images = if same { images } else { args.images.tensors(&b)? };
+    let (second, b) = embeddings(&b, &images, &options)?;
     let Some(cosine) = Agreement::of(&first, &second) else {
         return Err(CliError::Usage("there is no image to compare on".into()));
     };
     let images = args.images.describe(cosine.images);
-    let report = Report { a: tower(&a, sha_a), b: tower(&b, sha_b), images: &images, cosine };
+    let report = Report { a, b, images: &images, cosine };
     if args.json { json_line(&report) } else { print(&report) }
 }
 
-fn tower(manifest: &Manifest, sha256: String) -> Tower<'_> {
-    let bytes = std::fs::metadata(manifest.encoder_file()).map_or(0, |m| m.len());
-    Tower { model: &manifest.encoder.name, sha256, bytes }
-}
-
-/// The embeddings of all images, and the tower's hash.
+/// The embeddings of all images, and what made them.
 fn embeddings(
     manifest: &Manifest,
     images: &[Vec<f32>],
     options: &EngineOptions,
-) -> Result<(Vec<Vec<f32>>, String), CliError> {
+) -> Result<(Vec<Vec<f32>>, Tower), CliError> {
     let encoder = Encoder::open(manifest.clone(), options)?;
     let rows = images.iter().map(|image| encoder.embed(image)).collect::<Result<_, _>>()?;
-    Ok((rows, encoder.sha256().to_owned()))
+    // The CPU would have made the rest, and agree with itself.
+    if let Some(source) = encoder.gpu_away() {
+        return Err(ModelError::Gpu { path: manifest.encoder_file(), source }.into());
+    }
+    let tower = Tower {
+        model: manifest.encoder.name.clone(),
+        sha256: encoder.sha256().to_owned(),
+        bytes: std::fs::metadata(manifest.encoder_file()).map_or(0, |m| m.len()),
+        device: encoder.info().gpu.unwrap_or_else(|| "cpu".into()),
+    };
+    Ok((rows, tower))
 }
 
 fn print(report: &Report<'_>) -> Result<(), CliError> {
     for (name, tower) in [("A", &report.a), ("B", &report.b)] {
         let megabytes = tower.bytes as f64 / 1e6;
-        line(&format!("{name:<10}  {}, {megabytes:.1} MB, sha256 {}", tower.model, &tower.sha256[..12]))?;
+        let (model, hash, device) = (&tower.model, &tower.sha256[..12], &tower.device);
+        line(&format!("{name:<10}  {model}, {megabytes:.1} MB, sha256 {hash}, on {device}"))?;
     }
     let c = &report.cosine;
     line(&format!("cosine      {:.6} in the median, {:.6} at least, on {}", c.median, c.least, report.images))?;

@@ -11,6 +11,8 @@ mod weights;
 pub(super) use linear::Linear;
 pub(super) use weights::PackError;
 pub use weights::Precision;
+#[cfg(feature = "gpu")]
+pub(super) use weights::dense;
 
 use super::rewrite::{AttentionSpec, NormSpec, Spec, Specs};
 use attention::attention;
@@ -112,7 +114,7 @@ impl Operator {
     }
 }
 
-fn with_last(shape: &[usize], last: usize) -> TVec<usize> {
+pub(super) fn with_last(shape: &[usize], last: usize) -> TVec<usize> {
     let mut shape: TVec<usize> = shape.into();
     if let Some(axis) = shape.last_mut() {
         *axis = last;
@@ -169,12 +171,16 @@ impl TypedOp for FusedOp {
     as_op!();
 }
 
-/// A fused operator in a graph that is to be analysed: its shape, and the operator once it is packed.
+/// A fused operator in a graph that is to be analysed: its shape, and what it becomes in the typed graph once its
+/// weights are packed.
 #[derive(Clone)]
 pub(super) struct FusedNode {
     shape: OutputShape,
-    operator: Option<Arc<Operator>>,
+    wire: Option<Wire>,
 }
+
+/// Adds a fused node's operators to a typed graph, the last of them under the name that is given.
+pub(super) type Wire = Arc<dyn Fn(&str, &mut TypedModel, &[OutletId]) -> TractResult<TVec<OutletId>> + Send + Sync>;
 
 /// How an output's shape follows from the first input's.
 #[derive(Debug, Clone, Copy)]
@@ -187,11 +193,16 @@ enum OutputShape {
 impl FusedNode {
     /// Stands for a spec whose weights are still in the file.
     pub(super) fn placeholder(spec: &Spec) -> Box<dyn InferenceOp> {
-        expand(Self { shape: OutputShape::of(spec), operator: None })
+        expand(Self { shape: OutputShape::of(spec), wire: None })
+    }
+
+    pub(super) fn wired(spec: &Spec, wire: Wire) -> Box<dyn InferenceOp> {
+        expand(Self { shape: OutputShape::of(spec), wire: Some(wire) })
     }
 
     pub(super) fn packed(spec: &Spec, operator: Arc<Operator>) -> Box<dyn InferenceOp> {
-        expand(Self { shape: OutputShape::of(spec), operator: Some(operator) })
+        let op = FusedOp(operator);
+        Self::wired(spec, Arc::new(move |prefix, model, inputs| model.wire_node(prefix, op.clone(), inputs)))
     }
 }
 
@@ -243,8 +254,7 @@ impl Expansion for FusedNode {
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let operator = self.operator.clone().context("only packed operators run")?;
-        model.wire_node(prefix, FusedOp(operator), inputs)
+        self.wire.as_ref().context("only packed operators run")?(prefix, model, inputs)
     }
 
     fn runs_out_of_plan(&self) -> bool {

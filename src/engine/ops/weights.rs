@@ -154,6 +154,19 @@ fn stretches(spec: &LinearSpec, from: usize, to: usize, mut each: impl FnMut(&We
     }
 }
 
+/// All of a product's weights as floats, `[columns, depth]`.
+#[cfg(feature = "gpu")]
+pub(in super::super) fn dense(spec: &LinearSpec) -> Vec<f32> {
+    let mut weights = vec![0.0; spec.columns * spec.depth];
+    for (part, start) in parts_with_starts(spec) {
+        part.visit(0, part.columns(), |d, c, value| {
+            weights[(start + c) * spec.depth + d] = part.dequantise(c, value);
+        });
+        part.data.data.forget();
+    }
+    weights
+}
+
 impl Int8Weights {
     fn pack(name: &str, spec: &LinearSpec, kernels: &Kernels) -> Result<Self, PackError> {
         let panel = kernels.int8.panel;

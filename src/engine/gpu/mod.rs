@@ -1,0 +1,105 @@
+//! GPUs: whether there is one, and a seat on it for a tower.
+//!
+//! All of this is part of every build, so that every build can say what it finds; what computes on the GPU is
+//! `engine::cuda`, behind the features `cuda` and `cuda-jetpack6`, in a process of its own.
+
+mod client;
+mod device;
+mod driver;
+mod error;
+mod protocol;
+mod seat;
+#[cfg(feature = "gpu")]
+pub(super) mod worker;
+
+pub use device::Device;
+pub use driver::{Driver, GpuDevice};
+pub use error::{CudaVersion, GpuError};
+pub(super) use seat::Seat;
+
+use super::agreement::cosine;
+use super::ops::Runtime;
+use client::{Client, Outcome};
+use protocol::Layout;
+#[cfg(feature = "gpu")]
+pub(super) use protocol::MOST;
+pub(super) use protocol::Order;
+use std::sync::Arc;
+
+#[cfg(all(feature = "cuda", feature = "cuda-jetpack6"))]
+compile_error!("the features `cuda` and `cuda-jetpack6` are for different versions of CUDA: choose one");
+
+/// The GPU's embedding of a fixed input must be this near the CPU's.
+const LEAST_COSINE: f64 = 0.999;
+/// The driver that CUDA's interface in this build belongs to.
+const NEEDED: CudaVersion = CudaVersion(if cfg!(feature = "cuda-jetpack6") { 12060 } else { 13000 });
+
+/// A tower that is to have a seat, and what the CPU makes of a fixed input.
+pub(super) struct Tower {
+    pub(super) order: Order,
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) trial: Vec<f32>,
+    pub(super) expected: Vec<f32>,
+}
+
+/// A seat for `tower` on `device`; none on the CPU, and none with [`Device::Auto`] where no GPU can be used.
+pub(super) fn seat(device: Device, tower: Tower) -> Result<Option<Seat>, GpuError> {
+    let wanted = match device {
+        Device::Cpu => return Ok(None),
+        Device::Auto => 0,
+        Device::Cuda(index) => index,
+    };
+    match (take(wanted, tower), device) {
+        (Ok(seat), _) => {
+            log::info!("the tower runs on {}", seat.name());
+            Ok(Some(seat))
+        }
+        // A machine without a GPU is nothing to speak of.
+        (Err(e), Device::Auto) if Driver::open().is_err_and(|e| matches!(e, GpuError::NoDriver { .. })) => {
+            log::debug!("the tower runs on the CPU: {e}");
+            Ok(None)
+        }
+        (Err(e), Device::Auto) => {
+            log::warn!("the tower runs on the CPU: {e}");
+            Ok(None)
+        }
+        (Err(e), _) => Err(e),
+    }
+}
+
+fn take(wanted: u32, tower: Tower) -> Result<Seat, GpuError> {
+    if !cfg!(feature = "gpu") {
+        return Err(GpuError::NotBuilt);
+    }
+    let gpu = Driver::open()?.require(wanted, NEEDED)?;
+    let tower = Arc::new(tower);
+    let seat = |halves: bool| {
+        let tower = Arc::clone(&tower);
+        let name = format!("{} ({})", gpu.name, if halves { "fp16" } else { "fp32" });
+        Seat::take(name, Box::new(move || start(wanted, halves, &tower)))
+    };
+    match seat(tower.order.halves) {
+        Err(e @ GpuError::Disagrees { .. }) if tower.order.halves => {
+            log::info!("halves are not enough for this tower, trying f32 on the GPU: {e}");
+            seat(false)
+        }
+        other => other,
+    }
+}
+
+/// A worker whose tower agrees with the CPU's.
+fn start(index: u32, halves: bool, tower: &Tower) -> Result<Client, GpuError> {
+    let layout = Layout { image: tower.trial.len(), width: tower.expected.len(), halves };
+    let mut client = Client::start(index, &Order { halves, ..tower.order.clone() }, layout)?;
+    check(&mut client, tower)?;
+    Ok(client)
+}
+
+/// Compares the GPU with the CPU.
+fn check(client: &mut Client, tower: &Tower) -> Result<(), GpuError> {
+    let found = match client.embed(&tower.trial, 1, &tower.runtime.pool)? {
+        Outcome::Embeddings(found) => cosine(&found, &tower.expected),
+        Outcome::NotFinite => f64::NAN,
+    };
+    if found >= LEAST_COSINE { Ok(()) } else { Err(GpuError::Disagrees { cosine: found, least: LEAST_COSINE }) }
+}
