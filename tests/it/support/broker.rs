@@ -37,7 +37,8 @@ impl Broker {
         prepare(folder.path());
         let lines = lines.replace("FOLDER", &folder.path().to_string_lossy());
         // As root, mosquitto would change to a user who may not read the folder.
-        let config = format!("listener {port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{lines}");
+        let config =
+            format!("listener {port} 127.0.0.1\nuser root\nmax_queued_messages 0\nmax_inflight_messages 0\n{lines}");
         let path = folder.path().join("mosquitto.conf");
         std::fs::write(&path, config).expect("the broker's configuration");
         let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
