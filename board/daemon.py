@@ -52,7 +52,7 @@ class Daemon:
         return mark
 
     def stop(self):
-        self.board.run("systemctl stop constancy", limit_s=30)
+        self.board.run("systemctl stop constancy", limit_s=90)
 
     def log(self, lines=5):
         return self.board.run(f"journalctl -u constancy -o cat --no-pager -n {lines}", check=False)
