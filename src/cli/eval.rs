@@ -11,7 +11,7 @@ mod svg;
 mod text;
 
 use super::CliError;
-use super::gather::{Families, GatherArgs, families};
+use super::gather::{Families, GatherArgs, Select, families};
 use super::output::{json_line, write_file};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -78,17 +78,6 @@ struct FamilyList {
 
 fn family_set(list: &str) -> Result<FamilyList, String> {
     Ok(FamilyList { name: list.trim().into(), families: families(list)? })
-}
-
-/// What `--select` offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Select {
-    /// Whether images are found again under interventions that the fit has not seen; needs no labels
-    Identification,
-    /// Accuracy on each environment of the sources, with map and classes learnt from the others
-    Environments,
-    /// Accuracy on the sources under interventions that the fit has not seen
-    Interventions,
 }
 
 /// What `--predictors` offers.

@@ -5,14 +5,14 @@ mod choice;
 mod report;
 
 use super::CliError;
-use super::gather::{Families, GatherArgs, families};
+use super::gather::{Families, GatherArgs, Select, families};
 use super::output::{expand, json_line, write_file};
 use crate::capture::{clock, list_images};
 use crate::gather::{GatherError, Gathered, Wanted};
 use crate::icm::{Domains, Fitter, FoldersError, Map, MapSpec, Moments, Provenance, Selection};
 use crate::publish::rfc3339;
 use captions::CaptionArgs;
-use choice::{ChoiceArgs, Evidence, Select};
+use choice::{ChoiceArgs, Evidence};
 use clap::Args;
 use report::{Fitted, Report, Seconds};
 use std::path::{Path, PathBuf};

@@ -7,9 +7,9 @@ use crate::bundle::Eye;
 use crate::config::Settings;
 use crate::engine::{EngineOptions, performance_cores};
 use crate::gather::{Cache, CacheError, Event, GatherError, Gathered, Gatherer, Recipe, Wanted};
-use crate::icm::Embeddings;
 use crate::icm::intervene::Family;
-use clap::Args;
+use crate::icm::{Criterion, Embeddings};
+use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,27 @@ pub(super) struct GatherArgs {
     /// Compute everything, and keep nothing
     #[arg(long, conflicts_with = "cache")]
     no_cache: bool,
+}
+
+/// What `--select` offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Select {
+    /// Whether images are found again under interventions that the fit has not seen; needs no labels
+    Identification,
+    /// Accuracy on each environment, with map and classes learnt from the others; needs ENVIRONMENT/CLASS/IMAGE
+    Environments,
+    /// Accuracy under interventions that the fit has not seen; needs CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE
+    Interventions,
+}
+
+impl From<Select> for Criterion {
+    fn from(select: Select) -> Self {
+        match select {
+            Select::Identification => Self::Identification,
+            Select::Environments => Self::LeftOutEnvironment,
+            Select::Interventions => Self::LeftOutIntervention,
+        }
+    }
 }
 
 /// Families of interventions that were named together.

@@ -288,6 +288,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn interventions_that_move_nothing_are_refused() {
+        let mut moments = Moments::new("aa", 2);
+        moments.add_image("a", &[1.0, 0.5]).unwrap();
+        moments.add_pair("grey", "a", &[1.0, 0.5], &[1.0, 0.5]).unwrap();
+        assert_eq!(Fitter::new(&moments).unwrap_err(), FitError::NothingMoved);
+        // Beside one that moves something, it is no harm.
+        moments.add_pair("light", "a", &[1.0, 0.5], &[1.0, 0.0]).unwrap();
+        let map = Fitter::new(&moments).unwrap().fit(&MapSpec::soft(1.0)).unwrap();
+        assert!(map.columns.iter().all(|v| v.is_finite()));
+    }
+
+    #[test]
     fn what_is_removed_is_told_in_shares() {
         let mut moments = Moments::new("aa", 3);
         // Images differ in the first two axes, interventions move the third, and the second a little.

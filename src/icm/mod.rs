@@ -5,9 +5,9 @@
 //! From images to a map, in the order in which it happens: [`Domains`] lists what lies on disk by environment and class;
 //! its embeddings, and those under interventions, are [`Interventions`] (or, with classes and environments,
 //! [`Labelled`]) or are streamed into [`Moments`]; [`by_identification`], [`by_environment`] or
-//! [`by_intervention`] chooses a map, a
-//! [`Fitter`] fits it, and its bytes are what [`Projection`] reads. [`Head`] names classes under a map, a [`Bootstrap`]
-//! says how sure a figure is, and [`evaluate`] does all of it for targets that nothing was learnt from.
+//! [`by_intervention`] chooses a map, a [`Fitter`] fits it, and its bytes are what [`Projection`] reads. [`Head`] names
+//! classes under a map, a [`Bootstrap`] says how sure a figure is, and [`evaluate`] does all of it for targets that
+//! nothing was learnt from.
 
 pub mod captions;
 mod cholesky;

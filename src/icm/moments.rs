@@ -222,7 +222,8 @@ impl Moments {
     pub(super) fn sum_of_deltas(&self, wanted: impl Fn(&str) -> bool) -> Option<(DMatrix<f64>, u64)> {
         let families: Vec<&Sums> = self.families.iter().filter(|(name, _)| wanted(name)).map(|(_, s)| s).collect();
         let moved: Vec<f64> = families.iter().map(|sums| sums.trace() / at_least_one(sums.count)).collect();
-        let least = LEAST_MOVE * moved.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        // Where nothing moved at all, a sum of zeros has to stay one.
+        let least = (LEAST_MOVE * moved.iter().copied().fold(0.0, f64::max)).max(f64::MIN_POSITIVE);
         let share = |(sums, moved): (&&Sums, &f64)| (at_least_one(sums.count) * moved.max(least)).recip();
         let shares: Vec<f64> = families.iter().zip(&moved).map(share).collect();
         let mut sum = DMatrix::zeros(self.width, self.width);

@@ -18,6 +18,7 @@
 //! of them is taken: the one that removes the fewest directions.
 
 mod environment;
+mod halves;
 mod identification;
 mod intervention;
 mod scores;

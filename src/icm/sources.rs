@@ -29,6 +29,9 @@ pub enum SourceError {
     NoFamily(String),
 }
 
+/// The encoder in moments that no file keeps: where no image leaves its encoder, any name will do.
+pub(super) const SAME_ENCODER: &str = "";
+
 /// Images under one family of interventions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Family {
@@ -128,31 +131,40 @@ impl Interventions {
     }
 
     /// The same in as few coordinates as the images span, where these are fewer than the width: every length and every
-    /// angle stays, and so does what is fitted to them and chosen by them, in a fraction of the time.
-    pub(super) fn compact(self) -> Self {
+    /// angle stays, and so does what is fitted to them and chosen by them, in a fraction of the time. `None` where they
+    /// are not fewer.
+    pub(super) fn compact(&self) -> Option<Self> {
         let pairs = self.pairs.iter().flat_map(|p| [&p.originals, &p.changed]);
         let parts: Vec<&Embeddings> =
             [&self.originals].into_iter().chain(self.families.iter().map(|f| &f.changed)).chain(pairs).collect();
         let (width, count) = (self.originals.width(), parts.iter().map(|part| part.len()).sum::<usize>());
         if count >= width {
-            return self;
+            return None;
         }
         let values = parts.iter().flat_map(|part| part.columns().iter().copied()).collect();
         let columns = DMatrix::from_vec(width, count, values);
         // With X = U S Vᵀ, the coordinates in U are S Vᵀ, and XᵀX = V S² Vᵀ.
-        let Some(spectrum) = Spectrum::of(&transposed_product(&columns, &columns)) else { return self };
+        let spectrum = Spectrum::of(&transposed_product(&columns, &columns))?;
         let roots = spectrum.values.map(|value: f64| value.max(0.0).sqrt());
         let coordinates = DMatrix::from_diagonal(&roots) * spectrum.vectors.transpose();
         let mut from = 0;
-        let mut next = |part: Embeddings| {
+        let mut next = |part: &Embeddings| {
             from += part.len();
             Embeddings { columns: coordinates.columns(from - part.len(), part.len()).into_owned() }
         };
-        Self {
-            originals: next(self.originals),
-            families: self.families.into_iter().map(|f| Family { changed: next(f.changed), ..f }).collect(),
-            pairs: self.pairs.map(|p| Pairs { originals: next(p.originals), changed: next(p.changed), ..p }),
-        }
+        Some(Self {
+            originals: next(&self.originals),
+            families: self
+                .families
+                .iter()
+                .map(|f| Family { name: f.name.clone(), of: f.of.clone(), changed: next(&f.changed) })
+                .collect(),
+            pairs: self.pairs.as_ref().map(|p| Pairs {
+                name: p.name.clone(),
+                originals: next(&p.originals),
+                changed: next(&p.changed),
+            }),
+        })
     }
 
     /// Without the pairs that belong to every part.
@@ -235,6 +247,14 @@ impl Labelled {
     #[must_use]
     pub fn environment_names(&self) -> &[String] {
         &self.environment_names
+    }
+
+    /// See [`Interventions::compact`].
+    pub(super) fn compact(&self) -> Option<Self> {
+        let images = self.images.compact()?;
+        let (classes, environments) = (self.classes.clone(), self.environments.clone());
+        let (class_names, environment_names) = (self.class_names.clone(), self.environment_names.clone());
+        Some(Self { images, classes, environments, class_names, environment_names })
     }
 
     /// The images at `indices`.

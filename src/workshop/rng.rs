@@ -50,6 +50,15 @@ impl Rng {
         low + (self.next_u64() % width) as usize
     }
 
+    /// The numbers below `count` in an order that is drawn, each as likely as the others.
+    pub fn order(&mut self, count: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..count).collect();
+        for i in (1..count).rev() {
+            order.swap(i, self.count(0, i));
+        }
+        order
+    }
+
     /// True with probability `p`.
     pub fn chance(&mut self, p: f32) -> bool {
         self.unit() < p

@@ -140,10 +140,7 @@ fn sampled<'a>(items: &'a [Item], args: &EvalArgs) -> Vec<&'a Item> {
 
 /// `most` of `count` indices, each choice as likely as the others, and the rest.
 pub(super) fn draw(count: usize, most: usize, rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
-    let mut order: Vec<usize> = (0..count).collect();
-    for i in (1..count).rev() {
-        order.swap(i, rng.count(0, i));
-    }
+    let mut order = rng.order(count);
     let rest = order.split_off(most.min(count));
     (order, rest)
 }

@@ -1,10 +1,11 @@
 //! Which targets there are, who judges them, and how their counts become sections of a report.
 
 use super::super::CliError;
+use super::super::gather::Select;
 use super::super::output::progress;
+use super::EvalArgs;
 use super::data::{Subject, draw};
 use super::report::{ChoiceReport, Report, Section};
-use super::{EvalArgs, Select};
 use crate::engine::performance_cores;
 use crate::gather::GatherError;
 use crate::icm::evaluate::{Candidates, FamilySet, Group, Plan, Scoreboard, Verdict, figures, judge};
@@ -84,7 +85,7 @@ fn families(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(
     }
     // The last target of a draw is the images as they are.
     let targets: Vec<Option<&str>> = set.families.iter().map(|f| Some(f.as_str())).chain([None]).collect();
-    let criteria = if args.select.is_empty() { vec![Criterion::Identification] } else { asked(args) };
+    let criteria = asked(args).unwrap_or_else(|| vec![Criterion::Identification]);
     let plan = Plan { c: args.c.or(Some(DEFAULT_C)), criteria, ..plan(args, subject) };
     let verdicts = in_parallel("targets", targets.len() * draws.len(), |i| {
         let ((examples, others), family) = (&draws[i / targets.len()], targets[i % targets.len()]);
@@ -138,8 +139,8 @@ fn used<'a>(names: &'a [String], indices: &[usize]) -> Vec<&'a String> {
 
 /// With two environments the sources are one, and cannot choose by leaving one out.
 fn criteria(args: &EvalArgs, environments: usize, report: &mut Report) -> Vec<Criterion> {
-    if !args.select.is_empty() {
-        return asked(args);
+    if let Some(asked) = asked(args) {
+        return asked;
     }
     if environments < 3 {
         report
@@ -150,13 +151,9 @@ fn criteria(args: &EvalArgs, environments: usize, report: &mut Report) -> Vec<Cr
     vec![Criterion::Identification, Criterion::LeftOutEnvironment]
 }
 
-fn asked(args: &EvalArgs) -> Vec<Criterion> {
-    let criterion = |select: &Select| match select {
-        Select::Identification => Criterion::Identification,
-        Select::Environments => Criterion::LeftOutEnvironment,
-        Select::Interventions => Criterion::LeftOutIntervention,
-    };
-    args.select.iter().map(criterion).collect()
+/// What `--select` names, if it is given.
+fn asked(args: &EvalArgs) -> Option<Vec<Criterion>> {
+    (!args.select.is_empty()).then(|| args.select.iter().map(|&select| select.into()).collect())
 }
 
 /// Images to learn from, and the others.

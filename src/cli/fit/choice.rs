@@ -1,7 +1,7 @@
 //! Which map is fitted: the one that was asked for, or the one that the images choose.
 
 use super::super::CliError;
-use super::super::gather::Crowd;
+use super::super::gather::{Crowd, Select};
 use super::captions::CaptionArgs;
 use crate::gather::GatherError;
 use crate::icm::{
@@ -28,17 +28,6 @@ pub(super) struct ChoiceArgs {
     /// With --map: take off the images' mean first. Otherwise: also try maps that do
     #[arg(long)]
     centre: bool,
-}
-
-/// What `--select` offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Select {
-    /// Whether images are found again under interventions that the fit has not seen; needs no labels
-    Identification,
-    /// Accuracy on each environment, with map and classes learnt from the others; needs ENVIRONMENT/CLASS/IMAGE
-    Environments,
-    /// Accuracy under interventions that the fit has not seen; needs CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE
-    Interventions,
 }
 
 /// What `--predictor` offers.

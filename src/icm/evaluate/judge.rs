@@ -10,12 +10,9 @@ use crate::icm::select::{
     Criterion, Grid, Identification, PENALTIES, Question, Scores, SelectError, Selection, by_environments,
     by_interventions, identify, penalty_by_environment,
 };
-use crate::icm::sources::{HeldOut, Labelled, hits};
+use crate::icm::sources::{HeldOut, Labelled, SAME_ENCODER, hits};
 use crate::icm::spec::{MapKind, MapSpec};
 use std::borrow::Cow;
-
-/// No image leaves its encoder here, so any name will do.
-const SAME_ENCODER: &str = "";
 
 /// One row on one target.
 #[derive(Debug, Clone)]

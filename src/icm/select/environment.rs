@@ -6,11 +6,8 @@ use crate::icm::fit::Fitter;
 use crate::icm::lens::Examples;
 use crate::icm::moments::Moments;
 use crate::icm::predict::{Learnt, Method};
-use crate::icm::sources::{Labelled, hits};
+use crate::icm::sources::{Labelled, SAME_ENCODER, hits};
 use nalgebra::DMatrix;
-
-/// No image leaves its encoder here, so any name will do.
-const SAME_ENCODER: &str = "";
 
 /// Chooses by accuracy on each environment, with map and classes learnt from the others, in the mean of `methods`.
 /// Environments count alike.

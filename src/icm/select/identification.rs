@@ -1,25 +1,16 @@
 //! Without labels: is an image under an intervention still the nearest to its own original?
 
+use super::halves::{MIN_HALF, enough, folds, splits, under};
 use super::scores::{Board, Scores};
 use super::{Criterion, Grid, Question, SelectError, Selection};
 use crate::icm::fit::Fitter;
 use crate::icm::moments::Moments;
-use crate::icm::sources::Interventions;
+use crate::icm::sources::{Family, Interventions, SAME_ENCODER};
 use crate::workshop::Rng;
 use nalgebra::DMatrix;
 
-/// Fewer images in a half make every candidate a matter of luck.
-pub(super) const MIN_HALF: usize = 4;
 /// Images that are looked at unless told: similarities grow with their square.
 const MOST_IMAGES: usize = 2_000;
-/// Few images are split more than once, until as many have been judged, so that luck in the split has less of a say.
-const JUDGED: usize = 200;
-const MOST_SPLITS: usize = 5;
-/// Groups of families that are left out in turn: where there are many, what one teaches another teaches too, and
-/// leaving out one at a time would ask for little.
-pub(super) const FOLDS: usize = 5;
-/// No image leaves its encoder here, so any name will do.
-const SAME_ENCODER: &str = "";
 
 /// How images are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,23 +44,20 @@ pub(in crate::icm) fn identify(
     questions: &[Question<'_>],
     how: &Identification,
 ) -> Result<Vec<Scores>, SelectError> {
-    if let Some(question) = questions.iter().find(|q| q.families.len() < 2) {
-        return Err(SelectError::Families { found: question.families.len() });
-    }
     let mut rng = Rng::new(how.seed);
-    let chosen = images.pick(&drawn(images.originals().len(), how.most_images, &mut rng));
+    let mut order = rng.order(images.originals().len());
+    order.truncate(how.most_images);
+    let chosen = images.pick(&order);
     let count = chosen.originals().len();
-    if count < 2 * MIN_HALF {
-        return Err(SelectError::Images { found: count, least: 2 * MIN_HALF });
-    }
+    enough(questions, count)?;
     let width = chosen.originals().width();
-    let chosen = chosen.compact();
+    let chosen = chosen.compact().unwrap_or(chosen);
     let splits = splits(count);
     let groups =
         if splits == 1 { vec![vec![0.0; count / 2], vec![0.0; count - count / 2]] } else { vec![vec![0.0; count]] };
     let mut boards: Vec<Board<'_>> = questions.iter().map(|q| Board::new(q.grid, 1, groups.clone())).collect();
     for _ in 0..splits {
-        let order = drawn(count, count, &mut rng);
+        let order = rng.order(count);
         let (first, second) = order.split_at(count / 2);
         for (turn, (fitted, judged)) in [(second, first), (first, second)].into_iter().enumerate() {
             let round = Round::new(&chosen, fitted, judged, width, (splits == 1).then_some(turn), splits)?;
@@ -123,12 +111,12 @@ impl<'a> Round<'a> {
 
     fn judge(&self, question: &Question<'_>, board: &mut Board<'_>) -> Result<(), SelectError> {
         let families = question.families;
-        let folds = families.len().min(FOLDS);
-        for fold in (0..folds).filter(|fold| self.turn.is_none_or(|turn| fold % 2 == turn)) {
-            let left_out: Vec<&str> = families.iter().skip(fold).step_by(folds).copied().collect();
+        let folds = folds(families).into_iter().enumerate();
+        for (_, left_out) in folds.filter(|(fold, _)| self.turn.is_none_or(|turn| fold % 2 == turn)) {
             let known = |name: &str| question.knows(&self.half, name) && !left_out.contains(&name);
             let fitter = Fitter::over(&self.fitted, known)?.of_width(self.width);
-            let (queries, of, weights) = self.queries(&left_out, families.len());
+            let (queries, of, weights) =
+                under(&self.half, &left_out, |i, family| self.weight(family, self.pairs[i], families.len()));
             for maps in board.fit(&fitter)? {
                 maps.identify(&self.gallery, &queries, &of, |candidate, query| {
                     let (group, image) = match self.turn {
@@ -142,37 +130,13 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// The judged half's images under `families`: unit columns `[D, m]`, the original of each, and what each counts.
-    fn queries(&self, families: &[&str], all: usize) -> (DMatrix<f32>, Vec<usize>, Vec<f64>) {
-        let (mut columns, mut of, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for (family, pairs) in self.half.families().iter().zip(&self.pairs) {
-            if !families.contains(&family.name.as_str()) {
-                continue;
-            }
-            columns.extend_from_slice(family.changed.rough().as_slice());
-            of.extend_from_slice(&family.of);
-            // Every family has the same say, however many images it changes, and the mean of scores is that of recalls.
-            let judged = match self.turn {
-                Some(_) => 2.0 * self.judged.len() as f64 / family.of.len() as f64,
-                None => self.images as f64 / (pairs * self.splits) as f64,
-            };
-            weights.resize(of.len(), judged / all as f64);
-        }
-        (DMatrix::from_vec(self.gallery.nrows(), of.len(), columns), of, weights)
+    /// What an image of a family counts, where `all` families are judged: every family has the same say, however many
+    /// images it changes, and the mean of scores is that of recalls.
+    fn weight(&self, family: &Family, pairs: usize, all: usize) -> f64 {
+        let judged = match self.turn {
+            Some(_) => 2.0 * self.judged.len() as f64 / family.of.len() as f64,
+            None => self.images as f64 / (pairs * self.splits) as f64,
+        };
+        judged / all as f64
     }
-}
-
-/// How often `count` images are split.
-pub(super) fn splits(count: usize) -> usize {
-    JUDGED.div_ceil(count).min(MOST_SPLITS)
-}
-
-/// `most` of `count` indices, in an order that is drawn.
-pub(super) fn drawn(count: usize, most: usize, rng: &mut Rng) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..count).collect();
-    for i in (1..count).rev() {
-        order.swap(i, rng.count(0, i));
-    }
-    order.truncate(most);
-    order
 }

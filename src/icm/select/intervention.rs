@@ -3,21 +3,20 @@
 //! Identification asks which image it is, this which class: where an encoder has learnt its classes and little else, as
 //! a small one has that was trained on few things, the two want different maps.
 
-use super::identification::{FOLDS, Identification, MIN_HALF, drawn, splits};
+use super::halves::{enough, folds, splits, under};
+use super::identification::Identification;
 use super::scores::{Board, Scores};
 use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
 use crate::icm::fit::Fitter;
 use crate::icm::lens::Examples;
 use crate::icm::moments::Moments;
 use crate::icm::predict::Method;
-use crate::icm::sources::Labelled;
+use crate::icm::sources::{Labelled, SAME_ENCODER};
 use crate::workshop::Rng;
 use nalgebra::DMatrix;
 
 /// The accuracy on images as they are that a map may cost, whatever it gains under interventions.
 pub const HARM: f64 = 0.01;
-/// No image leaves its encoder here, so any name will do.
-const SAME_ENCODER: &str = "";
 
 /// Chooses by accuracy under left-out interventions, in the mean of `methods`: of two halves of the images, classes and
 /// map are learnt from one, the map without some of the families (a fifth of them, or one), and images of the other half
@@ -42,13 +41,13 @@ pub(in crate::icm) fn by_interventions(
     methods: &[Method],
     how: &Identification,
 ) -> Result<Vec<Vec<Scores>>, SelectError> {
-    if let Some(question) = questions.iter().find(|q| q.families.len() < 2) {
-        return Err(SelectError::Families { found: question.families.len() });
-    }
     let count = sources.classes().len();
-    if count < 2 * MIN_HALF {
-        return Err(SelectError::Images { found: count, least: 2 * MIN_HALF });
-    }
+    enough(questions, count)?;
+    let width = sources.images().originals().width();
+    // Class names would have to be written in the same coordinates.
+    let named = methods.iter().any(|method| matches!(method, Method::ZeroShot(_)));
+    let compact = if named { None } else { sources.compact() };
+    let sources = compact.as_ref().unwrap_or(sources);
     let mut rng = Rng::new(how.seed);
     let splits = splits(count);
     // Each method twice: under interventions, and as images are.
@@ -58,7 +57,7 @@ pub(in crate::icm) fn by_interventions(
     for _ in 0..splits {
         let (first, second) = halves(sources.classes(), &mut rng);
         for (learnt, judged) in [(&first, &second), (&second, &first)] {
-            let round = Round::new(sources, learnt, judged, splits);
+            let round = Round::new(sources, (learnt, judged), width, splits);
             for (question, board) in questions.iter().zip(&mut boards) {
                 round.judge(question, methods, board)?;
             }
@@ -69,7 +68,7 @@ pub(in crate::icm) fn by_interventions(
 
 /// Two halves that have the same share of every class.
 fn halves(classes: &[usize], rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
-    let mut order = drawn(classes.len(), classes.len(), rng);
+    let mut order = rng.order(classes.len());
     order.sort_by_key(|&image| classes[image]);
     let every_other = |from: usize| order.iter().skip(from).step_by(2).copied().collect();
     (every_other(0), every_other(1))
@@ -102,24 +101,26 @@ struct Round<'a> {
     untouched: DMatrix<f32>,
     /// The images of `half`, by their index among all.
     judged: &'a [usize],
+    /// Width of the encoder's embeddings.
+    width: usize,
     splits: usize,
 }
 
 impl<'a> Round<'a> {
-    fn new(sources: &'a Labelled, learnt: &[usize], judged: &'a [usize], splits: usize) -> Self {
+    fn new(sources: &'a Labelled, (learnt, judged): (&[usize], &'a [usize]), width: usize, splits: usize) -> Self {
         let (learnt, half) = (sources.pick(learnt), sources.pick(judged));
         let moments = learnt.images().moments(SAME_ENCODER);
         let (examples, untouched) = (learnt.images().originals().rough(), half.images().originals().rough());
-        Self { sources, learnt, moments, examples, half, untouched, judged, splits }
+        Self { sources, learnt, moments, examples, half, untouched, judged, width, splits }
     }
 
     fn judge(&self, question: &Question<'_>, methods: &[Method], board: &mut Board<'_>) -> Result<(), SelectError> {
-        let folds = question.families.len().min(FOLDS);
-        for fold in 0..folds {
-            let left_out: Vec<&str> = question.families.iter().skip(fold).step_by(folds).copied().collect();
+        let folds = folds(question.families);
+        for left_out in &folds {
             let known = |name: &str| question.knows(self.sources.images(), name) && !left_out.contains(&name);
-            let fitter = Fitter::over(&self.moments, known)?;
-            let (changed, of, weights) = self.changed(&left_out, question.families.len());
+            let fitter = Fitter::over(&self.moments, known)?.of_width(self.width);
+            let (changed, of, weights) =
+                under(self.half.images(), left_out, |i, _| self.weight(i, question.families.len()));
             for maps in board.fit(&fitter)? {
                 let examples = Examples::new(&maps, &self.examples, self.learnt.classes());
                 let (changed, untouched) = (maps.coordinates(&changed), maps.coordinates(&self.untouched));
@@ -137,7 +138,7 @@ impl<'a> Round<'a> {
                         let as_they_are = &mut board.groups[methods.len() + number][*index][0];
                         for (image, named) in named.iter().enumerate() {
                             let hit = if *named == self.half.classes()[image] { 1.0 } else { 0.0 };
-                            as_they_are[self.judged[image]] += hit / (folds * self.splits) as f64;
+                            as_they_are[self.judged[image]] += hit / (folds.len() * self.splits) as f64;
                         }
                         before = Some(learnt);
                     }
@@ -147,18 +148,10 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// The judged half's images under `families`: unit columns `[D, m]`, the original of each, and what each counts.
-    fn changed(&self, families: &[&str], all: usize) -> (DMatrix<f32>, Vec<usize>, Vec<f64>) {
-        let (mut columns, mut of, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for (family, whole) in self.half.images().families().iter().zip(self.sources.images().families()) {
-            if families.contains(&family.name.as_str()) {
-                columns.extend_from_slice(family.changed.rough().as_slice());
-                of.extend_from_slice(&family.of);
-                // Every family has the same say, however many images it changes.
-                let images = self.sources.classes().len() as f64;
-                weights.resize(of.len(), images / (whole.of.len() * self.splits * all) as f64);
-            }
-        }
-        (DMatrix::from_vec(self.untouched.nrows(), of.len(), columns), of, weights)
+    /// What an image of the `family`th counts, where `all` families are judged: every family has the same say, however
+    /// many images it changes.
+    fn weight(&self, family: usize, all: usize) -> f64 {
+        let pairs = self.sources.images().families()[family].of.len();
+        self.sources.classes().len() as f64 / (pairs * self.splits * all) as f64
     }
 }
