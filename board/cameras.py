@@ -133,8 +133,7 @@ class Fault:
     def happens(self, command):
         self.over_s = self.daemon.board.clock(command)
 
-    def ends(self, command):
-        self.over_s = self.daemon.board.clock(command)
+    ends = happens
 
     def told(self, words):
         """The camera's state and the log say so."""

@@ -156,7 +156,7 @@ def make_initramfs(root, version, file):
             path.unlink()
     (small / "init").write_text(
         "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nmount -t proc proc /proc\nmount -t devtmpfs dev /dev\n"
-        "for module in virtio_mmio virtio_blk virtio_net crc32c_generic ext4; do modprobe $module; done\n"
+        f"for module in {' '.join(m for m in MODULES if m != 'vivid')}; do modprobe $module; done\n"
         "while ! mount -t ext4 /dev/vda /new; do sleep 0.1; done\n"
         "umount /proc /dev\nexec switch_root /new /lib/systemd/systemd\n")
     (small / "init").chmod(0o755)

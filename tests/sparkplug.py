@@ -90,7 +90,9 @@ class Checker:
             self.rule("payloads-name-requirement", bool(metric.name), kind)
             if birth is not None:
                 known = {m.name: m for m in birth.metrics}
-                self.rule(f"topics-{kind.lower()}-metric-reqs".replace("ddata-metric-reqs", "dbirth-metric-reqs").replace("ndata-metric-reqs", "nbirth-metric-reqs"), metric.name in known, metric.name)
+                self.rule(f"topics-{kind[0].lower()}birth-metric-reqs", metric.name in known, metric.name)
+                if metric.name not in known:
+                    continue
                 self.rule("payloads-metric-datatype-value", metric.datatype == known[metric.name].datatype, metric.name)
             else:
                 self.rule("payloads-metric-datatype-req", metric.datatype != DataType.UNKNOWN, f"{kind} {metric.name}")

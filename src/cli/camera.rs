@@ -6,7 +6,7 @@ use crate::capture::v4l::{self, ControlInfo};
 use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, SourceSettings, V4lFormat, V4lSettings};
 use crate::frame::{Frame, PixelFormat};
-use crate::preprocess::{RgbImage, View, Viewer, decode};
+use crate::preprocess::{RgbImage, View, Viewer};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -182,8 +182,7 @@ fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError
         "jpg" | "jpeg" if frame.format == PixelFormat::Jpeg && *view == View::WHOLE => Ok(frame.data.clone()),
         "png" => {
             let mut rgb = RgbImage::default();
-            decode(frame, &mut rgb).map_err(crate::bundle::FrameError::Decode)?;
-            Viewer::new(HIDING).apply(view, &mut rgb);
+            Viewer::new(HIDING).see(frame, view, &mut rgb).map_err(crate::bundle::FrameError::Decode)?;
             let mut png = Cursor::new(Vec::new());
             image::write_buffer_with_format(
                 &mut png,

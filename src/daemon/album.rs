@@ -5,7 +5,7 @@
 
 use crate::config::SnapshotSettings;
 use crate::frame::Frame;
-use crate::preprocess::{RgbImage, View, Viewer, decode, is_whole_jpeg, jpeg_within};
+use crate::preprocess::{RgbImage, View, Viewer, is_whole_jpeg, jpeg_within};
 use std::collections::VecDeque;
 use std::io::{Error, Result};
 use std::path::PathBuf;
@@ -93,8 +93,7 @@ fn jpeg_of(frame: Frame, view: &View, viewer: &mut Viewer) -> Option<Vec<u8>> {
         return Some(frame.data);
     }
     let mut image = RgbImage::default();
-    decode(&frame, &mut image).ok()?;
-    viewer.apply(view, &mut image);
+    viewer.see(&frame, view, &mut image).ok()?;
     jpeg_within(&image, usize::MAX)
 }
 

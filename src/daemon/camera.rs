@@ -192,7 +192,7 @@ impl Freshness {
 
     fn silence(&self) -> Result<(), CaptureError> {
         if self.last_frame.elapsed() > self.stall {
-            return Err(CaptureError::Stalled { seconds: self.last_frame.elapsed().as_secs_f64() });
+            return Err(CaptureError::Stalled { seconds: self.stall.as_secs_f64() });
         }
         Ok(())
     }

@@ -28,8 +28,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// Leaving may take 2 s after a signal: capture stops first, then the queue drains.
 const STOP_CAPTURE: Duration = Duration::from_millis(400);
 const DRAIN: Duration = Duration::from_millis(1200);
-/// When a recording has come to its end nobody waits, and everything should arrive.
 const CLOSE_ALBUM: Duration = Duration::from_millis(200);
+/// When a recording has come to its end nobody waits, and everything should arrive.
 const DRAIN_AT_END: Duration = Duration::from_secs(30);
 /// Before a reload opens a camera again, the old thread must have let go of it.
 const STOP_FOR_RELOAD: Duration = Duration::from_secs(2);

@@ -35,7 +35,7 @@ pub(super) enum Taken {
 struct Slot {
     frame: Option<Frame>,
     fault: Option<String>,
-    /// The frame was taken after the fault: a fault that is over before anybody looked is told all the same.
+    /// The frame that waits was taken after the fault: a fault that is over before anybody looked is told all the same.
     fault_first: bool,
     dropped: u64,
     damaged: u64,
@@ -51,14 +51,13 @@ struct Slots {
 }
 
 impl Slots {
-    /// A camera's fault, if it has one; `first`: only one that comes before its frame.
-    fn take_fault(&mut self, camera: usize, first: bool) -> Option<Taken> {
+    /// A camera's fault, if it has one and no frame from before it waits.
+    fn take_fault(&mut self, camera: usize) -> Option<Taken> {
         let slot = &mut self.slots[camera];
-        if first && !slot.fault_first {
+        if slot.frame.is_some() && !slot.fault_first {
             return None;
         }
         let message = slot.fault.take()?;
-        slot.fault_first = false;
         self.turn = camera + 1;
         Some(Taken::Fault { camera, message })
     }
@@ -135,7 +134,7 @@ impl Exchange {
     pub(super) fn fault(&self, camera: usize, message: String) {
         self.with(camera, |slot| {
             slot.fault = Some(message);
-            slot.fault_first = slot.frame.is_none();
+            slot.fault_first = false;
         });
     }
 
@@ -164,7 +163,7 @@ impl Exchange {
             self.filled.wait_timeout_while(self.lock(), wait, idle).unwrap_or_else(PoisonError::into_inner);
         let (count, turn) = (slots.slots.len(), slots.turn);
         let order = || (0..count).map(|i| (turn + i) % count);
-        if let Some(fault) = order().find_map(|camera| slots.take_fault(camera, true)) {
+        if let Some(fault) = order().find_map(|camera| slots.take_fault(camera)) {
             return fault;
         }
         let mut frames = Vec::new();
@@ -181,9 +180,6 @@ impl Exchange {
         if !frames.is_empty() {
             self.emptied.notify_all();
             return Taken::Frames(frames);
-        }
-        if let Some(fault) = order().find_map(|camera| slots.take_fault(camera, false)) {
-            return fault;
         }
         if slots.slots.iter().all(|s| s.ended) { Taken::Ended } else { Taken::Nothing }
     }

@@ -103,23 +103,17 @@ pub enum ModelError {
 
 /// How towers are run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default = "EngineOptions::of_daemon")]
 pub struct EngineOptions {
     /// In which numbers products are computed.
-    #[serde(default)]
     pub precision: Precision,
     /// Threads that share an image, 1 to 64; all performance cores unless given.
     pub threads: Option<usize>,
     /// Where the image tower runs. The CPU's is loaded in any case, and takes over where the GPU fails.
-    #[serde(default = "anywhere")]
     pub device: Device,
     /// Without operators of ours, on tract alone: to compare.
     #[serde(skip)]
     pub plain: bool,
-}
-
-fn anywhere() -> Device {
-    Device::Auto
 }
 
 impl EngineOptions {
@@ -217,17 +211,15 @@ impl Encoder {
 
     /// A seat on the GPU, checked against the CPU on a fixed input.
     fn take_seat(&self, options: &EngineOptions) -> Result<Option<Seat>, ModelError> {
-        if options.device == Device::Cpu {
-            return Ok(None);
-        }
+        let failed = |source| ModelError::Gpu { path: self.path.clone(), source };
+        let Some(found) = gpu::find(options.device).map_err(failed)? else { return Ok(None) };
         let mut rng = fastrand::Rng::with_seed(8);
         let trial: Vec<f32> = (0..self.input_len()).map(|_| rng.f32() * 4.0 - 2.0).collect();
         let expected = self.embed(&trial)?;
         let halves = options.precision != Precision::Fp32;
         let order = Order { manifest: self.manifest.path.clone(), halves, plain: options.plain };
         let runtime = Arc::clone(&self.runtime);
-        gpu::seat(options.device, Tower { order, runtime, trial, expected })
-            .map_err(|source| ModelError::Gpu { path: self.path.clone(), source })
+        gpu::seat(options.device, found, Tower { order, runtime, trial, expected }).map_err(failed)
     }
 
     /// Why the GPU that this tower has a seat on is away; `None` while it is there, and where there is none.

@@ -136,8 +136,7 @@ impl Preprocessor {
 
     /// What of the frame is looked at, in the camera's own resolution.
     pub fn picture(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
-        decode(frame, &mut self.decoded)?;
-        self.viewer.apply(view, &mut self.decoded);
+        self.viewer.see(frame, view, &mut self.decoded)?;
         Ok(&self.decoded)
     }
 

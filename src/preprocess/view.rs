@@ -3,7 +3,8 @@
 //! A region is cut out, and what is masked, or outside a region of another shape, gets the colour that the model's
 //! normalisation turns into 0. That happens to the decoded picture, before anything else sees it.
 
-use super::RgbImage;
+use super::{DecodeError, RgbImage, decode};
+use crate::frame::Frame;
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -165,6 +166,13 @@ impl Viewer {
     #[must_use]
     pub fn new(colour: [u8; 3]) -> Self {
         Self { colour, plans: Vec::new(), paint: Vec::new() }
+    }
+
+    /// Decodes a frame, and leaves of it what the view lets be seen.
+    pub fn see(&mut self, frame: &Frame, view: &View, image: &mut RgbImage) -> Result<(), DecodeError> {
+        decode(frame, image)?;
+        self.apply(view, image);
+        Ok(())
     }
 
     /// Cuts out and paints over what the view says.

@@ -45,7 +45,7 @@ pub struct Request {
 
 /// What is published to `…/set/<name>/result`, `docs/result.schema.json`.
 #[derive(Debug, Serialize)]
-pub struct Answer<'a> {
+pub(super) struct Answer<'a> {
     pub schema: u32,
     pub device: &'a str,
     pub camera: &'a str,

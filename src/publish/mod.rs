@@ -8,7 +8,7 @@ mod queue;
 mod sparkplug;
 mod tls;
 
-pub use command::{Answer, Command, Request};
+pub use command::{Command, Request};
 pub use event::{CameraState, Event, LatencyMs, rfc3339};
 pub use mqtt::{BrokerError, Left, Listener, MAX_PICTURE_BYTES, MqttPublisher, probe};
 pub use tls::TlsError;

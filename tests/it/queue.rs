@@ -95,16 +95,11 @@ fn events(heard: &[Heard]) -> impl Iterator<Item = Value> + '_ {
     heard.iter().filter(|h| h.topic.ends_with("/event")).map(Heard::json)
 }
 
-/// A broker that hands on what it acknowledges before it acknowledges it, so that killing it loses nothing of that.
-fn broker() -> Broker {
-    Broker::with_config(free_port(), "allow_anonymous true\nmax_inflight_messages 0\n", |_| ())
-}
-
 #[test]
 fn kill_nine_of_daemon_or_broker_at_any_moment_loses_nothing_that_was_synced() {
     let rounds = if long() { 20 } else { 6 };
     let port = free_port();
-    let mut at = Some(broker());
+    let mut at = Some(Broker::start());
     let mut subscriber = at.as_ref().map(Subscriber::new);
     let link = Link::open(port, at.as_ref().expect("a broker"));
     let replay = "rate = 200.0\nloop = true\n";
@@ -129,7 +124,7 @@ fn kill_nine_of_daemon_or_broker_at_any_moment_loses_nothing_that_was_synced() {
         }
         if which == 1 {
             heard.extend(events(&subscriber.take().map(|s: Subscriber| s.heard()).unwrap_or_default()));
-            let next = broker();
+            let next = Broker::start();
             subscriber = Some(Subscriber::new(&next));
             link.lead_to(&next);
             at = Some(next);

@@ -66,11 +66,9 @@ impl Pipeline {
 
     fn enable(&mut self, camera: &str, on: bool) -> Result<String, PublishError> {
         let memory = self.cameras.entry(camera.to_owned()).or_default();
-        let was_off = std::mem::replace(&mut memory.is_off, !on);
+        memory.is_off = !on;
         if !on {
             self.say_off(camera)?;
-        } else if was_off {
-            memory.steady = Steady::default();
         }
         Ok(if on { "the camera is on" } else { "the camera is off" }.to_owned())
     }

@@ -32,12 +32,7 @@ fn linear(spec: &LinearSpec, dt: DatumType) -> TractResult<Vec<Step>> {
     if let Some(spec) = &spec.norm {
         steps.push(norm(spec)?);
     }
-    let mut bias = vec![0.0f32; spec.columns];
-    let mut start = 0;
-    for part in &spec.parts {
-        bias[start..start + part.bias.len()].copy_from_slice(&part.bias);
-        start += part.columns();
-    }
+    let bias = spec.bias(spec.columns);
     let weights = device(&[spec.columns, spec.depth], &dense(spec), dt)?;
     let activates = spec.activation != Activation::None;
     let has_bias = activates || bias.iter().any(|&b| b != 0.0);

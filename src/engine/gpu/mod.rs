@@ -42,36 +42,55 @@ pub(super) struct Tower {
     pub(super) expected: Vec<f32>,
 }
 
-/// A seat for `tower` on `device`; none on the CPU, and none with [`Device::Auto`] where no GPU can be used.
-pub(super) fn seat(device: Device, tower: Tower) -> Result<Option<Seat>, GpuError> {
+/// A GPU that a tower can be tried on, and its number.
+pub(super) type Found = (u32, GpuDevice);
+
+/// The GPU that `device` means; none where that is the CPU, and none with [`Device::Auto`] where no GPU can be used.
+pub(super) fn find(device: Device) -> Result<Option<Found>, GpuError> {
     let wanted = match device {
         Device::Cpu => return Ok(None),
         Device::Auto => 0,
         Device::Cuda(index) => index,
     };
-    match (take(wanted, tower), device) {
-        (Ok(seat), _) => {
-            log::info!("the tower runs on {}", seat.name());
-            Ok(Some(seat))
-        }
-        // A machine without a GPU is nothing to speak of.
-        (Err(e), Device::Auto) if Driver::open().is_err_and(|e| matches!(e, GpuError::NoDriver { .. })) => {
-            log::debug!("the tower runs on the CPU: {e}");
-            Ok(None)
-        }
-        (Err(e), Device::Auto) => {
-            log::warn!("the tower runs on the CPU: {e}");
-            Ok(None)
-        }
-        (Err(e), _) => Err(e),
-    }
+    unless_auto(device, look(wanted).map(|gpu| (wanted, gpu)))
 }
 
-fn take(wanted: u32, tower: Tower) -> Result<Seat, GpuError> {
+fn look(wanted: u32) -> Result<GpuDevice, GpuError> {
     if !cfg!(feature = "gpu") {
         return Err(GpuError::NotBuilt);
     }
-    let gpu = Driver::open()?.require(wanted, NEEDED)?;
+    Driver::open()?.require(wanted, NEEDED)
+}
+
+/// A seat for `tower` on a GPU that was found; none with [`Device::Auto`] where the tower cannot be run there.
+pub(super) fn seat(device: Device, found: Found, tower: Tower) -> Result<Option<Seat>, GpuError> {
+    let seat = unless_auto(device, take(found, tower))?;
+    if let Some(seat) = &seat {
+        log::info!("the tower runs on {}", seat.name());
+    }
+    Ok(seat)
+}
+
+/// With [`Device::Auto`] a failure is no error: the CPU is taken, and the reason told.
+fn unless_auto<T>(device: Device, result: Result<T, GpuError>) -> Result<Option<T>, GpuError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if device != Device::Auto => Err(e),
+        Err(e) => {
+            // A machine without a GPU is nothing to speak of.
+            let absent = match &e {
+                GpuError::NoDriver { .. } => true,
+                GpuError::NotBuilt => Driver::open().is_err_and(|e| matches!(e, GpuError::NoDriver { .. })),
+                _ => false,
+            };
+            let level = if absent { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "the tower runs on the CPU: {e}");
+            Ok(None)
+        }
+    }
+}
+
+fn take((wanted, gpu): Found, tower: Tower) -> Result<Seat, GpuError> {
     let tower = Arc::new(tower);
     let seat = |halves: bool| {
         let tower = Arc::clone(&tower);

@@ -47,12 +47,7 @@ impl Linear {
     pub(super) fn new(name: &str, spec: &LinearSpec, runtime: &Arc<Runtime>, bytes: bool) -> Result<Self, PackError> {
         let kernels = runtime.kernels;
         let weights = Weights::pack(name, spec, runtime, bytes)?;
-        let mut bias = vec![0.0; spec.columns.next_multiple_of(kernels.int8.panel.max(kernels.f32_panel))];
-        let mut start = 0;
-        for part in &spec.parts {
-            bias[start..start + part.bias.len()].copy_from_slice(&part.bias);
-            start += part.columns();
-        }
+        let bias = spec.bias(spec.columns.next_multiple_of(kernels.int8.panel.max(kernels.f32_panel)));
         Ok(Self {
             weights,
             bias,

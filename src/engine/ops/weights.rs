@@ -158,7 +158,7 @@ fn stretches(spec: &LinearSpec, from: usize, to: usize, mut each: impl FnMut(&We
 #[cfg(feature = "gpu")]
 pub(in super::super) fn dense(spec: &LinearSpec) -> Vec<f32> {
     let mut weights = vec![0.0; spec.columns * spec.depth];
-    for (part, start) in parts_with_starts(spec) {
+    for (part, start) in spec.parts_with_starts() {
         part.visit(0, part.columns(), |d, c, value| {
             weights[(start + c) * spec.depth + d] = part.dequantise(c, value);
         });
@@ -173,7 +173,7 @@ impl Int8Weights {
         let padded = spec.columns.next_multiple_of(panel);
         let mut scales = vec![0.0f32; padded];
         let mut zeros = vec![0i32; padded];
-        for (part, start) in parts_with_starts(spec) {
+        for (part, start) in spec.parts_with_starts() {
             for c in 0..part.columns() {
                 scales[start + c] = one_or_each(&part.scales, c).unwrap_or(0.0);
                 let zero = one_or_each(&part.zeros, c).unwrap_or(0);
@@ -203,14 +203,6 @@ impl Int8Weights {
         let sums = scaled(&packed.column_sums);
         Ok(Self { packed, scales, sums, zeros, outliers, outlier_weights })
     }
-}
-
-fn parts_with_starts(spec: &LinearSpec) -> impl Iterator<Item = (&WeightSpec, usize)> {
-    spec.parts.iter().scan(0, |start, part| {
-        let here = *start;
-        *start += part.columns();
-        Some((part, here))
-    })
 }
 
 /// Symmetric, one per column: the largest magnitude becomes 127.
@@ -248,7 +240,7 @@ fn outlier_rows(spec: &LinearSpec, outliers: &[usize], padded: usize) -> Vec<f32
     if outliers.is_empty() {
         return rows;
     }
-    for (part, start) in parts_with_starts(spec) {
+    for (part, start) in spec.parts_with_starts() {
         part.visit(0, part.columns(), |d, c, value| {
             if let Ok(o) = outliers.binary_search(&d) {
                 rows[o * padded + start + c] = part.dequantise(c, value);

@@ -71,6 +71,24 @@ impl LinearSpec {
             patches: None,
         }
     }
+
+    /// The matrices, and the column that each begins at.
+    pub(super) fn parts_with_starts(&self) -> impl Iterator<Item = (&WeightSpec, usize)> {
+        self.parts.iter().scan(0, |start, part| {
+            let here = *start;
+            *start += part.columns();
+            Some((part, here))
+        })
+    }
+
+    /// The biases of all columns, zeros where a matrix has none and up to `room`.
+    pub(super) fn bias(&self, room: usize) -> Vec<f32> {
+        let mut bias = vec![0.0; room];
+        for (part, start) in self.parts_with_starts() {
+            bias[start..start + part.bias.len()].copy_from_slice(&part.bias);
+        }
+        bias
+    }
 }
 
 /// One matrix, `w = (q − zero) · scale`.

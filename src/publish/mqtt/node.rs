@@ -6,7 +6,7 @@
 
 use super::WINDOW;
 use super::outbox::Parcel;
-use super::state::{State, try_publish};
+use super::state::State;
 use crate::capture::clock;
 use crate::publish::sparkplug::{Address, Sparkplug};
 use rumqttc::QoS;
@@ -114,7 +114,7 @@ impl State {
     fn say(&mut self, message: crate::publish::sparkplug::Message, parcel: Parcel) -> bool {
         let (Some(client), Some(node)) = (&self.client, &mut self.node) else { return false };
         let qos = if message.acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        let taken = try_publish(client, &message.topic, qos, false, &message.payload).is_ok();
+        let taken = client.try_publish(&message.topic, qos, false, message.payload.as_slice()).is_ok();
         if taken {
             node.sparkplug.said(message);
             self.under_way.handed_over(parcel);

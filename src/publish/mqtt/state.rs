@@ -6,7 +6,7 @@ use super::outbox::{Parcel, Retained, UnderWay};
 use super::{Left, Storage, WINDOW};
 use crate::config::QueueSettings;
 use crate::publish::queue::{Boot, Pace, Queue, Record};
-use rumqttc::{Client, ClientError, QoS};
+use rumqttc::{Client, QoS};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -189,7 +189,7 @@ impl State {
         let Some(client) = &self.client else { return false };
         if let Some((topic, version, payload)) = self.retained.next(|topic| topic.ends_with("/status")) {
             let topic = topic.to_owned();
-            let taken = try_publish(client, &topic, QoS::AtLeastOnce, true, payload).is_ok();
+            let taken = client.try_publish(&topic, QoS::AtLeastOnce, true, payload).is_ok();
             if taken {
                 self.retained.handed_over(&topic);
                 self.under_way.handed_over(Parcel::Retained(topic, version));
@@ -197,7 +197,7 @@ impl State {
             return taken;
         }
         if let Some((topic, payload)) = self.once.front() {
-            let taken = try_publish(client, topic, QoS::AtLeastOnce, false, payload).is_ok();
+            let taken = client.try_publish(topic, QoS::AtLeastOnce, false, payload.as_slice()).is_ok();
             if taken {
                 self.once.pop_front();
                 self.under_way.handed_over(Parcel::Once);
@@ -206,7 +206,7 @@ impl State {
         }
         let Some((id, record, of_backlog)) = self.next_event(now) else { return false };
         let Some(client) = &self.client else { return false };
-        let taken = try_publish(client, &record.topic, QoS::AtLeastOnce, false, &record.payload).is_ok();
+        let taken = client.try_publish(&record.topic, QoS::AtLeastOnce, false, record.payload.as_slice()).is_ok();
         if taken {
             self.queue.handed_over(id);
             self.under_way.handed_over(Parcel::Event(id));
@@ -331,14 +331,4 @@ impl State {
         let (waiting, dropped) = (self.queue.len(), self.queue.dropped().total());
         format!("broker {connected}, {waiting} events waiting {place}, {dropped} dropped")
     }
-}
-
-pub(super) fn try_publish(
-    client: &Client,
-    topic: &str,
-    qos: QoS,
-    retain: bool,
-    payload: &[u8],
-) -> Result<(), ClientError> {
-    client.try_publish(topic, qos, retain, payload)
 }

@@ -3,25 +3,25 @@
 use super::payload::{DataType, Metric, Value};
 use serde_json::Value as Json;
 
-/// A metric's name, where it stands in the event, and its type.
-const OF_EVENT: [(&str, &str, DataType); 17] = [
-    ("class", "/class", DataType::String),
-    ("known", "/known", DataType::Boolean),
-    ("score", "/score", DataType::Float),
-    ("margin", "/margin", DataType::Float),
-    ("in_support", "/in_support", DataType::Boolean),
-    ("shift", "/shift", DataType::Float),
-    ("top", "/top", DataType::String),
-    ("id", "/id", DataType::String),
-    ("monotonic_ns", "/monotonic_ns", DataType::UInt64),
-    ("clock_synced", "/clock_synced", DataType::Boolean),
-    ("model", "/model", DataType::String),
-    ("projection", "/projection", DataType::String),
-    ("dropped_frames", "/dropped_frames", DataType::UInt64),
-    ("damaged_frames", "/damaged_frames", DataType::UInt64),
-    ("latency_ms/capture", "/latency_ms/capture", DataType::Float),
-    ("latency_ms/preprocess", "/latency_ms/preprocess", DataType::Float),
-    ("latency_ms/embed", "/latency_ms/embed", DataType::Float),
+/// Where a metric stands in the event, which but for the first `/` is its name, and its type.
+const OF_EVENT: [(&str, DataType); 17] = [
+    ("/class", DataType::String),
+    ("/known", DataType::Boolean),
+    ("/score", DataType::Float),
+    ("/margin", DataType::Float),
+    ("/in_support", DataType::Boolean),
+    ("/shift", DataType::Float),
+    ("/top", DataType::String),
+    ("/id", DataType::String),
+    ("/monotonic_ns", DataType::UInt64),
+    ("/clock_synced", DataType::Boolean),
+    ("/model", DataType::String),
+    ("/projection", DataType::String),
+    ("/dropped_frames", DataType::UInt64),
+    ("/damaged_frames", DataType::UInt64),
+    ("/latency_ms/capture", DataType::Float),
+    ("/latency_ms/preprocess", DataType::Float),
+    ("/latency_ms/embed", DataType::Float),
 ];
 
 /// An event as it waits in the queue, as metrics, and its camera. `None` if it is no event.
@@ -30,16 +30,16 @@ pub(super) fn of_event(json: &[u8]) -> Option<(String, Vec<Metric>)> {
     let camera = event.get("camera")?.as_str()?.to_owned();
     let taken: jiff::Timestamp = event.get("ts")?.as_str()?.parse().ok()?;
     let timestamp = u64::try_from(taken.as_millisecond()).ok()?;
-    let metric = |(name, pointer, datatype): &(&str, &str, DataType)| {
+    let metric = |(pointer, datatype): &(&str, DataType)| {
         let found = event.pointer(pointer).filter(|v| !v.is_null());
-        Metric::new(*name, *datatype, found.and_then(|v| value(v, *datatype)), timestamp)
+        Metric::new(&pointer[1..], *datatype, found.and_then(|v| value(v, *datatype)), timestamp)
     };
     Some((camera, OF_EVENT.iter().map(metric).collect()))
 }
 
 /// A camera of which nothing is known yet.
 pub(super) fn unknown(timestamp: u64) -> Vec<Metric> {
-    OF_EVENT.iter().map(|(name, _, datatype)| Metric::new(*name, *datatype, None, timestamp)).collect()
+    OF_EVENT.iter().map(|(pointer, datatype)| Metric::new(&pointer[1..], *datatype, None, timestamp)).collect()
 }
 
 fn value(json: &Json, datatype: DataType) -> Option<Value> {

@@ -36,7 +36,8 @@ impl Broker {
         let folder = tempfile::tempdir().expect("the broker's folder");
         prepare(folder.path());
         let lines = lines.replace("FOLDER", &folder.path().to_string_lossy());
-        // As root, mosquitto would change to a user who may not read the folder.
+        // As root, mosquitto would change to a user who may not read the folder. It hands on what it acknowledges before it
+        // acknowledges it, so that killing it loses nothing of that.
         let config =
             format!("listener {port} 127.0.0.1\nuser root\nmax_queued_messages 0\nmax_inflight_messages 0\n{lines}");
         let path = folder.path().join("mosquitto.conf");
