@@ -259,6 +259,18 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_does_not_wait_for_the_frames_of_others() {
+        let exchange = Exchange::new(2);
+        exchange.put(0, frame(1));
+        exchange.fault(0, "gone".into());
+        assert_eq!(taken(&exchange, 2), [(0, 1, 0)]);
+        // Another camera always has one.
+        exchange.put(1, frame(2));
+        assert!(matches!(exchange.take(Duration::ZERO, 2), Taken::Fault { camera: 0, .. }));
+        assert_eq!(taken(&exchange, 2), [(1, 2, 0)]);
+    }
+
+    #[test]
     fn the_end_comes_after_the_last_frame() {
         let exchange = Exchange::new(1);
         exchange.put(0, frame(7));
