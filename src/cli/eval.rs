@@ -23,8 +23,9 @@ pub(super) struct EvalArgs {
     folder: PathBuf,
     #[command(flatten)]
     gather: GatherArgs,
-    /// Interventions that maps are fitted to, separated by commas: names, or the sets `paper`, `camera` and `all`. Repeat
-    /// it to compare several; all, paper and camera unless given
+    /// Interventions that maps are fitted to, separated by commas: names, or the sets `paper`, `camera` and `all`.
+    /// `same-class` beside them makes pairs of images of one class as well. Repeat it to compare several; unless given,
+    /// all, paper and camera, or, with --hold-out-families, camera with and without same-class
     #[arg(long = "interventions", value_name = "LIST", value_parser = family_set)]
     sets: Vec<FamilyList>,
     /// What chooses maps, on the sources alone; both where there are three environments or more

@@ -20,12 +20,13 @@ use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub(super) struct FitArgs {
-    /// Images, or folders of images; one folder ENVIRONMENT/CLASS/IMAGE where environments are to choose
+    /// Images, or folders of images; one folder CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE where labels are looked at
     #[arg(required_unless_present = "merge")]
     images: Vec<PathBuf>,
     #[command(flatten)]
     gather: GatherArgs,
-    /// Interventions on each image, separated by commas: names, or the sets `paper`, `camera` and `all`
+    /// Interventions on each image, separated by commas: names, or the sets `paper`, `camera` and `all`. `same-class`
+    /// beside them makes pairs of images of one class as well
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = families)]
     interventions: Families,
     /// Interventions of each family on each image
@@ -57,6 +58,14 @@ struct Sources {
     domains: Option<Domains>,
 }
 
+impl FitArgs {
+    /// Whether the names of folders are to be classes.
+    fn takes_labels(&self) -> bool {
+        let chosen_by = self.choice.select();
+        self.interventions.same_class || matches!(chosen_by, Some(Select::Environments | Select::Interventions))
+    }
+}
+
 pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
     if args.merge.is_empty() { from_images(args) } else { from_moments(args) }
 }
@@ -66,7 +75,7 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     let sources = sources(args)?;
     let crowd = args.gather.load()?;
     let captions = args.captions.embeddings(&crowd, sources.domains.as_ref())?;
-    let wanted = Wanted { families: args.interventions.0.clone(), draws: args.draws, seed: args.gather.seed };
+    let wanted = Wanted { families: args.interventions.images.clone(), draws: args.draws, seed: args.gather.seed };
     let Gathered { kept, interventions: mut images, tally } = args.gather.gather(&crowd, &sources.images, &wanted)?;
     if kept.is_empty() {
         return Err(CliError::SomeFailed { failed: tally.unreadable, total: sources.images.len() });
@@ -74,17 +83,17 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     if let Some((originals, changed)) = captions {
         images = images.with_pairs(captions::FAMILY, originals, changed).map_err(GatherError::Source)?;
     }
-    let moments = images.moments(crowd.eye.encoder().sha256());
+    let domains = sources.domains.as_ref();
+    let labels = domains.filter(|_| args.takes_labels());
+    let evidence = Evidence::new(images, labels, &kept, args.interventions.same_class)?;
+    let moments = evidence.moments(crowd.eye.encoder().sha256());
     if let Some(path) = &args.moments_out {
         write_file(path, &moments.to_bytes()?)?;
     }
-    let domains = sources.domains.as_ref();
     let mut report = Report::new(&args.output, &moments);
     report.gathered(domains, &tally, &wanted);
     let choosing = Instant::now();
-    let pairs = moments.families().into_values().sum();
-    let evidence = Evidence { images, domains, kept: &kept, pairs, seed: wanted.seed };
-    let (spec, selection) = args.choice.choose(evidence, &crowd, &args.captions)?;
+    let (spec, selection) = args.choice.choose(&evidence, wanted.seed, &crowd, &args.captions)?;
     report.seconds.choosing = choosing.elapsed().as_secs_f64();
     finish(args, &moments, spec, selection.as_ref(), report, start)?;
     match tally.unreadable {
@@ -154,20 +163,21 @@ fn epoch_ns() -> Option<i64> {
 
 /// The images that were named, sorted by environment and class where their folder has these.
 fn sources(args: &FitArgs) -> Result<Sources, CliError> {
-    let select = args.choice.select();
-    let labels = matches!(select, Some(Select::Environments | Select::Interventions));
+    let (select, labels) = (args.choice.select(), args.takes_labels());
     let root = match &args.images[..] {
         [root] if root.is_dir() => root,
         _ if labels => {
             return Err(CliError::Usage(
-                "labels are the names of folders in one folder; give one with ENVIRONMENT/CLASS/IMAGE in it".into(),
+                "labels are the names of folders in one folder; give one with CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE in it"
+                    .into(),
             ));
         }
         _ => return Ok(Sources { images: expand(&args.images)?, domains: None }),
     };
     let images = list_images(root)?;
     let arranged = match select {
-        Some(Select::Interventions) => Domains::arrange_any(root, &images),
+        Some(Select::Environments) => Domains::arrange(root, &images),
+        _ if labels => Domains::arrange_any(root, &images),
         _ => Domains::arrange(root, &images),
     };
     match arranged {

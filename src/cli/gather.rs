@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::engine::{EngineOptions, performance_cores};
 use crate::gather::{Cache, CacheError, Event, GatherError, Gathered, Gatherer, Recipe, Wanted};
 use crate::icm::intervene::Family;
-use crate::icm::{Criterion, Embeddings};
+use crate::icm::{Criterion, Embeddings, SAME_CLASS};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use std::io::Write as _;
@@ -51,14 +51,31 @@ impl From<Select> for Criterion {
     }
 }
 
-/// Families of interventions that were named together.
+/// Families that were named together.
 #[derive(Debug, Clone)]
-pub(super) struct Families(pub Vec<Family>);
+pub(super) struct Families {
+    /// Of interventions.
+    pub images: Vec<Family>,
+    /// Whether two images of one class are a pair, too.
+    pub same_class: bool,
+}
 
-/// Reads what [`Family::parse_list`] does, and refuses an empty list.
+impl Families {
+    pub(super) fn names(&self) -> Vec<String> {
+        let images = self.images.iter().map(|family| family.name());
+        images.chain(self.same_class.then_some(SAME_CLASS)).map(str::to_owned).collect()
+    }
+}
+
+/// Reads what [`Family::parse_list`] does, and `same-class`; refuses a list without interventions.
 pub(super) fn families(list: &str) -> Result<Families, String> {
-    let families = Family::parse_list(list).map_err(|e| e.to_string())?;
-    if families.is_empty() { Err("name at least one, or a set".into()) } else { Ok(Families(families)) }
+    let (of_labels, of_images): (Vec<&str>, Vec<&str>) =
+        list.split(',').map(str::trim).partition(|&name| name == SAME_CLASS);
+    let images = Family::parse_list(&of_images.join(",")).map_err(|e| e.to_string())?;
+    if images.is_empty() {
+        return Err("name at least one intervention on images, or a set".into());
+    }
+    Ok(Families { images, same_class: !of_labels.is_empty() })
 }
 
 /// An encoder that many images are to be sent through: each by one thread, several at a time.

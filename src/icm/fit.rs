@@ -5,9 +5,8 @@
 //! eigenvectors are those of `C / tr C − λ'·Δ / tr Δ`. For λ' → ∞ what remains is the removal of the eigenvectors of Δ
 //! with the largest eigenvalues. The soft map shrinks them instead.
 //!
-//! Δ is the plain mean of the families' own Δ: a family is one way in which a camera's world may change, and counts once
-//! however many pairs it has. Families are not scaled to one strength: how far a change moves embeddings is what the
-//! objective weighs, and a family that hardly moves them has nothing to say about directions.
+//! Δ is the mean over families of Δ / tr Δ: a family is one way in which a camera's world may change, and counts once,
+//! however many pairs it has and however far it moves embeddings. Else the harshest would speak for all.
 
 use super::embeddings::{Embeddings, Real, transposed_product, unit_columns};
 use super::moments::Moments;

@@ -29,8 +29,9 @@ pub(super) struct Minimum {
 pub(super) struct Enough {
     /// No entry of the gradient exceeds it.
     pub gradient: f64,
-    /// The next step promises to lower the value by no more than this share of it.
+    /// The next step promises to lower the value by no more than this share of what it has come down by from `origin`.
     pub decrease: f64,
+    pub origin: f64,
 }
 
 /// Searches from `start` until that is `enough`, or rounding hides any progress, or `steps` are done. `f` gives value and gradient, `newton` about its second derivative's inverse times a vector: where
@@ -53,7 +54,7 @@ pub(super) fn minimise(
         let direction = history.direction(&gradient);
         let slope = direction.dot(&gradient);
         // A Newton step lowers the value by half of this.
-        if -slope / 2.0 <= enough.decrease * value.abs() {
+        if -slope / 2.0 <= enough.decrease * (enough.origin - value) {
             break;
         }
         let mut length = 1.0;
@@ -127,7 +128,7 @@ mod tests {
             let off = x.add_scalar(-1.0);
             (0.5 * off.component_mul(&off).dot(&scale), off.component_mul(&scale))
         };
-        let enough = Enough { gradient: 1e-10, decrease: 0.0 };
+        let enough = Enough { gradient: 1e-10, decrease: 0.0, origin: 0.0 };
         // Whatever the guess of its curvature.
         for inverse in [DVector::repeat(7, 1.0), DVector::from_fn(7, |i, _| 10f64.powf(i as f64 - 2.0))] {
             let minimum = minimise(DVector::zeros(7), |v| v.component_mul(&inverse), enough, 1000, bowl);

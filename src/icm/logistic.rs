@@ -11,12 +11,22 @@ use thiserror::Error;
 
 /// Inverse strength of the penalty unless told: what CLIP's linear probes use (Radford et al. 2021, appendix A.3).
 pub const DEFAULT_C: f64 = 0.316;
-/// Where the search ends where weights are kept, by the mean loss.
-const EXACT: Enough = Enough { gradient: 1e-9, decrease: 0.0 };
-/// What rounding may leave of the gradient then.
-const ACCEPTED: f64 = 1e-6;
-/// The same where answers are only counted, which no longer change from here on but for one in thousands.
-const ROUGH: Enough = Enough { gradient: 3e-5, decrease: 1e-5 };
+/// How closely weights are searched for.
+#[derive(Debug, Clone, Copy)]
+struct Precision {
+    /// The mean loss's gradient at which the search ends, by its largest entry.
+    gradient: f64,
+    /// The share of what learning has brought so far, ln(classes) less the loss, below which another step is not worth
+    /// it. The loss itself says nothing of this: where the penalty is strong it hardly moves, while answers still do.
+    decrease: f64,
+    /// What rounding may leave of the gradient.
+    accepted: f64,
+}
+
+/// For weights that are kept.
+const EXACT: Precision = Precision { gradient: 1e-9, decrease: 0.0, accepted: 1e-6 };
+/// For answers that are only counted.
+const ROUGH: Precision = Precision { gradient: 1e-6, decrease: 1e-8, accepted: f64::INFINITY };
 const STEPS: usize = 10_000;
 
 /// Why no probe was learnt.
@@ -43,7 +53,7 @@ impl Logistic {
     /// Learns from columns `x` `[k, n]` and their `labels`, each below `classes`, each class at least once; `c` is
     /// scikit-learn's `C`.
     pub fn fit(x: &DMatrix<f64>, labels: &[usize], classes: usize, c: f64) -> Result<Self, LogisticError> {
-        Self::search(x, labels, classes, c, None, EXACT, ACCEPTED)
+        Self::search(x, labels, classes, c, None, EXACT)
     }
 
     /// As [`Self::fit`], to the precision that counting answers needs, from `start` where something like the result is
@@ -55,7 +65,7 @@ impl Logistic {
         c: f64,
         start: Option<&Self>,
     ) -> Result<Self, LogisticError> {
-        let search = |x, start| Self::search(x, labels, classes, c, start, ROUGH, f64::INFINITY);
+        let search = |x, start| Self::search(x, labels, classes, c, start, ROUGH);
         // Weights are sums of examples: where these are fewer than dimensions, so are the unknowns.
         let Some(span) = Span::of(x) else { return search(x, start) };
         let start = start.map(|s| Self { weights: span.within(x, &s.weights), biases: s.biases.clone() });
@@ -69,8 +79,7 @@ impl Logistic {
         classes: usize,
         c: f64,
         start: Option<&Self>,
-        enough: Enough,
-        accepted: f64,
+        precision: Precision,
     ) -> Result<Self, LogisticError> {
         if !(c.is_finite() && c > 0.0) {
             return Err(LogisticError::Penalty(c));
@@ -83,6 +92,8 @@ impl Logistic {
         let start = start.filter(|s| s.weights.shape() == (classes, x.nrows()));
         let start = start.map_or_else(|| DVector::zeros(rows * (x.nrows() + 1)), |s| objective.join(s));
         let curvature = objective.curvature();
+        let Precision { gradient, decrease, accepted } = precision;
+        let enough = Enough { gradient, decrease, origin: (classes as f64).ln() };
         let found = minimise(start, |v| objective.newton(curvature.as_ref(), v), enough, STEPS, |p| objective.at(p));
         if found.gradient.is_nan() || found.gradient > accepted {
             return Err(LogisticError::NotConverged { gradient: found.gradient });

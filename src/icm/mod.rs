@@ -17,6 +17,7 @@ mod fit;
 mod folders;
 mod interval;
 pub mod intervene;
+mod labelled;
 mod lbfgs;
 mod lens;
 mod logistic;
@@ -32,6 +33,7 @@ pub use embeddings::{EmbeddingError, Embeddings};
 pub use fit::{FitError, FitWarning, Fitter, Map, Removed};
 pub use folders::{Domains, FoldersError, Item, MissingClass};
 pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, Interval, mean_and_error};
+pub use labelled::{HeldOut, Labelled, SAME_CLASS};
 pub use logistic::{DEFAULT_C, Logistic, LogisticError};
 pub use moments::{Moments, MomentsError};
 pub use predict::{Head, Method};
@@ -40,5 +42,5 @@ pub use select::{
     Criterion, Grid, HARM, Identification, PENALTIES, SURE, SelectError, SelectWarning, Selection, Trial,
     by_environment, by_identification, by_intervention, penalty_by_environment,
 };
-pub use sources::{Family, HeldOut, Interventions, Labelled, SourceError};
+pub use sources::{Family, Interventions, SourceError};
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};

@@ -199,6 +199,11 @@ impl Moments {
         self.family(family).add_columns(differences);
     }
 
+    /// Forgets a family.
+    pub(super) fn remove(&mut self, family: &str) {
+        self.families.remove(family);
+    }
+
     fn family(&mut self, name: &str) -> &mut Sums {
         let width = self.width;
         self.families.entry(name.to_owned()).or_insert_with(|| Sums::new(width))

@@ -32,6 +32,7 @@ pub use intervention::{HARM, by_intervention};
 pub(super) use scores::Scores;
 
 use super::fit::{FitError, FitWarning};
+use super::labelled::SAME_CLASS;
 use super::logistic::LogisticError;
 use super::sources::Interventions;
 use super::spec::{Lambda, MapKind, MapSpec};
@@ -126,7 +127,7 @@ impl Grid {
     }
 }
 
-/// Which interventions on images may be known, and among which maps is chosen.
+/// Which families may be known, [`SAME_CLASS`] among them or not, and among which maps is chosen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question<'a> {
     pub families: &'a [&'a str],
@@ -136,7 +137,13 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// Whether moments of a family may be used; those of pairs that are no images always are.
     pub(super) fn knows(&self, images: &Interventions, family: &str) -> bool {
-        self.families.contains(&family) || images.families().iter().all(|f| f.name != family)
+        let of_images = || family == SAME_CLASS || images.families().iter().any(|f| f.name == family);
+        self.families.contains(&family) || !of_images()
+    }
+
+    /// The families of interventions, which can be left out and judged by.
+    fn interventions(&self) -> Vec<&str> {
+        self.families.iter().copied().filter(|&family| family != SAME_CLASS).collect()
     }
 }
 

@@ -1,11 +1,7 @@
 //! What may be looked at while a map is fitted and chosen: images of the source environments, and nothing else.
-//!
-//! A target environment is a [`HeldOut`], which no function of [`super::select`] and [`super::fit`] takes.
 
 use super::embeddings::{Embeddings, transposed_product};
-use super::fit::Map;
 use super::moments::Moments;
-use super::predict::Head;
 use super::spectrum::Spectrum;
 use nalgebra::DMatrix;
 use thiserror::Error;
@@ -108,6 +104,13 @@ impl Interventions {
         &self.families
     }
 
+    /// How many pairs there are.
+    #[must_use]
+    pub fn pairs(&self) -> u64 {
+        let of_images = self.families.iter().map(|family| family.of.len()).sum::<usize>();
+        (of_images + self.pairs.as_ref().map_or(0, |pairs| pairs.originals.len())) as u64
+    }
+
     /// The images at `indices`, in that order, with what interventions made of them.
     #[must_use]
     pub fn pick(&self, indices: &[usize]) -> Self {
@@ -167,6 +170,12 @@ impl Interventions {
         })
     }
 
+    /// Without what one family made of them.
+    pub(super) fn without_family(mut self, name: &str) -> Self {
+        self.families.retain(|family| family.name != name);
+        self
+    }
+
     /// Without the pairs that belong to every part.
     pub(super) fn without_pairs(self) -> Self {
         Self { pairs: None, ..self }
@@ -186,160 +195,6 @@ impl Interventions {
         }
         moments
     }
-}
-
-/// Images with interventions, classes and environments.
-#[derive(Debug, Clone)]
-pub struct Labelled {
-    images: Interventions,
-    /// Per image, index into `class_names`.
-    classes: Vec<usize>,
-    /// Per image, index into `environment_names`.
-    environments: Vec<usize>,
-    class_names: Vec<String>,
-    environment_names: Vec<String>,
-}
-
-impl Labelled {
-    /// Checks that the parts belong together.
-    pub fn new(
-        images: Interventions,
-        classes: Vec<usize>,
-        environments: Vec<usize>,
-        class_names: Vec<String>,
-        environment_names: Vec<String>,
-    ) -> Result<Self, SourceError> {
-        let count = images.originals().len();
-        let kinds = [("classes", &classes, &class_names), ("environments", &environments, &environment_names)];
-        for (what, indices, names) in kinds {
-            if indices.len() != count {
-                return Err(SourceError::Count { what, found: indices.len(), images: count });
-            }
-            if let Some(&index) = indices.iter().find(|&&i| i >= names.len()) {
-                return Err(SourceError::Index { what, index, count: names.len() });
-            }
-        }
-        Ok(Self { images, classes, environments, class_names, environment_names })
-    }
-
-    #[must_use]
-    pub fn images(&self) -> &Interventions {
-        &self.images
-    }
-
-    /// Per image, index into [`Self::class_names`].
-    #[must_use]
-    pub fn classes(&self) -> &[usize] {
-        &self.classes
-    }
-
-    /// Per image, index into [`Self::environment_names`].
-    #[must_use]
-    pub fn environments(&self) -> &[usize] {
-        &self.environments
-    }
-
-    #[must_use]
-    pub fn class_names(&self) -> &[String] {
-        &self.class_names
-    }
-
-    #[must_use]
-    pub fn environment_names(&self) -> &[String] {
-        &self.environment_names
-    }
-
-    /// See [`Interventions::compact`].
-    pub(super) fn compact(&self) -> Option<Self> {
-        let images = self.images.compact()?;
-        let (classes, environments) = (self.classes.clone(), self.environments.clone());
-        let (class_names, environment_names) = (self.class_names.clone(), self.environment_names.clone());
-        Some(Self { images, classes, environments, class_names, environment_names })
-    }
-
-    /// The images at `indices`.
-    #[must_use]
-    pub fn pick(&self, indices: &[usize]) -> Self {
-        Self {
-            images: self.images.pick(indices),
-            classes: indices.iter().map(|&i| self.classes[i]).collect(),
-            environments: indices.iter().map(|&i| self.environments[i]).collect(),
-            class_names: self.class_names.clone(),
-            environment_names: self.environment_names.clone(),
-        }
-    }
-
-    /// All environments but one to learn from, and that one to be judged by.
-    pub fn leave_out(&self, environment: &str) -> Result<(Self, HeldOut), SourceError> {
-        let wanted = self.environment_names.iter().position(|name| name == environment);
-        let left = wanted.ok_or_else(|| SourceError::NoEnvironment(environment.into()))?;
-        let (out, rest): (Vec<usize>, Vec<usize>) =
-            (0..self.environments.len()).partition(|&i| self.environments[i] == left);
-        let held_out = HeldOut {
-            embeddings: self.images.originals().pick(&out),
-            classes: out.iter().map(|&i| self.classes[i]).collect(),
-        };
-        Ok((self.pick(&rest), held_out))
-    }
-}
-
-impl Labelled {
-    /// Some images to learn from, without a family of interventions, and `others` under that family to be judged by;
-    /// the others as they are, and no family left out, where none is named.
-    pub fn leave_out_family(
-        &self,
-        examples: &[usize],
-        others: &[usize],
-        family: Option<&str>,
-    ) -> Result<(Self, HeldOut), SourceError> {
-        let mut sources = self.pick(examples);
-        let images = self.images.pick(others);
-        let Some(name) = family else {
-            let classes = others.iter().map(|&i| self.classes[i]).collect();
-            return Ok((sources, HeldOut { embeddings: images.originals, classes }));
-        };
-        sources.images.families.retain(|f| f.name != name);
-        let left_out = images.families.into_iter().find(|f| f.name == name);
-        let left_out = left_out.ok_or_else(|| SourceError::NoFamily(name.into()))?;
-        let classes = left_out.of.iter().map(|&i| self.classes[others[i]]).collect();
-        Ok((sources, HeldOut { embeddings: left_out.changed, classes }))
-    }
-}
-
-/// Images of an environment, or under interventions, that nothing was learnt from.
-#[derive(Debug, Clone)]
-pub struct HeldOut {
-    embeddings: Embeddings,
-    classes: Vec<usize>,
-}
-
-impl HeldOut {
-    /// Embeddings and the class of each.
-    pub fn new(embeddings: Embeddings, classes: Vec<usize>) -> Result<Self, SourceError> {
-        if classes.len() == embeddings.len() {
-            return Ok(Self { embeddings, classes });
-        }
-        Err(SourceError::Count { what: "classes", found: classes.len(), images: embeddings.len() })
-    }
-
-    /// Per image, 1 where `head` names its class under `map`, and 0 where not.
-    #[must_use]
-    pub fn hits(&self, map: &Map, head: &Head) -> Vec<f64> {
-        hits(&head.predict(&map.apply(&self.embeddings)), &self.classes)
-    }
-
-    pub(super) fn embeddings(&self) -> &Embeddings {
-        &self.embeddings
-    }
-
-    pub(super) fn classes(&self) -> &[usize] {
-        &self.classes
-    }
-}
-
-/// Per image, 1 where it was named right, and 0 where not.
-pub(super) fn hits(named: &[usize], truth: &[usize]) -> Vec<f64> {
-    named.iter().zip(truth).map(|(named, truth)| if named == truth { 1.0 } else { 0.0 }).collect()
 }
 
 #[cfg(test)]
@@ -383,21 +238,5 @@ mod tests {
         assert!(refused(vec![family(&[0, 2], &[5.0, 6.0])]).contains("`blur` changes image 2, but there are 2"));
         assert!(refused(vec![family(&[0], &[5.0, 6.0])]).contains("1 originals for 2 images"));
         assert!(refused(vec![family(&[], &[]), family(&[], &[])]).contains("`blur` is given twice"));
-        let images = Interventions::new(embeddings(&[0.0, 1.0]), Vec::new()).unwrap();
-        let names = || vec!["a".to_owned()];
-        let error = Labelled::new(images, vec![0, 1], vec![0, 0], names(), names()).unwrap_err().to_string();
-        assert!(error.contains("classes: 1 is not among the 1"), "{error}");
-    }
-
-    #[test]
-    fn an_environment_is_left_out_whole() {
-        let images = Interventions::new(embeddings(&[0.0, 1.0, 2.0]), vec![family(&[0, 1], &[5.0, 6.0])]).unwrap();
-        let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
-        let all =
-            Labelled::new(images, vec![0, 0, 0], vec![1, 0, 1], names(&["dog"]), names(&["art", "photo"])).unwrap();
-        let (rest, out) = all.leave_out("photo").unwrap();
-        assert_eq!((rest.environments(), rest.images().families()), (&[0][..], &[family(&[0], &[6.0])][..]));
-        assert_eq!((out.embeddings, out.classes), (embeddings(&[0.0, 2.0]), vec![0, 0]));
-        assert_eq!(all.leave_out("sketch").unwrap_err(), SourceError::NoEnvironment("sketch".into()));
     }
 }

@@ -217,8 +217,11 @@ fn families_are_left_out_in_turn_and_few_images_learnt_from() {
     assert_ne!(place.report(&pocket(), &fewer)["sections"], report["sections"], "another seed draws others");
     place.refused(&[&folder, "--hold-out-families", "--per-class", "14"], 64, &["has 14 images", "learn from fewer"]);
     place.refused(&[&folder, "--hold-out-families", "--interventions", "haze,jpeg"], 64, &["at least 3 families"]);
-    let both = ["--interventions", "paper", "--interventions", "camera"];
-    place.refused(&[&[&folder[..], "--hold-out-families"][..], &both].concat(), 64, &["give --interventions once"]);
+    // Labels join, as one more set.
+    let labels = ["--interventions", "exposure,gamma,infrared,low-light,same-class", "--predictors", "means"];
+    let report = place.report(&pocket(), &[&args[..6], &labels, &["--interventions", "exposure,haze,jpeg"]].concat());
+    check(&report["sections"][0], &["class means"], 6, 5);
+    assert_eq!(report["sets"][0]["families"][4], "same-class");
     place.refused(
         &[&folder, "--hold-out-families", "--per-class", "4", "--select", "environments"],
         64,

@@ -224,6 +224,26 @@ fn interventions_choose_where_folders_name_classes() {
 }
 
 #[test]
+fn images_of_one_class_are_pairs_where_that_is_asked() {
+    let place = Place::with_environments(&["noon"], &["gear", "bolt"], 12);
+    let with = |families: &'static str, more: &[&'static str]| [&["--interventions", families][..], more].concat();
+    let fit = |args: Vec<&'static str>| place.report(&[&["images/noon"][..], &args].concat());
+    let (labels, blind) = ("exposure,haze,gamma,same-class", "exposure,haze,gamma");
+    let (fixed, without) = (fit(with(labels, &["--map", "soft:1"])), fit(with(blind, &["--map", "soft:1"])));
+    assert_eq!((&fixed["pairs"]["same-class"], &fixed["pairs"]["haze"]), (&24.into(), &24.into()));
+    assert!(without["pairs"]["same-class"].is_null() && fixed["removed"] != without["removed"], "{without}");
+    // Identification looks at no labels, accuracy does.
+    for (choice, same) in [("identification", true), ("interventions", false)] {
+        let trials = |families| fit(with(families, &["--select", choice]))["selection"]["trials"].clone();
+        assert_eq!(trials(labels) == trials(blind), same, "{choice}");
+    }
+    place.refused(&[&["images/noon/gear"][..], &with(labels, &[])].concat(), 65, &["CLASS/IMAGE"]);
+    let one = [&["images/noon/gear/1.jpg"][..], &with(labels, &[])].concat();
+    place.refused(&one, 64, &["one folder", "CLASS/IMAGE"]);
+    place.refused(&["images", "--interventions", "same-class"], 64, &["at least one intervention on images"]);
+}
+
+#[test]
 fn environments_cannot_choose_where_there_is_one_or_none() {
     let place = Place::with_environments(&["noon"], &["gear", "bolt"], 2);
     let choose = ["--select", "environments"];

@@ -4,7 +4,7 @@ mod golden;
 mod truth;
 
 use constancy::icm::{
-    Embeddings, Family, Fitter, Grid, Head, Identification, Interventions, Labelled, MapSpec, Method, Moments,
+    Embeddings, Family, Fitter, Grid, Head, HeldOut, Identification, Interventions, Labelled, MapSpec, Method, Moments,
     Projection, ProjectionError, ProjectionKind, Provenance, SelectError, SelectWarning, by_environment,
     by_identification, by_intervention, penalty_by_environment,
 };
@@ -126,6 +126,36 @@ fn interventions_choose_a_map_by_the_labels_of_one_environment() {
     let one = labelled(1, None);
     let error = by_intervention(&one, &Grid::usual(40), &[Method::ClassMeans], &Identification::new(1)).unwrap_err();
     assert_eq!(error, SelectError::Families { found: 1 });
+}
+
+/// Few images of two classes: grain, which no intervention shows, differs from image to image far more than classes do.
+#[test]
+fn images_of_one_class_show_what_no_intervention_does() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let mut noise = |scale: f32| scale * (0..12).map(|_| rng.f32() - 0.5).sum::<f32>();
+    let mut image = |class: usize| {
+        let sign = if class == 0 { -1.0 } else { 1.0 };
+        let grain: Vec<f32> = (0..3).map(|_| noise(3.0)).collect();
+        [vec![sign + noise(0.3), noise(0.3), 15.0], grain].concat()
+    };
+    let classes = |count: usize| (0..count).map(|i| i % 2).collect::<Vec<_>>();
+    let mut images = |count| classes(count).into_iter().map(&mut image).collect::<Vec<_>>();
+    let (few, many) = (images(16), images(1000));
+    let darker = |image: &Vec<f32>| [&[image[0], image[1] + 2.0][..], &image[2..]].concat();
+    let embeddings = |rows: &[Vec<f32>]| Embeddings::new(6, rows, |i| i.to_string()).expect("made for the test");
+    let changed = embeddings(&few.iter().map(darker).collect::<Vec<_>>());
+    let family = Family { name: "light".into(), of: (0..16).collect(), changed };
+    let images = Interventions::new(embeddings(&few), vec![family]).unwrap();
+    let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+    let learnt = Labelled::new(images, classes(16), vec![0; 16], names(&["a", "b"]), names(&["line"])).unwrap();
+    let target = HeldOut::new(embeddings(&many), classes(1000)).unwrap();
+    let accuracy = |learnt: &Labelled| {
+        let map = Fitter::new(&learnt.moments(SHA)).unwrap().fit(&MapSpec::soft(30.0)).unwrap();
+        let head = Head::learn(&Method::ClassMeans, learnt.images().originals(), learnt.classes(), &map).unwrap();
+        target.hits(&map, &head).iter().sum::<f64>() / 1000.0
+    };
+    let (without, with) = (accuracy(&learnt), accuracy(&learnt.clone().with_same_class()));
+    assert!(without < 0.8 && with > 0.9, "{without} without labels, {with} with them");
 }
 
 #[test]

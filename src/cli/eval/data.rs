@@ -52,9 +52,11 @@ impl Subject {
             domains.classes.clone(),
             domains.environments.clone(),
         );
+        let labelled = labelled.map_err(GatherError::Source)?;
+        let same_class = sets.iter().any(|set| set.families.same_class);
         Ok(Self {
             crowd,
-            labelled: labelled.map_err(GatherError::Source)?,
+            labelled: if same_class { labelled.with_same_class() } else { labelled },
             images: kept.iter().map(|item| item.path.clone()).collect(),
             unreadable: tally.unreadable,
             tally,
@@ -69,7 +71,7 @@ impl Subject {
 
 impl From<FamilyList> for FamilySet {
     fn from(list: FamilyList) -> Self {
-        Self { name: list.name, families: list.families.0.iter().map(|f| f.name().to_owned()).collect() }
+        Self { name: list.name, families: list.families.names() }
     }
 }
 
@@ -88,16 +90,12 @@ fn domains(args: &EvalArgs) -> Result<Domains, CliError> {
 fn sets(args: &EvalArgs) -> Result<Vec<FamilyList>, CliError> {
     let named = |names: &[&str]| names.iter().map(|n| family_set(n)).collect::<Result<_, _>>().map_err(CliError::Usage);
     let sets: Vec<FamilyList> = match (&args.sets[..], args.hold_out_families) {
-        ([], true) => named(&["camera"])?,
+        ([], true) => named(&["camera", "camera,same-class"])?,
         ([], false) => named(&["all", "paper", "camera"])?,
-        ([_, _, ..], true) => {
-            let reason = "--hold-out-families leaves out the families of one list; give --interventions once";
-            return Err(CliError::Usage(reason.into()));
-        }
         (given, _) => given.to_vec(),
     };
     let least = if args.hold_out_families { 3 } else { 2 };
-    match sets.iter().find(|set| set.families.0.len() < least) {
+    match sets.iter().find(|set| set.families.images.len() < least) {
         Some(set) => Err(CliError::Usage(format!(
             "--interventions {}: at least {least} families are needed, since some are left out to choose a map by",
             set.name
@@ -108,7 +106,7 @@ fn sets(args: &EvalArgs) -> Result<Vec<FamilyList>, CliError> {
 
 /// Of all sets, each once.
 fn families(sets: &[FamilyList]) -> Vec<Family> {
-    Family::ALL.into_iter().filter(|family| sets.iter().any(|set| set.families.0.contains(family))).collect()
+    Family::ALL.into_iter().filter(|family| sets.iter().any(|set| set.families.images.contains(family))).collect()
 }
 
 fn predictors(args: &EvalArgs, crowd: &Crowd) -> Vec<Predictor> {

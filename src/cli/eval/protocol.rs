@@ -77,21 +77,24 @@ fn environments(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Resu
 /// Every family is left out once in every draw of examples.
 fn families(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(), CliError> {
     let labelled = &subject.labelled;
-    let set = &subject.sets[0];
     let draws = draws(args, labelled)?;
     if args.select.contains(&Select::Environments) {
         let reason = "--hold-out-families learns from one environment, which cannot be left out; choose by identification or by interventions";
         return Err(CliError::Usage(reason.into()));
     }
     // The last target of a draw is the images as they are.
-    let targets: Vec<Option<&str>> = set.families.iter().map(|f| Some(f.as_str())).chain([None]).collect();
+    let images = labelled.images().families().iter().map(|family| Some(family.name.as_str()));
+    let targets: Vec<Option<&str>> = images.chain([None]).collect();
     let criteria = asked(args).unwrap_or_else(|| vec![Criterion::Identification]);
     let plan = Plan { c: args.c.or(Some(DEFAULT_C)), criteria, ..plan(args, subject) };
     let verdicts = in_parallel("targets", targets.len() * draws.len(), |i| {
         let ((examples, others), family) = (&draws[i / targets.len()], targets[i % targets.len()]);
         let (sources, target) = left_out(labelled, examples, others, family)?;
-        let left = set.families.iter().filter(|name| Some(name.as_str()) != family).cloned().collect();
-        let sets = vec![FamilySet { name: set.name.clone(), families: left }];
+        let without = |set: &FamilySet| FamilySet {
+            name: set.name.clone(),
+            families: set.families.iter().filter(|name| Some(name.as_str()) != family).cloned().collect(),
+        };
+        let sets = subject.sets.iter().map(without).collect();
         Ok(judge(&sources, &target, &Plan { sets, ..plan.clone() })?)
     })?;
     for (i, verdict) in verdicts.iter().enumerate() {

@@ -5,8 +5,8 @@ use super::super::gather::{Crowd, Select};
 use super::captions::CaptionArgs;
 use crate::gather::GatherError;
 use crate::icm::{
-    DEFAULT_C, Domains, Grid, Identification, Interventions, Labelled, MapSpec, Method, Selection, by_environment,
-    by_identification, by_intervention,
+    DEFAULT_C, Domains, Grid, Identification, Interventions, Labelled, MapSpec, Method, Moments, Selection,
+    by_environment, by_identification, by_intervention,
 };
 use clap::{Args, ValueEnum};
 
@@ -42,14 +42,43 @@ enum Predictor {
 }
 
 /// What a choice is made from.
-pub(super) struct Evidence<'a> {
-    pub images: Interventions,
-    /// The environments and classes of all images that were named, and which of them could be read.
-    pub domains: Option<&'a Domains>,
-    pub kept: &'a [usize],
-    /// Of all families.
-    pub pairs: u64,
-    pub seed: u64,
+pub(super) enum Evidence<'a> {
+    Unlabelled(Interventions),
+    /// Folders say environments and classes.
+    Labelled(Labelled, &'a Domains),
+}
+
+impl<'a> Evidence<'a> {
+    /// `images` are those of `domains` that could be read, `kept`; their labels are looked at where `domains` is given.
+    pub(super) fn new(
+        images: Interventions,
+        domains: Option<&'a Domains>,
+        kept: &[usize],
+        same_class: bool,
+    ) -> Result<Self, CliError> {
+        let Some(domains) = domains else { return Ok(Self::Unlabelled(images)) };
+        let items = || kept.iter().map(|&i| &domains.items[i]);
+        let classes = items().map(|item| item.class).collect();
+        let environments = items().map(|item| item.environment).collect();
+        let (class_names, environment_names) = (domains.classes.clone(), domains.environments.clone());
+        let labelled = Labelled::new(images, classes, environments, class_names, environment_names);
+        let labelled = labelled.map_err(GatherError::Source)?;
+        Ok(Self::Labelled(if same_class { labelled.with_same_class() } else { labelled }, domains))
+    }
+
+    pub(super) fn moments(&self, encoder_sha256: &str) -> Moments {
+        match self {
+            Self::Unlabelled(images) => images.moments(encoder_sha256),
+            Self::Labelled(images, _) => images.moments(encoder_sha256),
+        }
+    }
+
+    fn images(&self) -> &Interventions {
+        match self {
+            Self::Unlabelled(images) => images,
+            Self::Labelled(images, _) => images.images(),
+        }
+    }
 }
 
 impl ChoiceArgs {
@@ -66,32 +95,31 @@ impl ChoiceArgs {
     /// The map to fit, and how it was chosen.
     pub(super) fn choose(
         &self,
-        evidence: Evidence<'_>,
+        evidence: &Evidence<'_>,
+        seed: u64,
         crowd: &Crowd,
         captions: &CaptionArgs,
     ) -> Result<(MapSpec, Option<Selection>), CliError> {
         if let Some(map) = self.fixed() {
             return Ok((map, None));
         }
-        let Evidence { images, domains, kept, pairs, seed } = evidence;
-        let grid = self.grid(images.originals().width(), pairs);
-        let selection = match (self.select, domains) {
-            (Select::Environments, Some(domains)) => {
-                let method = self.method(crowd, captions, domains)?;
-                by_environment(&labelled(images, domains, kept)?, &grid, &[method])?
+        let (grid, how) = (self.grid(evidence.images()), Identification::new(seed));
+        let method = |domains| self.method(crowd, captions, domains);
+        let selection = match (self.select, evidence) {
+            (Select::Environments, Evidence::Labelled(images, domains)) => {
+                by_environment(images, &grid, &[method(domains)?])?
             }
-            (Select::Interventions, Some(domains)) => {
-                let method = self.method(crowd, captions, domains)?;
-                by_intervention(&labelled(images, domains, kept)?, &grid, &[method], &Identification::new(seed))?
+            (Select::Interventions, Evidence::Labelled(images, domains)) => {
+                by_intervention(images, &grid, &[method(domains)?], &how)?
             }
-            _ => by_identification(&images, &grid, &Identification::new(seed))?,
+            _ => by_identification(evidence.images(), &grid, &how)?,
         };
         Ok((selection.chosen.map, Some(selection)))
     }
 
     /// The maps that are tried.
-    fn grid(&self, width: usize, pairs: u64) -> Grid {
-        let mut maps = Grid::suited(width, pairs).candidates().to_vec();
+    fn grid(&self, images: &Interventions) -> Grid {
+        let mut maps = Grid::suited(images.originals().width(), images.pairs()).candidates().to_vec();
         if self.select == Select::Interventions {
             maps.extend(GENTLE.map(MapSpec::soft));
         }
@@ -106,12 +134,4 @@ impl ChoiceArgs {
             Predictor::ZeroShot => Method::ZeroShot(captions.zero_shot(crowd, domains)?),
         })
     }
-}
-
-fn labelled(images: Interventions, domains: &Domains, kept: &[usize]) -> Result<Labelled, CliError> {
-    let items = || kept.iter().map(|&i| &domains.items[i]);
-    let classes = items().map(|item| item.class).collect();
-    let environments = items().map(|item| item.environment).collect();
-    let (class_names, environment_names) = (domains.classes.clone(), domains.environments.clone());
-    Ok(Labelled::new(images, classes, environments, class_names, environment_names).map_err(GatherError::Source)?)
 }

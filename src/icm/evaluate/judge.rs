@@ -1,7 +1,8 @@
 //! One target: choose on the sources, learn from the sources, count on the target.
 
-use super::{Candidates, Plan, Predictor, Row};
+use super::{Candidates, FamilySet, Plan, Predictor, Row};
 use crate::icm::fit::Fitter;
+use crate::icm::labelled::{HeldOut, Labelled, hits};
 use crate::icm::lens::{Examples, Lens, Maps};
 use crate::icm::logistic::DEFAULT_C;
 use crate::icm::moments::Moments;
@@ -10,7 +11,7 @@ use crate::icm::select::{
     Criterion, Grid, Identification, PENALTIES, Question, Scores, SelectError, Selection, by_environments,
     by_interventions, identify, penalty_by_environment,
 };
-use crate::icm::sources::{HeldOut, Labelled, SAME_ENCODER, hits};
+use crate::icm::sources::SAME_ENCODER;
 use crate::icm::spec::{MapKind, MapSpec};
 use std::borrow::Cow;
 
@@ -55,10 +56,10 @@ pub fn judge(sources: &Labelled, target: &HeldOut, plan: &Plan) -> Result<Verdic
         }
         None => Cow::Borrowed(sources),
     };
-    let moments = known.images().moments(SAME_ENCODER);
+    let moments = known.moments(SAME_ENCODER);
     let c = plan.predictors.contains(&Predictor::Probe).then(|| penalty(&known, plan)).transpose()?;
     let methods = methods(plan, c);
-    let choices = choices(&known, &moments, plan, &methods)?;
+    let choices = choices(&known, &moments, plan, &choosers(&methods))?;
     let mut outcomes: Vec<Vec<Outcome>> = plan.predictors.iter().map(|_| Vec::new()).collect();
     let mut spectra = Vec::new();
     for (set, families) in plan.sets.iter().enumerate() {
@@ -98,14 +99,21 @@ fn methods(plan: &Plan, c: Option<f64>) -> Vec<Method> {
     plan.predictors.iter().filter_map(method).collect()
 }
 
+/// How classes are told apart where maps are chosen by labels: in every way but by a probe, which learns anew what each
+/// map left and hides what it took; by that where there is no other.
+fn choosers(methods: &[Method]) -> Vec<Method> {
+    let others: Vec<Method> = methods.iter().filter(|m| !matches!(m, Method::Probe { .. })).cloned().collect();
+    if others.is_empty() { methods.to_vec() } else { others }
+}
+
 /// One map by every criterion for every set, and one more of the soft ones alone.
 fn choices(sources: &Labelled, moments: &Moments, plan: &Plan, methods: &[Method]) -> Result<Vec<Choice>, SelectError> {
     let counts = moments.families();
-    let suited = |families: &[String]| {
-        let pairs = families.iter().filter_map(|name| counts.get(name)).sum();
+    let suited = |set: &FamilySet| {
+        let pairs = set.interventions().filter_map(|name| counts.get(name)).sum();
         Grid::suited(moments.width(), pairs)
     };
-    let grids: Vec<Grid> = plan.sets.iter().map(|set| suited(&set.families)).collect();
+    let grids: Vec<Grid> = plan.sets.iter().map(suited).collect();
     let names: Vec<Vec<&str>> = plan.sets.iter().map(|s| s.families.iter().map(String::as_str).collect()).collect();
     let questions: Vec<Question<'_>> =
         names.iter().zip(&grids).map(|(families, grid)| Question { families, grid }).collect();

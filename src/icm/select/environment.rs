@@ -2,25 +2,27 @@
 
 use super::scores::{Board, Scores};
 use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
+use crate::icm::embeddings::Embeddings;
 use crate::icm::fit::Fitter;
+use crate::icm::labelled::{Labelled, hits, with_classmates};
 use crate::icm::lens::Examples;
 use crate::icm::moments::Moments;
 use crate::icm::predict::{Learnt, Method};
-use crate::icm::sources::{Labelled, SAME_ENCODER, hits};
+use crate::icm::sources::SAME_ENCODER;
 use nalgebra::DMatrix;
 
 /// Chooses by accuracy on each environment, with map and classes learnt from the others, in the mean of `methods`.
 /// Environments count alike.
 pub fn by_environment(sources: &Labelled, grid: &Grid, methods: &[Method]) -> Result<Selection, SelectError> {
-    let families: Vec<&str> = sources.images().families().iter().map(|f| f.name.as_str()).collect();
+    let families = sources.families();
     let question = Question { families: &families, grid };
-    let moments = sources.images().moments(SAME_ENCODER);
+    let moments = sources.moments(SAME_ENCODER);
     let mut scores = by_environments(sources, &moments, &[question], methods)?;
     scores.pop().and_then(Scores::pooled).ok_or(SelectError::NoScores)?.choose(|_| true)
 }
 
 /// What each of several questions' candidates score with each method, `[question][method]`; they share what is common
-/// to them. `moments` are those of all the images.
+/// to them. `moments` are those of `sources`.
 pub(in crate::icm) fn by_environments(
     sources: &Labelled,
     moments: &Moments,
@@ -38,6 +40,8 @@ pub(in crate::icm) fn by_environments(
         }
         let left_out = sources.images().pick(&part.environment).without_pairs();
         let moments = moments.without(&left_out.moments(moments.encoder_sha256()));
+        let moments =
+            if sources.has_same_class() { with_classmates(moments, &part.others, &part.labels) } else { moments };
         for (question, board) in questions.iter().zip(&mut boards) {
             part.warnings.iter().for_each(|w| board.warn(w.clone()));
             let fitter = Fitter::over(&moments, |name| question.knows(sources.images(), name))?;
@@ -86,7 +90,9 @@ fn environments(sources: &Labelled) -> Result<Vec<usize>, SelectError> {
 struct Part {
     /// The environment's images, by their index among all.
     environment: Vec<usize>,
-    /// `[D, n]`.
+    /// The others' images.
+    others: Embeddings,
+    /// The same, `[D, n]`.
     examples: DMatrix<f32>,
     labels: Vec<usize>,
     /// `[D, m]`, the environment's images whose class the others know.
@@ -100,13 +106,14 @@ impl Part {
         let mut warnings = Vec::new();
         let (judged, examples) = split(sources, environment, &mut warnings)?;
         let of_environment = |&i: &usize| sources.environments()[i] == environment;
-        let columns = |picked: &[usize]| sources.images().originals().pick(picked).rough();
+        let others = sources.images().originals().pick(&examples);
         let classes = |picked: &[usize]| picked.iter().map(|&i| sources.classes()[i]).collect();
         Ok(Self {
             environment: (0..sources.classes().len()).filter(of_environment).collect(),
-            examples: columns(&examples),
+            examples: others.rough(),
+            others,
             labels: classes(&examples),
-            judged: columns(&judged),
+            judged: sources.images().originals().pick(&judged).rough(),
             truth: classes(&judged),
             warnings,
         })

@@ -15,8 +15,8 @@ const FOLDS: usize = 5;
 
 /// Whether there are enough families and images to leave some out.
 pub(super) fn enough(questions: &[Question<'_>], images: usize) -> Result<(), SelectError> {
-    if let Some(question) = questions.iter().find(|q| q.families.len() < 2) {
-        return Err(SelectError::Families { found: question.families.len() });
+    if let Some(found) = questions.iter().map(|q| q.interventions().len()).find(|&found| found < 2) {
+        return Err(SelectError::Families { found });
     }
     let least = 2 * MIN_HALF;
     if images < least { Err(SelectError::Images { found: images, least }) } else { Ok(()) }

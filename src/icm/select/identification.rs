@@ -110,8 +110,8 @@ impl<'a> Round<'a> {
     }
 
     fn judge(&self, question: &Question<'_>, board: &mut Board<'_>) -> Result<(), SelectError> {
-        let families = question.families;
-        let folds = folds(families).into_iter().enumerate();
+        let families = question.interventions();
+        let folds = folds(&families).into_iter().enumerate();
         for (_, left_out) in folds.filter(|(fold, _)| self.turn.is_none_or(|turn| fold % 2 == turn)) {
             let known = |name: &str| question.knows(&self.half, name) && !left_out.contains(&name);
             let fitter = Fitter::over(&self.fitted, known)?.of_width(self.width);

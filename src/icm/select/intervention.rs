@@ -8,10 +8,11 @@ use super::identification::Identification;
 use super::scores::{Board, Scores};
 use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
 use crate::icm::fit::Fitter;
+use crate::icm::labelled::Labelled;
 use crate::icm::lens::Examples;
 use crate::icm::moments::Moments;
 use crate::icm::predict::Method;
-use crate::icm::sources::{Labelled, SAME_ENCODER};
+use crate::icm::sources::SAME_ENCODER;
 use crate::workshop::Rng;
 use nalgebra::DMatrix;
 
@@ -28,7 +29,7 @@ pub fn by_intervention(
     methods: &[Method],
     how: &Identification,
 ) -> Result<Selection, SelectError> {
-    let families: Vec<&str> = sources.images().families().iter().map(|f| f.name.as_str()).collect();
+    let families = sources.families();
     let scores = by_interventions(sources, &[Question { families: &families, grid }], methods, how)?.pop();
     scores.and_then(Scores::pooled).ok_or(SelectError::NoScores)?.choose(|_| true)
 }
@@ -109,18 +110,18 @@ struct Round<'a> {
 impl<'a> Round<'a> {
     fn new(sources: &'a Labelled, (learnt, judged): (&[usize], &'a [usize]), width: usize, splits: usize) -> Self {
         let (learnt, half) = (sources.pick(learnt), sources.pick(judged));
-        let moments = learnt.images().moments(SAME_ENCODER);
+        let moments = learnt.moments(SAME_ENCODER);
         let (examples, untouched) = (learnt.images().originals().rough(), half.images().originals().rough());
         Self { sources, learnt, moments, examples, half, untouched, judged, width, splits }
     }
 
     fn judge(&self, question: &Question<'_>, methods: &[Method], board: &mut Board<'_>) -> Result<(), SelectError> {
-        let folds = folds(question.families);
+        let families = question.interventions();
+        let folds = folds(&families);
         for left_out in &folds {
             let known = |name: &str| question.knows(self.sources.images(), name) && !left_out.contains(&name);
             let fitter = Fitter::over(&self.moments, known)?.of_width(self.width);
-            let (changed, of, weights) =
-                under(self.half.images(), left_out, |i, _| self.weight(i, question.families.len()));
+            let (changed, of, weights) = under(self.half.images(), left_out, |i, _| self.weight(i, families.len()));
             for maps in board.fit(&fitter)? {
                 let examples = Examples::new(&maps, &self.examples, self.learnt.classes());
                 let (changed, untouched) = (maps.coordinates(&changed), maps.coordinates(&self.untouched));
