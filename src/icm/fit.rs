@@ -9,7 +9,7 @@
 //! however many pairs it has and however far it moves embeddings. Else the harshest would speak for all.
 
 use super::embeddings::{Embeddings, Real, transposed_product, unit_columns};
-use super::moments::Moments;
+use super::moments::{Moments, Parts};
 use super::projection::Projection;
 use super::spec::{Lambda, MapKind, MapSpec};
 use super::spectrum::Spectrum;
@@ -104,6 +104,11 @@ impl Fitter {
 
     /// Over the families that are wanted.
     pub(super) fn over(moments: &Moments, wanted: impl Fn(&str) -> bool) -> Result<Self, FitError> {
+        Self::over_parts(Parts(&[moments]), wanted)
+    }
+
+    /// The same of moments in parts.
+    pub(super) fn over_parts(moments: Parts<'_>, wanted: impl Fn(&str) -> bool) -> Result<Self, FitError> {
         if moments.images() == 0 {
             return Err(FitError::NoImages);
         }

@@ -6,7 +6,7 @@ use super::embeddings::Embeddings;
 use super::fit::Map;
 use super::moments::Moments;
 use super::predict::Head;
-use super::sources::{Interventions, SourceError};
+use super::sources::{Interventions, SAME_ENCODER, SourceError};
 
 /// The family of pairs that labels show: two images of one class share what names them, and differ in what should not
 /// matter to it, as an image and the same under an intervention do. No intervention shows the grain of one casting beside
@@ -91,10 +91,6 @@ impl Labelled {
         Self { same_class: true, ..self }
     }
 
-    pub(super) fn has_same_class(&self) -> bool {
-        self.same_class
-    }
-
     /// The names of all families.
     pub(super) fn families(&self) -> Vec<&str> {
         let of_images = self.images.families().iter().map(|family| family.name.as_str());
@@ -104,8 +100,35 @@ impl Labelled {
     /// The moments of all images and pairs.
     #[must_use]
     pub fn moments(&self, encoder_sha256: &str) -> Moments {
-        let moments = self.images.moments(encoder_sha256);
-        if self.same_class { with_classmates(moments, self.images.originals(), &self.classes) } else { moments }
+        let mut moments = self.images.moments(encoder_sha256);
+        if self.same_class {
+            add_classmates(&mut moments, self.images.originals(), &self.classes);
+        }
+        moments
+    }
+
+    /// The moments of each environment that has images, in their order: of all that belongs to one alone.
+    pub(super) fn moments_by_environment(&self) -> Vec<(usize, Moments)> {
+        let mut environments = self.environments.clone();
+        environments.sort_unstable();
+        environments.dedup();
+        let of = |environment: &usize| {
+            let images: Vec<usize> =
+                (0..self.environments.len()).filter(|&i| self.environments[i] == *environment).collect();
+            (*environment, self.images.pick(&images).without_pairs().moments(SAME_ENCODER))
+        };
+        environments.iter().map(of).collect()
+    }
+
+    /// The moments of what belongs to no environment alone: pairs of other things, and [`SAME_CLASS`] of the images
+    /// `of`.
+    pub(super) fn moments_of_no_environment(&self, of: &[usize]) -> Moments {
+        let mut moments = self.images.moments_of_pairs(SAME_ENCODER);
+        if self.same_class {
+            let classes: Vec<usize> = of.iter().map(|&i| self.classes[i]).collect();
+            add_classmates(&mut moments, &self.images.originals().pick(of), &classes);
+        }
+        moments
     }
 
     /// The images at `indices`.
@@ -189,11 +212,10 @@ impl HeldOut {
     }
 }
 
-/// `moments` with [`SAME_CLASS`] of images with a class each, and of no others: z − the mean of its class for every image
-/// whose class has others. Σδδᵀ over all pairs of a class is that over these, as often as it has images; families are
-/// scaled alike, so that the two are the same where classes are of one size.
-pub(super) fn with_classmates(mut moments: Moments, originals: &Embeddings, classes: &[usize]) -> Moments {
-    moments.remove(SAME_CLASS);
+/// Adds [`SAME_CLASS`] of images with a class each: z − the mean of its class for every image whose class has others.
+/// Σδδᵀ over all pairs of a class is that over these, as often as it has images; families are scaled alike, so that the
+/// two are the same where classes are of one size.
+fn add_classmates(moments: &mut Moments, originals: &Embeddings, classes: &[usize]) {
     let mut names = classes.to_vec();
     names.sort_unstable();
     names.dedup();
@@ -206,7 +228,6 @@ pub(super) fn with_classmates(mut moments: Moments, originals: &Embeddings, clas
             moments.add_differences(SAME_CLASS, &images);
         }
     }
-    moments
 }
 
 /// Per image, 1 where it was named right, and 0 where not.
@@ -253,9 +274,7 @@ mod tests {
         let delta = columns.column(0) - columns.column(2);
         let expected = &delta * delta.transpose() / 4.0;
         assert!((moments.delta(SAME_CLASS).unwrap() - expected).amax() < 1e-12);
-        let others = all.pick(&[1, 3]);
-        let moments = with_classmates(moments, others.images().originals(), others.classes());
-        assert!(moments.delta(SAME_CLASS).is_none(), "each is alone");
+        assert!(all.pick(&[1, 3]).moments("aa").delta(SAME_CLASS).is_none(), "each is alone");
     }
 
     #[test]

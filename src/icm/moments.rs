@@ -105,14 +105,6 @@ impl Sums {
         add_products(&mut self.lower, &other.pending, 1.0);
     }
 
-    /// Takes off what a part of the same vectors summed up to.
-    fn take_off(&mut self, part: &Self) {
-        self.count -= part.count;
-        self.first -= &part.first;
-        self.lower -= &part.lower;
-        add_products(&mut self.lower, &part.pending, -1.0);
-    }
-
     /// The upper triangle of Σv vᵀ, row by row.
     fn triangle(&self) -> Vec<f64> {
         let lower = self.lower();
@@ -199,50 +191,9 @@ impl Moments {
         self.family(family).add_columns(differences);
     }
 
-    /// Forgets a family.
-    pub(super) fn remove(&mut self, family: &str) {
-        self.families.remove(family);
-    }
-
     fn family(&mut self, name: &str) -> &mut Sums {
         let width = self.width;
         self.families.entry(name.to_owned()).or_insert_with(|| Sums::new(width))
-    }
-
-    /// What is left without a part of the same images; families without pairs are gone.
-    pub(super) fn without(&self, part: &Self) -> Self {
-        let mut rest = self.clone();
-        rest.images.take_off(&part.images);
-        for (name, sums) in &part.families {
-            rest.family(name).take_off(sums);
-        }
-        rest.families.retain(|_, sums| sums.count > 0);
-        rest
-    }
-
-    /// The lower triangle of the sum over families of Δ / tr Δ, `[D, D]`, and how many pairs they have; `None` where no
-    /// family is wanted. Each has the same say, however far it moves embeddings: a heavy blur tells no more than a slight
-    /// change of colour of what else may happen. One that moves them less than [`LEAST_MOVE`] of what another does has
-    /// less: what it shows is mostly rounding, as of grey images in grey.
-    pub(super) fn sum_of_deltas(&self, wanted: impl Fn(&str) -> bool) -> Option<(DMatrix<f64>, u64)> {
-        let families: Vec<&Sums> = self.families.iter().filter(|(name, _)| wanted(name)).map(|(_, s)| s).collect();
-        let moved: Vec<f64> = families.iter().map(|sums| sums.trace() / at_least_one(sums.count)).collect();
-        // Where nothing moved at all, a sum of zeros has to stay one.
-        let least = (LEAST_MOVE * moved.iter().copied().fold(0.0, f64::max)).max(f64::MIN_POSITIVE);
-        let share = |(sums, moved): (&&Sums, &f64)| (at_least_one(sums.count) * moved.max(least)).recip();
-        let shares: Vec<f64> = families.iter().zip(&moved).map(share).collect();
-        let mut sum = DMatrix::zeros(self.width, self.width);
-        // Column by column, so that the sum stays at hand while the families pass by.
-        for (i, mut column) in sum.column_iter_mut().enumerate() {
-            for (sums, &share) in families.iter().zip(&shares) {
-                column.rows_range_mut(i..).axpy(share, &sums.lower.column(i).rows_range(i..), 1.0);
-            }
-        }
-        for (sums, &share) in families.iter().zip(&shares) {
-            add_products(&mut sum, &sums.pending, share);
-        }
-        let pairs = families.iter().map(|sums| sums.count).sum();
-        (!families.is_empty()).then_some((sum, pairs))
     }
 
     /// Adds what another device, or another part of the images, has seen; families of the same name become one.
@@ -295,11 +246,6 @@ impl Moments {
     #[must_use]
     pub fn second(&self) -> DMatrix<f64> {
         self.images.second() / at_least_one(self.images.count)
-    }
-
-    /// The lower triangle of C, `[D, D]`.
-    pub(super) fn lower_second(&self) -> DMatrix<f64> {
-        self.images.lower() / at_least_one(self.images.count)
     }
 
     /// `E[δ]` of a family, `[D]`.
@@ -374,6 +320,68 @@ impl Moments {
     }
 }
 
+/// Moments that belong together, as those of several environments do, without the cost of adding them up family by
+/// family.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a>(pub &'a [&'a Moments]);
+
+impl Parts<'_> {
+    pub(super) fn width(&self) -> usize {
+        self.0.first().map_or(0, |part| part.width)
+    }
+
+    pub(super) fn images(&self) -> u64 {
+        self.0.iter().map(|part| part.images.count).sum()
+    }
+
+    /// `E[z]`, `[D]`; zeros where there are no images.
+    pub(super) fn mean(&self) -> DVector<f64> {
+        let mut sum = DVector::zeros(self.width());
+        self.0.iter().for_each(|part| sum += &part.images.first);
+        sum / at_least_one(self.images())
+    }
+
+    /// The lower triangle of C, `[D, D]`.
+    pub(super) fn lower_second(&self) -> DMatrix<f64> {
+        let mut sum = DMatrix::zeros(self.width(), self.width());
+        for part in self.0 {
+            sum += &part.images.lower;
+            add_products(&mut sum, &part.images.pending, 1.0);
+        }
+        sum / at_least_one(self.images())
+    }
+
+    /// The lower triangle of the sum over families of Δ / tr Δ, `[D, D]`, and how many pairs they have; `None` where no
+    /// family is wanted. Each has the same say, however far it moves embeddings: a heavy blur tells no more than a slight
+    /// change of colour of what else may happen. One that moves them less than [`LEAST_MOVE`] of what another does has
+    /// less: what it shows is mostly rounding, as of grey images in grey.
+    pub(super) fn sum_of_deltas(&self, wanted: impl Fn(&str) -> bool) -> Option<(DMatrix<f64>, u64)> {
+        let mut families: BTreeMap<&str, Vec<&Sums>> = BTreeMap::new();
+        for (name, sums) in self.0.iter().flat_map(|part| &part.families).filter(|(name, _)| wanted(name)) {
+            families.entry(name).or_default().push(sums);
+        }
+        let pairs = |parts: &[&Sums]| parts.iter().map(|sums| sums.count).sum::<u64>();
+        let moved = |parts: &Vec<&Sums>| parts.iter().map(|p| p.trace()).sum::<f64>() / at_least_one(pairs(parts));
+        let moved: Vec<f64> = families.values().map(moved).collect();
+        // Where nothing moved at all, a sum of zeros has to stay one.
+        let least = (LEAST_MOVE * moved.iter().copied().fold(0.0, f64::max)).max(f64::MIN_POSITIVE);
+        let share = |(parts, moved): (&Vec<&Sums>, &f64)| (at_least_one(pairs(parts)) * moved.max(least)).recip();
+        let shares: Vec<f64> = families.values().zip(&moved).map(share).collect();
+        let all = || families.values().zip(&shares).flat_map(|(parts, &share)| parts.iter().map(move |p| (p, share)));
+        let mut sum = DMatrix::zeros(self.width(), self.width());
+        // Column by column, so that the sum stays at hand while the families pass by.
+        for (i, mut column) in sum.column_iter_mut().enumerate() {
+            for (sums, share) in all() {
+                column.rows_range_mut(i..).axpy(share, &sums.lower.column(i).rows_range(i..), 1.0);
+            }
+        }
+        for (sums, share) in all() {
+            add_products(&mut sum, &sums.pending, share);
+        }
+        (!families.is_empty()).then(|| (sum, all().map(|(sums, _)| sums.count).sum()))
+    }
+}
+
 fn triangle_len(width: usize) -> usize {
     width.saturating_mul(width.saturating_add(1)) / 2
 }
@@ -423,6 +431,13 @@ mod tests {
         merged.merge(&of(100..101, 11)).unwrap();
         merged.merge(&of(101..301, 11)).unwrap();
         assert_same(&whole, &merged, 1e-14);
+        let (some, others) = (of(0..100, 11), of(100..301, 11));
+        let (whole, parts) = (Parts(&[&whole]), Parts(&[&some, &others]));
+        assert!((whole.mean() - parts.mean()).amax() < 1e-14);
+        assert!((whole.lower_second() - parts.lower_second()).amax() < 1e-14);
+        let deltas = |of: Parts<'_>| of.sum_of_deltas(|name| name != "dark").unwrap();
+        let ((a, pairs), (b, in_parts)) = (deltas(whole), deltas(parts));
+        assert!((a - b).amax() < 1e-14 && pairs == in_parts);
     }
 
     #[test]

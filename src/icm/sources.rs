@@ -184,12 +184,18 @@ impl Interventions {
     /// The moments of all images and pairs.
     #[must_use]
     pub fn moments(&self, encoder_sha256: &str) -> Moments {
-        let mut moments = Moments::new(encoder_sha256, self.originals.width());
+        let mut moments = self.moments_of_pairs(encoder_sha256);
         moments.add_units(self.originals.columns());
         for family in self.families.iter().filter(|family| !family.of.is_empty()) {
             let differences = self.originals.columns().select_columns(&family.of) - family.changed.columns();
             moments.add_differences(&family.name, &differences);
         }
+        moments
+    }
+
+    /// Those of the pairs alone that are not of these images.
+    pub(super) fn moments_of_pairs(&self, encoder_sha256: &str) -> Moments {
+        let mut moments = Moments::new(encoder_sha256, self.originals.width());
         if let Some(pairs) = &self.pairs {
             moments.add_differences(&pairs.name, &(pairs.originals.columns() - pairs.changed.columns()));
         }

@@ -5,13 +5,12 @@ use crate::icm::fit::Fitter;
 use crate::icm::labelled::{HeldOut, Labelled, hits};
 use crate::icm::lens::{Examples, Lens, Maps};
 use crate::icm::logistic::DEFAULT_C;
-use crate::icm::moments::Moments;
+use crate::icm::moments::{Moments, Parts};
 use crate::icm::predict::{Learnt, Method};
 use crate::icm::select::{
     Criterion, Grid, Identification, PENALTIES, Question, Scores, SelectError, Selection, by_environments,
     by_interventions, identify, penalty_by_environment,
 };
-use crate::icm::sources::SAME_ENCODER;
 use crate::icm::spec::{MapKind, MapSpec};
 use std::borrow::Cow;
 
@@ -56,16 +55,19 @@ pub fn judge(sources: &Labelled, target: &HeldOut, plan: &Plan) -> Result<Verdic
         }
         None => Cow::Borrowed(sources),
     };
-    let moments = known.moments(SAME_ENCODER);
+    let by_environment = known.moments_by_environment();
+    let all: Vec<usize> = (0..known.classes().len()).collect();
+    let shared = known.moments_of_no_environment(&all);
+    let moments: Vec<&Moments> = by_environment.iter().map(|(_, moments)| moments).chain([&shared]).collect();
     let c = plan.predictors.contains(&Predictor::Probe).then(|| penalty(&known, plan)).transpose()?;
     let methods = methods(plan, c);
-    let choices = choices(&known, &moments, plan, &choosers(&methods))?;
+    let choices = choices(&known, &by_environment, plan, &choosers(&methods))?;
     let mut outcomes: Vec<Vec<Outcome>> = plan.predictors.iter().map(|_| Vec::new()).collect();
     let mut spectra = Vec::new();
     for (set, families) in plan.sets.iter().enumerate() {
         let question = families.families.iter().map(String::as_str).collect::<Vec<_>>();
         let question = Question { families: &question, grid: &Grid::new([]) };
-        let fitter = Fitter::over(&moments, |name| question.knows(known.images(), name))?;
+        let fitter = Fitter::over_parts(Parts(&moments), |name| question.knows(known.images(), name))?;
         let chosen: Vec<&Choice> = choices.iter().filter(|choice| choice.set == set).collect();
         let fitted = Fitted::new(&fitter, &chosen, set == 0)?;
         spectra.push(fitted.spectrum());
@@ -107,11 +109,16 @@ fn choosers(methods: &[Method]) -> Vec<Method> {
 }
 
 /// One map by every criterion for every set, and one more of the soft ones alone.
-fn choices(sources: &Labelled, moments: &Moments, plan: &Plan, methods: &[Method]) -> Result<Vec<Choice>, SelectError> {
-    let counts = moments.families();
+fn choices(
+    sources: &Labelled,
+    moments: &[(usize, Moments)],
+    plan: &Plan,
+    methods: &[Method],
+) -> Result<Vec<Choice>, SelectError> {
     let suited = |set: &FamilySet| {
-        let pairs = set.interventions().filter_map(|name| counts.get(name)).sum();
-        Grid::suited(moments.width(), pairs)
+        let families = sources.images().families().iter().filter(|f| set.interventions().any(|name| name == f.name));
+        let pairs = families.map(|family| family.of.len() as u64).sum();
+        Grid::suited(sources.images().originals().width(), pairs)
     };
     let grids: Vec<Grid> = plan.sets.iter().map(suited).collect();
     let names: Vec<Vec<&str>> = plan.sets.iter().map(|s| s.families.iter().map(String::as_str).collect()).collect();

@@ -2,13 +2,11 @@
 
 use super::scores::{Board, Scores};
 use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
-use crate::icm::embeddings::Embeddings;
 use crate::icm::fit::Fitter;
-use crate::icm::labelled::{Labelled, hits, with_classmates};
+use crate::icm::labelled::{Labelled, hits};
 use crate::icm::lens::Examples;
-use crate::icm::moments::Moments;
+use crate::icm::moments::{Moments, Parts};
 use crate::icm::predict::{Learnt, Method};
-use crate::icm::sources::SAME_ENCODER;
 use nalgebra::DMatrix;
 
 /// Chooses by accuracy on each environment, with map and classes learnt from the others, in the mean of `methods`.
@@ -16,16 +14,16 @@ use nalgebra::DMatrix;
 pub fn by_environment(sources: &Labelled, grid: &Grid, methods: &[Method]) -> Result<Selection, SelectError> {
     let families = sources.families();
     let question = Question { families: &families, grid };
-    let moments = sources.moments(SAME_ENCODER);
+    let moments = sources.moments_by_environment();
     let mut scores = by_environments(sources, &moments, &[question], methods)?;
     scores.pop().and_then(Scores::pooled).ok_or(SelectError::NoScores)?.choose(|_| true)
 }
 
 /// What each of several questions' candidates score with each method, `[question][method]`; they share what is common
-/// to them. `moments` are those of `sources`.
+/// to them. `moments` are those of the environments of `sources`.
 pub(in crate::icm) fn by_environments(
     sources: &Labelled,
-    moments: &Moments,
+    moments: &[(usize, Moments)],
     questions: &[Question<'_>],
     methods: &[Method],
 ) -> Result<Vec<Vec<Scores>>, SelectError> {
@@ -38,13 +36,12 @@ pub(in crate::icm) fn by_environments(
             }
             continue;
         }
-        let left_out = sources.images().pick(&part.environment).without_pairs();
-        let moments = moments.without(&left_out.moments(moments.encoder_sha256()));
-        let moments =
-            if sources.has_same_class() { with_classmates(moments, &part.others, &part.labels) } else { moments };
+        let shared = sources.moments_of_no_environment(&part.others);
+        let of_others = moments.iter().filter(|(of, _)| *of != environment).map(|(_, moments)| moments);
+        let moments: Vec<&Moments> = of_others.chain([&shared]).collect();
         for (question, board) in questions.iter().zip(&mut boards) {
             part.warnings.iter().for_each(|w| board.warn(w.clone()));
-            let fitter = Fitter::over(&moments, |name| question.knows(sources.images(), name))?;
+            let fitter = Fitter::over_parts(Parts(&moments), |name| question.knows(sources.images(), name))?;
             part.judge(&fitter, methods, board)?;
         }
     }
@@ -88,10 +85,8 @@ fn environments(sources: &Labelled) -> Result<Vec<usize>, SelectError> {
 
 /// An environment that is left out, and the examples of the others.
 struct Part {
-    /// The environment's images, by their index among all.
-    environment: Vec<usize>,
-    /// The others' images.
-    others: Embeddings,
+    /// The others' images, by their index among all.
+    others: Vec<usize>,
     /// The same, `[D, n]`.
     examples: DMatrix<f32>,
     labels: Vec<usize>,
@@ -105,16 +100,14 @@ impl Part {
     fn new(sources: &Labelled, environment: usize) -> Result<Self, SelectError> {
         let mut warnings = Vec::new();
         let (judged, examples) = split(sources, environment, &mut warnings)?;
-        let of_environment = |&i: &usize| sources.environments()[i] == environment;
-        let others = sources.images().originals().pick(&examples);
+        let columns = |picked: &[usize]| sources.images().originals().pick(picked).rough();
         let classes = |picked: &[usize]| picked.iter().map(|&i| sources.classes()[i]).collect();
         Ok(Self {
-            environment: (0..sources.classes().len()).filter(of_environment).collect(),
-            examples: others.rough(),
-            others,
+            examples: columns(&examples),
             labels: classes(&examples),
-            judged: sources.images().originals().pick(&judged).rough(),
+            judged: columns(&judged),
             truth: classes(&judged),
+            others: examples,
             warnings,
         })
     }
