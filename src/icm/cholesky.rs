@@ -1,6 +1,6 @@
 //! Systems of equations with symmetric positive definite matrices, and the space that few vectors span.
 
-use super::embeddings::{Real, product, transposed_product};
+use super::embeddings::{Real, gram, product, transposed_product};
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{MatMut, MatRef, Side};
 use nalgebra::DMatrix;
@@ -47,7 +47,7 @@ impl<T: Real> Span<T> {
         if x.ncols() >= x.nrows() || x.is_empty() {
             return None;
         }
-        let mut gram = transposed_product(x, x);
+        let mut gram = gram(x);
         let ridge: T = gram.trace() * nalgebra::convert::<f64, T>(RIDGE / x.ncols() as f64);
         (0..gram.nrows()).for_each(|i| gram[(i, i)] += ridge);
         let gram = Cholesky::of(&gram)?;

@@ -1,6 +1,6 @@
 //! Embeddings that were checked once: finite, of one width, scaled to unit length, in f64.
 
-use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::{matmul, triangular, triangular::BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
 use nalgebra::{DMatrix, DVector};
 use std::ops::Range;
@@ -60,6 +60,16 @@ pub(super) fn transposed_product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMa
     let mut product = DMatrix::zeros(a.ncols(), b.ncols());
     add_transposed_product(&mut product, T::one(), a, b, 0..a.nrows());
     product
+}
+
+/// The lower triangle of `aᵀ a`; zeros above it.
+pub(super) fn gram<T: Real>(a: &DMatrix<T>) -> DMatrix<T> {
+    let width = a.ncols();
+    let mut gram = DMatrix::zeros(width, width);
+    let sum = MatMut::from_column_major_slice_mut(gram.as_mut_slice(), width, width);
+    let (half, all) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    triangular::matmul(sum, half, Accum::Replace, view(a).transpose(), all, view(a), all, T::one(), Par::Seq);
+    gram
 }
 
 /// `a b`. nalgebra's own product packs `a` and `b` anew, which costs more than the product where one has few rows or

@@ -107,17 +107,28 @@ impl Labelled {
         moments
     }
 
-    /// The moments of each environment that has images, in their order: of all that belongs to one alone.
-    pub(super) fn moments_by_environment(&self) -> Vec<(usize, Moments)> {
+    /// The environments that have images.
+    #[must_use]
+    pub fn used_environments(&self) -> Vec<usize> {
         let mut environments = self.environments.clone();
         environments.sort_unstable();
         environments.dedup();
-        let of = |environment: &usize| {
-            let images: Vec<usize> =
-                (0..self.environments.len()).filter(|&i| self.environments[i] == *environment).collect();
-            (*environment, self.images.pick(&images).without_pairs().moments(SAME_ENCODER))
-        };
-        environments.iter().map(of).collect()
+        environments
+    }
+
+    /// The moments of all that belongs to one environment alone.
+    #[must_use]
+    pub fn moments_of_environment(&self, environment: usize) -> EnvironmentMoments {
+        let of_environment = |&i: &usize| self.environments[i] == environment;
+        let images: Vec<usize> = (0..self.environments.len()).filter(of_environment).collect();
+        let moments = self.images.pick(&images).without_pairs().moments(SAME_ENCODER);
+        EnvironmentMoments { environment, moments }
+    }
+
+    /// Those of each environment that has images.
+    #[must_use]
+    pub fn moments_by_environment(&self) -> Vec<EnvironmentMoments> {
+        self.used_environments().into_iter().map(|environment| self.moments_of_environment(environment)).collect()
     }
 
     /// The moments of what belongs to no environment alone: pairs of other things, and [`SAME_CLASS`] of the images
@@ -179,6 +190,13 @@ impl Labelled {
         let classes = left_out.of.iter().map(|&i| self.classes[others[i]]).collect();
         Ok((sources, HeldOut { embeddings: left_out.changed, classes }))
     }
+}
+
+/// Moments of the images of one environment, and of what interventions made of them.
+#[derive(Debug, Clone)]
+pub struct EnvironmentMoments {
+    pub(super) environment: usize,
+    pub(super) moments: Moments,
 }
 
 /// Images of an environment, or under interventions, that nothing was learnt from.

@@ -4,16 +4,17 @@
 //! default form, its two-class case included, where one vector of weights decides and is penalised once.
 
 use super::cholesky::{Cholesky, Span};
-use super::embeddings::{Real, product, transposed_product};
+use super::embeddings::{Real, gram, product, transposed_product};
 use super::lbfgs::{Enough, minimise};
-use nalgebra::{DMatrix, DVector, DVectorView};
+use nalgebra::{DMatrix, DVector};
+use std::borrow::Cow;
 use thiserror::Error;
 
 /// Inverse strength of the penalty unless told: what CLIP's linear probes use (Radford et al. 2021, appendix A.3).
 pub const DEFAULT_C: f64 = 0.316;
 /// How closely weights are searched for.
 #[derive(Debug, Clone, Copy)]
-struct Precision {
+pub(super) struct Precision {
     /// The mean loss's gradient at which the search ends, by its largest entry.
     gradient: f64,
     /// The share of what learning has brought so far, ln(classes) less the loss, below which another step is not worth
@@ -26,7 +27,9 @@ struct Precision {
 /// For weights that are kept.
 const EXACT: Precision = Precision { gradient: 1e-9, decrease: 0.0, accepted: 1e-6 };
 /// For answers that are only counted.
-const ROUGH: Precision = Precision { gradient: 1e-6, decrease: 1e-8, accepted: f64::INFINITY };
+pub(super) const ROUGH: Precision = Precision { gradient: 1e-6, decrease: 1e-8, accepted: f64::INFINITY };
+/// For answers of which only the count under one C against another is of interest.
+pub(super) const COARSE: Precision = Precision { gradient: 1e-5, decrease: 1e-6, accepted: f64::INFINITY };
 const STEPS: usize = 10_000;
 
 /// Why no probe was learnt.
@@ -53,58 +56,7 @@ impl Logistic {
     /// Learns from columns `x` `[k, n]` and their `labels`, each below `classes`, each class at least once; `c` is
     /// scikit-learn's `C`.
     pub fn fit(x: &DMatrix<f64>, labels: &[usize], classes: usize, c: f64) -> Result<Self, LogisticError> {
-        Self::search(x, labels, classes, c, None, EXACT)
-    }
-
-    /// As [`Self::fit`], to the precision that counting answers needs, from `start` where something like the result is
-    /// known.
-    pub(super) fn rough<T: Real>(
-        x: &DMatrix<T>,
-        labels: &[usize],
-        classes: usize,
-        c: f64,
-        start: Option<&Self>,
-    ) -> Result<Self, LogisticError> {
-        let search = |x, start| Self::search(x, labels, classes, c, start, ROUGH);
-        // Weights are sums of examples: where these are fewer than dimensions, so are the unknowns.
-        let Some(span) = Span::of(x) else { return search(x, start) };
-        let start = start.map(|s| Self { weights: span.within(x, &s.weights), biases: s.biases.clone() });
-        let found = search(&span.examples(), start.as_ref())?;
-        Ok(Self { weights: span.without(x, &found.weights), biases: found.biases })
-    }
-
-    fn search<T: Real>(
-        x: &DMatrix<T>,
-        labels: &[usize],
-        classes: usize,
-        c: f64,
-        start: Option<&Self>,
-        precision: Precision,
-    ) -> Result<Self, LogisticError> {
-        if !(c.is_finite() && c > 0.0) {
-            return Err(LogisticError::Penalty(c));
-        }
-        if classes < 2 {
-            return Err(LogisticError::OneClass);
-        }
-        let rows = if classes == 2 { 1 } else { classes };
-        let objective = Objective { x, transposed: x.transpose(), labels, rows, c };
-        let start = start.filter(|s| s.weights.shape() == (classes, x.nrows()));
-        let start = start.map_or_else(|| DVector::zeros(rows * (x.nrows() + 1)), |s| objective.join(s));
-        let curvature = objective.curvature();
-        let Precision { gradient, decrease, accepted } = precision;
-        let enough = Enough { gradient, decrease, origin: (classes as f64).ln() };
-        let found = minimise(start, |v| objective.newton(curvature.as_ref(), v), enough, STEPS, |p| objective.at(p));
-        if found.gradient.is_nan() || found.gradient > accepted {
-            return Err(LogisticError::NotConverged { gradient: found.gradient });
-        }
-        let (weights, biases) = objective.split(&found.at);
-        if rows > 1 {
-            return Ok(Self { weights, biases });
-        }
-        // The softmax of ∓s/2 is the logistic function of s.
-        let halves = DVector::from_row_slice(&[-0.5, 0.5]);
-        Ok(Self { weights: &halves * weights, biases: halves * biases[0] })
+        Examples::new(Cow::Borrowed(x), labels, classes).search(c, None, EXACT)
     }
 
     /// Class scores `[classes, n]` of columns `[k, n]`.
@@ -123,14 +75,86 @@ impl Logistic {
     }
 }
 
-/// Parameters are the weights `[k, rows]`, column by column, and then the intercepts `[rows]`: as columns, the weights
-/// are multiplied without being packed anew at every step.
-struct Objective<'a, T> {
-    /// `[k, n]`.
+/// Examples that are learnt from once or more often, to the precision that counting answers needs.
+pub(super) struct Lessons<'a, T: Real> {
     x: &'a DMatrix<T>,
+    /// Weights are sums of examples: where these are fewer than dimensions, so are the unknowns.
+    span: Option<Span<T>>,
+    examples: Examples<'a, T>,
+}
+
+impl<'a, T: Real> Lessons<'a, T> {
+    /// As [`Logistic::fit`] takes them.
+    pub(super) fn new(x: &'a DMatrix<T>, labels: &'a [usize], classes: usize) -> Self {
+        let span = Span::of(x);
+        let inner = span.as_ref().map_or(Cow::Borrowed(x), |span| Cow::Owned(span.examples()));
+        Self { x, span, examples: Examples::new(inner, labels, classes) }
+    }
+
+    /// Searches from `start` where something like the result is known.
+    pub(super) fn learn(
+        &self,
+        c: f64,
+        start: Option<&Logistic>,
+        precision: Precision,
+    ) -> Result<Logistic, LogisticError> {
+        let Some(span) = &self.span else { return self.examples.search(c, start, precision) };
+        let start = start.map(|s| Logistic { weights: span.within(self.x, &s.weights), biases: s.biases.clone() });
+        let found = self.examples.search(c, start.as_ref(), precision)?;
+        Ok(Logistic { weights: span.without(self.x, &found.weights), biases: found.biases })
+    }
+}
+
+/// What a search needs of the examples, whatever C is.
+struct Examples<'a, T: Real> {
+    /// `[k, n]`.
+    x: Cow<'a, DMatrix<T>>,
     /// `[n, k]`.
     transposed: DMatrix<T>,
+    /// `Σx xᵀ`, `[k, k]`, the lower triangle.
+    products: DMatrix<T>,
     labels: &'a [usize],
+    classes: usize,
+}
+
+impl<'a, T: Real> Examples<'a, T> {
+    fn new(x: Cow<'a, DMatrix<T>>, labels: &'a [usize], classes: usize) -> Self {
+        let transposed = x.transpose();
+        Self { x, products: gram(&transposed), transposed, labels, classes }
+    }
+
+    fn search(&self, c: f64, start: Option<&Logistic>, precision: Precision) -> Result<Logistic, LogisticError> {
+        if !(c.is_finite() && c > 0.0) {
+            return Err(LogisticError::Penalty(c));
+        }
+        if self.classes < 2 {
+            return Err(LogisticError::OneClass);
+        }
+        let objective = Objective { examples: self, rows: if self.classes == 2 { 1 } else { self.classes }, c };
+        let dimensions = self.x.nrows();
+        let start = start.filter(|s| s.weights.shape() == (self.classes, dimensions));
+        let start = start.map_or_else(|| DVector::zeros(objective.rows * (dimensions + 1)), |s| objective.join(s));
+        let curvature = objective.curvature();
+        let Precision { gradient, decrease, accepted } = precision;
+        let enough = Enough { gradient, decrease, origin: (self.classes as f64).ln() };
+        let found = minimise(start, |v| objective.newton(curvature.as_ref(), v), enough, STEPS, |p| objective.at(p));
+        if found.gradient.is_nan() || found.gradient > accepted {
+            return Err(LogisticError::NotConverged { gradient: found.gradient });
+        }
+        let (weights, biases) = objective.split(&found.at);
+        if objective.rows > 1 {
+            return Ok(Logistic { weights, biases });
+        }
+        // The softmax of ∓s/2 is the logistic function of s.
+        let halves = DVector::from_row_slice(&[-0.5, 0.5]);
+        Ok(Logistic { weights: &halves * weights, biases: halves * biases[0] })
+    }
+}
+
+/// Parameters are the weights `[k, rows]`, column by column, and then the intercepts `[rows]`: as columns, the weights
+/// are multiplied without being packed anew at every step.
+struct Objective<'a, T: Real> {
+    examples: &'a Examples<'a, T>,
     /// Rows of weights: one per class, or one where there are two classes.
     rows: usize,
     c: f64,
@@ -143,18 +167,21 @@ impl<T: Real> Objective<'_, T> {
         let (first, scale) = if self.rows == 1 { (1, 2.0) } else { (0, 1.0) };
         let weights = known.weights.rows(first, self.rows).transpose();
         let biases = known.biases.rows(first, self.rows);
-        DVector::from_iterator(self.rows * (self.x.nrows() + 1), weights.iter().chain(biases.iter()).map(|v| v * scale))
+        DVector::from_iterator(
+            self.rows * (self.examples.x.nrows() + 1),
+            weights.iter().chain(biases.iter()).map(|v| v * scale),
+        )
     }
 
     /// `[rows, k]` and `[rows]`.
     fn split(&self, parameters: &DVector<f64>) -> (DMatrix<f64>, DVector<f64>) {
-        let (weights, biases) = parameters.as_slice().split_at(self.rows * self.x.nrows());
-        (DMatrix::from_row_slice(self.rows, self.x.nrows(), weights), DVector::from_column_slice(biases))
+        let (weights, biases) = parameters.as_slice().split_at(self.rows * self.examples.x.nrows());
+        (DMatrix::from_row_slice(self.rows, self.examples.x.nrows(), weights), DVector::from_column_slice(biases))
     }
 
     /// 1 / (C n).
     fn penalty(&self) -> f64 {
-        (self.c * self.x.ncols() as f64).recip()
+        (self.c * self.examples.x.ncols() as f64).recip()
     }
 
     /// p (1 − p) where all classes are as likely.
@@ -166,8 +193,8 @@ impl<T: Real> Objective<'_, T> {
     /// About the second derivative by a class's weights, `[k, k]`: p (1 − p) E[x xᵀ] where all classes are as likely, and
     /// the penalty's. `None` where something is no number.
     fn curvature(&self) -> Option<Cholesky<T>> {
-        let mut curvature = transposed_product(&self.transposed, &self.transposed);
-        curvature *= nalgebra::convert::<f64, T>(self.spread() / self.x.ncols() as f64);
+        let mut curvature = self.examples.products.clone();
+        curvature *= nalgebra::convert::<f64, T>(self.spread() / self.examples.x.ncols() as f64);
         let penalty: T = nalgebra::convert(self.penalty());
         (0..curvature.nrows()).for_each(|i| curvature[(i, i)] += penalty);
         Cholesky::of(&curvature)
@@ -176,28 +203,28 @@ impl<T: Real> Objective<'_, T> {
     /// The inverse of the curvature times a vector of parameters; the vector itself where that is not known.
     fn newton(&self, curvature: Option<&Cholesky<T>>, v: &DVector<f64>) -> DVector<f64> {
         let Some(curvature) = curvature else { return v.clone() };
-        let (weights, biases) = v.as_slice().split_at(self.rows * self.x.nrows());
+        let (weights, biases) = v.as_slice().split_at(self.rows * self.examples.x.nrows());
         let columns = weights.iter().map(|&w| nalgebra::convert(w));
-        let solved = curvature.solve(DMatrix::from_iterator(self.x.nrows(), self.rows, columns));
+        let solved = curvature.solve(DMatrix::from_iterator(self.examples.x.nrows(), self.rows, columns));
         let biases = biases.iter().map(|b| b / self.spread());
         DVector::from_iterator(v.len(), solved.iter().map(|w| w.in_f64()).chain(biases))
     }
 
     /// The objective over n, so that its size and the tolerance do not depend on how many examples there are.
     fn at(&self, parameters: &DVector<f64>) -> (f64, DVector<f64>) {
-        let (k, n) = (self.x.nrows(), self.x.ncols() as f64);
+        let (k, n) = (self.examples.x.nrows(), self.examples.x.ncols() as f64);
         let (weights, biases) = parameters.as_slice().split_at(self.rows * k);
         let columns = DMatrix::from_iterator(k, self.rows, weights.iter().map(|&w| nalgebra::convert(w)));
-        let mut scores = product(&self.transposed, &columns).transpose().map(Real::in_f64);
+        let mut scores = product(&self.examples.transposed, &columns).transpose().map(Real::in_f64);
         let mut loss = 0.0;
-        for (mut column, &label) in scores.column_iter_mut().zip(self.labels) {
-            column += DVectorView::from_slice(biases, self.rows);
-            loss += if self.rows == 1 { two_classes(&mut column[0], label) } else { softmax(column, label) };
+        for (scores, &label) in scores.as_mut_slice().chunks_exact_mut(self.rows).zip(self.examples.labels) {
+            scores.iter_mut().zip(biases).for_each(|(score, bias)| *score += bias);
+            loss += if self.rows == 1 { two_classes(&mut scores[0], label) } else { softmax::<T>(scores, label) };
         }
         // `scores` now holds the probabilities' errors.
         let squares: f64 = weights.iter().map(|w| w * w).sum();
         let value = loss / n + 0.5 * self.penalty() * squares;
-        let gradient: DMatrix<T> = product(self.x, &scores.transpose().map(nalgebra::convert));
+        let gradient: DMatrix<T> = product(&self.examples.x, &scores.transpose().map(nalgebra::convert));
         let gradient = gradient.iter().zip(weights).map(|(g, w)| g.in_f64() / n + w * self.penalty());
         let intercepts = scores.column_sum() / n;
         (value, DVector::from_iterator(parameters.len(), gradient.chain(intercepts.iter().copied())))
@@ -213,13 +240,19 @@ fn two_classes(score: &mut f64, label: usize) -> f64 {
     loss
 }
 
-/// The loss of a column of scores, which becomes p − one-hot.
-fn softmax(mut scores: nalgebra::DVectorViewMut<'_, f64>, label: usize) -> f64 {
-    let most = scores.max();
+/// The loss of an example's scores, which become p − one-hot, with powers as exact as T is.
+fn softmax<T: Real>(scores: &mut [f64], label: usize) -> f64 {
+    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let own = scores[label] - most;
-    scores.apply(|s| *s = (*s - most).exp());
-    let sum = scores.sum();
-    scores /= sum;
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        let power: T = nalgebra::convert(*score - most);
+        *score = power.exp().in_f64();
+        sum += *score;
+    }
+    for score in scores.iter_mut() {
+        *score /= sum;
+    }
     scores[label] -= 1.0;
     sum.ln() - own
 }
@@ -241,7 +274,8 @@ mod tests {
         let x = DMatrix::from_fn(3, 9, |_, _| f64::from(rng.between(-1.0, 1.0)));
         for (rows, classes) in [(1, 2), (4, 4)] {
             let labels: Vec<usize> = (0..9).map(|i| i % classes).collect();
-            let objective = Objective { x: &x, transposed: x.transpose(), labels: &labels, rows, c: 0.5 };
+            let examples = Examples::new(Cow::Borrowed(&x), &labels, classes);
+            let objective = Objective { examples: &examples, rows, c: 0.5 };
             let at = DVector::from_fn(rows * 4, |_, _| f64::from(rng.between(-1.0, 1.0)));
             let (_, gradient) = objective.at(&at);
             for i in 0..at.len() {

@@ -33,7 +33,7 @@ pub use embeddings::{EmbeddingError, Embeddings};
 pub use fit::{FitError, FitWarning, Fitter, Map, Removed};
 pub use folders::{Domains, FoldersError, Item, MissingClass};
 pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, Interval, mean_and_error};
-pub use labelled::{HeldOut, Labelled, SAME_CLASS};
+pub use labelled::{EnvironmentMoments, HeldOut, Labelled, SAME_CLASS};
 pub use logistic::{DEFAULT_C, Logistic, LogisticError};
 pub use moments::{Moments, MomentsError};
 pub use predict::{Head, Method};

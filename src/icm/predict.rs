@@ -1,7 +1,7 @@
 //! Naming classes in the invariant subspace: by text, by class means, or by a linear probe.
 
 use super::embeddings::{Embeddings, Real, transposed_product, unit_columns};
-use super::logistic::{Logistic, LogisticError};
+use super::logistic::{COARSE, Lessons, Logistic, LogisticError, ROUGH};
 use nalgebra::DMatrix;
 
 /// How classes are told apart.
@@ -81,7 +81,7 @@ impl<T: Real> Learnt<T> {
         Self { classes, rows: Rows::Nearest(columns) }
     }
 
-    /// A probe of invariant embeddings `[k, n]`, to the precision that counting needs; see [`Logistic::rough`].
+    /// A probe of invariant embeddings `[k, n]`, to the precision that counting needs; see [`Lessons`].
     pub(super) fn probe(
         mapped: &DMatrix<T>,
         labels: &[usize],
@@ -93,8 +93,20 @@ impl<T: Real> Learnt<T> {
             Rows::Nearest(_) => None,
         });
         let (classes, rows) = rows_of(labels);
-        let logistic = Logistic::rough(mapped, &rows, classes.len(), c, start)?;
+        let logistic = Lessons::new(mapped, &rows, classes.len()).learn(c, start, ROUGH)?;
         Ok(Self { classes, rows: Rows::Linear(logistic) })
+    }
+
+    /// A probe for each of several C, to compare these: they share what does not depend on C, and each is searched for
+    /// from the one before.
+    pub(super) fn probes(mapped: &DMatrix<T>, labels: &[usize], penalties: &[f64]) -> Result<Vec<Self>, LogisticError> {
+        let (classes, rows) = rows_of(labels);
+        let lessons = Lessons::new(mapped, &rows, classes.len());
+        let mut probes: Vec<Logistic> = Vec::new();
+        for &c in penalties {
+            probes.push(lessons.learn(c, probes.last(), COARSE)?);
+        }
+        Ok(probes.into_iter().map(|l| Self { classes: classes.clone(), rows: Rows::Linear(l) }).collect())
     }
 
     /// The class of each invariant embedding `[k, n]`.

@@ -8,7 +8,7 @@ use super::data::{Subject, draw};
 use super::report::{ChoiceReport, Report, Section};
 use crate::engine::performance_cores;
 use crate::gather::GatherError;
-use crate::icm::evaluate::{Candidates, FamilySet, Group, Plan, Scoreboard, Verdict, figures, judge};
+use crate::icm::evaluate::{Candidates, FamilySet, Figures, Group, Plan, Scoreboard, Verdict, figures_of, judge};
 use crate::icm::{Bootstrap, Criterion, DEFAULT_C, HeldOut, Labelled, SelectError, SourceError};
 use crate::workshop::Rng;
 use std::collections::BTreeMap;
@@ -48,9 +48,11 @@ fn environments(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Resu
     }
     let criteria = criteria(args, targets.len(), report);
     let plan = Plan { sets: subject.sets.clone(), known_classes: known, criteria, ..plan(args, subject) };
+    let (seen, environments) = (plan.seen(labelled), labelled.used_environments());
+    let moments = in_parallel("moments", environments.len(), |i| Ok(seen.moments_of_environment(environments[i])))?;
     let verdicts = in_parallel("environments", targets.len(), |i| {
         let (sources, target) = labelled.leave_out(targets[i]).map_err(GatherError::Source)?;
-        Ok(judge(&sources, &target, &plan)?)
+        Ok(judge(&sources, &target, &plan, &moments)?)
     })?;
     for (target, verdict) in targets.iter().zip(&verdicts) {
         report.choices.extend(choices(target, verdict));
@@ -69,7 +71,7 @@ fn environments(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Resu
     };
     for (title, wanted) in parts {
         let board = by_target(&targets, &verdicts, &*wanted);
-        report.sections.push(Section { title: title.into(), figures: figures(&board, &bootstrap) });
+        report.sections.push(Section { title: title.into(), figures: figures(&board, &bootstrap)? });
     }
     Ok(())
 }
@@ -95,7 +97,8 @@ fn families(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(
             families: set.families.iter().filter(|name| Some(name.as_str()) != family).cloned().collect(),
         };
         let sets = subject.sets.iter().map(without).collect();
-        Ok(judge(&sources, &target, &Plan { sets, ..plan.clone() })?)
+        let moments = sources.moments_by_environment();
+        Ok(judge(&sources, &target, &Plan { sets, ..plan.clone() }, &moments)?)
     })?;
     for (i, verdict) in verdicts.iter().enumerate() {
         report.warn(verdict);
@@ -108,9 +111,15 @@ fn families(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(
     let under = by_family(&targets, &draws, &verdicts, |family| family.is_some());
     let clean = by_family(&targets, &draws, &verdicts, |family| family.is_none());
     for (title, board) in [("interventions that the fit did not see", under), ("images as they are", clean)] {
-        report.sections.push(Section { title: title.into(), figures: figures(&board, &bootstrap) });
+        report.sections.push(Section { title: title.into(), figures: figures(&board, &bootstrap)? });
     }
     Ok(())
+}
+
+/// The figures of every row that has some.
+fn figures(board: &Scoreboard, bootstrap: &Bootstrap) -> Result<Vec<Figures>, CliError> {
+    let rows = in_parallel("intervals", board.rows.len(), |row| Ok(figures_of(board, row, bootstrap)))?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 fn plan(args: &EvalArgs, subject: &Subject) -> Plan {

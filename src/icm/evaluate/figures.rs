@@ -53,27 +53,22 @@ pub struct Figures {
     pub mean: Figure,
 }
 
-/// The figures of every row; rows with an empty group are left out.
+/// The figures of one row, by its index; `None` where a group is empty.
 #[must_use]
-pub fn figures(board: &Scoreboard, bootstrap: &Bootstrap) -> Vec<Figures> {
-    let raw = |row: &Row| {
-        let of_raw = |r: &Row| r.predictor == row.predictor && r.candidates == Candidates::Raw;
-        board.rows.iter().find(|(r, _)| of_raw(r)).map(|(_, groups)| groups)
+pub fn figures_of(board: &Scoreboard, row: usize, bootstrap: &Bootstrap) -> Option<Figures> {
+    let (row, groups) = board.rows.get(row)?;
+    let of_raw = |r: &Row| r.predictor == row.predictor && r.candidates == Candidates::Raw;
+    let before = board.rows.iter().find(|(r, _)| of_raw(r)).map(|(_, groups)| groups);
+    let before = before.filter(|_| row.candidates != Candidates::Raw);
+    let one = |i: usize| {
+        let before = before.map(|groups| vec![groups[i].hits.clone()]);
+        figure(&groups[i], &[groups[i].hits.clone()], before.as_deref(), bootstrap)
     };
-    let figures = |(row, groups): &(Row, Vec<Group>)| {
-        let before = raw(row).filter(|_| row.candidates != Candidates::Raw);
-        let one = |i: usize| {
-            let before = before.map(|groups| vec![groups[i].hits.clone()]);
-            figure(&groups[i], &[groups[i].hits.clone()], before.as_deref(), bootstrap)
-        };
-        let hits = |groups: &[Group]| groups.iter().map(|g| g.hits.clone()).collect::<Vec<_>>();
-        let joined = |groups: &[Group]| if board.same_images { vec![over_groups(groups)] } else { hits(groups) };
-        let mean = Group { name: "mean".into(), maps: Vec::new(), hits: Vec::new() };
-        let before = before.map(|groups| joined(groups));
-        let mean = figure(&mean, &joined(groups), before.as_deref(), bootstrap)?;
-        Some(Figures { row: *row, groups: (0..groups.len()).map(one).collect::<Option<_>>()?, mean })
-    };
-    board.rows.iter().filter_map(figures).collect()
+    let hits = |groups: &[Group]| groups.iter().map(|g| g.hits.clone()).collect::<Vec<_>>();
+    let joined = |groups: &[Group]| if board.same_images { vec![over_groups(groups)] } else { hits(groups) };
+    let mean = Group { name: "mean".into(), maps: Vec::new(), hits: Vec::new() };
+    let mean = figure(&mean, &joined(groups), before.map(|groups| joined(groups)).as_deref(), bootstrap)?;
+    Some(Figures { row: *row, groups: (0..groups.len()).map(one).collect::<Option<_>>()?, mean })
 }
 
 fn figure(group: &Group, after: &[Vec<f64>], before: Option<&[Vec<f64>]>, bootstrap: &Bootstrap) -> Option<Figure> {
@@ -108,10 +103,14 @@ mod tests {
         Scoreboard { rows, same_images }
     }
 
+    fn figures(board: &Scoreboard) -> Vec<Figures> {
+        (0..board.rows.len()).filter_map(|row| figures_of(board, row, &Bootstrap::new(1))).collect()
+    }
+
     #[test]
     fn gains_are_paired_with_the_raw_row() {
         let board = board(false, &[&[0.0, 1.0, 0.0, 1.0], &[1.0, 1.0]], &[&[1.0, 1.0, 0.0, 1.0], &[0.0, 0.0]]);
-        let found = figures(&board, &Bootstrap::new(1));
+        let found = figures(&board);
         assert_eq!((found[0].mean.gain, found[0].groups[0].gain), (None, None));
         let gain = |figure: &Figure| figure.gain.unwrap().estimate;
         assert!((gain(&found[1].groups[0]) - 0.25).abs() < 1e-12 && (gain(&found[1].mean) + 0.375).abs() < 1e-12);
@@ -124,7 +123,7 @@ mod tests {
         // One image is right under every family, the other under none: families tell the same story twice.
         let hits: &[&[f64]] = &[&[1.0, 0.0, 1.0, 0.0], &[1.0, 0.0, 1.0, 0.0]];
         let width = |same| {
-            let mean = figures(&board(same, hits, hits), &Bootstrap::new(1)).remove(0).mean.accuracy;
+            let mean = figures(&board(same, hits, hits)).remove(0).mean.accuracy;
             mean.high - mean.low
         };
         assert!(width(true) > 1.2 * width(false), "{} and {}", width(true), width(false));

@@ -2,7 +2,7 @@
 
 use super::{Candidates, FamilySet, Plan, Predictor, Row};
 use crate::icm::fit::Fitter;
-use crate::icm::labelled::{HeldOut, Labelled, hits};
+use crate::icm::labelled::{EnvironmentMoments, HeldOut, Labelled, hits};
 use crate::icm::lens::{Examples, Lens, Maps};
 use crate::icm::logistic::DEFAULT_C;
 use crate::icm::moments::{Moments, Parts};
@@ -12,7 +12,6 @@ use crate::icm::select::{
     by_interventions, identify, penalty_by_environment,
 };
 use crate::icm::spec::{MapKind, MapSpec};
-use std::borrow::Cow;
 
 /// One row on one target.
 #[derive(Debug, Clone)]
@@ -46,19 +45,20 @@ pub struct Verdict {
     pub c: Option<f64>,
 }
 
-/// Judges by `target` what can be fitted, chosen and learnt with `sources`.
-pub fn judge(sources: &Labelled, target: &HeldOut, plan: &Plan) -> Result<Verdict, SelectError> {
-    let known = match plan.known_classes {
-        Some(known) => {
-            let kept: Vec<usize> = (0..sources.classes().len()).filter(|&i| sources.classes()[i] < known).collect();
-            Cow::Owned(sources.pick(&kept))
-        }
-        None => Cow::Borrowed(sources),
-    };
-    let by_environment = known.moments_by_environment();
+/// Judges by `target` what can be fitted, chosen and learnt with `sources`. `moments` are those of their environments, as
+/// far as the plan lets them be [seen](Plan::seen); of others there may be some, too, so that targets can share them.
+pub fn judge(
+    sources: &Labelled,
+    target: &HeldOut,
+    plan: &Plan,
+    moments: &[EnvironmentMoments],
+) -> Result<Verdict, SelectError> {
+    let known = plan.seen(sources);
+    let used = known.used_environments();
+    let by_environment: Vec<&EnvironmentMoments> = moments.iter().filter(|m| used.contains(&m.environment)).collect();
     let all: Vec<usize> = (0..known.classes().len()).collect();
     let shared = known.moments_of_no_environment(&all);
-    let moments: Vec<&Moments> = by_environment.iter().map(|(_, moments)| moments).chain([&shared]).collect();
+    let moments: Vec<&Moments> = by_environment.iter().map(|m| &m.moments).chain([&shared]).collect();
     let c = plan.predictors.contains(&Predictor::Probe).then(|| penalty(&known, plan)).transpose()?;
     let methods = methods(plan, c);
     let choices = choices(&known, &by_environment, plan, &choosers(&methods))?;
@@ -111,7 +111,7 @@ fn choosers(methods: &[Method]) -> Vec<Method> {
 /// One map by every criterion for every set, and one more of the soft ones alone.
 fn choices(
     sources: &Labelled,
-    moments: &[(usize, Moments)],
+    moments: &[&EnvironmentMoments],
     plan: &Plan,
     methods: &[Method],
 ) -> Result<Vec<Choice>, SelectError> {

@@ -3,18 +3,19 @@
 //! Two protocols, and one way to judge. An environment is left out ([`Labelled::leave_out`]), or a family of
 //! interventions is, on images that were not learnt from ([`Labelled::leave_out_family`]). Either gives [`Labelled`]
 //! sources, by which maps, strengths and the probe's C are chosen, and a [`HeldOut`] target, by which [`judge`] counts.
-//! Every row of the result is compared with the raw embeddings on the same images ([`figures`]).
+//! Every row of the result is compared with the raw embeddings on the same images ([`figures_of`]).
 
 mod figures;
 mod judge;
 
-pub use figures::{Figure, Figures, Group, Scoreboard, figures};
+pub use figures::{Figure, Figures, Group, Scoreboard, figures_of};
 pub use judge::{Choice, Outcome, Verdict, judge};
 
 use super::embeddings::Embeddings;
-use super::labelled::SAME_CLASS;
+use super::labelled::{Labelled, SAME_CLASS};
 use super::select::Criterion;
 use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// How classes are told apart, while it is not yet known what that takes.
@@ -100,6 +101,16 @@ pub struct Plan {
     pub known_classes: Option<usize>,
     /// Splits images.
     pub seed: u64,
+}
+
+impl Plan {
+    /// What fit and choice may see of some images.
+    #[must_use]
+    pub fn seen<'a>(&self, images: &'a Labelled) -> Cow<'a, Labelled> {
+        let Some(known) = self.known_classes else { return Cow::Borrowed(images) };
+        let kept: Vec<usize> = (0..images.classes().len()).filter(|&i| images.classes()[i] < known).collect();
+        Cow::Owned(images.pick(&kept))
+    }
 }
 
 /// What one row of a comparison is about.

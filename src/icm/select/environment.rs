@@ -3,7 +3,7 @@
 use super::scores::{Board, Scores};
 use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
 use crate::icm::fit::Fitter;
-use crate::icm::labelled::{Labelled, hits};
+use crate::icm::labelled::{EnvironmentMoments, Labelled, hits};
 use crate::icm::lens::Examples;
 use crate::icm::moments::{Moments, Parts};
 use crate::icm::predict::{Learnt, Method};
@@ -15,6 +15,7 @@ pub fn by_environment(sources: &Labelled, grid: &Grid, methods: &[Method]) -> Re
     let families = sources.families();
     let question = Question { families: &families, grid };
     let moments = sources.moments_by_environment();
+    let moments: Vec<&EnvironmentMoments> = moments.iter().collect();
     let mut scores = by_environments(sources, &moments, &[question], methods)?;
     scores.pop().and_then(Scores::pooled).ok_or(SelectError::NoScores)?.choose(|_| true)
 }
@@ -23,7 +24,7 @@ pub fn by_environment(sources: &Labelled, grid: &Grid, methods: &[Method]) -> Re
 /// to them. `moments` are those of the environments of `sources`.
 pub(in crate::icm) fn by_environments(
     sources: &Labelled,
-    moments: &[(usize, Moments)],
+    moments: &[&EnvironmentMoments],
     questions: &[Question<'_>],
     methods: &[Method],
 ) -> Result<Vec<Vec<Scores>>, SelectError> {
@@ -37,7 +38,7 @@ pub(in crate::icm) fn by_environments(
             continue;
         }
         let shared = sources.moments_of_no_environment(&part.others);
-        let of_others = moments.iter().filter(|(of, _)| *of != environment).map(|(_, moments)| moments);
+        let of_others = moments.iter().filter(|m| m.environment != environment).map(|m| &m.moments);
         let moments: Vec<&Moments> = of_others.chain([&shared]).collect();
         for (question, board) in questions.iter().zip(&mut boards) {
             part.warnings.iter().for_each(|w| board.warn(w.clone()));
@@ -58,12 +59,10 @@ pub fn penalty_by_environment(sources: &Labelled, penalties: &[f64]) -> Result<f
         if part.one_class(sources, environment).is_some() {
             continue;
         }
-        let mut before = None;
-        for (&c, score) in penalties.iter().zip(&mut scores) {
-            let learnt = Learnt::probe(&part.examples, &part.labels, c, before.as_ref())?;
+        let probes = Learnt::probes(&part.examples, &part.labels, penalties)?;
+        for (learnt, score) in probes.iter().zip(&mut scores) {
             let hits = part.hits(&learnt.predict(&part.judged));
             *score += hits.iter().sum::<f64>() / hits.len() as f64;
-            before = Some(learnt);
         }
     }
     let better = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1));
@@ -73,9 +72,7 @@ pub fn penalty_by_environment(sources: &Labelled, penalties: &[f64]) -> Result<f
 
 /// The environments that have images; at least two.
 fn environments(sources: &Labelled) -> Result<Vec<usize>, SelectError> {
-    let mut environments = sources.environments().to_vec();
-    environments.sort_unstable();
-    environments.dedup();
+    let environments = sources.used_environments();
     if let [] | [_] = environments[..] {
         let environment = environments.first().map_or_else(String::new, |&e| sources.environment_names()[e].clone());
         return Err(SelectError::OneEnvironment { environment });
