@@ -3,8 +3,9 @@
 # make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices
 # make test-arm   kernels, preprocessing and renderer on emulated ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
-# make cross      the program for another machine: TARGET=aarch64, armv7 or x86_64
-# make deb        the Debian package: TARGET=aarch64, armv7 or x86_64
+# make cross      the programs for another machine, TARGET=aarch64, armv7 or x86_64: without GPU support, and with it for
+#                 CUDA 13 and for JetPack 6; or one of them, GPU=none, cuda or cuda-jetpack6
+# make deb        their Debian packages
 # make board      the package on an emulated ARM board with cameras, which are then broken; installs what is missing
 # make lint       formatting and lints, warnings are errors
 # make lint-cuda  lints of the builds with GPU support; they build tract anew
@@ -57,19 +58,22 @@ test-arm: setup
 	@tools/setup-cross.sh
 	@tools/test-arm.sh
 
+# 32-bit machines have no CUDA.
+builds = $(or $(GPU),$(if $(filter armv7,$(TARGET)),none,none cuda cuda-jetpack6))
+
 cross: setup
 	@tools/setup-cross.sh
-	@TARGET=$(TARGET) cross/build.sh
+	@for gpu in $(builds); do TARGET=$(TARGET) GPU=$$gpu cross/build.sh; done
 
 deb: setup
 	@tools/setup-cross.sh
 	@tools/setup-board.sh
-	@TARGET=$(TARGET) packaging/deb.sh
+	@for gpu in $(builds); do TARGET=$(TARGET) GPU=$$gpu packaging/deb.sh; done
 
 board: setup
 	@tools/setup-cross.sh
 	@tools/setup-board.sh
-	@package=$$(TARGET=aarch64 packaging/deb.sh) && board/board.py "$$package" $(target)/board
+	@package=$$(TARGET=aarch64 GPU=none packaging/deb.sh) && board/board.py "$$package" $(target)/board
 
 # Only the sanitizer needs more than a stable compiler lets through; --target keeps it out of build scripts.
 test-asan:
