@@ -143,3 +143,10 @@ fn check_lists_gpus_with_driver_and_memory() {
     let found = check(driver(NEW, 999, 1).path());
     assert!(matches!(found.as_slice(), [(false, detail)] if detail.contains("cuInit returned 999")), "{found:?}");
 }
+
+#[test]
+fn the_bench_of_gpus_judges_by_its_goals() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/gpu/test_judge.py");
+    let done = Command::new("python3").arg(tests).output().expect("python3");
+    assert!(done.status.success(), "{}", stderr(&done));
+}
