@@ -8,9 +8,9 @@
                                                        the rest, judged together with what an earlier run printed
 
 It needs `cargo build --release --features cuda` (or cuda-jetpack6) and CUDA's libraries (docs/boards.md), for the rivals
-`pip install numpy torch timm onnxruntime-gpu`, before Python 3.11 also `tomli`. What is not installed is named, and leaves its goals unjudged. Models are
-those of models/: pocket is there; clip-vit-b32.toml, clip-vit-b16.toml and mobileclip2-s0.toml say where their files
-come from. Times do not depend on weights: an export with random ones serves, too.
+`pip install numpy torch timm onnxruntime-gpu`, before Python 3.11 also `tomli`. What is not installed is named, and leaves
+its goals unjudged. Models are those of models/: pocket is there; clip-vit-b32.toml, clip-vit-b16.toml and
+mobileclip2-s0.toml say where their files come from. Times do not depend on weights: an export with random ones serves, too.
 
 agree      cosine of GPU to CPU on rendered images (`constancy model compare`); pocket, which is trained on them, on five
            times as many
@@ -98,9 +98,8 @@ def constancy(model, args, tell):
 def ort(model, args, tell):
     absent = [name for name in ("numpy", "onnxruntime") if importlib.util.find_spec(name) is None]
     if absent:
-        say_absent = "ONNX Runtime is not installed (pip install onnxruntime-gpu)" if "onnxruntime" in absent else \
-            "ONNX Runtime wants numpy (pip install numpy)"
-        return tell(part="ort", model=model.name, left_out=say_absent)
+        said = f"{' and '.join(absent)} is not installed (pip install numpy onnxruntime-gpu)"
+        return tell(part="ort", model=model.name, left_out=said)
     import numpy as np, onnxruntime
     provider = "CUDAExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
@@ -154,7 +153,8 @@ def earlier(parser, args, here):
         read = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines() if line.startswith("{")]
         cards = {line["card"] for line in read if line["part"] == "card"}
         if cards != {here}:
-            parser.error(f"{path} is of {', '.join(cards) or 'no card'}, this is {here}: figures of two cards are not compared")
+            theirs = ", ".join(cards) or "no card"
+            parser.error(f"{path} is of {theirs}, this is {here}: figures of two cards are not compared")
         lines += [line for line in read if line["part"] in PARTS]
     return lines
 

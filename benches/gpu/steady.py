@@ -29,7 +29,8 @@ def steady(model, args, tell):
             cpu[event["file"]] = event
         log = folder / "log"
         with log.open("w") as errors:
-            daemon = subprocess.Popen([args.constancy, "run", "--config", looped], stdout=subprocess.PIPE, stderr=errors, text=True)
+            command = [args.constancy, "run", "--config", looped]
+            daemon = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         tally = Tally(cpu)
         reader = threading.Thread(target=tally.read, args=[daemon.stdout])
         reader.start()
@@ -44,7 +45,8 @@ def steady(model, args, tell):
         reader.join()
         said = log.read_text()
         # The CPU agrees with itself; the log says where it took over.
-        lost = [l for l in said.splitlines() if "the GPU is lost" in l or "is not a number" in l or "runs on the CPU" in l]
+        signs = ["the GPU is lost", "is not a number", "runs on the CPU"]
+        lost = [line for line in said.splitlines() if any(sign in line for sign in signs)]
         if not tally.events:
             raise RuntimeError(f"no event came: {said[-1500:]}")
         tell(part="steady", model=model.name, minutes=minutes, events=tally.events, frames=len(tally.seen),
