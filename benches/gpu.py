@@ -98,7 +98,7 @@ def constancy(model, args, tell):
 def ort(model, args, tell):
     absent = [name for name in ("numpy", "onnxruntime") if importlib.util.find_spec(name) is None]
     if absent:
-        said = f"{' and '.join(absent)} is not installed (pip install numpy onnxruntime-gpu)"
+        said = f"not installed: {', '.join(absent)} (pip install numpy onnxruntime-gpu)"
         return tell(part="ort", model=model.name, left_out=said)
     import numpy as np, onnxruntime
     provider = "CUDAExecutionProvider"

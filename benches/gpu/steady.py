@@ -5,7 +5,7 @@ import judge
 
 # Of the renders; others than the shipped model's tests and training have.
 SEED = 907_000
-CLASSES_FROM = 300
+CLASSES_FROM, LIGHT = 300, "noon"
 
 
 def steady(model, args, tell):
@@ -58,10 +58,9 @@ def make_bank(model, args, folder):
     """A class bank of renders, for a model that has none beside it."""
     renders = folder / "classes"
     args.constancy_run(["synth", "--out", renders, "--count", CLASSES_FROM, "--size", "320x240", "--format", "folders",
-                        "--environments", "workshop"])
-    (environment,) = renders.iterdir()
+                        "--environments", LIGHT])
     bank = folder / "classes.safetensors"
-    args.constancy_run(["classes", "--model", model.manifest, "--from-images", environment, "--output", bank])
+    args.constancy_run(["classes", "--model", model.manifest, "--from-images", renders / LIGHT, "--output", bank])
     return bank
 
 
