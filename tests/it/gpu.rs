@@ -104,7 +104,7 @@ fn auto_falls_back_to_the_cpu_with_one_line_and_the_same_numbers() {
         let output = embed(libraries.path(), &["--device", "auto"]);
         assert_eq!(embedding(&output), cpu, "the CPU's numbers");
         let log = stderr(&output);
-        let lines: Vec<_> = log.lines().filter(|l| l.contains("GPU") || l.contains("CUDA")).collect();
+        let lines: Vec<_> = log.lines().filter(|l| ["GPU", "CUDA", "NVIDIA"].iter().any(|w| l.contains(w))).collect();
         match reason {
             None => assert!(lines.is_empty(), "{log}"),
             Some(reason) => assert!(
