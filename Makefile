@@ -3,12 +3,15 @@
 # make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices
 # make test-arm   kernels, preprocessing and renderer on emulated ARM cores; installs what is missing
 # make test-asan  the kernels under AddressSanitizer
-# make cross      the program for another machine: TARGET=aarch64, armv7 or x86_64
-# make deb        the Debian package: TARGET=aarch64, armv7 or x86_64
+# make cross      the programs for another machine, TARGET=aarch64, armv7 or x86_64: without GPU support, and with it for
+#                 CUDA 13 and for JetPack 6; or one of them, GPU=none, cuda or cuda-jetpack6
+# make deb        their Debian packages
 # make board      the package on an emulated ARM board with cameras, which are then broken; installs what is missing
 # make lint       formatting and lints, warnings are errors
 # make lint-cuda  lints of the builds with GPU support; they build tract anew
 # make bench      one criterion bench per stage of a frame's path, and what publishing an event costs
+# make bench-gpu  everything that is claimed of GPUs, judged on a machine that has one: speed beside PyTorch and ONNX
+#                 Runtime, embeddings beside the CPU's, ten minutes of the daemon; GPU=cuda-jetpack6 for CUDA 12.6
 # make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
 
 SHELL := /bin/bash
@@ -34,7 +37,7 @@ endif
 judges := $(target)/venv-judges
 export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
 
-.PHONY: help setup demo test test-long test-arm test-asan cross deb board lint lint-cuda bench golden
+.PHONY: help setup demo test test-long test-arm test-asan cross deb board lint lint-cuda bench bench-gpu golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -57,19 +60,22 @@ test-arm: setup
 	@tools/setup-cross.sh
 	@tools/test-arm.sh
 
+# 32-bit machines have no CUDA.
+builds = $(or $(GPU),$(if $(filter armv7,$(TARGET)),none,none cuda cuda-jetpack6))
+
 cross: setup
 	@tools/setup-cross.sh
-	@TARGET=$(TARGET) cross/build.sh
+	@for gpu in $(builds); do TARGET=$(TARGET) GPU=$$gpu cross/build.sh; done
 
 deb: setup
 	@tools/setup-cross.sh
 	@tools/setup-board.sh
-	@TARGET=$(TARGET) packaging/deb.sh
+	@for gpu in $(builds); do TARGET=$(TARGET) GPU=$$gpu packaging/deb.sh; done
 
 board: setup
 	@tools/setup-cross.sh
 	@tools/setup-board.sh
-	@package=$$(TARGET=aarch64 packaging/deb.sh) && board/board.py "$$package" $(target)/board
+	@package=$$(TARGET=aarch64 GPU=none packaging/deb.sh) && board/board.py "$$package" $(target)/board
 
 # Only the sanitizer needs more than a stable compiler lets through; --target keeps it out of build scripts.
 test-asan:
@@ -87,9 +93,25 @@ lint-cuda: setup
 bench: setup $(tower)
 	cargo bench --locked
 
-$(tower): $(tower_script) $(target)/venv/towers
+# Towers of public models' shapes with random weights, where they can be made: they take as long as the real ones.
+ifneq ($(tower_script),)
+MODELS ?= $(patsubst %,$(target)/towers/%.toml,clip-vit-b32 clip-vit-b16 mobileclip2-s0)
+endif
+
+bench-gpu: setup $(MODELS)
+	@[ -n "$(MODELS)" ] || { echo "say MODELS=\"MANIFEST.toml …\": models/*.toml tell where the files come from" >&2; exit 64; }
+	cargo build --release --locked --features $(or $(GPU),cuda) --bin constancy
+	python3 -m venv $(target)/venv-gpu
+	$(target)/venv-gpu/bin/pip install --quiet numpy torch timm onnxruntime-gpu
+	$(target)/venv-gpu/bin/python benches/gpu.py models/pocket/pocket.toml $(MODELS)
+
+$(target)/towers/%.toml: models/%.toml $(target)/towers/%.onnx
+	@sed '/^\[text\]/,$$d; s|^file = .*|file = "$*.onnx"|' $< >$@
+
+.PRECIOUS: $(target)/towers/%.onnx
+$(target)/towers/%.onnx: $(tower_script) $(target)/venv/towers
 	@mkdir -p $(dir $@)
-	$(target)/venv/bin/python $(tower_script) clip-vit-b32 $@.partial
+	$(target)/venv/bin/python $(tower_script) $* $@.partial
 	@mv $@.partial $@
 
 $(target)/venv/towers:

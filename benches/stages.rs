@@ -119,8 +119,7 @@ fn embedding(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("folder");
     let (name, manifest) = tower(folder.path());
     let encoder = Encoder::load(&manifest, &EngineOptions::default()).expect("tower");
-    let edge = encoder.manifest().input.size as usize;
-    let input = vec![0.1; 3 * edge * edge];
+    let input = vec![0.1; encoder.manifest().input_len()];
     let mut group = c.benchmark_group("embed");
     group.sample_size(10);
     group.bench_function(name, |b| b.iter(|| encoder.embed(black_box(&input)).expect("embedding")));

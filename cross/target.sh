@@ -1,6 +1,7 @@
-# Read by the scripts that build for another machine: what TARGET is to cargo, the linker, bindgen and the emulator.
-# Sets triple, arch (Debian's name) and std (cargo's options where the standard library must be built), and exports what
-# cargo reads.
+# Read by the scripts that build for another machine: what TARGET is to cargo, the linker, bindgen and the emulator, and
+# what GPU is to cargo and the package. Sets triple, arch (Debian's name), std (cargo's options where the standard library
+# must be built), features (cargo's options) and folder (where the program and its package go), and exports what cargo
+# reads.
 
 case "${TARGET:-}" in
 aarch64) triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu arch=arm64 emulator=qemu-aarch64-static ;;
@@ -13,6 +14,21 @@ x86_64) triple=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu arch=amd64 emulator
 esac
 # shellcheck disable=SC2034 # read by those who source this
 std=""
+
+folder="${CARGO_TARGET_DIR:-target}/cross/$TARGET"
+case "${GPU:=none}-$TARGET" in
+none-*) features="" ;;
+cuda*-armv7)
+    echo "there is no CUDA for armv7: say GPU=none" >&2
+    exit 64
+    ;;
+# shellcheck disable=SC2034 # as above
+cuda-* | cuda-jetpack6-*) features="--features $GPU" folder="$folder/$GPU" ;;
+*)
+    echo "GPU is '$GPU'; say GPU=none, cuda or cuda-jetpack6" >&2
+    exit 64
+    ;;
+esac
 
 if [ "$(rustc -vV | sed -n 's/^host: //p')" = "$triple" ]; then
     gnu=""

@@ -59,14 +59,15 @@ enum Leave {
 pub fn run(config: &Path) -> Result<(), DaemonError> {
     let requests = Requests::listen()?;
     let settings = Settings::read(config)?;
-    let recognizer = Recognizer::load(&settings)?;
+    let manager = ServiceManager::new();
+    let recognizer = manager.while_loading(|| Recognizer::load(&settings))?;
     log_loaded(&recognizer);
     let sink = Sink::open(&settings)?;
     let mut daemon = Daemon {
         pipeline: Pipeline::new(settings.device.clone(), recognizer, sink),
         cameras: Cameras::start(&settings.cameras)?,
         settings,
-        manager: ServiceManager::new(),
+        manager,
     };
     daemon.open_album()?;
     let result = daemon.serve(config, &requests);
@@ -140,7 +141,7 @@ impl Daemon {
     /// where it changes, and not started: the queue's file belongs to the old one yet.
     fn load(&self, config: &Path) -> Result<(Settings, Recognizer, Option<PreparedSink>), DaemonError> {
         let settings = Settings::read(config)?;
-        let recognizer = Recognizer::load(&settings)?;
+        let recognizer = self.manager.while_loading(|| Recognizer::load(&settings))?;
         // Those who hear of the cameras, or command them, must know which there are.
         let cameras = |s: &Settings| {
             let names = s.cameras.iter().map(|c| c.name.clone()).collect::<Vec<_>>();

@@ -1,15 +1,21 @@
 //! The daemon as systemd and the operator see it: signals, readiness, status line, watchdog.
 
+use crate::engine::gpu_is_starting;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Iterator;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often the status line is renewed at most.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// How often the service manager hears that a GPU is being prepared, where no watchdog wants it oftener.
+const PREPARING_EVERY: Duration = Duration::from_secs(10);
+/// What is asked for each time: the GPU's own test may take half a minute after it.
+const PREPARING_MORE: Duration = Duration::from_secs(90);
 
 /// What signals have asked for.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +72,28 @@ impl ServiceManager {
         }
     }
 
+    /// Loads by `work`. Where a GPU is prepared meanwhile, which takes minutes at its first start, neither the time for
+    /// starting runs out nor the watchdog's; the GPU's start has a limit of its own.
+    pub(super) fn while_loading<T>(&self, work: impl FnOnce() -> T) -> T {
+        let every = self.watchdog.map_or(PREPARING_EVERY, |interval| (interval / 4).min(PREPARING_EVERY));
+        let (loading, ended) = mpsc::channel::<()>();
+        let tell = move || {
+            while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                if gpu_is_starting() {
+                    Self::tell(&[preparing(), NotifyState::Watchdog, NotifyState::Status("preparing the GPU")]);
+                }
+            }
+        };
+        if let Err(e) = thread::Builder::new().name("loading".into()).spawn(tell) {
+            log::warn!(
+                "the system refuses a thread, so the service manager may not wait for a GPU to be prepared: {e}"
+            );
+        }
+        let loaded = work();
+        drop(loading);
+        loaded
+    }
+
     pub(super) fn ready(&mut self, status: &str) {
         Self::tell(&[NotifyState::Ready, NotifyState::Status(status)]);
         // The time that the first frame may take begins now.
@@ -105,4 +133,8 @@ impl ServiceManager {
             Self::tell(&[NotifyState::Watchdog]);
         }
     }
+}
+
+fn preparing() -> NotifyState<'static> {
+    NotifyState::ExtendTimeoutUsec(u32::try_from(PREPARING_MORE.as_micros()).unwrap_or(u32::MAX))
 }

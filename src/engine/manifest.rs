@@ -185,6 +185,26 @@ impl Manifest {
         }
     }
 
+    /// The shape of `batch` images: `[batch, 3, size, size]`.
+    #[must_use]
+    pub fn input_shape(&self, batch: usize) -> [usize; 4] {
+        let size = self.input.size as usize;
+        [batch, 3, size, size]
+    }
+
+    /// Values of one image.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.input_shape(1).iter().product()
+    }
+
+    /// `batch` images of noise, in the range of normalised ones; the same for the same `seed`.
+    #[must_use]
+    pub fn noise(&self, batch: usize, seed: u64) -> Vec<f32> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        (0..batch * self.input_len()).map(|_| rng.f32() * 4.0 - 2.0).collect()
+    }
+
     /// The image tower's file.
     #[must_use]
     pub fn encoder_file(&self) -> PathBuf {

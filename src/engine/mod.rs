@@ -22,7 +22,7 @@ pub use agreement::Agreement;
 pub use constancy_kernels::Isa;
 pub use cores::performance_cores;
 pub use describe::{Described, describe};
-pub use gpu::{CudaVersion, Device, Driver, GpuDevice, GpuError};
+pub use gpu::{CudaVersion, Device, Driver, GpuDevice, GpuError, gpu_is_starting};
 pub use manifest::{EncoderManifest, Manifest, ManifestError, TextManifest};
 pub use ops::Precision;
 pub use quantise::{
@@ -48,6 +48,9 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{EvalContext, OpState, TypedNode};
 
 type Plan = Arc<TypedRunnableModel>;
+
+/// Of the image on which a GPU is compared with the CPU.
+const TRIAL_SEED: u64 = 8;
 
 /// Why a tower could not be loaded or run.
 #[derive(Debug, Error)]
@@ -169,7 +172,6 @@ impl Encoder {
     pub fn open(manifest: Manifest, options: &EngineOptions) -> Result<Self, ModelError> {
         let model_path = manifest.encoder_file();
         let sha256 = checked_sha256(&model_path, &manifest, manifest.encoder.sha256.as_deref())?;
-        let size = manifest.input.size as usize;
         let input = image_input(&manifest, 1);
         let width = manifest.output.width;
         let runtime = Arc::new(options.runtime()?);
@@ -187,13 +189,13 @@ impl Encoder {
             sha256,
             manifest,
         };
-        let probe = vec![0.0; 3 * size * size];
+        let probe = vec![0.0; encoder.manifest.input_len()];
         // Some shapes only meet while the graph runs.
         let found = encoder.plan_run(&encoder.plan, &probe, 1).map_err(|e| ModelError::InputSize {
             path: encoder.path.clone(),
             manifest: encoder.manifest.path.clone(),
             name: encoder.manifest.input.name.clone(),
-            shape: format!("[1, 3, {size}, {size}]"),
+            shape: format!("{:?}", encoder.manifest.input_shape(1)),
             reason: chain(&e),
         })?;
         if found.len() != width || found.shape().first() != Some(&1) {
@@ -213,8 +215,7 @@ impl Encoder {
     fn take_seat(&self, options: &EngineOptions) -> Result<Option<Seat>, ModelError> {
         let failed = |source| ModelError::Gpu { path: self.path.clone(), source };
         let Some(found) = gpu::find(options.device).map_err(failed)? else { return Ok(None) };
-        let mut rng = fastrand::Rng::with_seed(8);
-        let trial: Vec<f32> = (0..self.input_len()).map(|_| rng.f32() * 4.0 - 2.0).collect();
+        let trial = self.manifest.noise(1, TRIAL_SEED);
         let expected = self.embed(&trial)?;
         let halves = options.precision != Precision::Fp32;
         let order = Order { manifest: self.manifest.path.clone(), halves, plain: options.plain };
@@ -222,10 +223,26 @@ impl Encoder {
         gpu::seat(options.device, found, Tower { order, runtime, trial, expected }).map_err(failed)
     }
 
-    /// Why the GPU that this tower has a seat on is away; `None` while it is there, and where there is none.
+    /// How often the CPU has embedded in the place of the GPU that [`Encoder::info`] names: while it was lost, or an
+    /// embedding was too large for its numbers. 0 where there is no GPU.
     #[must_use]
-    pub fn gpu_away(&self) -> Option<GpuError> {
-        self.seat.as_ref()?.away()
+    pub fn stood_in(&self) -> usize {
+        self.seat.as_ref().and_then(Seat::refused).map_or(0, |(count, _)| count)
+    }
+
+    /// An error, and its reason, where the CPU has stood in for the GPU: what was measured is not the GPU's.
+    pub fn gpu_held(&self) -> Result<(), ModelError> {
+        let refused = self.seat.as_ref().and_then(Seat::refused);
+        refused.map_or(Ok(()), |(_, source)| Err(ModelError::Gpu { path: self.path.clone(), source }))
+    }
+
+    /// This tower with a seat on a GPU that is lost after as many runs; its embeddings are an image's sum, its first
+    /// value, and zeros.
+    #[cfg(test)]
+    pub(crate) fn on_a_gpu_for(mut self, runs: usize) -> Self {
+        let (image, width) = (self.manifest.input_len(), self.manifest.output.width);
+        self.seat = Some(gpu::tests::seat(image, width, runs));
+        self
     }
 
     #[must_use]
@@ -276,16 +293,11 @@ impl Encoder {
             let loader = Loader { path: &self.path, manifest: &self.manifest.path };
             let input = image_input(&self.manifest, batch);
             let plan = loader.plan_again(&self.operators, &[input], &self.manifest.output.name)?;
-            let probe = vec![0.0; batch * self.input_len()];
+            let probe = vec![0.0; batch * self.manifest.input_len()];
             let found = self.plan_run(&plan, &probe, batch).ok()?;
             (found.shape() == [batch, self.manifest.output.width]).then_some(plan)
         };
         batches.entry(batch).or_insert_with(make).clone()
-    }
-
-    /// Values of one image.
-    fn input_len(&self) -> usize {
-        3 * self.manifest.input.size as usize * self.manifest.input.size as usize
     }
 
     /// What the tower runs on.
@@ -309,7 +321,7 @@ impl Encoder {
         let mut kinds: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
         let plan = self.batch_plan(batch);
         let (plan, together) = plan.as_ref().map_or((&self.plan, 1), |plan| (plan, batch));
-        for images in input.chunks_exact(self.input_len() * together) {
+        for images in input.chunks_exact(self.manifest.input_len() * together) {
             let inputs = tvec!(self.tensor(images, together).map_err(failed)?.into());
             let mut state = plan.spawn().map_err(failed)?;
             let timed = |ctx: &EvalContext<'_>, state: Option<&mut dyn OpState>, node: &TypedNode, inputs| {
@@ -327,8 +339,7 @@ impl Encoder {
     }
 
     fn tensor(&self, input: &[f32], batch: usize) -> TractResult<Tensor> {
-        let size = self.manifest.input.size as usize;
-        Tensor::from_shape(&[batch, 3, size, size], input)
+        Tensor::from_shape(&self.manifest.input_shape(batch), input)
     }
 
     fn plan_run(&self, plan: &Plan, input: &[f32], batch: usize) -> TractResult<Tensor> {
@@ -344,8 +355,7 @@ pub fn serve_gpu() -> std::io::Result<()> {
 }
 
 fn image_input(manifest: &Manifest, batch: usize) -> TowerInput<'_> {
-    let size = manifest.input.size as usize;
-    TowerInput { name: &manifest.input.name, fact: f32::fact([batch, 3, size, size]).into(), key: "input.name" }
+    TowerInput { name: &manifest.input.name, fact: f32::fact(manifest.input_shape(batch)).into(), key: "input.name" }
 }
 
 fn run_error(path: &Path, error: &TractError) -> ModelError {

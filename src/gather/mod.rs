@@ -188,9 +188,7 @@ impl<'a> Gatherer<'a> {
         tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), GatherError> {
         let jobs = jobs(images, slots);
-        let mut unwritten: Vec<(Key, Vec<f32>)> = Vec::new();
-        let mut written = Instant::now();
-        let cache = &mut self.cache;
+        let mut keeper = Keeper { cache: &mut self.cache, unwritten: Vec::new(), written: Instant::now(), strange: 0 };
         let mut take = |done: work::Done| {
             let Some(slot) = &mut slots[done.image] else { return };
             let rows = match done.outcome {
@@ -206,20 +204,17 @@ impl<'a> Gatherer<'a> {
             tally.embedding += done.embedding;
             tally.intervening += done.intervening;
             tally.reading += done.reading;
+            keeper.keep(slot, &rows, done.stood_in);
             for (view, row) in rows {
-                if cache.is_some() {
-                    unwritten.push((Key::of(&slot.content, slot.views[view].as_ref()), row.clone()));
-                }
                 slot.rows[view] = Some(row);
-            }
-            if unwritten.len() >= WRITE_AT || written.elapsed() >= WRITE_EVERY {
-                write(cache, &mut unwritten);
-                written = Instant::now();
             }
         };
         let result = work::run(self.encoder, &jobs, self.threads, &mut take);
         // What was done before an error is worth keeping.
-        write(cache, &mut unwritten);
+        keeper.write();
+        if keeper.strange > 0 {
+            log::warn!("{} embeddings are not kept: the CPU stood in for the GPU, whose cache this is", keeper.strange);
+        }
         result
     }
 }
@@ -235,14 +230,39 @@ fn jobs<'a>(images: &'a [PathBuf], slots: &[Option<Slot>]) -> Vec<work::Job<'a>>
     slots.iter().enumerate().filter_map(job).collect()
 }
 
-/// Writes to the cache; where that fails, the work goes on without one.
-fn write(cache: &mut Option<Cache>, unwritten: &mut Vec<(Key, Vec<f32>)>) {
-    let Some(open) = cache else { return };
-    if let Err(error) = open.append(unwritten) {
-        log::warn!("{error}; going on without a cache: what is computed from now on is not kept");
-        *cache = None;
+/// What is computed on its way to the cache.
+struct Keeper<'c> {
+    cache: &'c mut Option<Cache>,
+    unwritten: Vec<(Key, Vec<f32>)>,
+    written: Instant,
+    /// Embeddings that may not be of the cache's recipe.
+    strange: usize,
+}
+
+impl Keeper<'_> {
+    /// Takes what was computed of an image, unless the CPU stood in for the GPU, as whose it would be found later.
+    fn keep(&mut self, slot: &Slot, rows: &[(usize, Vec<f32>)], stood_in: bool) {
+        if self.cache.is_some() && stood_in {
+            self.strange += rows.len();
+        } else if self.cache.is_some() {
+            let key = |view: usize| Key::of(&slot.content, slot.views[view].as_ref());
+            self.unwritten.extend(rows.iter().map(|(view, row)| (key(*view), row.clone())));
+        }
+        if self.unwritten.len() >= WRITE_AT || self.written.elapsed() >= WRITE_EVERY {
+            self.write();
+        }
     }
-    unwritten.clear();
+
+    /// Writes to the cache; where that fails, the work goes on without one.
+    fn write(&mut self) {
+        self.written = Instant::now();
+        let Some(open) = self.cache.as_mut() else { return };
+        if let Err(error) = open.append(&self.unwritten) {
+            log::warn!("{error}; going on without a cache: what is computed from now on is not kept");
+            *self.cache = None;
+        }
+        self.unwritten.clear();
+    }
 }
 
 /// Every image has the same views: itself, then each family's draws.

@@ -114,6 +114,17 @@ fn where_the_cache_cannot_be_written_the_work_goes_on_without() {
 }
 
 #[test]
+fn what_the_cpu_made_in_the_place_of_a_gpu_is_not_kept_as_the_gpus() {
+    let Place { folder, encoder, options } = Place::new();
+    // Four runs an image: one batch, and three views that are left over. The second image's are cut short.
+    let place = Place { folder, encoder: encoder.on_a_gpu_for(5), options };
+    let images = [place.picture("a.png", 10), place.picture("b.png", 200)];
+    let (gathered, _) = place.gather(&images, Some(place.cache()), 1);
+    assert_eq!((gathered.tally.computed, gathered.interventions.originals().len()), (22, 2));
+    assert_eq!(place.cache().len(), 11, "the first image's");
+}
+
+#[test]
 fn threads_change_nothing() {
     let place = Place::new();
     let images: Vec<PathBuf> = (0..7).map(|i| place.picture(&format!("{i}.png"), 30 * i)).collect();

@@ -30,6 +30,8 @@ pub(super) struct Done {
     pub image: usize,
     /// Views by their number, and their embeddings.
     pub outcome: Result<Vec<(usize, Vec<f32>)>, Unreadable>,
+    /// Whether the CPU stood in for the encoder's GPU meanwhile: some of the embeddings may not be of its recipe.
+    pub stood_in: bool,
     pub embedding: Duration,
     pub intervening: Duration,
     pub reading: Duration,
@@ -120,13 +122,15 @@ impl<'a> Worker<'a> {
     fn job(&mut self, job: &Job<'_>) -> Result<Done, GatherError> {
         let start = Instant::now();
         (self.embedding, self.intervening) = (Duration::ZERO, Duration::ZERO);
+        let before = self.encoder.stood_in();
         let outcome = match self.read(job) {
             Ok(crop) => Ok(self.views(job, &crop)?),
             Err(reason) => Err(reason),
         };
         let (embedding, intervening) = (self.embedding, self.intervening);
         let reading = start.elapsed().saturating_sub(embedding + intervening);
-        Ok(Done { image: job.image, outcome, embedding, intervening, reading })
+        let stood_in = self.encoder.stood_in() != before;
+        Ok(Done { image: job.image, outcome, stood_in, embedding, intervening, reading })
     }
 
     /// What the encoder will look at: interventions change that, and not the whole photograph.

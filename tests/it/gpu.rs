@@ -1,29 +1,35 @@
 //! Where there is no GPU, or none that can be used: what is said, and that the CPU's results stay what they are. A
 //! driver in C stands for the real one.
 
-use super::support::{Setup, constancy, jpeg, tiny_model};
+use super::support::{Setup, constancy, fixture, jpeg, tiny_model};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A folder with a `libcuda.so.1` that has one GPU.
-fn driver(version: i32, init: i32, count: i32) -> tempfile::TempDir {
+/// What the builds with GPU support need.
+const NEW: i32 = 13000;
+
+/// A folder with a `libcuda.so.1` of CUDA `version` that has `count` GPUs; `init` is what cuInit returns.
+pub fn driver(version: i32, init: i32, count: i32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
-    let source = format!(
-        "#include <string.h>
-         int cuInit(unsigned flags) {{ return {init}; }}
-         int cuDriverGetVersion(int *v) {{ *v = {version}; return 0; }}
-         int cuDeviceGetCount(int *n) {{ *n = {count}; return 0; }}
-         int cuDeviceGet(int *device, int i) {{ *device = i; return 0; }}
-         int cuDeviceGetName(char *s, int n, int d) {{ strcpy(s, \"Fake GPU\"); return 0; }}
-         int cuDeviceTotalMem_v2(size_t *n, int d) {{ *n = (size_t)8 << 30; return 0; }}
-         int cuDeviceGetAttribute(int *v, int a, int d) {{ *v = a == 75 ? 8 : 7; return 0; }}"
-    );
-    let (c, so) = (folder.path().join("fake.c"), folder.path().join("libcuda.so.1"));
-    std::fs::write(&c, source).expect("source");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&so, &c]).output().expect("cc");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let numbers = [("VERSION", version), ("INIT", init), ("COUNT", count)];
+    let numbers = numbers.map(|(name, number)| format!("-D{name}={number}"));
+    compile(&folder.path().join("libcuda.so.1"), &fixture("gpu/driver.c"), &numbers);
     folder
+}
+
+/// A library of CUDA's that does as `source` says.
+#[cfg(feature = "gpu")]
+pub fn library(folder: &Path, name: &str, source: &str) {
+    let c = folder.join("library.c");
+    std::fs::write(&c, source).expect("source");
+    compile(&folder.join(name), &c, &[]);
+}
+
+fn compile(library: &Path, source: &Path, options: &[String]) {
+    let mut cc = Command::new("cc");
+    let built = cc.args(options).args(["-shared", "-fPIC", "-o"]).args([library, source]).output().expect("cc");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
 /// An empty folder: there is no driver on the machines that run these tests.
@@ -53,27 +59,37 @@ fn embedding(output: &Output) -> Value {
     line["embedding"].clone()
 }
 
+/// Drivers that cannot be used, and why. Each of these reasons is an error for a device that was asked for, and a line
+/// in the log for "auto".
+#[cfg(feature = "gpu")]
+fn unusable() -> Vec<(tempfile::TempDir, &'static str)> {
+    let without_nvrtc = driver(NEW, 0, 1);
+    library(without_nvrtc.path(), "libcudart.so", "int cudart;");
+    vec![
+        (driver(12040, 0, 1), "too old: it knows CUDA 12.4"),
+        (driver(NEW, 100, 0), "sees no GPU"),
+        (driver(NEW, 0, 0), "sees no GPU"),
+        (driver(NEW, 2, 1), "memory does not suffice"),
+        (driver(NEW, 999, 1), "cuInit returned 999"),
+        (driver(NEW, 0, 1), "CUDA's libraries are not all there"),
+        (without_nvrtc, "\"nvrtc\" could not be"),
+    ]
+}
+
+#[cfg(not(feature = "gpu"))]
+fn unusable() -> Vec<(tempfile::TempDir, &'static str)> {
+    vec![(driver(NEW, 0, 1), "no GPU support")]
+}
+
 #[test]
 fn a_gpu_that_is_asked_for_and_cannot_be_had_is_69_with_the_reason() {
-    let new = if cfg!(feature = "gpu") { 13000 } else { 12000 };
-    let cases: &[(tempfile::TempDir, &[&str], &str)] = if cfg!(feature = "gpu") {
-        &[
-            (no_driver(), &["--device", "cuda"], "no NVIDIA driver"),
-            (driver(12040, 0, 1), &["--device", "cuda"], "too old: it knows CUDA 12.4"),
-            (driver(new, 100, 0), &["--device", "cuda"], "sees no GPU"),
-            (driver(new, 0, 0), &["--device", "cuda"], "sees no GPU"),
-            (driver(new, 2, 1), &["--device", "cuda"], "memory does not suffice"),
-            (driver(new, 0, 1), &["--device", "cuda:1"], "no GPU 1: the driver sees 1"),
-            (driver(new, 0, 1), &["--device", "cuda"], "CUDA's libraries are not all there"),
-        ]
-    } else {
-        &[
-            (no_driver(), &["--device", "cuda"], "no GPU support"),
-            (driver(new, 0, 1), &["--device", "cuda"], "no GPU support"),
-        ]
-    };
+    let built = cfg!(feature = "gpu");
+    let absent = if built { "no NVIDIA driver" } else { "no GPU support" };
+    let second = if built { "no GPU 1: the driver sees 1" } else { absent };
+    let mut cases: Vec<_> = unusable().into_iter().map(|(folder, reason)| (folder, "cuda", reason)).collect();
+    cases.extend([(no_driver(), "cuda", absent), (driver(NEW, 0, 1), "cuda:1", second)]);
     for (libraries, device, reason) in cases {
-        let output = embed(libraries.path(), device);
+        let output = embed(libraries.path(), &["--device", device]);
         assert_eq!(output.status.code(), Some(69), "{reason}: {}", stderr(&output));
         assert!(output.stdout.is_empty() && stderr(&output).contains(reason), "{reason}: {}", stderr(&output));
     }
@@ -82,12 +98,20 @@ fn a_gpu_that_is_asked_for_and_cannot_be_had_is_69_with_the_reason() {
 #[test]
 fn auto_falls_back_to_the_cpu_with_one_line_and_the_same_numbers() {
     let cpu = embedding(&embed(no_driver().path(), &[]));
-    for (libraries, said) in [(no_driver(), None), (driver(13000, 0, 1), Some("the tower runs on the CPU: "))] {
+    let mut cases: Vec<_> = unusable().into_iter().map(|(folder, reason)| (folder, Some(reason))).collect();
+    cases.push((no_driver(), None));
+    for (libraries, reason) in cases {
         let output = embed(libraries.path(), &["--device", "auto"]);
         assert_eq!(embedding(&output), cpu, "the CPU's numbers");
-        let lines = stderr(&output).lines().filter(|l| l.contains("GPU") || l.contains("CUDA")).count();
-        assert_eq!(lines, usize::from(said.is_some()), "{}", stderr(&output));
-        assert!(said.is_none_or(|s| stderr(&output).contains(s)), "{}", stderr(&output));
+        let log = stderr(&output);
+        let lines: Vec<_> = log.lines().filter(|l| ["GPU", "CUDA", "NVIDIA"].iter().any(|w| l.contains(w))).collect();
+        match reason {
+            None => assert!(lines.is_empty(), "{log}"),
+            Some(reason) => assert!(
+                matches!(lines[..], [line] if line.contains("the tower runs on the CPU: ") && line.contains(reason)),
+                "{reason}: {log}"
+            ),
+        }
     }
 }
 
@@ -113,9 +137,16 @@ fn check_lists_gpus_with_driver_and_memory() {
         found.filter(|f| f["check"] == "gpu").map(|f| (f["ok"] == true, f["detail"].to_string())).collect::<Vec<_>>()
     };
     assert_eq!(check(no_driver().path()), [], "nothing to say where there is no driver");
-    let found = check(driver(13000, 0, 1).path());
-    let expected = "driver for CUDA 13.0: cuda:0 Fake GPU, 8192 MiB, compute capability 8.7";
+    let found = check(driver(NEW, 0, 2).path());
+    let expected = "driver for CUDA 13.0: cuda:0 Fake 0, 1024 MiB, compute capability 8.7; cuda:1 Fake 1, 2048 MiB";
     assert!(matches!(found.as_slice(), [(true, detail)] if detail.contains(expected)), "{found:?}");
-    let found = check(driver(13000, 999, 1).path());
+    let found = check(driver(NEW, 999, 1).path());
     assert!(matches!(found.as_slice(), [(false, detail)] if detail.contains("cuInit returned 999")), "{found:?}");
+}
+
+#[test]
+fn the_bench_of_gpus_judges_by_its_goals() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/gpu/test_judge.py");
+    let done = Command::new("python3").arg(tests).output().expect("python3");
+    assert!(done.status.success(), "{}", stderr(&done));
 }

@@ -58,7 +58,9 @@ fn every_file_of_the_package_is_there() {
     let deb = &manifest["package"]["metadata"]["deb"];
     let assets = deb["assets"].as_array().expect("assets");
     let source = |asset: &toml::Value| PathBuf::from(asset[0].as_str().expect("source"));
-    for path in assets.iter().map(source).filter(|p| !p.starts_with("packaging/built")) {
+    let variants = deb["variants"].as_table().expect("variants").values();
+    let more = variants.flat_map(|v| v["merge-assets"]["append"].as_array().expect("assets"));
+    for path in assets.iter().chain(more).map(source).filter(|p| !p.starts_with("packaging/built")) {
         let (folder, name) = (root().join(path.parent().expect("folder")), path.file_name().expect("name"));
         let suffix = name.to_string_lossy().replacen('*', "", 1);
         let found = std::fs::read_dir(&folder).expect("folder").flatten();
@@ -76,5 +78,32 @@ fn the_scripts_are_shell() {
     {
         let good = Command::new("sh").arg("-n").arg(root().join(script)).status().expect("sh").success();
         assert!(good, "{script}");
+    }
+}
+
+/// The script of the package with other paths in the place of the system's.
+#[test]
+fn purging_takes_state_and_cache_unless_another_of_the_packages_took_over() {
+    for (action, other, kept) in [("remove", false, true), ("purge", true, true), ("purge", false, false)] {
+        let system = tempfile::tempdir().expect("folder");
+        let at = |path: &str| system.path().join(path);
+        let folders = ["var/lib", "var/cache"].map(|f| [f, "/private/constancy"].concat());
+        for folder in folders.iter().map(|f| at(f)).chain([at("usr/bin")]) {
+            std::fs::create_dir_all(folder).expect("folder");
+        }
+        for link in ["var/lib/constancy", "var/cache/constancy"] {
+            std::os::unix::fs::symlink("private/constancy", at(link)).expect("link");
+        }
+        if other {
+            std::fs::write(at("usr/bin/constancy"), "").expect("program");
+        }
+        let script = include_str!("../../packaging/scripts/postrm");
+        let [var, usr] = ["var/", "usr/"].map(|f| at(f).display().to_string());
+        let script = script.replace("/var/", &format!("{var}/")).replace("/usr/", &format!("{usr}/"));
+        let done = Command::new("sh").args(["-c", &script, "postrm", action]).status().expect("sh");
+        assert!(done.success());
+        let left = ["var/lib/private", "var/lib", "var/cache/private", "var/cache"]
+            .map(|f| at(f).join("constancy").symlink_metadata().is_ok());
+        assert_eq!(left, [kept; 4], "{action}, another installed: {other}");
     }
 }

@@ -114,6 +114,34 @@ fn systemd_hears_of_readiness_status_reload_and_stopping() {
     manager.wait("STOPPING=1");
 }
 
+/// A library of CUDA's that waits for a file stands for kernels that are compiled.
+#[cfg(feature = "gpu")]
+#[test]
+fn systemd_waits_while_a_gpu_is_prepared_at_a_start_and_at_a_reload() {
+    let libraries = super::gpu::driver(13000, 0, 1);
+    let go = libraries.path().join("go");
+    let wait = format!("while (access(\"{}\", F_OK)) usleep(10000);", go.display());
+    let source = format!("#include <unistd.h>\n__attribute__((constructor)) static void wait(void) {{ {wait} }}");
+    super::gpu::library(libraries.path(), "libcudart.so", &source);
+    let setup = setup("").env("LD_LIBRARY_PATH", libraries.path().to_string_lossy());
+    let (mut manager, daemon) = Manager::of(setup, Duration::from_secs(1));
+    manager.wait("EXTEND_TIMEOUT_USEC=90000000");
+    manager.wait("STATUS=preparing the GPU");
+    assert!(!manager.seen.iter().any(|m| m.contains("READY=1")), "{:?}", manager.seen);
+    std::fs::write(&go, "").expect("go");
+    manager.wait("READY=1");
+    daemon.wait_log("the tower runs on the CPU: CUDA's libraries are not all there");
+    std::fs::remove_file(&go).expect("stop");
+    daemon.signal(libc::SIGHUP);
+    manager.wait("RELOADING=1");
+    manager.seen.clear();
+    manager.wait("EXTEND_TIMEOUT_USEC=90000000");
+    let fed = manager.count("WATCHDOG=1", Duration::from_secs(2));
+    assert!(fed >= 4, "fed {fed} times in 2 s at an interval of 1 s");
+    std::fs::write(&go, "").expect("go");
+    daemon.wait_log("the new configuration is in force");
+}
+
 #[test]
 fn frames_that_get_through_feed_the_watchdog() {
     let (mut manager, daemon) = Manager::of(setup(""), Duration::from_secs(1));

@@ -38,6 +38,21 @@ fn the_unit_is_exposed_at_2_0_or_less() {
 }
 
 #[test]
+fn the_unit_verifies_with_what_a_gpu_needs() {
+    let (folder, path) = unit();
+    let more = folder.path().join("constancy.service.d");
+    std::fs::create_dir(&more).expect("folder");
+    std::fs::write(more.join("gpu.conf"), include_str!("../../packaging/gpu.conf")).expect("drop-in");
+    let (good, text) = systemd_analyze(&["verify"], &path);
+    let about_us: Vec<&str> =
+        text.lines().filter(|l| l.contains("constancy.service") || l.contains("gpu.conf")).collect();
+    assert!(good && about_us.is_empty(), "{text}");
+    // It is read: a line that systemd does not know would be told.
+    std::fs::write(more.join("gpu.conf"), "[Service]\nDevicePolicies=auto\n").expect("drop-in");
+    assert!(systemd_analyze(&["verify"], &path).1.contains("gpu.conf"));
+}
+
+#[test]
 fn the_unit_keeps_the_promises() {
     let text = include_str!("../../systemd/constancy.service");
     let lines: Vec<&str> = text.lines().collect();

@@ -4,7 +4,7 @@ use super::super::CliError;
 use super::super::model_args::EngineArgs;
 use super::super::output::{json_line, line};
 use super::images::ImageArgs;
-use crate::engine::{Agreement, Encoder, EngineOptions, Manifest, ModelError, describe};
+use crate::engine::{Agreement, Encoder, EngineOptions, Manifest, describe};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -77,9 +77,7 @@ fn embeddings(
     let encoder = Encoder::open(manifest.clone(), options)?;
     let rows = images.iter().map(|image| encoder.embed(image)).collect::<Result<_, _>>()?;
     // The CPU would have made the rest, and agree with itself.
-    if let Some(source) = encoder.gpu_away() {
-        return Err(ModelError::Gpu { path: manifest.encoder_file(), source }.into());
-    }
+    encoder.gpu_held()?;
     let tower = Tower {
         model: manifest.encoder.name.clone(),
         sha256: encoder.sha256().to_owned(),

@@ -32,8 +32,8 @@ const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, MOST];
 pub(super) struct DeviceTower {
     manifest: Manifest,
     dt: DatumType,
-    plain: bool,
-    shared: Arc<Shared>,
+    /// None on tract's operators alone.
+    shared: Option<Arc<Shared>>,
     wired: Wired,
     plans: BTreeMap<usize, DevicePlan>,
 }
@@ -44,13 +44,15 @@ impl DeviceTower {
         let dt = if halves { DatumType::F16 } else { DatumType::F32 };
         let path = manifest.encoder_file();
         let failed = |e: TractError| run_error(&path, &e);
-        let (wired, shared) = {
+        let (wired, shared) = if plain {
+            (Wired::new(), None)
+        } else {
             let loader = Loader { path: &path, manifest: &manifest.path };
-            let specs = if plain { Specs::new() } else { specs(&loader, &manifest)? };
+            let specs = specs(&loader, &manifest)?;
             let shared = Arc::new(Shared::new(depth_of_heads(&specs)).map_err(failed)?);
-            (wire::upload(&specs, dt, &shared).map_err(failed)?, shared)
+            (wire::upload(&specs, dt, &shared).map_err(failed)?, Some(shared))
         };
-        let mut tower = Self { manifest, dt, plain, shared, wired, plans: BTreeMap::new() };
+        let mut tower = Self { manifest, dt, shared, wired, plans: BTreeMap::new() };
         tower.plan(1)?;
         Ok(tower)
     }
@@ -75,8 +77,7 @@ impl DeviceTower {
 
     /// The number of images that there is a plan for, and as many, black ones behind those that are wanted.
     fn filled<'a>(&self, images: &'a mut [u8], batch: usize) -> (usize, &'a [u8]) {
-        let edge = self.manifest.input.size as usize;
-        let one = 3 * edge * edge * self.dt.size_of();
+        let one = self.manifest.input_len() * self.dt.size_of();
         let room = BATCHES.into_iter().find(|&b| b >= batch).unwrap_or(MOST);
         images[batch * one..room * one].fill(0);
         (room, &images[..room * one])
@@ -97,11 +98,9 @@ impl DeviceTower {
         let loader = Loader { path: &path, manifest: &self.manifest.path };
         let input = image_input(&self.manifest, batch);
         let output = &self.manifest.output.name;
-        let size = self.manifest.input.size as usize;
         let model = self.typed(&loader, &input, output)?;
-        let ours = (!self.plain).then(|| Arc::clone(&self.shared));
-        let graph = transform::transform(model, self.dt, ours).map_err(failed)?;
-        DevicePlan::new(graph, [batch, 3, size, size], self.dt).map_err(failed)
+        let graph = transform::transform(model, self.dt, self.shared.clone()).map_err(failed)?;
+        DevicePlan::new(graph, self.manifest.input_shape(batch), self.dt).map_err(failed)
     }
 
     /// The graph with our operators in it, or as it is in the file where none is known.

@@ -15,15 +15,28 @@ use std::io::ErrorKind;
 use std::os::fd::{AsRawFd as _, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// The first start on a machine compiles tract's kernels for its GPU, which takes a minute and more on a board.
-const START_LIMIT: Duration = Duration::from_mins(15);
+const START_LIMIT: Duration = Duration::from_mins(10);
 /// After so long it is likely to compile, and said.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A batch takes milliseconds; a plan for a number of images that was not met before, some seconds.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
+/// A batch takes milliseconds; a plan for a number of images that was not met before, some seconds. Frames wait for it,
+/// and the service's watchdog, which has 60 s, for them.
+const RUN_LIMIT: Duration = Duration::from_secs(30);
+/// A process that was killed is gone in milliseconds, unless it hangs in the driver: then nothing ends it.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
+/// How many workers are being started.
+static STARTING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether this process waits for a GPU to be prepared, which may take minutes.
+#[must_use]
+pub fn gpu_is_starting() -> bool {
+    STARTING.load(Ordering::Relaxed) > 0
+}
 
 /// A worker that has loaded its tower.
 pub(super) struct Client {
@@ -120,6 +133,7 @@ impl Client {
     }
 
     fn ask_to_start(&mut self, order: &Order) -> Result<Reply, GpuError> {
+        let _starting = Starting::begin();
         let _ = send(&self.socket, &Request::Start(order.clone()));
         if !is_readable_within(&self.socket, PATIENCE) {
             log::info!(
@@ -156,20 +170,50 @@ impl Client {
         }
     }
 
-    /// How the process ended.
+    /// How the process ended; where it holds on without its socket, that.
     fn last_words(&mut self) -> String {
-        let status = self.process.as_mut().and_then(|p| p.wait().ok());
+        let status = self.process.as_mut().and_then(end_of);
         status.map_or_else(|| "it closed its socket".into(), |s| format!("it ended by {s}"))
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            // It may hang in the driver; it has nothing to save.
-            let _ = process.kill();
-            let _ = process.wait();
+        let Some(mut process) = self.process.take() else { return };
+        // It has nothing to save. A next one finds its memory on the GPU free.
+        let _ = process.kill();
+        if end_of(&mut process).is_none() {
+            log::warn!("the process {} hangs in the GPU's driver: it was killed, and does not end", process.id());
+            // Its end, if it comes to one, is for a thread to see; without one it stays a zombie, which costs little.
+            let _ = std::thread::Builder::new().name("gpu-end".into()).spawn(move || process.wait());
         }
+    }
+}
+
+/// How a process that is about to end has ended; `None` where it takes too long.
+fn end_of(process: &mut Child) -> Option<ExitStatus> {
+    let limit = Instant::now() + END_LIMIT;
+    loop {
+        match process.try_wait() {
+            Ok(None) if Instant::now() < limit => std::thread::sleep(Duration::from_millis(5)),
+            found => return found.ok().flatten(),
+        }
+    }
+}
+
+/// Counts as a start while it lives.
+struct Starting;
+
+impl Starting {
+    fn begin() -> Self {
+        STARTING.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        STARTING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

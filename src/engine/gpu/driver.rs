@@ -132,29 +132,23 @@ impl Library {
 #[cfg(test)]
 mod tests {
     use super::{CudaVersion, Driver, GpuDevice, GpuError};
+    use std::path::Path;
     use std::process::Command;
 
     const NEEDED: CudaVersion = CudaVersion(13000);
 
-    /// A driver in C that has `count` GPUs and knows CUDA `version`; `init` is what cuInit returns.
-    fn fake(folder: &std::path::Path, version: i32, init: i32, count: i32) -> String {
-        let source = format!(
-            "#include <string.h>
-             int cuInit(unsigned flags) {{ return {init}; }}
-             int cuDriverGetVersion(int *v) {{ *v = {version}; return 0; }}
-             int cuDeviceGetCount(int *n) {{ *n = {count}; return 0; }}
-             int cuDeviceGet(int *device, int i) {{ *device = 40 + i; return 0; }}
-             int cuDeviceGetName(char *s, int n, int d) {{ strcpy(s, \"Fake 0\"); s[5] += d - 40; return 0; }}
-             int cuDeviceTotalMem_v2(size_t *n, int d) {{ *n = (size_t)(d - 39) << 30; return 0; }}
-             int cuDeviceGetAttribute(int *v, int a, int d) {{ *v = a == 75 ? 8 : 7; return 0; }}"
-        );
-        compile(folder, &source)
+    /// A driver that has `count` GPUs and knows CUDA `version`; `init` is what cuInit returns.
+    fn fake(folder: &Path, version: i32, init: i32, count: i32) -> String {
+        let numbers = [("VERSION", version), ("INIT", init), ("COUNT", count)];
+        let numbers = numbers.map(|(name, number)| format!("-D{name}={number}"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpu/driver.c");
+        compile(folder, &source, &numbers)
     }
 
-    fn compile(folder: &std::path::Path, source: &str) -> String {
-        let (c, so) = (folder.join("fake.c"), folder.join("libfake.so"));
-        std::fs::write(&c, source).expect("source");
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&so, &c]).output().expect("cc");
+    fn compile(folder: &Path, source: &Path, options: &[String]) -> String {
+        let so = folder.join("libfake.so");
+        let mut cc = Command::new("cc");
+        let built = cc.args(options).args(["-shared", "-fPIC", "-o"]).args([&so, source]).output().expect("cc");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         so.display().to_string()
     }
@@ -186,8 +180,9 @@ mod tests {
         let error = Driver::open_library("libcuda-that-nobody-has.so").expect_err("no such file");
         assert!(matches!(&error, GpuError::NoDriver { library, .. } if library.contains("nobody")), "{error}");
         assert!(error.to_string().contains("install it"), "{error}");
-        let error =
-            Driver::open_library(&compile(folder.path(), "int cuda(void) { return 0; }")).expect_err("no driver");
+        let other = folder.path().join("other.c");
+        std::fs::write(&other, "int cuda(void) { return 0; }").expect("source");
+        let error = Driver::open_library(&compile(folder.path(), &other, &[])).expect_err("no driver");
         assert!(error.to_string().contains("cuInit"), "{error}");
     }
 

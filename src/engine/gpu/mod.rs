@@ -9,9 +9,12 @@ mod driver;
 mod error;
 mod protocol;
 mod seat;
+#[cfg(test)]
+pub(super) mod tests;
 #[cfg(feature = "gpu")]
 pub(super) mod worker;
 
+pub use client::gpu_is_starting;
 pub use device::Device;
 pub use driver::{Driver, GpuDevice};
 pub use error::{CudaVersion, GpuError};
@@ -64,7 +67,7 @@ fn look(wanted: u32) -> Result<GpuDevice, GpuError> {
 
 /// A seat for `tower` on a GPU that was found; none with [`Device::Auto`] where the tower cannot be run there.
 pub(super) fn seat(device: Device, found: Found, tower: Tower) -> Result<Option<Seat>, GpuError> {
-    let seat = unless_auto(device, take(found, tower))?;
+    let seat = unless_auto(device, take(found, tower, start))?;
     if let Some(seat) = &seat {
         log::info!("the tower runs on {}", seat.name());
     }
@@ -90,12 +93,21 @@ fn unless_auto<T>(device: Device, result: Result<T, GpuError>) -> Result<Option<
     }
 }
 
-fn take((wanted, gpu): Found, tower: Tower) -> Result<Seat, GpuError> {
+/// Starts a worker on a GPU, in halves or f32.
+type Start = fn(u32, bool, &Tower) -> Result<Client, GpuError>;
+
+/// A seat in halves, or in f32 where these are not enough.
+fn take((wanted, gpu): Found, tower: Tower, start: Start) -> Result<Seat, GpuError> {
     let tower = Arc::new(tower);
     let seat = |halves: bool| {
         let tower = Arc::clone(&tower);
         let name = format!("{} ({})", gpu.name, if halves { "fp16" } else { "fp32" });
-        Seat::take(name, Box::new(move || start(wanted, halves, &tower)))
+        let connect = move || {
+            let mut client = start(wanted, halves, &tower)?;
+            check(&mut client, &tower)?;
+            Ok(client)
+        };
+        Seat::take(name, Box::new(connect))
     };
     match seat(tower.order.halves) {
         Err(e @ GpuError::Disagrees { .. }) if tower.order.halves => {
@@ -106,12 +118,9 @@ fn take((wanted, gpu): Found, tower: Tower) -> Result<Seat, GpuError> {
     }
 }
 
-/// A worker whose tower agrees with the CPU's.
 fn start(index: u32, halves: bool, tower: &Tower) -> Result<Client, GpuError> {
     let layout = Layout { image: tower.trial.len(), width: tower.expected.len(), halves };
-    let mut client = Client::start(index, &Order { halves, ..tower.order.clone() }, layout)?;
-    check(&mut client, tower)?;
-    Ok(client)
+    Client::start(index, &Order { halves, ..tower.order.clone() }, layout)
 }
 
 /// Compares the GPU with the CPU.

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
+const NO_NUMBER: &str = "the GPU makes an embedding of an image that is not a number";
+
 /// Makes a client anew, checked against the CPU.
 type Connect = Box<dyn Fn() -> Result<Client, GpuError> + Send + Sync>;
 
@@ -32,6 +34,8 @@ struct State {
     lost: Option<GpuError>,
     /// Whether it was said that an embedding is not a number.
     told: bool,
+    /// How often the CPU was left to embed.
+    refused: usize,
     since: Instant,
     wait: Duration,
     trying: bool,
@@ -44,9 +48,9 @@ impl Seat {
     }
 
     /// The same with another wait before the first new try.
-    fn with_wait(name: String, connect: Connect, wait: Duration) -> Result<Self, GpuError> {
+    pub(super) fn with_wait(name: String, connect: Connect, wait: Duration) -> Result<Self, GpuError> {
         let client = Some(connect()?);
-        let state = State { client, lost: None, told: false, since: Instant::now(), wait, trying: false };
+        let state = State { client, lost: None, told: false, refused: 0, since: Instant::now(), wait, trying: false };
         Ok(Self { inner: Arc::new(Inner { name, connect, state: Mutex::new(state) }) })
     }
 
@@ -55,17 +59,24 @@ impl Seat {
         &self.inner.name
     }
 
-    /// Why the GPU is away; `None` while it is there.
-    pub(in super::super) fn away(&self) -> Option<GpuError> {
+    /// How often the CPU was left to embed, and why it last was; `None` where it never was.
+    pub(in super::super) fn refused(&self) -> Option<(usize, GpuError)> {
         let state = self.inner.lock();
-        if state.client.is_some() { None } else { state.lost.clone() }
+        let reason = || state.lost.clone().unwrap_or_else(|| GpuError::Failed { reason: NO_NUMBER.into() });
+        (state.refused > 0).then(|| (state.refused, reason()))
     }
 
     /// The embeddings of `batch` images; `None` where the CPU has to make them.
     pub(in super::super) fn embed(&self, images: &[f32], batch: usize, pool: &Pool) -> Option<Vec<f32>> {
         let mut state = self.inner.lock();
+        let embeddings = self.try_to_embed(&mut state, images, batch, pool);
+        state.refused += usize::from(embeddings.is_none());
+        embeddings
+    }
+
+    fn try_to_embed(&self, state: &mut State, images: &[f32], batch: usize, pool: &Pool) -> Option<Vec<f32>> {
         if state.client.is_none() {
-            self.try_again(&mut state);
+            self.try_again(state);
             return None;
         }
         let one = images.len() / batch.max(1);
@@ -117,9 +128,7 @@ impl Inner {
 impl State {
     fn tell(&mut self) {
         if !std::mem::replace(&mut self.told, true) {
-            log::warn!(
-                "the GPU makes an embedding of an image that is not a number; the CPU makes it, and others like it"
-            );
+            log::warn!("{NO_NUMBER}; the CPU makes it, and others like it");
         }
     }
 
@@ -146,113 +155,5 @@ impl State {
                 self.lost = Some(e);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::client::{Client, shared_memory};
-    use super::super::error::GpuError;
-    use super::super::protocol::{Layout, MOST, Order, Reply, Request, numbers, receive, send};
-    use super::Seat;
-    use constancy_kernels::Pool;
-    use half::f16;
-    use memmap2::MmapMut;
-    use std::fs::File;
-    use std::os::unix::net::UnixStream;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::{Duration, Instant};
-
-    const LAYOUT: Layout = Layout { image: 6, width: 2, halves: true };
-
-    /// A worker on a thread: embeds an image as its sum and its first value, `lives` times, then does as `end` says.
-    fn worker(lives: usize, end: fn(&UnixStream)) -> Result<Client, GpuError> {
-        let (ours, theirs) = UnixStream::pair().expect("sockets");
-        let memory = shared_memory(LAYOUT.bytes()).expect("memory");
-        let file = memory.try_clone().expect("memory");
-        std::thread::spawn(move || serve(&theirs, &file, lives, end));
-        let order = Order { manifest: "tower.toml".into(), halves: true, plain: false };
-        Client::connect(ours, &memory, &order, LAYOUT, None)
-    }
-
-    fn serve(socket: &UnixStream, memory: &File, lives: usize, end: fn(&UnixStream)) {
-        // SAFETY: the other side is this test, and it takes turns.
-        let mut memory = unsafe { MmapMut::map_mut(memory) }.expect("memory");
-        assert!(matches!(receive(socket).expect("a request"), Request::Start(order) if order.halves));
-        send(socket, &Reply::Started).expect("an answer");
-        for life in 0.. {
-            let Ok(Request::Embed { batch }) = receive(socket) else { return };
-            if life == lives {
-                return end(socket);
-            }
-            let (images, embeddings) = memory.split_at_mut(LAYOUT.embeddings_at());
-            let images = numbers::<f16>(images).chunks(LAYOUT.image).take(batch);
-            for (image, out) in images.zip(numbers::<f32>(embeddings).chunks_mut(LAYOUT.width)) {
-                out.copy_from_slice(&[image.iter().map(|v| v.to_f32()).sum(), image[0].to_f32()]);
-            }
-            send(socket, &Reply::Done).expect("an answer");
-        }
-    }
-
-    fn embed(seat: &Seat, count: usize) -> Option<Vec<f32>> {
-        seat.embed(&images(count), count, &Pool::new(2).expect("threads"))
-    }
-
-    fn images(count: usize) -> Vec<f32> {
-        (0..count * LAYOUT.image).map(|i| i as f32).collect()
-    }
-
-    #[test]
-    fn images_go_over_in_as_many_parts_as_they_need() {
-        let seat = Seat::take("test".into(), Box::new(|| worker(usize::MAX, |_| ()))).expect("a seat");
-        for count in [1, MOST, MOST + 3] {
-            let expected: Vec<f32> = images(count).chunks(LAYOUT.image).flat_map(|i| [i.iter().sum(), i[0]]).collect();
-            assert_eq!(embed(&seat, count), Some(expected), "{count}");
-        }
-        assert_eq!(seat.away(), None);
-    }
-
-    #[test]
-    fn a_gpu_that_is_lost_is_away_and_comes_back() {
-        let ends: [fn(&UnixStream); 2] = [
-            |_| (),
-            |socket| {
-                let error = GpuError::OutOfMemory { reason: "a test".into() };
-                send(socket, &Reply::Failed(error)).expect("an answer");
-            },
-        ];
-        for (end, said) in ends.into_iter().zip(["closed its socket", "memory does not suffice"]) {
-            let starts = Arc::new(AtomicUsize::new(0));
-            let counted = Arc::clone(&starts);
-            let connect = move || match counted.fetch_add(1, Ordering::SeqCst) {
-                0 => worker(1, end),
-                1 => Err(GpuError::NoDevice),
-                _ => worker(usize::MAX, |_| ()),
-            };
-            let seat = Seat::with_wait("test".into(), Box::new(connect), Duration::ZERO).expect("a seat");
-            assert!(embed(&seat, 1).is_some() && seat.away().is_none());
-            assert_eq!(embed(&seat, 1), None, "the CPU has to do it");
-            assert!(seat.away().is_some_and(|e| e.to_string().contains(said)), "{:?}", seat.away());
-            let limit = Instant::now() + Duration::from_secs(30);
-            while embed(&seat, 1).is_none() {
-                assert!(Instant::now() < limit, "it comes back: {:?}", seat.away());
-                std::thread::yield_now();
-            }
-            assert_eq!(starts.load(Ordering::SeqCst), 3, "once more after a try that failed");
-        }
-    }
-
-    #[test]
-    fn an_embedding_that_is_no_number_is_the_cpus_to_make_and_loses_nothing() {
-        let connect = || {
-            worker(0, |socket| {
-                send(socket, &Reply::NotFinite).expect("an answer");
-                let _: std::io::Result<Request> = receive(socket);
-            })
-        };
-        let seat = Seat::take("test".into(), Box::new(connect)).expect("a seat");
-        assert_eq!(embed(&seat, 1), None);
-        assert_eq!(seat.away(), None);
     }
 }

@@ -56,8 +56,7 @@ impl Worker {
     fn new(order: &Order, memory: &File) -> Result<Self, GpuError> {
         tract_cuda::utils::ensure_cuda_runtime_dependencies("CUDA").map_err(|e| of(&format!("{e:#}")))?;
         let manifest = Manifest::read(&order.manifest).map_err(|e| of(&e.to_string()))?;
-        let edge = manifest.input.size as usize;
-        let layout = Layout { image: 3 * edge * edge, width: manifest.output.width, halves: order.halves };
+        let layout = Layout { image: manifest.input_len(), width: manifest.output.width, halves: order.halves };
         let lost = |reason: String| GpuError::Lost { reason };
         // SAFETY: only the daemon and this process have this memory, and they take turns by the socket.
         let mut memory = unsafe { MmapMut::map_mut(memory) }.map_err(|e| lost(e.to_string()))?;

@@ -52,11 +52,10 @@ pub(super) fn activations(
     let failed = |e: TractError| ModelError::Run { path: path.into(), reason: chain(&e) };
     let names: Vec<&str> = groups.iter().map(|g| g.input.as_str()).collect();
     let plan = plan(path, source, &names, runtime)?;
-    let size = source.input.size as usize;
     let count = ROWS.div_ceil(images.len().max(1));
     let mut found: HashMap<String, Activations> = HashMap::new();
     for (i, image) in images.iter().enumerate() {
-        let input = Tensor::from_shape(&[1, 3, size, size], image).map_err(failed)?;
+        let input = Tensor::from_shape(&source.input_shape(1), image).map_err(failed)?;
         let outputs = plan.run(tvec!(input.into())).map_err(failed)?;
         for (group, output) in groups.iter().zip(outputs) {
             let output = output.into_tensor().cast_to::<f32>().map_err(failed)?.into_owned();
@@ -81,9 +80,8 @@ fn plan(path: &Path, source: &Manifest, outputs: &[&str], runtime: &Arc<Runtime>
         .map_err(|e| ModelError::Run { path: path.into(), reason: e.to_string() })?;
     let node = |name: &str| Some(FusedNode::packed(specs.get(name)?, Arc::clone(operators.get(name)?)));
     let planned = || {
-        let size = source.input.size as usize;
         let mut model = parse(&graph, &node)?;
-        model.set_input_fact(0, f32::fact([1, 3, size, size]).into())?;
+        model.set_input_fact(0, f32::fact(source.input_shape(1)).into())?;
         let model = model.with_outputs_by_name(outputs)?;
         model.into_typed()?.into_optimized()?.into_runnable()
     };

@@ -1,0 +1,232 @@
+//! What runs on a GPU, and is lost, with a thread in the place of the process that computes there.
+
+use super::client::{Client, Outcome, shared_memory};
+use super::error::GpuError;
+use super::protocol::{Layout, MOST, Order, Reply, Request, numbers, receive, send};
+use super::{Device, GpuDevice, LEAST_COSINE, Seat, Tower, take, unless_auto};
+use crate::engine::{Encoder, EngineOptions, ModelError};
+use constancy_kernels::Pool;
+use half::f16;
+use memmap2::MmapMut;
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const LAYOUT: Layout = Layout { image: 6, width: 2, halves: true };
+
+/// A worker: what it embeds in, how often, and what it does then.
+#[derive(Clone, Copy)]
+struct Worker {
+    layout: Layout,
+    runs: usize,
+    end: fn(&UnixStream),
+    /// Is added to the first value of every embedding.
+    error: f32,
+}
+
+impl Worker {
+    fn new(runs: usize, end: fn(&UnixStream)) -> Self {
+        Self { layout: LAYOUT, runs, end, error: 0.0 }
+    }
+
+    fn start(self) -> Result<Client, GpuError> {
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        let memory = shared_memory(self.layout.bytes()).expect("memory");
+        let file = memory.try_clone().expect("memory");
+        std::thread::spawn(move || self.serve(&theirs, &file));
+        Client::connect(ours, &memory, &order(self.layout.halves), self.layout, None)
+    }
+
+    /// Embeds an image as its sum, its first value, and zeros.
+    fn serve(self, socket: &UnixStream, memory: &File) {
+        // SAFETY: the other side is this test, and it takes turns.
+        let mut memory = unsafe { MmapMut::map_mut(memory) }.expect("memory");
+        let Request::Start(order) = receive(socket).expect("a request") else { panic!("the first is to start") };
+        assert_eq!(order.halves, self.layout.halves);
+        send(socket, &Reply::Started).expect("an answer");
+        for run in 0.. {
+            let Ok(Request::Embed { batch }) = receive(socket) else { return };
+            if run == self.runs {
+                return (self.end)(socket);
+            }
+            let (images, embeddings) = memory.split_at_mut(self.layout.embeddings_at());
+            let images: Vec<f32> = if self.layout.halves {
+                numbers::<f16>(images).iter().map(|v| v.to_f32()).collect()
+            } else {
+                numbers::<f32>(images).to_vec()
+            };
+            let images = images.chunks(self.layout.image).take(batch);
+            for (image, out) in images.zip(numbers::<f32>(embeddings).chunks_mut(self.layout.width)) {
+                out.fill(0.0);
+                out[..2].copy_from_slice(&[image.iter().sum::<f32>() + self.error, image[0]]);
+            }
+            send(socket, &Reply::Done).expect("an answer");
+        }
+    }
+}
+
+fn order(halves: bool) -> Order {
+    Order { manifest: "tower.toml".into(), halves, plain: false }
+}
+
+/// A seat for a tower of such images and embeddings, on a GPU that is lost after as many runs.
+pub(in crate::engine) fn seat(image: usize, width: usize, runs: usize) -> Seat {
+    let layout = Layout { image, width, halves: false };
+    let connect = move || Worker { layout, ..Worker::new(runs, |_| ()) }.start();
+    Seat::take("test".into(), Box::new(connect)).expect("a seat")
+}
+
+fn embed(seat: &Seat, count: usize) -> Option<Vec<f32>> {
+    seat.embed(&images(count), count, &Pool::new(2).expect("threads"))
+}
+
+fn images(count: usize) -> Vec<f32> {
+    (0..count * LAYOUT.image).map(|i| i as f32).collect()
+}
+
+fn tower(expected: &[f32]) -> Tower {
+    let runtime = Arc::new(EngineOptions { threads: Some(1), ..EngineOptions::default() }.runtime().expect("threads"));
+    Tower { order: order(true), runtime, trial: images(1), expected: expected.to_vec() }
+}
+
+fn gpu() -> GpuDevice {
+    GpuDevice { index: 0, name: "Test".into(), capability: (8, 7), memory_bytes: 0 }
+}
+
+#[test]
+fn images_go_over_in_as_many_parts_as_they_need() {
+    let seat = Seat::take("test".into(), Box::new(|| Worker::new(usize::MAX, |_| ()).start())).expect("a seat");
+    for count in [1, MOST, MOST + 3] {
+        let expected: Vec<f32> = images(count).chunks(LAYOUT.image).flat_map(|i| [i.iter().sum(), i[0]]).collect();
+        assert_eq!(embed(&seat, count), Some(expected), "{count}");
+    }
+    assert_eq!(seat.refused(), None);
+}
+
+#[test]
+fn a_gpu_that_is_lost_is_away_and_comes_back() {
+    let ends: [fn(&UnixStream); 2] = [
+        |_| (),
+        |socket| {
+            let error = GpuError::OutOfMemory { reason: "a test".into() };
+            send(socket, &Reply::Failed(error)).expect("an answer");
+        },
+    ];
+    for (end, said) in ends.into_iter().zip(["closed its socket", "memory does not suffice"]) {
+        let starts = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&starts);
+        let connect = move || match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => Worker::new(1, end).start(),
+            1 => Err(GpuError::NoDevice),
+            _ => Worker::new(usize::MAX, |_| ()).start(),
+        };
+        let seat = Seat::with_wait("test".into(), Box::new(connect), Duration::ZERO).expect("a seat");
+        assert!(embed(&seat, 1).is_some() && seat.refused().is_none());
+        assert_eq!(embed(&seat, 1), None, "the CPU has to do it");
+        let refused = seat.refused();
+        assert!(matches!(&refused, Some((1, e)) if e.to_string().contains(said)), "{refused:?}");
+        let limit = Instant::now() + Duration::from_secs(30);
+        while embed(&seat, 1).is_none() {
+            assert!(Instant::now() < limit, "it comes back: {:?}", seat.refused());
+            std::thread::yield_now();
+        }
+        assert_eq!(starts.load(Ordering::SeqCst), 3, "once more after a try that failed");
+        assert!(seat.refused().is_some(), "what the CPU has done is not forgotten");
+    }
+}
+
+#[test]
+fn an_embedding_that_is_no_number_is_the_cpus_to_make_and_loses_nothing() {
+    let connect = || {
+        Worker::new(0, |socket| {
+            send(socket, &Reply::NotFinite).expect("an answer");
+            let _: std::io::Result<Request> = receive(socket);
+        })
+        .start()
+    };
+    let starts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&starts);
+    let counting = move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        connect()
+    };
+    let seat = Seat::with_wait("test".into(), Box::new(counting), Duration::ZERO).expect("a seat");
+    assert_eq!(embed(&seat, 1), None);
+    let refused = seat.refused();
+    assert!(
+        matches!(&refused, Some((1, GpuError::Failed { reason })) if reason.contains("not a number")),
+        "{refused:?}"
+    );
+    assert_eq!(starts.load(Ordering::SeqCst), 1, "the GPU is still there");
+}
+
+/// In halves it is wrong, in f32 right.
+fn wrong_in_halves(_: u32, halves: bool, _: &Tower) -> Result<Client, GpuError> {
+    let error = if halves { 40.0 } else { 0.0 };
+    Worker { error, layout: Layout { halves, ..LAYOUT }, ..Worker::new(usize::MAX, |_| ()) }.start()
+}
+
+fn right(_: u32, halves: bool, _: &Tower) -> Result<Client, GpuError> {
+    Worker { layout: Layout { halves, ..LAYOUT }, ..Worker::new(usize::MAX, |_| ()) }.start()
+}
+
+#[test]
+fn a_gpu_is_taken_in_halves_or_else_in_f32_if_its_own_test_agrees_with_the_cpu() {
+    let expected = [15.0, 0.0];
+    assert_eq!(take((0, gpu()), tower(&expected), right).expect("a seat").name(), "Test (fp16)");
+    let error = take((0, gpu()), tower(&[0.0, 1.0]), right).map(|s| s.name().to_owned()).expect_err("it is wrong");
+    assert!(matches!(error, GpuError::Disagrees { cosine, least } if cosine < least && least == LEAST_COSINE));
+    let by_f32 = Tower { trial: vec![1.0, 0.0, 0.0, 0.0, 0.0, 0.0], ..tower(&[1.0, 1.0]) };
+    assert_eq!(take((0, gpu()), by_f32, wrong_in_halves).expect("a seat").name(), "Test (fp32)");
+}
+
+#[test]
+fn a_gpu_that_disagrees_is_an_error_unless_the_device_is_auto() {
+    let disagrees = || take((0, gpu()), tower(&[0.0, 1.0]), right).map(|seat| seat.name().to_owned());
+    assert_eq!(unless_auto(Device::Auto, disagrees()), Ok(None));
+    let error = unless_auto(Device::Cuda(0), disagrees()).expect_err("it was asked for");
+    assert!(error.to_string().contains("is not the CPU's (cosine 0.0"), "{error}");
+    assert!(error.to_string().contains("engine.device = \"cpu\""), "{error}");
+}
+
+#[test]
+fn what_the_cpu_makes_in_the_place_of_a_gpu_is_its_own_and_not_passed_off_as_the_gpus() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder/vision-fp32.toml");
+    let load = || Encoder::load(&manifest, &EngineOptions { threads: Some(1), ..EngineOptions::default() });
+    let (cpu, gpu) = (load().expect("tower"), load().expect("tower").on_a_gpu_for(1));
+    let image = cpu.manifest().noise(1, 3);
+    let of_cpu = cpu.embed(&image).expect("an embedding");
+    let of_gpu = gpu.embed(&image).expect("an embedding");
+    assert_eq!(of_gpu[1..3], [image[0], 0.0]);
+    assert!(gpu.gpu_held().is_ok() && gpu.stood_in() == 0);
+    assert_eq!(gpu.embed(&image).expect("an embedding"), of_cpu, "it goes on");
+    assert_eq!(gpu.stood_in(), 1);
+    let error = gpu.gpu_held().expect_err("it did not hold");
+    assert!(matches!(&error, ModelError::Gpu { source: GpuError::Lost { .. }, .. }), "{error}");
+    assert!(error.to_string().contains("vision-fp32") && cpu.gpu_held().is_ok(), "{error}");
+}
+
+/// A process that hangs in the driver closes its socket, and does not end for all that.
+#[test]
+fn a_process_that_does_not_end_holds_nothing_up() {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let memory = shared_memory(LAYOUT.bytes()).expect("memory");
+    let served = std::thread::spawn(move || {
+        let _: Request = receive(&theirs).expect("a request");
+        send(&theirs, &Reply::Started).expect("an answer");
+    });
+    let process = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().expect("a process");
+    let pid = process.id();
+    let mut client = Client::connect(ours, &memory, &order(true), LAYOUT, Some(process)).expect("a client");
+    served.join().expect("it answered");
+    let start = Instant::now();
+    let error = client.embed(&images(1), 1, &Pool::new(1).expect("threads")).map(|o| matches!(o, Outcome::NotFinite));
+    assert!(error.expect_err("it is gone").to_string().contains("closed its socket"));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    drop(client);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "what can be ended is");
+}
