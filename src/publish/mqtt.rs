@@ -4,6 +4,7 @@
 //! Each connection gets a fresh client. rumqttc would keep unacknowledged messages itself, but forgets
 //! them when the broker does not know the session any more, as after a restart; the queue does not.
 
+mod backoff;
 mod connect;
 mod connection;
 mod ear;
