@@ -1,7 +1,7 @@
 //! Where there is no GPU, or none that can be used: what is said, and that the CPU's results stay what they are. A
 //! driver in C stands for the real one.
 
-use super::support::{Setup, constancy, jpeg, tiny_model};
+use super::support::{Setup, constancy, jpeg, stderr, tiny_model};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -22,7 +22,7 @@ fn driver(version: i32, init: i32, count: i32) -> tempfile::TempDir {
     let (c, so) = (folder.path().join("fake.c"), folder.path().join("libcuda.so.1"));
     std::fs::write(&c, source).expect("source");
     let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&so, &c]).output().expect("cc");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert!(built.status.success(), "{}", stderr(&built));
     folder
 }
 
@@ -41,10 +41,6 @@ fn embed(libraries: &Path, device: &[&str]) -> Output {
     std::fs::write(&image, jpeg(64, 48, 1)).expect("image");
     let (model, image) = (tiny_model().display().to_string(), image.display().to_string());
     run(libraries, &[&["embed", "--model", &model, &image], device].concat())
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn embedding(output: &Output) -> Value {
