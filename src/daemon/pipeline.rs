@@ -87,10 +87,8 @@ impl Pipeline {
         waiting: &'w [(&str, Waiting)],
         settings: &[CameraSettings],
     ) -> Result<(), super::DaemonError> {
-        for (camera, w) in waiting {
-            let memory = self.cameras.entry((*camera).to_owned()).or_default();
-            memory.dropped += w.dropped;
-            memory.damaged += w.damaged;
+        for (camera, frame) in waiting {
+            self.count_lost(camera, frame);
         }
         let is_off = |camera: &str| self.cameras.get(camera).is_some_and(|m| m.is_off);
         let (off, waiting): (Vec<_>, Vec<_>) = waiting.iter().partition(|(camera, _)| is_off(camera));
@@ -123,6 +121,13 @@ impl Pipeline {
             self.picture_if_asked(camera, frame, &settings[*index].view);
         }
         Ok(())
+    }
+
+    /// Counts what was lost before this frame, whether the camera is on or off.
+    fn count_lost(&mut self, camera: &str, waiting: &Waiting) {
+        let memory = self.cameras.entry(camera.to_owned()).or_default();
+        memory.dropped += waiting.dropped;
+        memory.damaged += waiting.damaged;
     }
 
     /// How many frames may be looked at together.
