@@ -3,17 +3,18 @@
 #![allow(unreachable_pub, reason = "a bench has no outside")]
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench says so by panicking, and prints its figures")]
 
-#[path = "../tests/it/support/event.rs"]
-mod event;
+#[path = "../tests/it/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests need more of it")]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as in the tests")]
+mod support;
 
 use constancy::classify::{Decision, Scored};
 use constancy::config::Settings;
 use constancy::frame::Timestamp;
 use constancy::publish::Sink;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use support::{Broker, event, free_port};
 
 /// Processor time of this process so far, seconds.
 fn processor_s() -> f64 {
@@ -34,34 +35,6 @@ fn written_bytes() -> [u64; 2] {
         let line = io.lines().find_map(|l| l.strip_prefix(name)).expect("a line of /proc/self/io");
         line.parse().expect("a number")
     })
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
-}
-
-struct Broker(Child);
-
-impl Broker {
-    fn start(folder: &Path, port: u16) -> Self {
-        let config = folder.join("mosquitto.conf");
-        std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")).expect("file");
-        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
-        let child = Command::new(program).arg("-c").arg(config).stderr(Stdio::null()).spawn().expect("mosquitto");
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(10), "mosquitto does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self(child)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn sink(port: u16, mqtt: &str, queue: &str) -> Sink {
@@ -86,7 +59,7 @@ fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
     let (processor, written) = (processor_s(), written_bytes());
     for seq in 0..count {
         let taken = Timestamp { monotonic_ns: seq, unix_ns: 1_795_516_504_123_456_789, clock_synced: true };
-        sink.event(&event::event("bench", &decision, taken, seq)).expect("the event is taken");
+        sink.event(&event("bench", &decision, taken, seq)).expect("the event is taken");
         if (seq + 1) % each == 0 {
             std::thread::sleep(pause);
         }
@@ -102,8 +75,8 @@ fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
 
 fn main() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("folder");
-    let port = free_port();
-    let broker = Broker::start(folder.path(), port);
+    let broker = Broker::start();
+    let port = broker.port;
     let place = |name: &str| {
         let path = folder.path().join(name);
         std::fs::create_dir(&path).expect("folder");

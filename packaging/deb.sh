@@ -13,10 +13,11 @@ ${gnu:+$emulator -L /usr/$gnu} "$folder/constancy" generate "$folder/generated"
 
 # The package's assets are named by one path, whatever the target folder is.
 ln -sfn "$(realpath "$folder")" packaging/built
+maintainer=$(sed -n 's/^maintainer = "\(.*\)"$/\1/p' Cargo.toml)
 version=$(cargo pkgid | sed 's/.*[#@]//')
 # Debian's form of a change log, which points to the project's own.
 printf '%s (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' "$name" "$version" \
-    "The constancy authors <constancy@packages.debian.org>" "$(date -R)" >"$folder/changelog"
+    "$maintainer" "$(date -R)" >"$folder/changelog"
 package="$folder/${name}_${version}_$arch.deb"
 cargo deb --quiet --no-build --no-strip --locked ${gnu:+--target "$triple"} ${features:+--variant "$GPU"} --output "$package" >&2
 lintian --fail-on error "$package" >&2

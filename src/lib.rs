@@ -46,4 +46,5 @@ pub mod preprocess;
 pub mod publish;
 pub mod stats;
 pub mod tensor_file;
+mod threads;
 pub mod workshop;

@@ -6,6 +6,7 @@
 use crate::config::SnapshotSettings;
 use crate::frame::Frame;
 use crate::preprocess::{RgbImage, View, Viewer, is_whole_jpeg, jpeg_within};
+use crate::threads::wait_for_end;
 use std::collections::VecDeque;
 use std::io::{Error, Result};
 use std::path::PathBuf;
@@ -59,10 +60,7 @@ impl Album {
     /// Writes what waits, within `limit`.
     pub(super) fn close(mut self, limit: Duration) {
         self.pages = None;
-        let deadline = Instant::now() + limit;
-        while !self.thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_for_end(&[self.thread], Instant::now() + limit);
     }
 }
 

@@ -4,6 +4,7 @@ use super::slot::Exchange;
 use crate::capture::{self, CaptureError, Next, Source};
 use crate::config::CameraSettings;
 use crate::frame::Frame;
+use crate::threads::wait_for_end;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -50,10 +51,7 @@ impl Cameras {
     /// Stops the threads, waiting `limit` at most: one may be inside the driver.
     pub(super) fn stop(self, limit: Duration) {
         self.stop.store(true, Ordering::Relaxed);
-        let deadline = Instant::now() + limit;
-        while self.threads.iter().any(|t| !t.is_finished()) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_for_end(&self.threads, Instant::now() + limit);
     }
 }
 
@@ -101,12 +99,16 @@ impl Camera {
     /// The source from opening to its end or failure.
     fn run_once(&mut self) -> Result<(), CaptureError> {
         let mut source = capture::open(&self.settings)?;
-        log::info!("camera {}: {}", self.settings.name, source.describe());
+        // After a fault it is told when it is there again, not with every attempt.
+        let level = if self.told.is_empty() { log::Level::Info } else { log::Level::Debug };
+        log::log!(level, "camera {}: {}", self.settings.name, source.describe());
         self.freshness.opened();
         while !self.stopping() {
             match source.next(TICK)? {
                 Next::Frame(frame) => {
-                    self.told.clear();
+                    if !std::mem::take(&mut self.told).is_empty() {
+                        log::info!("camera {}: {}", self.settings.name, source.describe());
+                    }
                     let lost = source.lost();
                     if lost > 0 {
                         self.exchange.lost(self.index, lost);

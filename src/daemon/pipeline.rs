@@ -87,6 +87,9 @@ impl Pipeline {
         waiting: &'w [(&str, Waiting)],
         settings: &[CameraSettings],
     ) -> Result<(), super::DaemonError> {
+        for (camera, frame) in waiting {
+            self.count_lost(camera, frame);
+        }
         let is_off = |camera: &str| self.cameras.get(camera).is_some_and(|m| m.is_off);
         let (off, waiting): (Vec<_>, Vec<_>) = waiting.iter().partition(|(camera, _)| is_off(camera));
         off.iter().try_for_each(|(camera, _)| self.say_off(camera))?;
@@ -102,10 +105,8 @@ impl Pipeline {
         let start = Instant::now();
         let results = self.recognizer.recognize_all(&looks)?;
         self.room = room(start.elapsed() / u32::try_from(looks.len()).unwrap_or(u32::MAX));
-        for ((camera, Waiting { camera: index, frame, dropped, damaged }), result) in waiting.into_iter().zip(results) {
+        for ((camera, Waiting { camera: index, frame, .. }), result) in waiting.into_iter().zip(results) {
             let memory = self.cameras.entry((*camera).to_owned()).or_default();
-            memory.dropped += dropped;
-            memory.damaged += damaged;
             match result {
                 Ok((decision, stages)) => {
                     memory.recent += 1;
@@ -120,6 +121,13 @@ impl Pipeline {
             self.picture_if_asked(camera, frame, &settings[*index].view);
         }
         Ok(())
+    }
+
+    /// Counts what was lost before this frame, whether the camera is on or off.
+    fn count_lost(&mut self, camera: &str, waiting: &Waiting) {
+        let memory = self.cameras.entry(camera.to_owned()).or_default();
+        memory.dropped += waiting.dropped;
+        memory.damaged += waiting.damaged;
     }
 
     /// How many frames may be looked at together.
@@ -138,12 +146,12 @@ impl Pipeline {
     ) -> Result<(), PublishError> {
         let (camera, rules) = (settings.name.as_str(), &settings.publish);
         let Some(memory) = self.cameras.get_mut(camera) else { return Ok(()) };
-        let taken_ns = frame.taken.monotonic_ns;
+        let (taken_ns, seq) = (frame.taken.monotonic_ns, memory.next_seq);
         let changed = memory.steady.see(decision, taken_ns, &rules.steadiness());
         if memory.policy.is_due(changed, taken_ns, rules) {
             self.event(camera, frame, decision, stages, waited)?;
-            if let (Some(album), Some(memory)) = (&mut self.album, self.cameras.get(camera)) {
-                album.keep(camera, &self.boot_id, memory.next_seq - 1, frame, &settings.view);
+            if let Some(album) = &mut self.album {
+                album.keep(camera, &self.boot_id, seq, frame, &settings.view);
             }
         }
         self.state(camera, frame, decision)
@@ -276,4 +284,39 @@ fn boot_id() -> String {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let uuid = uuid.trim();
     if uuid.is_empty() { format!("{:032x}", fastrand::u128(..)) } else { uuid.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::frame::{PixelFormat, Timestamp};
+    use std::path::Path;
+
+    fn pipeline() -> (Pipeline, Settings) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder");
+        let text = "device = \"bench\"\n[model]\nmanifest = \"vision-fp32.toml\"\n[classes]\nlabels = [\"a gear\"]\n\
+                    [[camera]]\nname = \"belt\"\n[camera.v4l]\ndevice = \"/dev/null\"\n";
+        let settings = Settings::parse(text, &fixtures.join("constancy.toml")).expect("settings");
+        let recognizer = Recognizer::load(&settings).expect("model");
+        (Pipeline::new("bench".into(), recognizer, Sink::Stdout), settings)
+    }
+
+    #[test]
+    fn what_is_lost_while_a_camera_is_off_is_counted() {
+        let (mut pipeline, settings) = pipeline();
+        let look = |pipeline: &mut Pipeline| {
+            let taken = Timestamp { monotonic_ns: 1, unix_ns: 1, clock_synced: true };
+            let frame = Frame::compressed(PixelFormat::Jpeg, b"no JPEG".into(), taken);
+            let waiting = Waiting { camera: 0, frame, dropped: 3, damaged: 2 };
+            pipeline.frames(&[("belt", waiting)], &settings.cameras).expect("frames");
+            let memory = &pipeline.cameras["belt"];
+            (memory.dropped, memory.damaged)
+        };
+        assert_eq!(look(&mut pipeline), (3, 3), "it could not be decoded");
+        pipeline.enable("belt", false).expect("off");
+        assert_eq!(look(&mut pipeline), (6, 5), "nobody looked at it");
+        pipeline.enable("belt", true).expect("on");
+        assert_eq!(look(&mut pipeline), (9, 8));
+    }
 }

@@ -4,6 +4,7 @@
 //! Each connection gets a fresh client. rumqttc would keep unacknowledged messages itself, but forgets
 //! them when the broker does not know the session any more, as after a restart; the queue does not.
 
+mod backoff;
 mod connect;
 mod connection;
 mod ear;
@@ -23,6 +24,7 @@ use super::homeassistant::Discovery;
 use super::queue::{Keeper, Limits, Queue, Storage};
 use super::tls::TlsError;
 use crate::config::{CommandName, QueueSettings, Settings};
+use crate::threads::wait_for_end;
 use connect::explain;
 use ear::Ear;
 use node::Node;
@@ -157,7 +159,7 @@ impl MqttPublisher {
     /// Publishes what is left and `stopped`, and leaves, within `limit`. What cannot be sent in that time stays on
     /// disk, where there is one.
     #[must_use]
-    pub fn close(mut self, limit: Duration) -> Left {
+    pub fn close(self, limit: Duration) -> Left {
         let now = Instant::now();
         let (deadline, farewell_at) = (now + limit, now + limit.saturating_sub(FAREWELL.min(limit / 2)));
         let mut state = self.shared.lock();
@@ -173,12 +175,7 @@ impl MqttPublisher {
         drop(state);
         self.shared.wake_all();
         // A thread may be inside a connection attempt or a disk; the process does not wait long for that.
-        let deadline = deadline.max(Instant::now() + CLOSING);
-        for thread in self.threads.drain(..) {
-            while !thread.is_finished() && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
+        wait_for_end(&self.threads, deadline.max(Instant::now() + CLOSING));
         left
     }
 

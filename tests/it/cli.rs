@@ -1,6 +1,6 @@
 //! The commands besides `run`.
 
-use super::support::{constancy, fixture, jpeg, picture, tiny_model, write_images};
+use super::support::{constancy, fixture, jpeg, picture, stderr, tiny_model, write_images};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
@@ -11,10 +11,6 @@ fn run(args: &[&str]) -> Output {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn json_lines(output: &Output) -> Vec<Value> {

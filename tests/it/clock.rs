@@ -1,7 +1,7 @@
 //! A clock that jumps while events wait, with the real binary.
 
 use super::queue::setup;
-use super::support::{Broker, LIMIT, Link, Setup, Subscriber, free_port};
+use super::support::{Broker, LIMIT, Link, Subscriber, free_port};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn a_clock_that_jumps_changes_no_order_and_loses_nothing() {
     daemon.signal(libc::SIGTERM);
     daemon.wait_exit(LIMIT);
     jump("-2000d");
-    let daemon = std::mem::replace(&mut daemon.setup, Setup::new("")).start();
+    let daemon = daemon.take_setup().start();
     daemon.wait_log("events wait from before");
     let broker = Broker::start();
     let subscriber = Subscriber::new(&broker);
@@ -60,7 +60,7 @@ fn a_clock_that_jumps_changes_no_order_and_loses_nothing() {
         boots
     };
     let events = |heard: &[super::support::Heard]| {
-        heard.iter().filter(|h| h.topic.ends_with("/event")).map(super::support::Heard::json).collect::<Vec<_>>()
+        heard.iter().filter(|h| h.is_event()).map(super::support::Heard::json).collect::<Vec<_>>()
     };
     let heard = subscriber.wait("both starts", |heard| {
         let events = events(heard);

@@ -1,6 +1,6 @@
 //! Commands over MQTT, with the real daemon and a real broker.
 
-use super::support::{Broker, Heard, Link, Setup, Subscriber, free_port, tiny_model, write_images};
+use super::support::{Broker, Heard, Link, Setup, Subscriber, free_port, stderr, tiny_model, write_images};
 use serde_json::Value;
 
 fn config(broker: &str, commands: &str) -> String {
@@ -42,7 +42,7 @@ fn refused(answer: &Value, why: &str) {
 fn event_after(heard: &Subscriber, fits: impl Fn(&Value) -> bool) -> Value {
     let seen = heard.events().len();
     heard.wait("an event after the command", |h| {
-        let events = h.iter().filter(|h| h.topic.ends_with("/event")).skip(seen);
+        let events = h.iter().filter(|h| h.is_event()).skip(seen);
         events.map(Heard::json).find(&fits)
     })
 }
@@ -129,7 +129,7 @@ fn without_commands_nothing_is_subscribed_to() {
     heard.wait_events(1);
     heard.publish("constancy/bench/belt/set/enabled", b"false", false);
     event_after(&heard, |_| true);
-    heard.wait("more events", |h| (h.iter().filter(|h| h.topic.ends_with("/event")).count() > 20).then_some(()));
+    heard.wait("more events", |h| (h.iter().filter(|h| h.is_event()).count() > 20).then_some(()));
     assert_eq!(results(&heard.heard(), "enabled"), Vec::<Value>::new());
     drop(daemon);
 }
@@ -172,7 +172,7 @@ fn a_model_without_a_text_tower_says_why_labels_cannot_change() {
         .arg(setup.path("bank.safetensors"))
         .output()
         .expect("it runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(made.status.success(), "{}", stderr(&made));
     let written = std::fs::read_to_string(setup.config()).expect("configuration");
     let written = written
         .replace(&tiny_model().display().to_string(), "blind.toml")

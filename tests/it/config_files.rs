@@ -1,6 +1,6 @@
 //! Configurations, models and projections that are wrong: the message, the way out, the exit code.
 
-use super::support::{Setup, constancy, fixture, tiny_model, write_images};
+use super::support::{Setup, constancy, fixture, stderr, tiny_model, write_images};
 use constancy::config::{ConfigError, Settings};
 use constancy::engine::Manifest;
 use std::path::Path;
@@ -11,7 +11,7 @@ const CAMERA: &str = "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"ima
 fn refused(setup: &Setup, code: i32, parts: &[&str]) {
     for command in ["run", "check"] {
         let output = constancy().args([command, "--config"]).arg(setup.config()).output().expect("it runs");
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
         assert_eq!(output.status.code(), Some(code), "{command}: {text}");
         for part in parts {
             assert!(text.contains(part), "{command}: no `{part}` in: {text}");

@@ -1,6 +1,6 @@
 //! `constancy eval`: protocols on rendered images, the forms of its report, and what it refuses.
 
-use super::support::{constancy, fixture, overflowing_model, picture, tiny_model, write_environments};
+use super::support::{constancy, fixture, overflowing_model, picture, stderr, tiny_model, write_environments};
 use constancy::workshop::{Condition, Environment, Part, Rng, Scene, render};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -68,10 +68,6 @@ impl Place {
             assert!(message.contains(word), "{args:?}: {message} lacks {word}");
         }
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn pocket() -> PathBuf {

@@ -1,7 +1,8 @@
 //! `constancy fit`: what it writes and says, what it keeps, and what it refuses.
 
 use super::support::{
-    constancy, fixture, jpeg, overflowing_model, picture, tiny_model, wait_for, write_environments, write_images,
+    constancy, fixture, jpeg, overflowing_model, picture, stderr, tiny_model, wait_for, write_environments,
+    write_images,
 };
 use constancy::engine::{Encoder, EngineOptions};
 use constancy::icm::{Projection, ProjectionKind};
@@ -88,10 +89,6 @@ impl Place {
         assert!(files.len() < 2, "{files:?}");
         files.into_iter().next()
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn stdout(output: &Output) -> String {

@@ -1,7 +1,7 @@
 //! Where there is no GPU, or none that can be used: what is said, and that the CPU's results stay what they are. A
 //! driver in C stands for the real one.
 
-use super::support::{Setup, constancy, fixture, jpeg, tiny_model};
+use super::support::{Setup, constancy, fixture, jpeg, stderr, tiny_model};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -47,10 +47,6 @@ fn embed(libraries: &Path, device: &[&str]) -> Output {
     std::fs::write(&image, jpeg(64, 48, 1)).expect("image");
     let (model, image) = (tiny_model().display().to_string(), image.display().to_string());
     run(libraries, &[&["embed", "--model", &model, &image], device].concat())
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn embedding(output: &Output) -> Value {

@@ -1,6 +1,6 @@
 //! Home Assistant finds the device, and loses what is gone.
 
-use super::support::{Broker, Heard, Setup, Subscriber, judges, wait_for, write_images};
+use super::support::{Broker, Heard, Setup, Subscriber, judges, stderr, wait_for, write_images};
 use rumqttc::{Client, MqttOptions, QoS};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,8 +77,7 @@ fn shown(python: &Path, folder: &Path, config: &Value, heard: &[Heard]) -> Value
     std::fs::write(&path, json!({"config": config, "states": states}).to_string()).expect("messages");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/homeassistant.py");
     let output = Command::new(python).arg(script).arg(&path).output().expect("python");
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the Debian package is made of.
 
-use super::support::constancy;
+use super::support::{constancy, stderr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn root() -> &'static Path {
 fn every_subcommand_has_a_manual_page_and_every_shell_its_completions() {
     let folder = tempfile::tempdir().expect("folder");
     let output = constancy().arg("generate").arg(folder.path()).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", stderr(&output));
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
     let help = constancy().arg("--help").output().expect("it runs").stdout;
     let help = String::from_utf8_lossy(&help).into_owned();
@@ -34,7 +34,7 @@ fn every_subcommand_has_a_manual_page_and_every_shell_its_completions() {
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let output = constancy().args(["generate", "/dev/null/pages"]).output().expect("it runs");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = stderr(&output);
     assert_eq!(output.status.code(), Some(73), "{text}");
     assert!(text.contains("/dev/null/pages cannot be written"), "{text}");
 }
@@ -49,7 +49,7 @@ fn the_packaged_configuration_is_good() {
     std::fs::write(&config, text.replace("/usr/share/constancy/models", &models)).expect("configuration");
     let output = constancy().arg("check").arg("--config").arg(&config).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{}", stderr(&output));
 }
 
 #[test]

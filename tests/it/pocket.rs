@@ -1,6 +1,6 @@
 //! The shipped model, as it is shipped, on fresh renders; and the demonstration on it.
 
-use super::support::constancy;
+use super::support::{constancy, stderr};
 use constancy::bundle::Eye;
 use constancy::classify::{ClassBank, Classifier};
 use constancy::engine::EngineOptions;
@@ -246,7 +246,7 @@ fn the_demonstration_runs_through_and_loses_nothing() {
     let (mut command, temporary) = demo(&["--seconds", "4", "--rate", "10"]);
     let output = command.output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}{}", stderr(&output));
     assert!(text.contains("= like daylight") && text.contains("= never trained on"), "{text}");
     let last = text.lines().last().expect("a summary");
     let numbers: Vec<u64> = last.split_whitespace().filter_map(|w| w.parse().ok()).collect();
@@ -279,7 +279,7 @@ fn a_model_that_is_not_there_is_named() {
     let (mut command, temporary) = demo(&["--model", "/nowhere"]);
     let output = command.output().expect("it runs");
     assert_nothing_left(temporary.path());
-    let text = String::from_utf8_lossy(&output.stderr);
+    let text = stderr(&output);
     assert_eq!(output.status.code(), Some(66), "{text}");
     assert!(text.contains("/nowhere/pocket.toml") && text.contains("--model"), "{text}");
 }

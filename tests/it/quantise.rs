@@ -1,6 +1,6 @@
 //! `constancy model quantise` and `compare`: small files that stay standard, and what is refused.
 
-use super::support::{constancy, fixture, write_images};
+use super::support::{constancy, fixture, stderr, write_images};
 use constancy::engine::{Encoder, EngineOptions};
 use prost::Message;
 use safetensors::SafeTensors;
@@ -39,10 +39,6 @@ fn failure(args: &[&str]) -> (Option<i32>, String) {
 
 fn text(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn fp32() -> PathBuf {

@@ -58,9 +58,7 @@ fn again(mut daemon: Daemon, config: Option<&str>) -> Daemon {
     if let Some(text) = config {
         daemon.setup.write(text);
     }
-    let setup = std::mem::replace(&mut daemon.setup, Setup::new(""));
-    drop(daemon);
-    setup.start()
+    daemon.take_setup().start()
 }
 
 /// What arrived, against what was on disk: complete, in order, and repeated only by `id`.
@@ -92,7 +90,7 @@ fn assert_nothing_lost(heard: &[Value], synced: &BTreeSet<String>) {
 }
 
 fn events(heard: &[Heard]) -> impl Iterator<Item = Value> + '_ {
-    heard.iter().filter(|h| h.topic.ends_with("/event")).map(Heard::json)
+    heard.iter().filter(|h| h.is_event()).map(Heard::json)
 }
 
 #[test]
@@ -224,7 +222,7 @@ fn a_day_offline_drains_at_its_rate_while_new_events_are_not_late() {
     let setup = setup(broker.port, "rate = 5.0\nloop = true\n", &queue);
     write_backlog(setup.folder.path(), count);
     let daemon = setup.start();
-    let is_old = |h: &Heard| h.topic.ends_with("/event") && h.payload.windows(8).any(|w| w == b"\"filler\"");
+    let is_old = |h: &Heard| h.is_event() && h.payload.windows(8).any(|w| w == b"\"filler\"");
     let limit = Duration::from_secs(count / rate * 3 + 30);
     subscriber.wait_long("the backlog", limit, |heard| {
         (heard.iter().filter(|h| is_old(h)).count() as u64 >= count).then_some(())
@@ -242,8 +240,7 @@ fn a_day_offline_drains_at_its_rate_while_new_events_are_not_late() {
         *per_second.entry(since(event, first).as_secs()).or_default() += 1;
     }
     let peak = per_second.values().max().copied().unwrap_or_default();
-    let late: Vec<f64> =
-        heard.iter().filter(|h| h.topic.ends_with("/event") && !is_old(h) && h.at < last.at).map(lateness).collect();
+    let late: Vec<f64> = heard.iter().filter(|h| h.is_event() && !is_old(h) && h.at < last.at).map(lateness).collect();
     let worst = late.iter().copied().fold(0.0, f64::max);
     println!(
         "{count} events in {took:.1} s at {rate}/s, {peak} in the fullest second; {} new ones meanwhile, {worst:.3} s late at most",

@@ -62,14 +62,13 @@ fn no_device_of_many_starves_after_an_outage_and_together_they_keep_to_their_rat
     let back = SystemTime::now();
     let subscriber = Subscriber::new(&broker);
     let total = count * usize::try_from(BACKLOG).expect("small");
-    let is_event = |h: &&super::support::Heard| h.topic.ends_with("/event");
     subscriber.wait_long("every event", Duration::from_secs(120), |heard| {
-        (heard.iter().filter(is_event).count() >= total).then_some(())
+        (heard.iter().filter(|h| h.is_event()).count() >= total).then_some(())
     });
     let since = |at: SystemTime| at.duration_since(back).unwrap_or_default().as_secs_f64();
     let mut devices: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
     let mut per_second = BTreeMap::<u64, u32>::new();
-    for heard in subscriber.heard().iter().filter(is_event) {
+    for heard in subscriber.heard().iter().filter(|h| h.is_event()) {
         let event = heard.json();
         let at = since(heard.at);
         *per_second.entry(at as u64).or_default() += 1;

@@ -1,6 +1,6 @@
 //! The main job on real photographs, with a real network trained on other ones, through a real broker.
 
-use super::support::{Broker, LIMIT, Setup, Subscriber, constancy, test_data};
+use super::support::{Broker, LIMIT, Setup, Subscriber, constancy, stderr, test_data};
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn photographs_are_named_right_and_every_event_fits_the_schema() {
         .arg(setup.path("classes.safetensors"))
         .output()
         .expect("it runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(made.status.success(), "{}", stderr(&made));
     let examples = examples(&photos);
 
     let mut daemon = setup.start();

@@ -1,6 +1,6 @@
 //! The frames of events on disk, and what of a picture is looked at.
 
-use super::support::{Setup, constancy, jpeg, wait_for, write_images};
+use super::support::{Setup, constancy, jpeg, stderr, wait_for, write_images};
 use image::ImageEncoder;
 use std::path::Path;
 
@@ -89,6 +89,6 @@ fn grab_shows_what_is_looked_at() {
     let seen = image::open(&output).expect("PNG");
     assert_eq!((seen.width(), seen.height()), (80, 90));
     let jpg = constancy().args(["camera", "grab", "belt", "-o", "x.jpg", "-c"]).arg(setup.config()).output();
-    let text = String::from_utf8_lossy(&jpg.expect("it runs").stderr).into_owned();
+    let text = stderr(&jpg.expect("it runs"));
     assert!(text.contains("all of it is looked at"), "{text}");
 }

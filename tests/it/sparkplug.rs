@@ -1,7 +1,7 @@
 //! Sparkplug B as a host hears it: the real daemon, a real broker, and an independent implementation that judges.
 
 use super::support::{
-    Broker, Daemon, Heard, LIMIT, Link, Setup, Subscriber, constancy, free_port, jpeg, judges, write_images,
+    Broker, Daemon, Heard, LIMIT, Link, Setup, Subscriber, constancy, free_port, jpeg, judges, stderr, write_images,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -41,7 +41,7 @@ fn judge(python: &Path, record: &[Value], folder: &Path) -> (Value, bool) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sparkplug.py");
     let output = Command::new(python).arg(script).arg(&path).output().expect("python");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors = stderr(&output);
     (serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{errors}")), output.status.success())
 }
 
@@ -66,8 +66,7 @@ fn conversation(heard: &Subscriber, link: &Link, mut daemon: Daemon) -> Daemon {
         daemon.signal(libc::SIGTERM);
         daemon.wait_exit(LIMIT);
         if again {
-            let setup = std::mem::replace(&mut daemon.setup, Setup::new(""));
-            daemon = setup.start();
+            daemon = daemon.take_setup().start();
             wait_more(heard, "DDATA", 20);
         }
     }
@@ -130,7 +129,7 @@ fn what_only_plain_messages_have_is_refused_with_sparkplug() {
         let setup = Setup::new(&text);
         write_images(&setup.path("images"), 1);
         let output = constancy().args(["run", "--config"]).arg(setup.config()).output().expect("it runs");
-        let text = String::from_utf8_lossy(&output.stderr);
+        let text = stderr(&output);
         assert_eq!(output.status.code(), Some(78), "{text}");
         assert!(text.contains(hint), "{text}");
     }

@@ -1,6 +1,6 @@
 //! TLS and credentials, against a broker that insists on them.
 
-use super::support::{Broker, Setup, Subscriber, constancy, free_port, publish_as, write_images};
+use super::support::{Broker, Setup, Subscriber, constancy, free_port, publish_as, stderr, write_images};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use std::path::Path;
 use std::process::Command;
@@ -148,7 +148,7 @@ fn certificate_files_that_cannot_be_read_are_named() {
         let setup = tls_setup(free_port(), &authority, &authority);
         write(setup.folder.path(), file, "not PEM at all");
         let output = constancy().args(["run", "--config"]).arg(setup.config()).output().expect("it runs");
-        let text = String::from_utf8_lossy(&output.stderr);
+        let text = stderr(&output);
         assert_eq!(output.status.code(), Some(78), "{text}");
         assert!(text.contains(key) && text.contains(file), "{text}");
     }

@@ -1,5 +1,6 @@
 //! The systemd unit, by systemd's own tools.
 
+use super::support::stderr;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +17,7 @@ fn unit() -> (tempfile::TempDir, std::path::PathBuf) {
 fn systemd_analyze(args: &[&str], unit: &Path) -> (bool, String) {
     let output =
         Command::new("systemd-analyze").args(args).arg(unit).output().expect("systemd-analyze: run tools/setup.sh");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
     (output.status.success(), text)
 }
 

@@ -1,13 +1,13 @@
 //! The rendered workshop: as a source of the daemon, as images on disk, on another processor.
 
-use super::support::{LIMIT, Setup, constancy};
+use super::support::{LIMIT, Setup, constancy, stderr};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn synth(out: &Path, args: &[&str]) -> Vec<Value> {
     let output = constancy().args(["synth", "--out"]).arg(out).args(args).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", stderr(&output));
     let text = std::fs::read_to_string(out.join("captions.jsonl")).expect("captions");
     text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
 }
@@ -69,7 +69,7 @@ fn arguments_that_make_no_sense_are_64_and_a_folder_that_cannot_be_is_73() {
     {
         let output = constancy().args(["synth", "--out", "x"]).args(args).output().expect("it runs");
         assert_eq!(output.status.code(), Some(64));
-        assert!(String::from_utf8_lossy(&output.stderr).contains(hint), "{args:?}");
+        assert!(stderr(&output).contains(hint), "{args:?}");
     }
     let output = constancy().args(["synth", "-n", "1", "--out", "/proc/none"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(73));
@@ -100,7 +100,7 @@ fn the_daemon_steps_through_environments_with_the_truth_beside_each_frame() {
 fn an_environment_that_does_not_exist_is_named_with_those_that_do() {
     let setup = Setup::new("[[camera]]\nname = \"w\"\n[camera.synthetic]\nenvironments = [\"noon\", \"moon\"]\n");
     let output = constancy().args(["run", "--config"]).arg(setup.config()).output().expect("it runs");
-    let text = String::from_utf8_lossy(&output.stderr);
+    let text = stderr(&output);
     assert_eq!(output.status.code(), Some(78), "{text}");
     assert!(text.contains("`moon`") && text.contains("workshop-lamp"), "{text}");
 }

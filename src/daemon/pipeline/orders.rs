@@ -64,7 +64,7 @@ impl Pipeline {
         self.sink.answer(camera, command, outcome);
     }
 
-    fn enable(&mut self, camera: &str, on: bool) -> Result<String, PublishError> {
+    pub(super) fn enable(&mut self, camera: &str, on: bool) -> Result<String, PublishError> {
         let memory = self.cameras.entry(camera.to_owned()).or_default();
         memory.is_off = !on;
         if !on {

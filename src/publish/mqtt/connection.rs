@@ -1,6 +1,7 @@
 //! The thread that connects, and connects again.
 
 use super::WINDOW;
+use super::backoff::{Backoff, spread};
 use super::connect::{Connector, explain};
 use super::node::Sessions;
 use super::state::Shared;
@@ -8,19 +9,16 @@ use rumqttc::{Client, Connection, ConnectionError, Event, Outgoing, Packet, Stat
 use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT_S: u64 = 10;
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
 /// Between attempts while the last messages wait to be sent.
 const CLOSING_WAIT: Duration = Duration::from_millis(100);
-/// A connection that lasted this long was a good one: the next failure starts from the shortest wait.
-const STABLE: Duration = Duration::from_secs(30);
 
 /// Connects again and again until the publisher is closed: the one home of the retry policy.
 pub(super) fn run(connector: &Connector, shared: &Shared) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::new(connector.backoff_max);
     let mut sessions = Sessions::open(connector.bd_seq_file());
     loop {
-        let start = Instant::now();
-        let result = run_once(connector, shared, &mut sessions);
+        let mut connected_at = None;
+        let result = run_once(connector, shared, &mut sessions, &mut connected_at);
         let mut state = shared.lock();
         if matches!(&result, Err(ConnectionError::MqttState(e)) if is_too_loud(e)) {
             state.ear.close(Instant::now(), &shared.broker);
@@ -30,10 +28,7 @@ pub(super) fn run(connector: &Connector, shared: &Shared) {
         if state.is_over() {
             return;
         }
-        if start.elapsed() > STABLE {
-            backoff = BACKOFF_MIN;
-        }
-        let wait = backoff.mul_f64(0.5 + fastrand::f64());
+        let wait = spread(backoff.after(connected_at.map(|at: Instant| at.elapsed())), fastrand::f64());
         // While being closed there is no time for the full wait, and the reason has been told.
         let closing = state.is_closing();
         let wait = if closing { wait.min(CLOSING_WAIT) } else { wait };
@@ -49,7 +44,6 @@ pub(super) fn run(connector: &Connector, shared: &Shared) {
         if state.is_ok_and(|(state, _)| state.is_over()) {
             return;
         }
-        backoff = (backoff * 2).min(connector.backoff_max);
     }
 }
 
@@ -58,16 +52,20 @@ fn is_too_loud(error: &StateError) -> bool {
     matches!(error, StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_)))
 }
 
-/// One connection from start to end.
-fn run_once(connector: &Connector, shared: &Shared, sessions: &mut Sessions) -> Result<(), ConnectionError> {
+/// One connection from start to end; notes when the broker let it in.
+fn run_once(
+    connector: &Connector,
+    shared: &Shared,
+    sessions: &mut Sessions,
+    connected_at: &mut Option<Instant>,
+) -> Result<(), ConnectionError> {
     let bd_seq = sessions.number();
     // Room for everything that may be under way, and for the farewell.
     let (client, mut connection): (Client, Connection) = Client::new(connector.options(bd_seq), WINDOW + 8);
     connection.eventloop.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
-    let mut connected = false;
     for notification in connection.iter() {
         if let Err(e) = &notification
-            && !connected
+            && connected_at.is_none()
             && may_have_connected(e)
         {
             sessions.used();
@@ -75,9 +73,10 @@ fn run_once(connector: &Connector, shared: &Shared, sessions: &mut Sessions) -> 
         match notification? {
             Event::Incoming(Packet::ConnAck(_)) => {
                 log::info!("broker {}: connected", shared.broker);
-                connected = true;
+                let now = Instant::now();
+                *connected_at = Some(now);
                 sessions.used();
-                shared.lock().connected(client.clone(), bd_seq, Instant::now());
+                shared.lock().connected(client.clone(), bd_seq, now);
                 shared.work.notify_one();
             }
             Event::Incoming(Packet::PubAck(ack)) => {

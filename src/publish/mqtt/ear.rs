@@ -17,9 +17,8 @@ const DEAF: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub(super) struct Ear {
     discovery: Option<Discovery>,
-    rules: Option<Rules>,
-    /// Where good commands go.
-    requests: Option<SyncSender<Request>>,
+    /// What may be commanded, and where good commands go.
+    commands: Option<(Rules, SyncSender<Request>)>,
     /// Where Sparkplug's commands come from.
     node_commands: Option<String>,
     /// Filters whose subscription is not confirmed.
@@ -31,7 +30,7 @@ pub(super) struct Ear {
 
 impl Ear {
     pub(super) fn new(discovery: Option<Discovery>, rules: Option<Rules>, requests: SyncSender<Request>) -> Self {
-        Self { discovery, rules, requests: Some(requests), ..Self::default() }
+        Self { discovery, commands: rules.map(|rules| (rules, requests)), ..Self::default() }
     }
 
     /// One that hears nothing but Sparkplug's commands.
@@ -46,7 +45,10 @@ impl Ear {
 
     fn filters(&self) -> Vec<String> {
         let discovery = self.discovery.iter().flat_map(|d| [d.birth_topic.clone(), d.topic.clone()]);
-        discovery.chain(self.rules.iter().map(Rules::filter)).chain(self.node_commands.clone()).collect()
+        discovery
+            .chain(self.commands.iter().map(|(rules, _)| rules.filter()))
+            .chain(self.node_commands.clone())
+            .collect()
     }
 
     /// Asks for what is listened to, if anything is at present; whether it did.
@@ -114,21 +116,21 @@ impl Shared {
             node.sparkplug.heard(payload);
             return state.pump(Instant::now());
         }
-        let asked = state.ear.rules.as_ref().and_then(|rules| rules.read(topic, payload, retained));
-        match asked {
+        let passed = state.ear.commands.as_ref().and_then(|(rules, requests)| {
+            let read = rules.read(topic, payload, retained)?;
+            Some(read.map(|request| requests.try_send(request)))
+        });
+        match passed {
             None => state.heard_of_home_assistant(topic, payload),
             Some(Err(refusal)) => {
                 log::warn!("command {topic}: {}", refusal.why);
                 self.answer(&mut state, &refusal.camera, &refusal.command, &Err(refusal.why));
             }
-            Some(Ok(request)) => {
-                let sender = state.ear.requests.clone();
-                let passed = sender.map(|s| s.try_send(request));
-                if let Some(Err(TrySendError::Full(request) | TrySendError::Disconnected(request))) = passed {
-                    let busy = Err("too many commands at once; send it again later".to_owned());
-                    self.answer(&mut state, &request.camera, request.command.name().as_str(), &busy);
-                }
+            Some(Ok(Err(TrySendError::Full(request) | TrySendError::Disconnected(request)))) => {
+                let busy = Err("too many commands at once; send it again later".to_owned());
+                self.answer(&mut state, &request.camera, request.command.name().as_str(), &busy);
             }
+            Some(Ok(Ok(()))) => {}
         }
     }
 

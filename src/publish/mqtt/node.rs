@@ -103,10 +103,7 @@ impl State {
         let is_event = message.is_event();
         let taken = self.say(message, if is_event { Parcel::Event(id) } else { Parcel::Once });
         if taken && is_event {
-            self.queue.handed_over(id);
-            if of_backlog {
-                self.pace.spend();
-            }
+            self.event_left(id, of_backlog);
         }
         taken
     }

@@ -208,13 +208,18 @@ impl State {
         let Some(client) = &self.client else { return false };
         let taken = client.try_publish(&record.topic, QoS::AtLeastOnce, false, record.payload.as_slice()).is_ok();
         if taken {
-            self.queue.handed_over(id);
             self.under_way.handed_over(Parcel::Event(id));
-            if of_backlog {
-                self.pace.spend();
-            }
+            self.event_left(id, of_backlog);
         }
         taken
+    }
+
+    /// The client has taken an event.
+    pub(super) fn event_left(&mut self, id: i64, of_backlog: bool) {
+        self.queue.handed_over(id);
+        if of_backlog {
+            self.pace.spend();
+        }
     }
 
     /// The event that may be sent next, and whether it is of the backlog.

@@ -129,7 +129,7 @@ impl Sparkplug {
     /// Commands will be heard from now on: births may be said.
     pub(super) fn subscribed(&mut self) {
         if self.phase == Phase::Deaf {
-            self.phase = Phase::Unborn;
+            self.begin();
         }
     }
 
@@ -138,8 +138,13 @@ impl Sparkplug {
         let Ok(payload) = Payload::decode(payload) else { return };
         let asks = |m: &Metric| m.name.as_deref() == Some(REBIRTH) && m.value == Some(Value::Boolean(true));
         if payload.metrics.iter().any(asks) && self.phase == Phase::Born {
-            self.phase = Phase::Unborn;
+            self.begin();
         }
+    }
+
+    /// The node's birth is due, which has the first number.
+    fn begin(&mut self) {
+        (self.phase, self.seq) = (Phase::Unborn, 0);
     }
 
     /// Whether a camera works, and else why not.
@@ -204,11 +209,7 @@ impl Sparkplug {
 
     /// Notes that the client took a message.
     pub(super) fn said(&mut self, message: Message) {
-        self.seq = match message.then {
-            Then::NodeBorn => 1,
-            Then::Farewell => self.seq,
-            _ => self.seq.wrapping_add(1),
-        };
+        self.seq = self.seq.wrapping_add(1);
         match message.then {
             Then::NodeBorn => {
                 (self.phase, self.changed) = (Phase::Born, false);
@@ -236,13 +237,7 @@ impl Sparkplug {
             ),
         ];
         metrics.extend(self.node_metrics(now_ms));
-        let payload = Payload { timestamp: Some(now_ms), metrics, seq: Some(0) };
-        Message {
-            topic: self.address.topic("NBIRTH", None),
-            payload: payload.encode_to_vec(),
-            acknowledged: false,
-            then: Then::NodeBorn,
-        }
+        self.message("NBIRTH", None, metrics, now_ms, Then::NodeBorn)
     }
 
     /// The node's metrics that may change.

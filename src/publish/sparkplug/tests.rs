@@ -8,6 +8,16 @@ fn node() -> Sparkplug {
     Sparkplug::new(address, ["belt".to_owned(), "gate".to_owned()])
 }
 
+/// With the belt's camera, on a connection, and all births said.
+fn born() -> Sparkplug {
+    let mut node = node();
+    node.camera("belt", None);
+    node.connected(0);
+    node.subscribed();
+    say(&mut node, false);
+    node
+}
+
 fn event(camera: &str, seq: u64) -> Vec<u8> {
     let event = json!({
         "camera": camera, "ts": "2026-11-24T15:56:25.265Z", "id": format!("bench/b/{camera}/{seq}"), "class": "a gear",
@@ -103,11 +113,7 @@ fn a_birth_has_the_number_of_the_will_and_what_is_known() {
 
 #[test]
 fn data_says_what_is_past_and_leaves_types_to_births() {
-    let mut node = node();
-    node.camera("belt", None);
-    node.connected(0);
-    node.subscribed();
-    say(&mut node, false);
+    let node = born();
     for historical in [false, true] {
         let message = node.event(&event("belt", 5), historical, 1000).expect("an event");
         let payload = Payload::decode(&*message.payload).expect("a payload");
@@ -120,11 +126,7 @@ fn data_says_what_is_past_and_leaves_types_to_births() {
 
 #[test]
 fn a_camera_that_is_away_dies_when_its_past_is_told() {
-    let mut node = node();
-    node.camera("belt", None);
-    node.connected(0);
-    node.subscribed();
-    say(&mut node, false);
+    let mut node = born();
     node.camera("belt", Some("the cable"));
     assert_eq!(say(&mut node, true), ["NDATA 2"], "its fault is told at once");
     assert_eq!(tell_event(&mut node, "belt", true), "DDATA belt 3");
@@ -135,11 +137,7 @@ fn a_camera_that_is_away_dies_when_its_past_is_told() {
 
 #[test]
 fn numbers_go_round_and_the_farewell_has_none() {
-    let mut node = node();
-    node.camera("belt", None);
-    node.connected(0);
-    node.subscribed();
-    say(&mut node, false);
+    let mut node = born();
     let numbers: Vec<String> = (0..260).map(|_| tell_event(&mut node, "belt", false)).collect();
     assert_eq!(numbers[253..256], ["DDATA belt 255", "DDATA belt 0", "DDATA belt 1"]);
     let farewell = node.farewell(1000).expect("a farewell");

@@ -157,6 +157,10 @@ impl Heard {
         serde_json::from_slice(&self.payload).expect("the payload is JSON")
     }
 
+    pub fn is_event(&self) -> bool {
+        self.topic.ends_with("/event")
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
@@ -276,13 +280,13 @@ impl Subscriber {
     /// The events that were heard so far.
     pub fn events(&self) -> Vec<Value> {
         let heard = self.log.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.iter().filter(|h| h.topic.ends_with("/event")).map(Heard::json).collect()
+        heard.iter().filter(|h| h.is_event()).map(Heard::json).collect()
     }
 
     /// Waits for `count` events.
     pub fn wait_events(&self, count: usize) -> Vec<Value> {
         self.wait(&format!("{count} events"), |heard| {
-            (heard.iter().filter(|h| h.topic.ends_with("/event")).count() >= count).then_some(())
+            (heard.iter().filter(|h| h.is_event()).count() >= count).then_some(())
         });
         self.events()
     }

@@ -138,6 +138,11 @@ impl Daemon {
         }
     }
 
+    /// Ends it, unless it has ended, and gives its folder for another start.
+    pub fn take_setup(mut self) -> Setup {
+        std::mem::replace(&mut self.setup, Setup::new(""))
+    }
+
     /// Everything on stderr.
     pub fn log(&self) -> String {
         self.stderr.get().join("\n")
