@@ -256,16 +256,7 @@ pub(super) fn hits(named: &[usize], truth: &[usize]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::icm::Family;
-
-    fn embeddings(values: &[f32]) -> Embeddings {
-        let rows: Vec<Vec<f32>> = values.iter().map(|&v| vec![v, 1.0]).collect();
-        Embeddings::new(2, &rows, |i| i.to_string()).unwrap()
-    }
-
-    fn family(of: &[usize], values: &[f32]) -> Family {
-        Family { name: "blur".into(), of: of.to_vec(), changed: embeddings(values) }
-    }
+    use crate::icm::sources::tests::{embeddings, family};
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()

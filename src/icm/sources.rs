@@ -204,15 +204,15 @@ impl Interventions {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn embeddings(values: &[f32]) -> Embeddings {
+    pub(in crate::icm) fn embeddings(values: &[f32]) -> Embeddings {
         let rows: Vec<Vec<f32>> = values.iter().map(|&v| vec![v, 1.0]).collect();
         Embeddings::new(2, &rows, |i| i.to_string()).unwrap()
     }
 
-    fn family(of: &[usize], values: &[f32]) -> Family {
+    pub(in crate::icm) fn family(of: &[usize], values: &[f32]) -> Family {
         Family { name: "blur".into(), of: of.to_vec(), changed: embeddings(values) }
     }
 
