@@ -258,9 +258,12 @@ impl Map {
         &self.eigenvalues
     }
 
-    /// The share of the trace of a symmetric `[D, D]` that is left, tr AᵀMA / tr M; 1 where there is none.
-    fn kept(&self, matrix: &DMatrix<f64>) -> f64 {
-        let left = (matrix * &self.columns).dot(&self.columns);
+    /// The share of the trace of a symmetric `[D, D]` that is left, tr AᵀMA / tr M; 1 where there is none. The lower
+    /// triangle is read.
+    fn kept(&self, lower: &DMatrix<f64>) -> f64 {
+        let mut matrix = lower.clone();
+        matrix.fill_upper_triangle_with_lower_triangle();
+        let left = (&matrix * &self.columns).dot(&self.columns);
         let trace = matrix.trace();
         if trace > 0.0 { left / trace } else { 1.0 }
     }
@@ -324,5 +327,32 @@ mod tests {
         assert!((0.85..1.0).contains(&hard.interventions) && hard.images < 0.1, "{hard:?}");
         let soft = removed(MapSpec::soft(1.0));
         assert!(soft.interventions > 0.3 && soft.interventions < hard.interventions, "{soft:?}");
+    }
+
+    #[test]
+    fn what_is_removed_is_what_embeddings_lose() {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let mut row = || (0..6).map(|_| rng.f32() - 0.3).collect::<Vec<_>>();
+        let pairs: Vec<_> = (0..40).map(|_| (row(), row())).collect();
+        let mut moments = Moments::new("aa", 6);
+        for (image, changed) in &pairs {
+            moments.add_image("a", image).unwrap();
+            moments.add_pair("light", "a", image, changed).unwrap();
+        }
+        let unit = |row: &[f32]| DVector::from_iterator(6, row.iter().map(|&v| f64::from(v))).normalize();
+        let differences: Vec<_> = pairs.iter().map(|(a, b)| unit(a) - unit(b)).collect();
+        let mean = pairs.iter().map(|(a, _)| unit(a)).sum::<DVector<f64>>() / 40.0;
+        let spread: Vec<_> = pairs.iter().map(|(a, _)| unit(a) - &mean).collect();
+        let fitter = Fitter::new(&moments).unwrap();
+        for spec in [MapSpec::without(2), MapSpec::soft(3.0)] {
+            let map = fitter.fit(&spec).unwrap();
+            let lost = |vectors: &[DVector<f64>]| {
+                let squares = |f: &dyn Fn(&DVector<f64>) -> f64| vectors.iter().map(f).sum::<f64>();
+                1.0 - squares(&|v| map.columns.tr_mul(v).norm_squared()) / squares(&|v| v.norm_squared())
+            };
+            let removed = fitter.removed(&map);
+            assert!((removed.interventions - lost(&differences)).abs() < 1e-9, "{spec}: {removed:?}");
+            assert!((removed.images - lost(&spread)).abs() < 1e-9, "{spec}: {removed:?}");
+        }
     }
 }
