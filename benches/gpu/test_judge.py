@@ -58,6 +58,10 @@ class Speed(unittest.TestCase):
         self.assertEqual(alone["verdict"], OPEN)
         self.assertIn("PyTorch is not installed", alone["detail"])
 
+    def test_a_rival_that_failed_on_another_tower_is_not_missed_here(self):
+        other = {"part": "ort", "model": "other", "failed": "no kernel"}
+        self.assertEqual(self.judge(1, [ours(1, 0.5, 2000), *RIVALS, other])["verdict"], MET)
+
     def test_what_failed_is_missed_and_what_was_not_run_is_open(self):
         failed = {"part": "constancy", "model": "m", "batch": 1, "plain": False, "failed": "no\nGPU"}
         self.assertEqual(self.judge(1, [failed, *RIVALS])["verdict"], MISSED)
@@ -70,6 +74,7 @@ class Cosine(unittest.TestCase):
         self.assertEqual(judge.cosine([line], "m")["verdict"], MET)
         self.assertEqual(judge.cosine([{**line, "least": 0.9989}], "m")["verdict"], MISSED)
         self.assertEqual(judge.cosine([], "m")["verdict"], OPEN)
+        self.assertEqual(judge.cosine([{"part": "agree", "model": "m", "failed": "no GPU"}], "m")["verdict"], MISSED)
 
 
 def long_run(grow=0.0, gpu=600, **more):
@@ -88,6 +93,7 @@ class Steady(unittest.TestCase):
         self.assertEqual(self.judge(long_run()), [MET, MET])
         self.assertEqual(self.judge(long_run(grow=9)), [MET, MET], "7.2 MiB in four fifths")
         self.assertEqual(self.judge(long_run(grow=12)), [MISSED, MET])
+        self.assertIn("gpu +0.0 MiB of 12 allowed", judge.steady(long_run())[0]["detail"])
 
     def test_memory_that_is_not_seen_is_not_judged(self):
         self.assertEqual(self.judge(long_run(gpu=None)), [OPEN, MET])

@@ -52,10 +52,30 @@ fn the_packaged_configuration_is_good() {
     assert!(output.status.success(), "{said}{}", stderr(&output));
 }
 
+fn package() -> toml::Value {
+    let manifest: toml::Value = toml::from_str(include_str!("../../Cargo.toml")).expect("TOML");
+    manifest["package"]["metadata"]["deb"].clone()
+}
+
+/// Which is what lets one command put one in the place of another: they bring the same files.
+#[test]
+fn each_package_takes_the_place_of_the_others() {
+    let deb = package();
+    let variants = deb["variants"].as_table().expect("variants").iter();
+    let variants = variants.map(|(name, fields)| (format!("constancy-{name}"), fields));
+    let packages: Vec<_> = [("constancy".to_owned(), &deb)].into_iter().chain(variants).collect();
+    assert_eq!(packages.len(), 3);
+    for (name, fields) in &packages {
+        let others: Vec<_> = packages.iter().map(|(other, _)| other.as_str()).filter(|other| other != name).collect();
+        for relation in ["conflicts", "replaces"] {
+            assert_eq!(fields[relation].as_str(), Some(&*others.join(", ")), "{name} {relation}");
+        }
+    }
+}
+
 #[test]
 fn every_file_of_the_package_is_there() {
-    let manifest: toml::Value = toml::from_str(include_str!("../../Cargo.toml")).expect("TOML");
-    let deb = &manifest["package"]["metadata"]["deb"];
+    let deb = package();
     let assets = deb["assets"].as_array().expect("assets");
     let source = |asset: &toml::Value| PathBuf::from(asset[0].as_str().expect("source"));
     let variants = deb["variants"].as_table().expect("variants").values();

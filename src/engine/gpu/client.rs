@@ -252,9 +252,11 @@ fn visible(index: u32, here: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cache, is_readable_within, visible};
+    use super::{Client, END_LIMIT, Layout, RUN_LIMIT, Request, cache, is_readable_within, shared_memory, visible};
+    use memmap2::MmapMut;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
     use std::time::Duration;
 
     #[test]
@@ -273,6 +275,24 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("sockets");
         drop(theirs);
         assert!(is_readable_within(&ours, Duration::from_secs(30)));
+    }
+
+    /// A driver that hangs: the socket is open, and nothing comes.
+    #[test]
+    fn an_answer_that_does_not_come_is_a_loss_before_the_services_watchdog_bites() {
+        let (socket, silent) = UnixStream::pair().expect("sockets");
+        let layout = Layout { image: 1, width: 1, halves: false };
+        // SAFETY: nobody else has this memory.
+        let memory = unsafe { MmapMut::map_mut(&shared_memory(layout.bytes()).expect("memory")) }.expect("memory");
+        let mut client = Client { socket, memory, layout, process: None };
+        let (done, asked) = mpsc::channel();
+        std::thread::spawn(move || done.send(client.ask(&Request::Embed { batch: 1 }, Duration::from_millis(20))));
+        let asked = asked.recv_timeout(Duration::from_secs(20)).expect("it does not wait for ever");
+        assert!(matches!(&asked, Err(e) if e.to_string().contains("no answer")), "{asked:?}");
+        drop(silent);
+        let unit = include_str!("../../../systemd/constancy.service");
+        let watchdog = unit.lines().find_map(|l| l.strip_prefix("WatchdogSec=")).expect("a watchdog");
+        assert!(2 * RUN_LIMIT.as_secs() <= watchdog.parse().expect("seconds") && END_LIMIT < RUN_LIMIT);
     }
 
     #[test]

@@ -10,10 +10,11 @@ use half::f16;
 use memmap2::MmapMut;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 const LAYOUT: Layout = Layout { image: 6, width: 2, halves: true };
@@ -210,23 +211,78 @@ fn what_the_cpu_makes_in_the_place_of_a_gpu_is_its_own_and_not_passed_off_as_the
     assert!(error.to_string().contains("vision-fp32") && cpu.gpu_held().is_ok(), "{error}");
 }
 
-/// A process that hangs in the driver closes its socket, and does not end for all that.
-#[test]
-fn a_process_that_does_not_end_holds_nothing_up() {
+/// A client of a process that does nothing, whose part was played until it had started: then its socket was closed.
+fn deserted(process: Child) -> Client {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     let memory = shared_memory(LAYOUT.bytes()).expect("memory");
     let served = std::thread::spawn(move || {
         let _: Request = receive(&theirs).expect("a request");
         send(&theirs, &Reply::Started).expect("an answer");
     });
-    let process = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().expect("a process");
-    let pid = process.id();
-    let mut client = Client::connect(ours, &memory, &order(true), LAYOUT, Some(process)).expect("a client");
+    let client = Client::connect(ours, &memory, &order(true), LAYOUT, Some(process)).expect("a client");
     served.join().expect("it answered");
+    client
+}
+
+fn sleeper() -> Command {
+    let mut sleep = Command::new("sleep");
+    sleep.arg("60").stdin(Stdio::null());
+    sleep
+}
+
+fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// A process that hangs in the driver closes its socket, and does not end for all that.
+#[test]
+fn a_process_that_does_not_end_holds_nothing_up() {
+    let process = sleeper().spawn().expect("a process");
+    let pid = process.id();
+    let mut client = deserted(process);
     let start = Instant::now();
     let error = client.embed(&images(1), 1, &Pool::new(1).expect("threads")).map(|o| matches!(o, Outcome::NotFinite));
     assert!(error.expect_err("it is gone").to_string().contains("closed its socket"));
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     drop(client);
-    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "what can be ended is");
+    assert!(!exists(pid), "what can be ended is");
+}
+
+/// As one that hangs in the driver: its end is kept from its parent as long as another process traces it.
+#[test]
+fn a_process_that_was_killed_and_does_not_end_holds_nothing_up_and_is_seen_to_later() {
+    let mut process = sleeper();
+    let let_all = || {
+        // SAFETY: one system call, which touches no memory. It fails where all may trace it anyway.
+        unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { process.pre_exec(let_all) };
+    let process = process.spawn().expect("a process");
+    let pid = process.id();
+    let traced = i32::try_from(pid).expect("a process's number");
+    let mut tracer = sleeper();
+    let seize = move || {
+        // SAFETY: one system call, which touches no memory of this process.
+        let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, traced, 0_usize, 0_usize) };
+        if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: as above.
+    let mut tracer = unsafe { tracer.pre_exec(seize) }.spawn().expect("a process that traces");
+    let client = deserted(process);
+    let (done, dropped) = mpsc::channel();
+    std::thread::spawn(move || {
+        drop(client);
+        done.send(())
+    });
+    let dropped = dropped.recv_timeout(Duration::from_secs(20));
+    let hung = exists(pid);
+    tracer.kill().and_then(|()| tracer.wait()).expect("it ends");
+    assert!(dropped.is_ok() && hung, "{dropped:?}, it hung: {hung}");
+    let limit = Instant::now() + Duration::from_secs(20);
+    while exists(pid) {
+        assert!(Instant::now() < limit, "nobody saw to its end");
+        std::thread::yield_now();
+    }
 }
