@@ -285,4 +285,25 @@ mod tests {
             }
         }
     }
+
+    /// Few examples under a strong penalty: the loss hardly moves from ln 2, and where the search ends decides the answers.
+    #[test]
+    fn answers_that_are_only_counted_are_those_of_the_exact_weights() {
+        let mut rng = crate::workshop::Rng::new(6);
+        let labels: Vec<usize> = (0..40).map(|i| usize::from(i >= 25)).collect();
+        let mut image = |class: usize| {
+            let sign = if class == 0 { -0.05 } else { 0.05 };
+            let image =
+                DVector::from_fn(60, |i, _| 0.3 + f64::from(rng.between(-0.2, 0.2)) + if i < 8 { sign } else { 0.0 });
+            image.normalize()
+        };
+        let x = DMatrix::from_columns(&labels.iter().map(|&class| image(class)).collect::<Vec<_>>());
+        for c in [0.01, DEFAULT_C, 10.0] {
+            let exact = Logistic::fit(&x, &labels, 2, c).unwrap().scores(&x);
+            let rough = Lessons::new(&x, &labels, 2).learn(c, None, ROUGH).unwrap().scores(&x);
+            let spread = exact.row(0).max() - exact.row(0).min();
+            let off = (&exact - rough).amax();
+            assert!(off < 0.01 * spread, "C = {c}: off by {off:.1e} of {spread:.1e}");
+        }
+    }
 }
