@@ -106,7 +106,7 @@ impl Pipeline {
         let results = self.recognizer.recognize_all(&looks)?;
         self.room = room(start.elapsed() / u32::try_from(looks.len()).unwrap_or(u32::MAX));
         for ((camera, Waiting { camera: index, frame, .. }), result) in waiting.into_iter().zip(results) {
-            let memory = self.cameras.entry((*camera).to_owned()).or_default();
+            let Some(memory) = self.cameras.get_mut(*camera) else { continue };
             match result {
                 Ok((decision, stages)) => {
                     memory.recent += 1;

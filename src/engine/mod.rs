@@ -214,20 +214,20 @@ impl Encoder {
     /// A seat on the GPU, checked against the CPU on a fixed input.
     fn take_seat(&self, options: &EngineOptions) -> Result<Option<Seat>, ModelError> {
         let failed = |source| ModelError::Gpu { path: self.path.clone(), source };
-        let Some(found) = gpu::find(options.device).map_err(failed)? else { return Ok(None) };
+        let Some(gpu) = gpu::find(options.device).map_err(failed)? else { return Ok(None) };
         let trial = self.manifest.noise(1, TRIAL_SEED);
         let expected = self.embed(&trial)?;
         let halves = options.precision != Precision::Fp32;
         let order = Order { manifest: self.manifest.path.clone(), halves, plain: options.plain };
         let runtime = Arc::clone(&self.runtime);
-        gpu::seat(options.device, found, Tower { order, runtime, trial, expected }).map_err(failed)
+        gpu::seat(options.device, &gpu, Tower { order, runtime, trial, expected }).map_err(failed)
     }
 
     /// How often the CPU has embedded in the place of the GPU that [`Encoder::info`] names: while it was lost, or an
     /// embedding was too large for its numbers. 0 where there is no GPU.
     #[must_use]
     pub fn stood_in(&self) -> usize {
-        self.seat.as_ref().and_then(Seat::refused).map_or(0, |(count, _)| count)
+        self.seat.as_ref().map_or(0, Seat::stood_in)
     }
 
     /// An error, and its reason, where the CPU has stood in for the GPU: what was measured is not the GPU's.

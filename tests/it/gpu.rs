@@ -29,7 +29,7 @@ pub fn library(folder: &Path, name: &str, source: &str) {
 fn compile(library: &Path, source: &Path, options: &[String]) {
     let mut cc = Command::new("cc");
     let built = cc.args(options).args(["-shared", "-fPIC", "-o"]).args([library, source]).output().expect("cc");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert!(built.status.success(), "{}", stderr(&built));
 }
 
 /// An empty folder: there is no driver on the machines that run these tests.

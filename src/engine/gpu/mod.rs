@@ -45,17 +45,14 @@ pub(super) struct Tower {
     pub(super) expected: Vec<f32>,
 }
 
-/// A GPU that a tower can be tried on, and its number.
-pub(super) type Found = (u32, GpuDevice);
-
 /// The GPU that `device` means; none where that is the CPU, and none with [`Device::Auto`] where no GPU can be used.
-pub(super) fn find(device: Device) -> Result<Option<Found>, GpuError> {
+pub(super) fn find(device: Device) -> Result<Option<GpuDevice>, GpuError> {
     let wanted = match device {
         Device::Cpu => return Ok(None),
         Device::Auto => 0,
         Device::Cuda(index) => index,
     };
-    unless_auto(device, look(wanted).map(|gpu| (wanted, gpu)))
+    unless_auto(device, look(wanted))
 }
 
 fn look(wanted: u32) -> Result<GpuDevice, GpuError> {
@@ -66,8 +63,8 @@ fn look(wanted: u32) -> Result<GpuDevice, GpuError> {
 }
 
 /// A seat for `tower` on a GPU that was found; none with [`Device::Auto`] where the tower cannot be run there.
-pub(super) fn seat(device: Device, found: Found, tower: Tower) -> Result<Option<Seat>, GpuError> {
-    let seat = unless_auto(device, take(found, tower, start))?;
+pub(super) fn seat(device: Device, gpu: &GpuDevice, tower: Tower) -> Result<Option<Seat>, GpuError> {
+    let seat = unless_auto(device, take(gpu, tower, start))?;
     if let Some(seat) = &seat {
         log::info!("the tower runs on {}", seat.name());
     }
@@ -97,13 +94,13 @@ fn unless_auto<T>(device: Device, result: Result<T, GpuError>) -> Result<Option<
 type Start = fn(u32, bool, &Tower) -> Result<Client, GpuError>;
 
 /// A seat in halves, or in f32 where these are not enough.
-fn take((wanted, gpu): Found, tower: Tower, start: Start) -> Result<Seat, GpuError> {
-    let tower = Arc::new(tower);
+fn take(gpu: &GpuDevice, tower: Tower, start: Start) -> Result<Seat, GpuError> {
+    let (tower, index) = (Arc::new(tower), gpu.index);
     let seat = |halves: bool| {
         let tower = Arc::clone(&tower);
         let name = format!("{} ({})", gpu.name, if halves { "fp16" } else { "fp32" });
         let connect = move || {
-            let mut client = start(wanted, halves, &tower)?;
+            let mut client = start(index, halves, &tower)?;
             check(&mut client, &tower)?;
             Ok(client)
         };

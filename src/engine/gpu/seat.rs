@@ -4,6 +4,7 @@ use super::client::{Client, Kinds, Outcome};
 use super::error::GpuError;
 use super::protocol::MOST;
 use constancy_kernels::Pool;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ struct Inner {
     /// The GPU, and in which numbers it computes.
     name: String,
     connect: Connect,
+    /// How often the CPU was left to embed; beside the state, which is locked while the GPU embeds.
+    refused: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -34,8 +37,6 @@ struct State {
     lost: Option<GpuError>,
     /// Whether it was said that an embedding is not a number.
     told: bool,
-    /// How often the CPU was left to embed.
-    refused: usize,
     since: Instant,
     wait: Duration,
     trying: bool,
@@ -50,8 +51,8 @@ impl Seat {
     /// The same with another wait before the first new try.
     pub(super) fn with_wait(name: String, connect: Connect, wait: Duration) -> Result<Self, GpuError> {
         let client = Some(connect()?);
-        let state = State { client, lost: None, told: false, refused: 0, since: Instant::now(), wait, trying: false };
-        Ok(Self { inner: Arc::new(Inner { name, connect, state: Mutex::new(state) }) })
+        let state = State { client, lost: None, told: false, since: Instant::now(), wait, trying: false };
+        Ok(Self { inner: Arc::new(Inner { name, connect, refused: AtomicUsize::new(0), state: Mutex::new(state) }) })
     }
 
     /// The GPU, and in which numbers it computes.
@@ -59,18 +60,24 @@ impl Seat {
         &self.inner.name
     }
 
-    /// How often the CPU was left to embed, and why it last was; `None` where it never was.
+    /// How often the CPU was left to embed.
+    pub(in super::super) fn stood_in(&self) -> usize {
+        self.inner.refused.load(Ordering::Relaxed)
+    }
+
+    /// The same, and why it last was; `None` where it never was.
     pub(in super::super) fn refused(&self) -> Option<(usize, GpuError)> {
         let state = self.inner.lock();
         let reason = || state.lost.clone().unwrap_or_else(|| GpuError::Failed { reason: NO_NUMBER.into() });
-        (state.refused > 0).then(|| (state.refused, reason()))
+        let count = self.stood_in();
+        (count > 0).then(|| (count, reason()))
     }
 
     /// The embeddings of `batch` images; `None` where the CPU has to make them.
     pub(in super::super) fn embed(&self, images: &[f32], batch: usize, pool: &Pool) -> Option<Vec<f32>> {
         let mut state = self.inner.lock();
         let embeddings = self.try_to_embed(&mut state, images, batch, pool);
-        state.refused += usize::from(embeddings.is_none());
+        self.inner.refused.fetch_add(usize::from(embeddings.is_none()), Ordering::Relaxed);
         embeddings
     }
 

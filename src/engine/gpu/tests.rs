@@ -178,16 +178,16 @@ fn right(_: u32, halves: bool, _: &Tower) -> Result<Client, GpuError> {
 #[test]
 fn a_gpu_is_taken_in_halves_or_else_in_f32_if_its_own_test_agrees_with_the_cpu() {
     let expected = [15.0, 0.0];
-    assert_eq!(take((0, gpu()), tower(&expected), right).expect("a seat").name(), "Test (fp16)");
-    let error = take((0, gpu()), tower(&[0.0, 1.0]), right).map(|s| s.name().to_owned()).expect_err("it is wrong");
+    assert_eq!(take(&gpu(), tower(&expected), right).expect("a seat").name(), "Test (fp16)");
+    let error = take(&gpu(), tower(&[0.0, 1.0]), right).map(|s| s.name().to_owned()).expect_err("it is wrong");
     assert!(matches!(error, GpuError::Disagrees { cosine, least } if cosine < least && least == LEAST_COSINE));
     let by_f32 = Tower { trial: vec![1.0, 0.0, 0.0, 0.0, 0.0, 0.0], ..tower(&[1.0, 1.0]) };
-    assert_eq!(take((0, gpu()), by_f32, wrong_in_halves).expect("a seat").name(), "Test (fp32)");
+    assert_eq!(take(&gpu(), by_f32, wrong_in_halves).expect("a seat").name(), "Test (fp32)");
 }
 
 #[test]
 fn a_gpu_that_disagrees_is_an_error_unless_the_device_is_auto() {
-    let disagrees = || take((0, gpu()), tower(&[0.0, 1.0]), right).map(|seat| seat.name().to_owned());
+    let disagrees = || take(&gpu(), tower(&[0.0, 1.0]), right).map(|seat| seat.name().to_owned());
     assert_eq!(unless_auto(Device::Auto, disagrees()), Ok(None));
     let error = unless_auto(Device::Cuda(0), disagrees()).expect_err("it was asked for");
     assert!(error.to_string().contains("is not the CPU's (cosine 0.0"), "{error}");
