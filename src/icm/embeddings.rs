@@ -64,12 +64,17 @@ pub(super) fn transposed_product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMa
 
 /// The lower triangle of `aᵀ a`; zeros above it.
 pub(super) fn gram<T: Real>(a: &DMatrix<T>) -> DMatrix<T> {
-    let width = a.ncols();
-    let mut gram = DMatrix::zeros(width, width);
-    let sum = MatMut::from_column_major_slice_mut(gram.as_mut_slice(), width, width);
-    let (half, all) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-    triangular::matmul(sum, half, Accum::Replace, view(a).transpose(), all, view(a), all, T::one(), Par::Seq);
+    let mut gram = DMatrix::zeros(a.ncols(), a.ncols());
+    add_products(&mut gram, view(a).transpose(), T::one());
     gram
+}
+
+/// Adds `share`·Σv vᵀ over vectors, `[D, n]`, to the lower triangle of a sum, `[D, D]`.
+pub(super) fn add_products<T: Real>(lower: &mut DMatrix<T>, vectors: MatRef<'_, T>, share: T) {
+    let width = lower.nrows();
+    let sum = MatMut::from_column_major_slice_mut(lower.as_mut_slice(), width, width);
+    let (half, all) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    triangular::matmul(sum, half, Accum::Add, vectors, all, vectors.transpose(), all, share, Par::Seq);
 }
 
 /// `a b`. nalgebra's own product packs `a` and `b` anew, which costs more than the product where one has few rows or

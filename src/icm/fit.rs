@@ -97,11 +97,6 @@ impl Fitter {
         Self::over(moments, |_| true)
     }
 
-    /// Over all families but `family`.
-    pub fn without(moments: &Moments, family: &str) -> Result<Self, FitError> {
-        Self::over(moments, |name| name != family)
-    }
-
     /// Over the families that are wanted.
     pub(super) fn over(moments: &Moments, wanted: impl Fn(&str) -> bool) -> Result<Self, FitError> {
         Self::over_parts(Parts(&[moments]), wanted)

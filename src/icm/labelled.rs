@@ -4,8 +4,9 @@
 
 use super::embeddings::Embeddings;
 use super::fit::Map;
+use super::folders::{Domains, Item};
 use super::moments::Moments;
-use super::predict::Head;
+use super::predict::{Head, rows_of};
 use super::sources::{Interventions, SAME_ENCODER, SourceError};
 
 /// The family of pairs that labels show: two images of one class share what names them, and differ in what should not
@@ -49,6 +50,17 @@ impl Labelled {
         Ok(Self { images, classes, environments, class_names, environment_names, same_class: false })
     }
 
+    /// Images of `items`, in their order, which say the class and environment of each.
+    pub fn of_items<'a>(
+        images: Interventions,
+        domains: &Domains,
+        items: impl Iterator<Item = &'a Item> + Clone,
+    ) -> Result<Self, SourceError> {
+        let classes = items.clone().map(|item| item.class).collect();
+        let environments = items.map(|item| item.environment).collect();
+        Self::new(images, classes, environments, domains.classes.clone(), domains.environments.clone())
+    }
+
     #[must_use]
     pub fn images(&self) -> &Interventions {
         &self.images
@@ -84,11 +96,11 @@ impl Labelled {
         Some(Self { images, classes, environments, class_names, environment_names, same_class: self.same_class })
     }
 
-    /// With one more family of pairs, [`SAME_CLASS`]. As pairs of other things are, it is fitted to, and never left out;
+    /// With one more family of pairs, [`SAME_CLASS`], where that is wanted. As pairs of other things are, it is fitted to, and never left out;
     /// a choice by identification, which looks at no labels, goes without.
     #[must_use]
-    pub fn with_same_class(self) -> Self {
-        Self { same_class: true, ..self }
+    pub fn with_same_class(self, wanted: bool) -> Self {
+        Self { same_class: wanted, ..self }
     }
 
     /// The names of all families.
@@ -179,13 +191,12 @@ impl Labelled {
         family: Option<&str>,
     ) -> Result<(Self, HeldOut), SourceError> {
         let mut sources = self.pick(examples);
-        let images = self.images.pick(others);
         let Some(name) = family else {
             let classes = others.iter().map(|&i| self.classes[i]).collect();
-            return Ok((sources, HeldOut { embeddings: images.originals().clone(), classes }));
+            return Ok((sources, HeldOut { embeddings: self.images.originals().pick(others), classes }));
         };
         sources.images = sources.images.without_family(name);
-        let left_out = images.families().iter().find(|f| f.name == name).cloned();
+        let left_out = self.images.pick_family(name, others);
         let left_out = left_out.ok_or_else(|| SourceError::NoFamily(name.into()))?;
         let classes = left_out.of.iter().map(|&i| self.classes[others[i]]).collect();
         Ok((sources, HeldOut { embeddings: left_out.changed, classes }))
@@ -234,11 +245,9 @@ impl HeldOut {
 /// Σδδᵀ over all pairs of a class is that over these, as often as it has images; families are scaled alike, so that the
 /// two are the same where classes are of one size.
 fn add_classmates(moments: &mut Moments, originals: &Embeddings, classes: &[usize]) {
-    let mut names = classes.to_vec();
-    names.sort_unstable();
-    names.dedup();
-    for class in names {
-        let of_class: Vec<usize> = (0..classes.len()).filter(|&i| classes[i] == class).collect();
+    let (names, rows) = rows_of(classes);
+    for class in 0..names.len() {
+        let of_class: Vec<usize> = (0..rows.len()).filter(|&i| rows[i] == class).collect();
         if of_class.len() > 1 {
             let mut images = originals.columns().select_columns(&of_class);
             let mean = images.column_mean();
@@ -275,7 +284,7 @@ mod tests {
         let classes = names(&["dent", "scratch", "none"]);
         let all = Labelled::new(images, vec![1, 0, 1, 2], vec![0; 4], classes, names(&["line"])).unwrap();
         assert!(all.moments("aa").delta(SAME_CLASS).is_none(), "labels are looked at where they are to be");
-        let all = all.with_same_class();
+        let all = all.with_same_class(true);
         let moments = all.moments("aa");
         assert_eq!(moments.families().into_iter().collect::<Vec<_>>(), [("blur".into(), 1), (SAME_CLASS.into(), 2)]);
         // Of two images, z − mean is half of δ.

@@ -5,10 +5,9 @@
 //! parts add up to those of the whole, so that images can be streamed, and devices can pool what they saw without an
 //! image leaving them.
 
-use super::embeddings::{EmbeddingError, checked_unit};
+use super::embeddings::{EmbeddingError, add_products, checked_unit};
 use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::MatRef;
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -71,18 +70,18 @@ impl Sums {
     fn add_columns(&mut self, columns: &DMatrix<f64>) {
         self.count += columns.ncols() as u64;
         self.first += columns.column_sum();
-        add_products(&mut self.lower, columns.as_slice(), 1.0);
+        add_all(&mut self.lower, columns.as_slice(), 1.0);
     }
 
     fn flush(&mut self) {
-        add_products(&mut self.lower, &self.pending, 1.0);
+        add_all(&mut self.lower, &self.pending, 1.0);
         self.pending.clear();
     }
 
     /// The lower triangle of Σv vᵀ of all.
     fn lower(&self) -> DMatrix<f64> {
         let mut whole = self.lower.clone();
-        add_products(&mut whole, &self.pending, 1.0);
+        add_all(&mut whole, &self.pending, 1.0);
         whole
     }
 
@@ -102,7 +101,7 @@ impl Sums {
         self.count += other.count;
         self.first += &other.first;
         self.lower += &other.lower;
-        add_products(&mut self.lower, &other.pending, 1.0);
+        add_all(&mut self.lower, &other.pending, 1.0);
     }
 
     /// The upper triangle of Σv vᵀ, row by row.
@@ -125,15 +124,11 @@ impl Sums {
 }
 
 /// Adds `share`·Σv vᵀ over vectors that lie one after another to the lower triangle of a sum.
-fn add_products(lower: &mut DMatrix<f64>, vectors: &[f64], share: f64) {
-    let width = lower.nrows();
-    if vectors.is_empty() {
-        return;
+fn add_all(lower: &mut DMatrix<f64>, vectors: &[f64], share: f64) {
+    if !vectors.is_empty() {
+        let width = lower.nrows();
+        add_products(lower, MatRef::from_column_major_slice(vectors, width, vectors.len() / width), share);
     }
-    let vectors = MatRef::from_column_major_slice(vectors, width, vectors.len() / width);
-    let sum = MatMut::from_column_major_slice_mut(lower.as_mut_slice(), width, width);
-    let (half, all) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-    matmul(sum, half, Accum::Add, vectors, all, vectors.transpose(), all, share, Par::Seq);
 }
 
 /// A family as the file's metadata lists it.
@@ -346,7 +341,7 @@ impl Parts<'_> {
         let mut sum = DMatrix::zeros(self.width(), self.width());
         for part in self.0 {
             sum += &part.images.lower;
-            add_products(&mut sum, &part.images.pending, 1.0);
+            add_all(&mut sum, &part.images.pending, 1.0);
         }
         sum / at_least_one(self.images())
     }
@@ -376,7 +371,7 @@ impl Parts<'_> {
             }
         }
         for (sums, share) in all() {
-            add_products(&mut sum, &sums.pending, share);
+            add_all(&mut sum, &sums.pending, share);
         }
         (!families.is_empty()).then(|| (sum, all().map(|(sums, _)| sums.count).sum()))
     }

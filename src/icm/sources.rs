@@ -38,6 +38,18 @@ pub struct Family {
     pub changed: Embeddings,
 }
 
+impl Family {
+    /// Of the images that have a `place`, which is their new index.
+    fn pick(&self, place: &[Option<usize>]) -> Self {
+        let kept: Vec<usize> = (0..self.of.len()).filter(|&i| place[self.of[i]].is_some()).collect();
+        Self {
+            name: self.name.clone(),
+            of: kept.iter().filter_map(|&i| place[self.of[i]]).collect(),
+            changed: self.changed.pick(&kept),
+        }
+    }
+}
+
 /// Pairs whose originals are no images of the set, such as captions and their edits; they belong to every part of it.
 #[derive(Debug, Clone, PartialEq)]
 struct Pairs {
@@ -114,23 +126,27 @@ impl Interventions {
     /// The images at `indices`, in that order, with what interventions made of them.
     #[must_use]
     pub fn pick(&self, indices: &[usize]) -> Self {
+        let place = self.places(indices);
+        Self {
+            originals: self.originals.pick(indices),
+            families: self.families.iter().map(|family| family.pick(&place)).collect(),
+            pairs: self.pairs.clone(),
+        }
+    }
+
+    /// What one family made of the images at `indices`; `None` where there is no such family.
+    pub(super) fn pick_family(&self, name: &str, indices: &[usize]) -> Option<Family> {
+        let family = self.families.iter().find(|family| family.name == name)?;
+        Some(family.pick(&self.places(indices)))
+    }
+
+    /// Per image, its place among `indices`.
+    fn places(&self, indices: &[usize]) -> Vec<Option<usize>> {
         let mut place = vec![None; self.originals.len()];
         for (new, &old) in indices.iter().enumerate() {
             place[old] = Some(new);
         }
-        let family = |family: &Family| {
-            let kept: Vec<usize> = (0..family.of.len()).filter(|&i| place[family.of[i]].is_some()).collect();
-            Family {
-                name: family.name.clone(),
-                of: kept.iter().filter_map(|&i| place[family.of[i]]).collect(),
-                changed: family.changed.pick(&kept),
-            }
-        };
-        Self {
-            originals: self.originals.pick(indices),
-            families: self.families.iter().map(family).collect(),
-            pairs: self.pairs.clone(),
-        }
+        place
     }
 
     /// The same in as few coordinates as the images span, where these are fewer than the width: every length and every

@@ -53,10 +53,15 @@ impl Rng {
     /// The numbers below `count` in an order that is drawn, each as likely as the others.
     pub fn order(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
-        for i in (1..count).rev() {
-            order.swap(i, self.count(0, i));
-        }
+        self.shuffle(&mut order);
         order
+    }
+
+    /// Puts items in an order that is drawn, each as likely as the others.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.count(0, i));
+        }
     }
 
     /// True with probability `p`.

@@ -1,16 +1,12 @@
 //! The commands besides `run`.
 
-use super::support::{constancy, fixture, jpeg, picture, stderr, tiny_model, write_images};
+use super::support::{constancy, fixture, jpeg, picture, stderr, stdout, tiny_model, write_images};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
 
 fn run(args: &[&str]) -> Output {
     constancy().args(args).output().expect("it runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn json_lines(output: &Output) -> Vec<Value> {

@@ -1,7 +1,7 @@
 //! `constancy fit`: what it writes and says, what it keeps, and what it refuses.
 
 use super::support::{
-    constancy, fixture, jpeg, overflowing_model, picture, stderr, tiny_model, wait_for, write_environments,
+    constancy, fixture, jpeg, overflowing_model, picture, stderr, stdout, tiny_model, wait_for, write_environments,
     write_images,
 };
 use constancy::engine::{Encoder, EngineOptions};
@@ -89,10 +89,6 @@ impl Place {
         assert!(files.len() < 2, "{files:?}");
         files.into_iter().next()
     }
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The projector A·Aᵀ of a file.

@@ -154,7 +154,7 @@ fn images_of_one_class_show_what_no_intervention_does() {
         let head = Head::learn(&Method::ClassMeans, learnt.images().originals(), learnt.classes(), &map).unwrap();
         target.hits(&map, &head).iter().sum::<f64>() / 1000.0
     };
-    let (without, with) = (accuracy(&learnt), accuracy(&learnt.clone().with_same_class()));
+    let (without, with) = (accuracy(&learnt), accuracy(&learnt.clone().with_same_class(true)));
     assert!(without < 0.8 && with > 0.9, "{without} without labels, {with} with them");
 }
 

@@ -88,7 +88,7 @@ fn with_backlog(port: u16) -> Setup {
     daemon.wait_log_times("next attempt in", 2);
     daemon.signal(libc::SIGTERM);
     daemon.wait_exit(LIMIT);
-    std::mem::replace(&mut daemon.setup, Setup::new(""))
+    daemon.take_setup()
 }
 
 fn damage(name: &str, damage: impl FnOnce(Vec<u8>) -> Vec<u8>) {

@@ -45,18 +45,11 @@ impl Subject {
             return Err(CliError::SomeFailed { failed: tally.unreadable, total: paths.len() });
         }
         let kept: Vec<&Item> = kept.iter().map(|&i| items[i]).collect();
-        let labelled = Labelled::new(
-            interventions,
-            kept.iter().map(|item| item.class).collect(),
-            kept.iter().map(|item| item.environment).collect(),
-            domains.classes.clone(),
-            domains.environments.clone(),
-        );
-        let labelled = labelled.map_err(GatherError::Source)?;
+        let labelled = Labelled::of_items(interventions, &domains, kept.iter().copied());
         let same_class = sets.iter().any(|set| set.families.same_class);
         Ok(Self {
             crowd,
-            labelled: if same_class { labelled.with_same_class() } else { labelled },
+            labelled: labelled.map_err(GatherError::Source)?.with_same_class(same_class),
             images: kept.iter().map(|item| item.path.clone()).collect(),
             unreadable: tally.unreadable,
             tally,

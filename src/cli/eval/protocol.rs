@@ -36,7 +36,8 @@ pub(super) fn run(args: &EvalArgs, subject: &Subject, start: Instant) -> Result<
 /// Every environment is left out once.
 fn environments(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(), CliError> {
     let labelled = &subject.labelled;
-    let targets: Vec<&String> = used(labelled.environment_names(), labelled.environments());
+    let environments = labelled.used_environments();
+    let targets: Vec<&String> = environments.iter().map(|&e| &labelled.environment_names()[e]).collect();
     if let [only] = &targets[..] {
         return Err(SelectError::OneEnvironment { environment: (*only).clone() }.into());
     }
@@ -48,7 +49,7 @@ fn environments(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Resu
     }
     let criteria = criteria(args, targets.len(), report);
     let plan = Plan { sets: subject.sets.clone(), known_classes: known, criteria, ..plan(args, subject) };
-    let (seen, environments) = (plan.seen(labelled), labelled.used_environments());
+    let seen = plan.seen(labelled);
     let moments = in_parallel("moments", environments.len(), |i| Ok(seen.moments_of_environment(environments[i])))?;
     let verdicts = in_parallel("environments", targets.len(), |i| {
         let (sources, target) = labelled.leave_out(targets[i]).map_err(GatherError::Source)?;
@@ -142,11 +143,6 @@ fn left_out(
 ) -> Result<(Labelled, HeldOut), CliError> {
     let parts: Result<_, SourceError> = labelled.leave_out_family(examples, others, family);
     Ok(parts.map_err(GatherError::Source)?)
-}
-
-/// The names that an image has, in their order.
-fn used<'a>(names: &'a [String], indices: &[usize]) -> Vec<&'a String> {
-    names.iter().enumerate().filter(|(i, _)| indices.contains(i)).map(|(_, name)| name).collect()
 }
 
 /// With two environments the sources are one, and cannot choose by leaving one out.

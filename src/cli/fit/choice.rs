@@ -57,13 +57,8 @@ impl<'a> Evidence<'a> {
         same_class: bool,
     ) -> Result<Self, CliError> {
         let Some(domains) = domains else { return Ok(Self::Unlabelled(images)) };
-        let items = || kept.iter().map(|&i| &domains.items[i]);
-        let classes = items().map(|item| item.class).collect();
-        let environments = items().map(|item| item.environment).collect();
-        let (class_names, environment_names) = (domains.classes.clone(), domains.environments.clone());
-        let labelled = Labelled::new(images, classes, environments, class_names, environment_names);
-        let labelled = labelled.map_err(GatherError::Source)?;
-        Ok(Self::Labelled(if same_class { labelled.with_same_class() } else { labelled }, domains))
+        let labelled = Labelled::of_items(images, domains, kept.iter().map(|&i| &domains.items[i]));
+        Ok(Self::Labelled(labelled.map_err(GatherError::Source)?.with_same_class(same_class), domains))
     }
 
     pub(super) fn moments(&self, encoder_sha256: &str) -> Moments {

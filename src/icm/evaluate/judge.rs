@@ -116,7 +116,7 @@ fn choices(
     methods: &[Method],
 ) -> Result<Vec<Choice>, SelectError> {
     let suited = |set: &FamilySet| {
-        let families = sources.images().families().iter().filter(|f| set.interventions().any(|name| name == f.name));
+        let families = sources.images().families().iter().filter(|f| set.families.contains(&f.name));
         let pairs = families.map(|family| family.of.len() as u64).sum();
         Grid::suited(sources.images().originals().width(), pairs)
     };

@@ -12,7 +12,7 @@ pub use figures::{Figure, Figures, Group, Scoreboard, figures_of};
 pub use judge::{Choice, Outcome, Verdict, judge};
 
 use super::embeddings::Embeddings;
-use super::labelled::{Labelled, SAME_CLASS};
+use super::labelled::Labelled;
 use super::select::Criterion;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -76,15 +76,8 @@ impl Serialize for Candidates {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FamilySet {
     pub name: String,
-    /// [`SAME_CLASS`] may be one of them.
+    /// [`SAME_CLASS`](super::SAME_CLASS) may be one of them.
     pub families: Vec<String>,
-}
-
-impl FamilySet {
-    /// Those that change images.
-    pub fn interventions(&self) -> impl Iterator<Item = &str> {
-        self.families.iter().map(String::as_str).filter(|&family| family != SAME_CLASS)
-    }
 }
 
 /// What is compared.

@@ -96,9 +96,7 @@ fn jitters(strength: f32, rng: &mut Rng) -> [Jitter; 4] {
         Jitter::Saturation(1.0 + around(0.8)),
         Jitter::Hue(around(0.2)),
     ];
-    for last in (1..steps.len()).rev() {
-        steps.swap(last, rng.count(0, last));
-    }
+    rng.shuffle(&mut steps);
     steps
 }
 

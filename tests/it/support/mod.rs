@@ -55,6 +55,11 @@ pub fn stderr(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What it wrote to stdout.
+pub fn stdout(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// A picture that no other `seed` gives: soft blobs of colour, as a camera's picture has few edges.
 pub fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
     let phase = f64::from(seed) * 0.7;
