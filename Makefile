@@ -37,7 +37,7 @@ endif
 judges := $(target)/venv-judges
 export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
 
-.PHONY: help setup demo test test-long test-arm test-asan cross deb board lint lint-cuda bench bench-gpu golden
+.PHONY: help setup demo test test-isa test-long test-arm test-asan cross deb board lint lint-cuda bench bench-gpu golden
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -55,6 +55,12 @@ test: setup $(tower) $(judges)/ready
 
 test-long: setup
 	CONSTANCY_TEST_LONG=1 PROPTEST_CASES=3000 cargo test --release --locked queue -- --nocapture
+
+# What computes on the instruction set: the kernels test every one of them in `make test` already.
+ISA ?= portable avx2 avx-vnni avx512-vnni avx512-bf16
+test-isa: setup
+	for isa in $(ISA); do echo "== CONSTANCY_ISA=$$isa"; CONSTANCY_ISA=$$isa \
+	    cargo test --release --locked -p constancy -- engine:: encoder:: quantise:: pocket:: fit:: overhead::; done
 
 test-arm: setup
 	@tools/setup-cross.sh

@@ -48,7 +48,10 @@ impl Tower {
     fn new() -> Self {
         let kernels = Kernels::best();
         let linears = (0..LAYERS).flat_map(|_| LINEARS);
-        let weights = linears.map(|(depth, columns, ..)| PackedInt8::new(&kernels.int8, depth, columns, |_, _| {}));
+        let mut random = Random(1);
+        let weights = linears.map(|(depth, columns, ..)| {
+            PackedInt8::new(&kernels.int8, depth, columns, |_, to| to.iter_mut().for_each(|w| *w = random.weight()))
+        });
         let floats = PATCHES.next_multiple_of(kernels.f32_rows) * PATCH;
         Self {
             kernels,
@@ -181,6 +184,23 @@ impl Tower {
                 unsafe { (self.kernels.product)(&product) };
             }
         }
+    }
+}
+
+/// Weights spread as a trained layer's are: AVX2 treats pairs of large ones separately.
+struct Random(u32);
+
+impl Random {
+    /// Nearly normal: the sum of four uniform values.
+    fn weight(&mut self) -> i8 {
+        let sum: i32 = (0..4).map(|_| self.uniform()).sum();
+        i8::try_from(sum.clamp(-127, 127)).unwrap_or_default()
+    }
+
+    /// In -32..32, by a linear congruential generator (Numerical Recipes).
+    fn uniform(&mut self) -> i32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 26).cast_signed() - 32
     }
 }
 

@@ -18,13 +18,13 @@ use std::arch::asm;
 const PANEL: usize = 16;
 
 pub(super) const NEON: Int8Kernel =
-    Int8Kernel { panel: PANEL, rows: 4, step: 16, group: 16, levels: 255, flip: 0x80, lane_limit: 0, tile: neon };
+    Int8Kernel { panel: PANEL, rows: 4, step: 16, group: 16, levels: 255, flip: 0x80, pair_limit: 0, tile: neon };
 
 pub(super) const NEON_DOTPROD: Int8Kernel =
-    Int8Kernel { panel: PANEL, rows: 6, step: 16, group: 4, levels: 255, flip: 0x80, lane_limit: 0, tile: dotprod };
+    Int8Kernel { panel: PANEL, rows: 6, step: 16, group: 4, levels: 255, flip: 0x80, pair_limit: 0, tile: dotprod };
 
 pub(super) const NEON_I8MM: Int8Kernel =
-    Int8Kernel { panel: PANEL, rows: 6, step: 8, group: 8, levels: 255, flip: 0x80, lane_limit: 0, tile: i8mm };
+    Int8Kernel { panel: PANEL, rows: 6, step: 8, group: 8, levels: 255, flip: 0x80, pair_limit: 0, tile: i8mm };
 
 /// Calls `$tile::<rows>` for the number of rows that it is given.
 macro_rules! for_rows {

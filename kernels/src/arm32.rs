@@ -11,7 +11,7 @@ use std::ffi::c_ulong;
 const PANEL: usize = 8;
 
 pub(super) const NEON: Int8Kernel =
-    Int8Kernel { panel: PANEL, rows: 8, step: 16, group: 16, levels: 255, flip: 0x80, lane_limit: 0, tile };
+    Int8Kernel { panel: PANEL, rows: 8, step: 16, group: 16, levels: 255, flip: 0x80, pair_limit: 0, tile };
 
 /// Whether the kernel says that there is NEON.
 pub(super) fn has_neon() -> bool {

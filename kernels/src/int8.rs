@@ -6,7 +6,7 @@ use super::{Int8Args, Int8Kernel};
 const PANEL: usize = 8;
 
 pub(super) const KERNEL: Int8Kernel =
-    Int8Kernel { panel: PANEL, rows: 4, step: 4, group: 4, levels: 255, flip: 0, lane_limit: 0, tile };
+    Int8Kernel { panel: PANEL, rows: 4, step: 4, group: 4, levels: 255, flip: 0, pair_limit: 0, tile };
 
 unsafe fn tile(args: &Int8Args, sums: *mut i32) {
     for r in 0..args.rows {

@@ -49,7 +49,7 @@ use std::sync::OnceLock;
 pub enum Isa {
     /// Plain Rust.
     Portable,
-    /// x86-64 with AVX2 and FMA: u8 × s8 pairs summed in 16 bits.
+    /// x86-64 with AVX2 and FMA: pairs of u8 × s8 products summed in 16 bits.
     Avx2,
     /// x86-64 with AVX-VNNI, 256 bits.
     AvxVnni,
@@ -291,7 +291,7 @@ pub struct Int8Args {
     pub weights: *const i8,
     /// Padded depth; a multiple of the kernel's step.
     pub depth: usize,
-    /// What was taken out of the panel so that 16-bit sums hold: offsets into a row, and as many groups of weights.
+    /// What was taken out of the panel so that sums of pairs fit 16 bits.
     pub extras: *const packed::Extra,
     pub extra_count: usize,
     /// What will be read next.
@@ -314,8 +314,8 @@ pub struct Int8Kernel {
     pub levels: u8,
     /// Stored activations are xor this: 0 for unsigned, 0x80 for signed.
     pub flip: u8,
-    /// Largest sum of positive weights, and of negative ones, that a 16-bit lane may meet in a step; 0 for no limit.
-    pub lane_limit: i32,
+    /// Largest sum of two neighbouring weights of one sign whose products fit 16 bits; 0 where nothing is that narrow.
+    pub pair_limit: i32,
     pub tile: Int8Tile,
 }
 

@@ -9,9 +9,10 @@ use super::{Bytes, Int8Kernel};
 /// The most columns of a panel that is split.
 const MAX_SPLIT_PANEL: usize = 8;
 
-/// Four weights a column that would have made a 16-bit lane overflow, multiplied apart.
+/// Four weights a column, of which those are not 0 that would have made a pair's sum overflow 16 bits beside their
+/// neighbour; multiplied separately.
 #[derive(Clone, Copy)]
-#[repr(C, align(32))]
+#[repr(C, packed(4))]
 pub struct Extra {
     pub weights: [i8; 4 * MAX_SPLIT_PANEL],
     /// Where in a row of activations they belong.
@@ -53,7 +54,7 @@ impl PackedInt8 {
             }
             column_sums.extend(sums);
             extra_starts.push(extras.len());
-            if kernel.lane_limit > 0 {
+            if kernel.pair_limit > 0 {
                 split(&mut rows, kernel, &mut extras);
             }
             interleave(&rows, kernel, out);
@@ -97,38 +98,23 @@ fn interleave(rows: &[i8], kernel: &Int8Kernel, out: &mut [u8]) {
     }
 }
 
-/// Moves weights into extras until no 16-bit lane can overflow.
+/// Moves one weight of each pair that could overflow 16 bits into extras.
 ///
-/// In a step of three groups of four depths, a lane sums the products of depths (0, 1), (4, 5), (8, 9), the next one
-/// those of (2, 3), (6, 7), (10, 11). With activations of 0 to 127 the sums of positive and of negative weights may
-/// each reach 258: 127 · 258 = 32,766.
+/// With activations of 0 to 255 two weights of one sign may reach 128 together: 255 · 128 = 32,640. One weight alone,
+/// −128 included, always fits; so does a pair of different signs.
 fn split(rows: &mut [i8], kernel: &Int8Kernel, extras: &mut Vec<Extra>) {
     let panel = kernel.panel;
-    for (s, step) in rows.chunks_exact_mut(kernel.step * panel).enumerate() {
-        let mut moved = [None::<Extra>; 4];
-        for c in 0..panel {
-            for lane in [0, 2] {
-                while let Some(g) = overflowing_group(step, kernel, c, lane) {
-                    let offset = u32::try_from(s * kernel.step + g * 4).unwrap_or(u32::MAX);
-                    let extra = moved[g].get_or_insert(Extra { weights: [0; 4 * MAX_SPLIT_PANEL], offset });
-                    for d in [lane, lane + 1] {
-                        let w = &mut step[(g * 4 + d) * panel + c];
-                        extra.weights[c * 4 + d] = std::mem::take(w);
-                    }
-                }
+    for (g, group) in rows.chunks_exact_mut(4 * panel).enumerate() {
+        let mut moved = None::<Extra>;
+        for (c, pair) in (0..panel).flat_map(|c| [(c, 0), (c, 2)]) {
+            let at = |d: usize| (pair + d) * panel + c;
+            let sum = i32::from(group[at(0)]) + i32::from(group[at(1)]);
+            if sum.abs() > kernel.pair_limit {
+                let offset = u32::try_from(g * 4).unwrap_or(u32::MAX);
+                let extra = moved.get_or_insert(Extra { weights: [0; 4 * MAX_SPLIT_PANEL], offset });
+                extra.weights[c * 4 + pair] = std::mem::take(&mut group[at(0)]);
             }
         }
-        extras.extend(moved.into_iter().flatten());
+        extras.extend(moved);
     }
-}
-
-/// The group whose pair weighs most in a lane that could overflow.
-fn overflowing_group(step: &[i8], kernel: &Int8Kernel, column: usize, lane: usize) -> Option<usize> {
-    let groups = kernel.step / 4;
-    let pair = |g: usize| [lane, lane + 1].map(|d| i32::from(step[(g * 4 + d) * kernel.panel + column]));
-    let sum = |sign: i32| (0..groups).flat_map(pair).map(|w| (w * sign).max(0)).sum::<i32>();
-    if sum(1) <= kernel.lane_limit && sum(-1) <= kernel.lane_limit {
-        return None;
-    }
-    (0..groups).max_by_key(|&g| pair(g).iter().map(|w| w.abs()).sum::<i32>())
 }

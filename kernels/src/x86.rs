@@ -1,9 +1,8 @@
 //! The integer product on x86-64.
 //!
 //! - AVX-512 VNNI and AVX-VNNI: `vpdpbusd` sums four u8 × s8 products into an i32 lane.
-//! - AVX2: `vpmaddubsw` sums two products in 16 bits, and would saturate. Activations keep to 0..=127 and weights are
-//!   packed ([`super::packed`]) so that six products always fit; then three of those instructions share one
-//!   widening, which makes 7 instructions of 96 products where widening each would take 9.
+//! - AVX2: `vpmaddubsw` sums two products in 16 bits, where it would saturate. Weights are packed
+//!   ([`super::packed`]) so that two products with any activations fit; `vpmaddwd` widens the sums.
 
 use super::packed::Extra;
 use super::{Int8Args, Int8Kernel};
@@ -11,13 +10,13 @@ use super::{Int8Args, Int8Kernel};
 use std::arch::x86_64::*;
 
 pub(super) const AVX2: Int8Kernel =
-    Int8Kernel { panel: 8, rows: 10, step: 12, group: 4, levels: 127, flip: 0, lane_limit: 258, tile: avx2 };
+    Int8Kernel { panel: 8, rows: 10, step: 8, group: 4, levels: 255, flip: 0, pair_limit: 128, tile: avx2 };
 
 pub(super) const AVX_VNNI: Int8Kernel =
-    Int8Kernel { panel: 16, rows: 6, step: 4, group: 4, levels: 255, flip: 0, lane_limit: 0, tile: avx_vnni };
+    Int8Kernel { panel: 16, rows: 6, step: 4, group: 4, levels: 255, flip: 0, pair_limit: 0, tile: avx_vnni };
 
 pub(super) const AVX512_VNNI: Int8Kernel =
-    Int8Kernel { panel: 32, rows: 12, step: 4, group: 4, levels: 255, flip: 0, lane_limit: 0, tile: avx512_vnni };
+    Int8Kernel { panel: 32, rows: 12, step: 4, group: 4, levels: 255, flip: 0, pair_limit: 0, tile: avx512_vnni };
 
 /// Calls `$tile::<rows>` for the number of rows that it is given.
 macro_rules! for_rows {
@@ -34,33 +33,29 @@ unsafe fn avx2(args: &Int8Args, sums: *mut i32) {
 
 #[target_feature(enable = "avx2")]
 unsafe fn avx2_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
-    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 12, `out` holds `[R, 8]`.
+    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 8, `out` holds `[R, 8]`.
     unsafe {
         let ones = _mm256_set1_epi16(1);
         let mut sums = [_mm256_setzero_si256(); R];
         let mut w = args.weights;
         let mut k = 0;
         while k < args.depth {
-            _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(k / 12 * args.prefetch_step));
-            let w0 = _mm256_loadu_si256(w.cast());
-            let w1 = _mm256_loadu_si256(w.add(32).cast());
-            let w2 = _mm256_loadu_si256(w.add(64).cast());
+            _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(k / 8 * args.prefetch_step));
+            let (w0, w1) = (_mm256_loadu_si256(w.cast()), _mm256_loadu_si256(w.add(32).cast()));
             for (r, sum) in sums.iter_mut().enumerate() {
                 let a = args.a.add(r * args.a_stride + k);
-                let p0 = _mm256_maddubs_epi16(four(a), w0);
-                let p1 = _mm256_maddubs_epi16(four(a.add(4)), w1);
-                let p2 = _mm256_maddubs_epi16(four(a.add(8)), w2);
-                let pairs = _mm256_add_epi16(_mm256_add_epi16(p0, p1), p2);
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+                let p0 = _mm256_madd_epi16(_mm256_maddubs_epi16(four(a), w0), ones);
+                let p1 = _mm256_madd_epi16(_mm256_maddubs_epi16(four(a.add(4)), w1), ones);
+                *sum = _mm256_add_epi32(*sum, _mm256_add_epi32(p0, p1));
             }
-            w = w.add(96);
-            k += 12;
+            w = w.add(64);
+            k += 8;
         }
         for e in 0..args.extra_count {
-            let Extra { weights, offset } = &*args.extras.add(e);
+            let Extra { weights, offset } = *args.extras.add(e);
             let w = _mm256_loadu_si256(weights.as_ptr().cast());
             for (r, sum) in sums.iter_mut().enumerate() {
-                let a = args.a.add(r * args.a_stride + *offset as usize);
+                let a = args.a.add(r * args.a_stride + offset as usize);
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_maddubs_epi16(four(a), w), ones));
             }
         }

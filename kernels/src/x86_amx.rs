@@ -23,7 +23,7 @@ const LINE: usize = 64;
 const TILES: usize = 17;
 
 pub(super) const AMX: Int8Kernel =
-    Int8Kernel { panel: PANEL, rows: TILES * HEIGHT, step: STEP, group: 4, levels: 255, flip: 0, lane_limit: 0, tile };
+    Int8Kernel { panel: PANEL, rows: TILES * HEIGHT, step: STEP, group: 4, levels: 255, flip: 0, pair_limit: 0, tile };
 
 /// Whether the processor has tiles of bytes, and the system lends them to this process.
 pub(super) fn is_available() -> bool {

@@ -251,7 +251,7 @@ fn the_demonstration_runs_through_and_loses_nothing() {
     let last = text.lines().last().expect("a summary");
     let numbers: Vec<u64> = last.split_whitespace().filter_map(|w| w.parse().ok()).collect();
     assert!(last.contains("events published") && last.ends_with(" 0 lost"), "{last}");
-    assert!(numbers[0] >= 20 && numbers[0] == numbers[1], "{last}");
+    assert!(numbers[0] > 0 && numbers[0] == numbers[1], "{last}");
     assert_nothing_left(temporary.path());
 }
 
