@@ -60,7 +60,8 @@ test-long: setup
 ISA ?= portable avx2 avx-vnni avx512-vnni avx512-bf16
 test-isa: setup
 	for isa in $(ISA); do echo "== CONSTANCY_ISA=$$isa"; CONSTANCY_ISA=$$isa \
-	    cargo test --release --locked -p constancy -- engine:: encoder:: quantise:: pocket:: fit:: overhead::; done
+	    cargo test --release --locked -p constancy-engine -p constancy \
+	    -- encoder quantise pocket fit overhead; done
 
 test-arm: setup
 	@tools/setup-cross.sh

@@ -1,17 +1,25 @@
 //! What publishing one event costs: processor time, and bytes written to disk. Needs mosquitto.
 
 #![allow(unreachable_pub, reason = "a bench has no outside")]
-#![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench says so by panicking, and prints its figures")]
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench says so by panicking, and prints its figures"
+)]
 
 #[path = "../tests/it/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests need more of it")]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as in the tests")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "as in the tests"
+)]
 mod support;
 
-use constancy::classify::{Decision, Scored};
 use constancy::config::Settings;
-use constancy::frame::Timestamp;
 use constancy::publish::Sink;
+use constancy_core::classify::{Decision, Scored};
+use constancy_core::frame::Timestamp;
 use std::path::Path;
 use std::time::Duration;
 use support::{Broker, event, free_port};
@@ -32,7 +40,10 @@ fn processor_s() -> f64 {
 fn written_bytes() -> [u64; 2] {
     let io = std::fs::read_to_string("/proc/self/io").expect("/proc/self/io");
     ["wchar: ", "write_bytes: "].map(|name| {
-        let line = io.lines().find_map(|l| l.strip_prefix(name)).expect("a line of /proc/self/io");
+        let line = io
+            .lines()
+            .find_map(|l| l.strip_prefix(name))
+            .expect("a line of /proc/self/io");
         line.parse().expect("a number")
     })
 }
@@ -51,15 +62,38 @@ fn sink(port: u16, mqtt: &str, queue: &str) -> Sink {
 /// Publishes `count` events, `each` at a time and then a pause, and prints what one of them cost.
 fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
     // As many classes as an event has unless told.
-    let labels = ["an intact gear", "a broken gear", "a rusty gear", "an intact bolt", "a broken bolt"];
-    let top = labels.iter().map(|l| Scored { class: (*l).to_owned(), score: 0.2 }).collect();
-    let decision = Decision { top, margin: 0.1, known: true, in_support: Some(true), shift: Some(0.3) };
+    let labels = [
+        "an intact gear",
+        "a broken gear",
+        "a rusty gear",
+        "an intact bolt",
+        "a broken bolt",
+    ];
+    let top = labels
+        .iter()
+        .map(|l| Scored {
+            class: (*l).to_owned(),
+            score: 0.2,
+        })
+        .collect();
+    let decision = Decision {
+        top,
+        margin: 0.1,
+        known: true,
+        in_support: Some(true),
+        shift: Some(0.3),
+    };
     // Connection and file are there.
     std::thread::sleep(Duration::from_millis(1500));
     let (processor, written) = (processor_s(), written_bytes());
     for seq in 0..count {
-        let taken = Timestamp { monotonic_ns: seq, unix_ns: 1_795_516_504_123_456_789, clock_synced: true };
-        sink.event(&event("bench", &decision, taken, seq)).expect("the event is taken");
+        let taken = Timestamp {
+            monotonic_ns: seq,
+            unix_ns: 1_795_516_504_123_456_789,
+            clock_synced: true,
+        };
+        sink.event(&event("bench", &decision, taken, seq))
+            .expect("the event is taken");
         if (seq + 1) % each == 0 {
             std::thread::sleep(pause);
         }
@@ -83,13 +117,37 @@ fn main() {
         format!("folder = \"{}\"\n", path.display())
     };
     let second = Duration::from_millis(20);
-    measure("broker there, queue in memory, 250 events/s", sink(port, "", ""), 2000, 5, second);
-    measure("broker there, queue on disk, 250 events/s", sink(port, "", &place("there")), 2000, 5, second);
+    measure(
+        "broker there, queue in memory, 250 events/s",
+        sink(port, "", ""),
+        2000,
+        5,
+        second,
+    );
+    measure(
+        "broker there, queue on disk, 250 events/s",
+        sink(port, "", &place("there")),
+        2000,
+        5,
+        second,
+    );
     let sparkplug = "payload = \"sparkplug\"\n";
-    measure("the same in Sparkplug", sink(port, sparkplug, &place("sparkplug")), 2000, 5, second);
+    measure(
+        "the same in Sparkplug",
+        sink(port, sparkplug, &place("sparkplug")),
+        2000,
+        5,
+        second,
+    );
     drop(broker);
     let away = format!("{}sync_events = 5\nsync_s = 3600.0\n", place("five"));
-    measure("broker away, queue on disk, 5 events a batch", sink(free_port(), "", &away), 2000, 5, second);
+    measure(
+        "broker away, queue on disk, 5 events a batch",
+        sink(free_port(), "", &away),
+        2000,
+        5,
+        second,
+    );
     measure(
         "broker away, queue on disk, 200 events a batch",
         sink(free_port(), "", &place("many")),

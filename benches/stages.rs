@@ -2,33 +2,49 @@
 //! ViT-B/32's real size, without which the tower of the fixtures stands in.
 
 #![allow(unreachable_pub, reason = "a bench has no outside")]
-#![allow(clippy::expect_used, clippy::cast_possible_truncation, reason = "a bench says so by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a bench says so by panicking"
+)]
 
 #[path = "../tests/it/support/event.rs"]
 mod event;
 
-use constancy::bundle::Eye;
-use constancy::classify::{BankOrigin, ClassBank, Classifier};
-use constancy::engine::{Encoder, EngineOptions};
-use constancy::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
-use constancy::preprocess::{Area, Preprocessor, RgbImage, Transform, View, Viewer, decode};
+use constancy::recognizer::FrameEncoder;
+use constancy_core::classify::{BankOrigin, ClassBank, Classifier};
+use constancy_core::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
+use constancy_core::intervene::{Family, intervene};
+use constancy_core::numeric::Rng;
+use constancy_core::preprocess::{Area, Preprocessor, RgbImage, Transform, View, Viewer, decode};
+use constancy_core::workshop::{Condition, ENVIRONMENTS, Part, Scene, render};
+use constancy_engine::{Encoder, EngineOptions};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use image::{ColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
-const TAKEN: Timestamp = Timestamp { monotonic_ns: 1, unix_ns: 1_795_516_504_123_456_789, clock_synced: true };
+const TAKEN: Timestamp = Timestamp {
+    monotonic_ns: 1,
+    unix_ns: 1_795_516_504_123_456_789,
+    clock_synced: true,
+};
 const SIZE: (u32, u32) = (1280, 720);
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 fn picture() -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(1);
     let pixels = SIZE.0 * SIZE.1;
     (0..pixels)
-        .flat_map(|i| [(i % SIZE.0 / 5) as u8, (i / SIZE.0 / 3) as u8, 100].map(|c| c.saturating_add(rng.u8(..16))))
+        .flat_map(|i| {
+            [(i % SIZE.0 / 5) as u8, (i / SIZE.0 / 3) as u8, 100]
+                .map(|c| c.saturating_add(rng.u8(..16)))
+        })
         .collect()
 }
 
@@ -43,7 +59,10 @@ fn mjpeg() -> Frame {
 fn raw(format: PixelFormat, bytes_per_row: u32, rows: u32) -> Frame {
     let mut rng = fastrand::Rng::with_seed(2);
     let data = (0..bytes_per_row * rows).map(|_| rng.u8(16..235)).collect();
-    let color = ColorEncoding { full_range: false, bt709: false };
+    let color = ColorEncoding {
+        full_range: false,
+        bt709: false,
+    };
     Frame {
         data,
         format,
@@ -58,8 +77,13 @@ fn raw(format: PixelFormat, bytes_per_row: u32, rows: u32) -> Frame {
 }
 
 fn clip() -> Transform {
-    let manifest = constancy::engine::Manifest::read(&fixture("encoder/vision-fp32.toml")).expect("manifest");
-    Transform { size: 224, resize_to: 224, ..manifest.transform() }
+    let manifest =
+        constancy_engine::Manifest::read(&fixture("encoder/vision-fp32.toml")).expect("manifest");
+    Transform {
+        size: 224,
+        resize_to: 224,
+        ..manifest.transform()
+    }
 }
 
 fn preprocessing(c: &mut Criterion) {
@@ -72,13 +96,17 @@ fn preprocessing(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode 1280x720");
     for (name, frame) in &frames {
         let mut rgb = RgbImage::default();
-        group.bench_function(*name, |b| b.iter(|| decode(black_box(frame), &mut rgb).expect("a good frame")));
+        group.bench_function(*name, |b| {
+            b.iter(|| decode(black_box(frame), &mut rgb).expect("a good frame"))
+        });
     }
     group.finish();
     let mut preprocessor = Preprocessor::new(clip());
     let mut group = c.benchmark_group("decode, resize, crop, normalise 1280x720 to 224");
     for (name, frame) in &frames {
-        group.bench_function(*name, |b| b.iter(|| preprocessor.tensor(black_box(frame)).expect("a good frame")));
+        group.bench_function(*name, |b| {
+            b.iter(|| preprocessor.tensor(black_box(frame)).expect("a good frame"))
+        });
     }
     group.finish();
 }
@@ -86,32 +114,85 @@ fn preprocessing(c: &mut Criterion) {
 /// What a mask and a region cost, on a decoded picture.
 fn viewing(c: &mut Criterion) {
     let corner = Area::Polygon(vec![[0.0, 0.0], [0.4, 0.0], [0.3, 0.3], [0.0, 0.5]]);
-    let mask = View { mask: vec![corner, Area::Rectangle([0.8, 0.0, 1.0, 1.0])], ..View::default() };
-    let region = View { region: Some(Area::Rectangle([0.1, 0.1, 0.9, 0.9])), ..View::default() };
-    let rgb = RgbImage { width: SIZE.0, height: SIZE.1, data: picture() };
+    let mask = View {
+        mask: vec![corner, Area::Rectangle([0.8, 0.0, 1.0, 1.0])],
+        ..View::default()
+    };
+    let region = View {
+        region: Some(Area::Rectangle([0.1, 0.1, 0.9, 0.9])),
+        ..View::default()
+    };
+    let rgb = RgbImage {
+        width: SIZE.0,
+        height: SIZE.1,
+        data: picture(),
+    };
     let mut group = c.benchmark_group("view 1280x720");
-    for (name, view) in [("two masks, 34 % of the picture", mask), ("region, 64 % of the picture", region)] {
+    for (name, view) in [
+        ("two masks, 34 % of the picture", mask),
+        ("region, 64 % of the picture", region),
+    ] {
         let mut viewer = Viewer::new([122, 116, 104]);
         group.bench_function(name, |b| {
-            b.iter_batched_ref(|| rgb.clone(), |rgb| viewer.apply(&view, black_box(rgb)), BatchSize::LargeInput);
+            b.iter_batched_ref(
+                || rgb.clone(),
+                |rgb| viewer.apply(&view, black_box(rgb)),
+                BatchSize::LargeInput,
+            );
         });
     }
     group.finish();
 }
 
+/// What `fit` does to each image besides embedding it, and what the workshop's camera costs.
+fn making_images(c: &mut Criterion) {
+    let pixels = picture().into_iter().take(256 * 256 * 3).collect();
+    let image = RgbImage {
+        width: 256,
+        height: 256,
+        data: pixels,
+    };
+    let mut group = c.benchmark_group("intervene 256x256");
+    for family in Family::PAPER.iter().chain(Family::CAMERA) {
+        group.bench_function(family.name(), |b| {
+            b.iter(|| intervene(black_box(&image), *family, 0.7, 1));
+        });
+    }
+    group.finish();
+    let mut rng = Rng::new(1);
+    let scene = Scene::of(Part::Gear, Condition::Intact, &mut rng, &ENVIRONMENTS[0]);
+    c.bench_function("render 640x480", |b| {
+        b.iter(|| render(black_box(&scene), 640, 480))
+    });
+}
+
 /// The manifest of the tower to measure.
 fn tower(folder: &Path) -> (String, PathBuf) {
     let tiny = fixture("encoder/vision-fp32.toml");
-    let Some(path) = std::env::var_os("CONSTANCY_TEST_TOWER").map(PathBuf::from).filter(|p| p.exists()) else {
+    let Some(path) = std::env::var_os("CONSTANCY_TEST_TOWER")
+        .map(PathBuf::from)
+        .filter(|p| p.exists())
+    else {
         return ("tower of the fixtures".into(), tiny);
     };
     let text = std::fs::read_to_string(tiny).expect("manifest");
-    let text: Vec<&str> =
-        text.split("[text]").next().unwrap_or_default().lines().filter(|l| !l.starts_with("sha256")).collect();
-    let text = text.join("\n").replace("vision-fp32.onnx", &path.display().to_string());
+    let text: Vec<&str> = text
+        .split("[text]")
+        .next()
+        .unwrap_or_default()
+        .lines()
+        .filter(|l| !l.starts_with("sha256"))
+        .collect();
+    let text = text
+        .join("\n")
+        .replace("vision-fp32.onnx", &path.display().to_string());
     let manifest = folder.join("tower.toml");
-    std::fs::write(&manifest, text.replace("size = 32", "size = 224").replace("width = 48", "width = 512"))
-        .expect("manifest");
+    std::fs::write(
+        &manifest,
+        text.replace("size = 32", "size = 224")
+            .replace("width = 48", "width = 512"),
+    )
+    .expect("manifest");
     ("ViT-B/32 fp32, plain tract".into(), manifest)
 }
 
@@ -122,13 +203,21 @@ fn embedding(c: &mut Criterion) {
     let input = vec![0.1; encoder.manifest().input_len()];
     let mut group = c.benchmark_group("embed");
     group.sample_size(10);
-    group.bench_function(name, |b| b.iter(|| encoder.embed(black_box(&input)).expect("embedding")));
+    group.bench_function(name, |b| {
+        b.iter(|| encoder.embed(black_box(&input)).expect("embedding"))
+    });
     group.finish();
 }
 
 fn deciding(c: &mut Criterion) {
-    let eye = Eye::load(&fixture("encoder/vision-fp32.toml"), &EngineOptions::default()).expect("model");
-    let projection = eye.projection(&fixture("projection/tiny.safetensors")).expect("projection");
+    let frame_encoder = FrameEncoder::load(
+        &fixture("encoder/vision-fp32.toml"),
+        &EngineOptions::default(),
+    )
+    .expect("model");
+    let projection = frame_encoder
+        .projection(&fixture("projection/tiny.safetensors"))
+        .expect("projection");
     let mut rng = fastrand::Rng::with_seed(3);
     let mut row = || (0..48).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();
     let rows: Vec<Vec<f32>> = (0..10).map(|_| row()).collect();
@@ -142,14 +231,28 @@ fn deciding(c: &mut Criterion) {
         support: None,
         probe: None,
     };
-    c.bench_function("project 48 to 40", |b| b.iter(|| projection.projection.apply(black_box(&embedding))));
+    c.bench_function("project 48 to 40", |b| {
+        b.iter(|| projection.projection.apply(black_box(&embedding)))
+    });
     let classifier = Classifier::new(bank, Some(projection.projection), "", 100.0);
-    c.bench_function("project and classify, 10 classes", |b| b.iter(|| classifier.classify(black_box(&embedding))));
+    c.bench_function("project and classify, 10 classes", |b| {
+        b.iter(|| classifier.classify(black_box(&embedding)))
+    });
     let decision = classifier.classify(&embedding);
     c.bench_function("event to JSON", |b| {
-        b.iter(|| serde_json::to_vec(&event::event("bench", black_box(&decision), TAKEN, 1)).expect("JSON"));
+        b.iter(|| {
+            serde_json::to_vec(&event::event("bench", black_box(&decision), TAKEN, 1))
+                .expect("JSON")
+        });
     });
 }
 
-criterion_group!(stages, preprocessing, viewing, embedding, deciding);
+criterion_group!(
+    stages,
+    preprocessing,
+    viewing,
+    making_images,
+    embedding,
+    deciding
+);
 criterion_main!(stages);

@@ -7,11 +7,13 @@ mod check;
 mod publish;
 mod queue;
 
-pub use publish::{CommandName, HomeAssistantSettings, PayloadFormat, PublishSettings, SnapshotSettings, When};
+pub use publish::{
+    CommandName, HomeAssistantSettings, PayloadFormat, PublishSettings, SnapshotSettings, When,
+};
 pub use queue::QueueSettings;
 
-use crate::engine::EngineOptions;
-use crate::preprocess::View;
+use constancy_core::preprocess::View;
+use constancy_engine::EngineOptions;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,15 +23,27 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     #[error("configuration {path}: {source}; name another with --config")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("configuration {path}: {message}\n  config/constancy.toml shows every key")]
     Parse { path: PathBuf, message: String },
     #[error("configuration {path}: `{key}` {problem}")]
-    Value { path: PathBuf, key: String, problem: String },
+    Value {
+        path: PathBuf,
+        key: String,
+        problem: String,
+    },
     #[error(
         "configuration {path}: `{key}` names {file}, which cannot be read: {source}. Correct the path or put the file there"
     )]
-    Missing { path: PathBuf, key: String, file: PathBuf, source: std::io::Error },
+    Missing {
+        path: PathBuf,
+        key: String,
+        file: PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// A checked configuration. Every path is absolute or relative to the working directory.
@@ -138,9 +152,17 @@ impl TryFrom<RawCamera> for CameraSettings {
         let mut given = given.into_iter().flatten();
         let (Some(source), None) = (given.next(), given.next()) else {
             let name = raw.name;
-            return Err(format!("camera `{name}` needs exactly one of `v4l`, `pipe`, `replay` and `synthetic`"));
+            return Err(format!(
+                "camera `{name}` needs exactly one of `v4l`, `pipe`, `replay` and `synthetic`"
+            ));
         };
-        Ok(Self { name: raw.name, source, stall_s: raw.stall_s, publish: raw.publish, view: raw.view })
+        Ok(Self {
+            name: raw.name,
+            source,
+            stall_s: raw.stall_s,
+            publish: raw.publish,
+            view: raw.view,
+        })
     }
 }
 
@@ -303,10 +325,10 @@ fn default_prompts() -> Vec<String> {
     vec!["a photo of {}".into()]
 }
 fn default_top_k() -> usize {
-    crate::classify::DEFAULT_TOP_K
+    constancy_core::classify::DEFAULT_TOP_K
 }
 fn default_threshold() -> f32 {
-    crate::classify::DEFAULT_THRESHOLD
+    constancy_core::classify::DEFAULT_THRESHOLD
 }
 fn default_stall_s() -> f64 {
     5.0
@@ -318,7 +340,10 @@ fn default_height() -> u32 {
     720
 }
 fn every_environment() -> Vec<String> {
-    crate::workshop::ENVIRONMENTS.iter().map(|e| e.name.to_owned()).collect()
+    constancy_core::workshop::ENVIRONMENTS
+        .iter()
+        .map(|e| e.name.to_owned())
+        .collect()
 }
 fn default_frames_each() -> u64 {
     20
@@ -342,22 +367,37 @@ fn default_backoff_max_s() -> u64 {
 /// The host's name with what topics do not allow replaced by `-`.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
     let name: String = name.trim().chars().map(allowed).take(64).collect();
-    if name.is_empty() { "device".into() } else { name }
+    if name.is_empty() {
+        "device".into()
+    } else {
+        name
+    }
 }
 
 impl Settings {
     /// Reads and checks the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
         Self::parse(&text, path)
     }
 
     /// Checks `text` as the file at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut settings: Self = toml::from_str(text)
-            .map_err(|e| ConfigError::Parse { path: path.into(), message: e.to_string().trim_end().to_owned() })?;
+        let mut settings: Self = toml::from_str(text).map_err(|e| ConfigError::Parse {
+            path: path.into(),
+            message: e.to_string().trim_end().to_owned(),
+        })?;
         settings.resolve(path.parent().unwrap_or(Path::new("")));
         check::check(&settings, path)?;
         Ok(settings)
@@ -378,10 +418,18 @@ impl Settings {
         if let Some(password) = &mut mqtt.password_file {
             *password = credential(password).unwrap_or_else(|| folder.join(&*password));
         }
-        let files = [&mut mqtt.ca_file, &mut mqtt.client_cert_file, &mut mqtt.client_key_file];
+        let files = [
+            &mut mqtt.ca_file,
+            &mut mqtt.client_cert_file,
+            &mut mqtt.client_key_file,
+        ];
         files.into_iter().flatten().for_each(join);
         self.snapshots.folder.iter_mut().for_each(join);
-        self.queue.folder = self.queue.folder.take().map_or_else(queue::state_directory, |f| Some(folder.join(f)));
+        self.queue.folder = self
+            .queue
+            .folder
+            .take()
+            .map_or_else(queue::state_directory, |f| Some(folder.join(f)));
     }
 }
 
@@ -405,16 +453,25 @@ impl BrokerAddress {
         let (tls, rest) = match url.split_once("://") {
             Some(("mqtt", rest)) => (false, rest),
             Some(("mqtts", rest)) => (true, rest),
-            _ => return Err(format!("is `{url}`, expected mqtt://host:port or mqtts://host:port")),
+            _ => {
+                return Err(format!(
+                    "is `{url}`, expected mqtt://host:port or mqtts://host:port"
+                ));
+            }
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('@') {
-            return Err("must not carry a password; use `mqtt.username` and `mqtt.password_file`".into());
+            return Err(
+                "must not carry a password; use `mqtt.username` and `mqtt.password_file`".into(),
+            );
         }
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 let number = port.parse().ok().filter(|&p: &u16| p > 0);
-                (host, number.ok_or_else(|| format!("has port `{port}`, expected 1 to 65535"))?)
+                (
+                    host,
+                    number.ok_or_else(|| format!("has port `{port}`, expected 1 to 65535"))?,
+                )
             }
             _ => (rest, if tls { 8883 } else { 1883 }),
         };
@@ -422,7 +479,11 @@ impl BrokerAddress {
         if host.is_empty() || host.contains(['/', ' ']) {
             return Err(format!("is `{url}`, which names no host"));
         }
-        Ok(Self { host: host.into(), port, tls })
+        Ok(Self {
+            host: host.into(),
+            port,
+            tls,
+        })
     }
 }
 

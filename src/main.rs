@@ -10,7 +10,11 @@ fn main() -> ExitCode {
         Err(e) => {
             // --help and --version arrive here too; clap knows which goes where.
             let _ = e.print();
-            return if e.use_stderr() { cli::exit::USAGE.into() } else { ExitCode::SUCCESS };
+            return if e.use_stderr() {
+                cli::exit::USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     cli::start_logging(&cli);

@@ -3,7 +3,7 @@
 
     tools/instructions.py
 
-Runs kernels/examples/vit_b32.rs on emulated cores with a plugin that counts. Needs what tools/setup-cross.sh installs,
+Runs crates/kernels/examples/vit_b32.rs on emulated cores with a plugin that counts. Needs what tools/setup-cross.sh installs,
 and a qemu-aarch64 that loads plugins, which a static one does not (Debian: qemu-user).
 """
 

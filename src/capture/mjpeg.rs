@@ -37,7 +37,11 @@ impl Splitter {
             let rest = self.buffer.split_off(end);
             let image = std::mem::replace(&mut self.buffer, rest);
             (self.scanned, self.in_image, self.in_scan) = (0, false, false);
-            return Some(if image.ends_with(&[0xff, 0xd9]) { Cut::Whole(image) } else { Cut::Short });
+            return Some(if image.ends_with(&[0xff, 0xd9]) {
+                Cut::Whole(image)
+            } else {
+                Cut::Short
+            });
         }
         if self.buffer.len() > MAX_IMAGE_BYTES {
             *self = Self::default();
@@ -66,8 +70,9 @@ impl Splitter {
             let at = self.scanned;
             if self.in_scan {
                 let ahead = self.buffer.get(at..)?;
-                let Some(step) =
-                    ahead.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0x00 | 0xd0..=0xd7 | 0xff))
+                let Some(step) = ahead
+                    .windows(2)
+                    .position(|w| w[0] == 0xff && !matches!(w[1], 0x00 | 0xd0..=0xd7 | 0xff))
                 else {
                     self.scanned = self.buffer.len().saturating_sub(1).max(at);
                     return None;
@@ -76,7 +81,9 @@ impl Splitter {
                 self.in_scan = false;
                 continue;
             }
-            let &[marker_start, marker] = self.buffer.get(at..at + 2)? else { return None };
+            let &[marker_start, marker] = self.buffer.get(at..at + 2)? else {
+                return None;
+            };
             match (marker_start, marker) {
                 (0xff, 0xd9) => return Some(at + 2),
                 // Another image begins: this one was cut short.
@@ -84,7 +91,9 @@ impl Splitter {
                 (0xff, 0xff) => self.scanned += 1,
                 (0xff, 0x01 | 0xd0..=0xd7) => self.scanned += 2,
                 (0xff, _) => {
-                    let &[high, low] = self.buffer.get(at + 2..at + 4)? else { return None };
+                    let &[high, low] = self.buffer.get(at + 2..at + 4)? else {
+                        return None;
+                    };
                     self.scanned = at + 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
                     self.in_scan = marker == 0xda;
                 }
@@ -147,6 +156,9 @@ mod tests {
         let whole = image(b"abc");
         let cut = &whole[..whole.len() - 4];
         let stream = [cut, &whole[..], &whole[..]].concat();
-        assert_eq!(split(&stream, 7), [Cut::Short, Cut::Whole(whole.clone()), Cut::Whole(whole)]);
+        assert_eq!(
+            split(&stream, 7),
+            [Cut::Short, Cut::Whole(whole.clone()), Cut::Whole(whole)]
+        );
     }
 }

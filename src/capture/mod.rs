@@ -3,45 +3,73 @@
 //! A source only fetches. What to do when one fails, stalls or ends is decided in one place,
 //! [`crate::daemon`]'s camera thread, which opens it again.
 
-pub mod clock;
 mod mjpeg;
 mod pace;
 mod pipe;
 mod replay;
 mod synthetic;
-pub mod v4l;
+pub(crate) mod v4l;
 
 use crate::config::{CameraSettings, SourceSettings};
-use crate::frame::Frame;
+use constancy_core::frame::Frame;
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
-pub use replay::list_images;
+pub(crate) use replay::list_images;
 
 /// Why a source gives no frames.
 #[derive(Debug, Error)]
 pub enum CaptureError {
     #[error("{device} cannot be opened: {source}; {hint}")]
-    Open { device: PathBuf, source: std::io::Error, hint: &'static str },
+    Open {
+        device: PathBuf,
+        source: std::io::Error,
+        hint: &'static str,
+    },
     #[error("{device} is no camera: {reason}; `constancy camera list` shows those there are")]
-    NotACamera { device: PathBuf, reason: &'static str },
+    NotACamera {
+        device: PathBuf,
+        reason: &'static str,
+    },
     #[error("{device} is busy: another program uses it")]
     Busy { device: PathBuf },
     #[error("{device}: {action} failed: {source}")]
-    Device { device: PathBuf, action: &'static str, source: std::io::Error },
+    Device {
+        device: PathBuf,
+        action: &'static str,
+        source: std::io::Error,
+    },
     #[error("{device} offers no format that can be read (it has {available}); wanted {wanted}")]
-    Format { device: PathBuf, available: String, wanted: String },
+    Format {
+        device: PathBuf,
+        available: String,
+        wanted: String,
+    },
     #[error("{device}: control `{control}` {problem}")]
-    Control { device: PathBuf, control: String, problem: String },
+    Control {
+        device: PathBuf,
+        control: String,
+        problem: String,
+    },
     #[error("`{program}` cannot be started: {source}; is it installed?")]
-    Spawn { program: String, source: std::io::Error },
+    Spawn {
+        program: String,
+        source: std::io::Error,
+    },
     #[error("`{program}` ended ({status}){last_words}")]
-    Ended { program: String, status: String, last_words: String },
+    Ended {
+        program: String,
+        status: String,
+        last_words: String,
+    },
     #[error("`{program}` sends no yuv4mpeg that can be read: {reason}")]
     Y4m { program: String, reason: String },
     #[error("{path} cannot be read: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{path} holds no JPEG, PNG or WebP image")]
     Empty { path: PathBuf },
     #[error("no frame for {seconds:.1} s")]
@@ -52,7 +80,7 @@ pub enum CaptureError {
 
 /// What a source had within the time it was given.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     Frame(Frame),
     /// Data came that was no whole frame; it is skipped and counted.
     Damaged,
@@ -63,7 +91,7 @@ pub enum Next {
 }
 
 /// Something that gives frames.
-pub trait Source {
+pub(crate) trait Source {
     /// Waits for the next frame, about `wait` at most.
     fn next(&mut self, wait: Duration) -> Result<Next, CaptureError>;
 
@@ -87,12 +115,14 @@ pub trait Source {
 }
 
 /// Opens the source that a camera's settings name.
-pub fn open(settings: &CameraSettings) -> Result<Box<dyn Source>, CaptureError> {
+pub(crate) fn open(settings: &CameraSettings) -> Result<Box<dyn Source>, CaptureError> {
     let stall = Duration::from_secs_f64(settings.stall_s);
     Ok(match &settings.source {
         SourceSettings::V4l(v4l) => Box::new(v4l::V4lSource::open(v4l, stall)?),
         SourceSettings::Pipe(pipe) => Box::new(pipe::PipeSource::open(pipe)?),
         SourceSettings::Replay(replay) => Box::new(replay::ReplaySource::open(replay)?),
-        SourceSettings::Synthetic(synthetic) => Box::new(synthetic::SyntheticSource::open(synthetic)),
+        SourceSettings::Synthetic(synthetic) => {
+            Box::new(synthetic::SyntheticSource::open(synthetic))
+        }
     })
 }

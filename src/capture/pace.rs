@@ -11,7 +11,10 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(rate: Option<f64>) -> Self {
-        Self { rate, due: Instant::now() }
+        Self {
+            rate,
+            due: Instant::now(),
+        }
     }
 
     /// Waits until a frame is due, `limit` at most; whether it is.

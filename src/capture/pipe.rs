@@ -1,9 +1,10 @@
 //! Frames from a child process's stdout: `rpicam-vid`, `ffmpeg`, `gst-launch-1.0`.
 
 use super::mjpeg::{Cut, Splitter};
-use super::{CaptureError, Next, Source, clock};
+use super::{CaptureError, Next, Source};
+use crate::clock;
 use crate::config::{PipeFormat, PipeSettings};
-use crate::frame::{ColorEncoding, Frame, PixelFormat};
+use constancy_core::frame::{ColorEncoding, Frame, PixelFormat};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
@@ -35,9 +36,15 @@ impl PipeSource {
             // A group of its own: what the child starts ends with it, and Ctrl-C reaches only us.
             .process_group(0)
             .spawn()
-            .map_err(|source| CaptureError::Spawn { program: program.clone(), source })?;
+            .map_err(|source| CaptureError::Spawn {
+                program: program.clone(),
+                source,
+            })?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(CaptureError::Spawn { program, source: std::io::Error::other("its output is not connected") });
+            return Err(CaptureError::Spawn {
+                program,
+                source: std::io::Error::other("its output is not connected"),
+            });
         };
         let (sender, frames) = sync_channel(1);
         let (format, name) = (settings.format, program.clone());
@@ -48,15 +55,33 @@ impl PipeSource {
         let last_words = Arc::new(Mutex::new(String::new()));
         let (words, name) = (Arc::clone(&last_words), program.clone());
         thread::spawn(move || keep_last_line(stderr, &words, &name));
-        Ok(Self { program, child, frames, last_words })
+        Ok(Self {
+            program,
+            child,
+            frames,
+            last_words,
+        })
     }
 
     /// What became of a child whose stdout has ended.
     fn ended(&mut self) -> CaptureError {
-        let status = wait(&mut self.child, TERM_GRACE).map_or("its stdout closed".into(), |s| s.to_string());
-        let words = self.last_words.lock().map(|w| w.clone()).unwrap_or_default();
-        let last_words = if words.is_empty() { words } else { format!(": {words}") };
-        CaptureError::Ended { program: self.program.clone(), status, last_words }
+        let status =
+            wait(&mut self.child, TERM_GRACE).map_or("its stdout closed".into(), |s| s.to_string());
+        let words = self
+            .last_words
+            .lock()
+            .map(|w| w.clone())
+            .unwrap_or_default();
+        let last_words = if words.is_empty() {
+            words
+        } else {
+            format!(": {words}")
+        };
+        CaptureError::Ended {
+            program: self.program.clone(),
+            status,
+            last_words,
+        }
     }
 }
 
@@ -112,7 +137,11 @@ fn keep_last_line(stderr: ChildStderr, last: &Mutex<String>, program: &str) {
     // Children such as ffmpeg write progress with carriage returns and may write any bytes.
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
-        let line = line.rsplit('\r').find(|part| !part.trim().is_empty()).unwrap_or("").trim();
+        let line = line
+            .rsplit('\r')
+            .find(|part| !part.trim().is_empty())
+            .unwrap_or("")
+            .trim();
         if !line.is_empty() {
             log::debug!("{program}: {line}");
             if let Ok(mut last) = last.lock() {
@@ -129,7 +158,9 @@ fn read_mjpeg(mut stdout: ChildStdout, frames: &SyncSender<Result<Next, CaptureE
         splitter.push(&block[..n]);
         while let Some(cut) = splitter.next() {
             let next = match cut {
-                Cut::Whole(image) => Next::Frame(Frame::compressed(PixelFormat::Jpeg, image, clock::now())),
+                Cut::Whole(image) => {
+                    Next::Frame(Frame::compressed(PixelFormat::Jpeg, image, clock::now()))
+                }
                 Cut::Short => Next::Damaged,
             };
             if frames.send(Ok(next)).is_err() {
@@ -140,7 +171,12 @@ fn read_mjpeg(mut stdout: ChildStdout, frames: &SyncSender<Result<Next, CaptureE
 }
 
 fn read_y4m(stdout: ChildStdout, frames: &SyncSender<Result<Next, CaptureError>>, program: &str) {
-    let wrong = |reason: String| Err(CaptureError::Y4m { program: program.into(), reason });
+    let wrong = |reason: String| {
+        Err(CaptureError::Y4m {
+            program: program.into(),
+            reason,
+        })
+    };
     let mut decoder = match y4m::decode(BufReader::with_capacity(1 << 16, stdout)) {
         Ok(decoder) => decoder,
         Err(y4m::Error::EOF) => return,
@@ -148,19 +184,29 @@ fn read_y4m(stdout: ChildStdout, frames: &SyncSender<Result<Next, CaptureError>>
     };
     let format = match decoder.get_colorspace() {
         y4m::Colorspace::Cmono => PixelFormat::Grey,
-        y4m::Colorspace::C420 | y4m::Colorspace::C420jpeg | y4m::Colorspace::C420paldv | y4m::Colorspace::C420mpeg2 => {
-            PixelFormat::I420
-        }
+        y4m::Colorspace::C420
+        | y4m::Colorspace::C420jpeg
+        | y4m::Colorspace::C420paldv
+        | y4m::Colorspace::C420mpeg2 => PixelFormat::I420,
         y4m::Colorspace::C422 => PixelFormat::I422,
         y4m::Colorspace::C444 => PixelFormat::I444,
-        other => return drop(frames.send(wrong(format!("{other:?} has more than 8 bits; use yuv420p")))),
+        other => {
+            return drop(frames.send(wrong(format!(
+                "{other:?} has more than 8 bits; use yuv420p"
+            ))));
+        }
     };
     let full_range = String::from_utf8_lossy(decoder.get_raw_params()).contains("COLORRANGE=FULL");
     let (width, height) = (decoder.get_width(), decoder.get_height());
     loop {
         let next = match decoder.read_frame() {
             Ok(planes) => {
-                let data = [planes.get_y_plane(), planes.get_u_plane(), planes.get_v_plane()].concat();
+                let data = [
+                    planes.get_y_plane(),
+                    planes.get_u_plane(),
+                    planes.get_v_plane(),
+                ]
+                .concat();
                 #[expect(clippy::cast_possible_truncation, reason = "decoding checks the size")]
                 Ok(Next::Frame(Frame {
                     data,
@@ -168,7 +214,10 @@ fn read_y4m(stdout: ChildStdout, frames: &SyncSender<Result<Next, CaptureError>>
                     width: width as u32,
                     height: height as u32,
                     stride_bytes: width,
-                    color: ColorEncoding { full_range, bt709: false },
+                    color: ColorEncoding {
+                        full_range,
+                        bt709: false,
+                    },
                     taken: clock::now(),
                     file: None,
                     truth: None,

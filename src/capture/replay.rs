@@ -1,9 +1,10 @@
 //! Images from disk, shown as if by a camera.
 
 use super::pace::Pace;
-use super::{CaptureError, Next, Source, clock};
+use super::{CaptureError, Next, Source};
+use crate::clock;
 use crate::config::ReplaySettings;
-use crate::frame::{Frame, PixelFormat};
+use constancy_core::frame::{Frame, PixelFormat};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,12 @@ pub(super) struct ReplaySource {
 impl ReplaySource {
     pub(super) fn open(settings: &ReplaySettings) -> Result<Self, CaptureError> {
         let images = list_images(&settings.path)?;
-        Ok(Self { settings: settings.clone(), images, at: 0, pace: Pace::new(settings.rate) })
+        Ok(Self {
+            settings: settings.clone(),
+            images,
+            at: 0,
+            pace: Pace::new(settings.rate),
+        })
     }
 
     /// Begins again, with what the folder holds by now.
@@ -48,7 +54,10 @@ impl Source for ReplaySource {
             Ok(data) => {
                 self.at += 1;
                 let frame = Frame::compressed(PixelFormat::ImageFile, data, clock::now());
-                Ok(Next::Frame(Frame { file: Some(Arc::new(path.clone())), ..frame }))
+                Ok(Next::Frame(Frame {
+                    file: Some(Arc::new(path.clone())),
+                    ..frame
+                }))
             }
             // One file may be gone while the others are there; a vanished folder is the source's fault.
             Err(source) if self.settings.path.exists() => {
@@ -56,7 +65,10 @@ impl Source for ReplaySource {
                 self.at += 1;
                 Ok(Next::Damaged)
             }
-            Err(source) => Err(CaptureError::Read { path: self.settings.path.clone(), source }),
+            Err(source) => Err(CaptureError::Read {
+                path: self.settings.path.clone(),
+                source,
+            }),
         }
     }
 
@@ -69,13 +81,20 @@ impl Source for ReplaySource {
     }
 
     fn describe(&self) -> String {
-        format!("{} images of {}", self.images.len(), self.settings.path.display())
+        format!(
+            "{} images of {}",
+            self.images.len(),
+            self.settings.path.display()
+        )
     }
 }
 
 /// The images of a folder and its subfolders in the order of their names, or those that a text file lists.
-pub fn list_images(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
-    let unreadable = |source| CaptureError::Read { path: path.into(), source };
+pub(crate) fn list_images(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
+    let unreadable = |source| CaptureError::Read {
+        path: path.into(),
+        source,
+    };
     let mut images = Vec::new();
     if path.is_dir() {
         collect(path, &mut images).map_err(unreadable)?;
@@ -83,7 +102,12 @@ pub fn list_images(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
     } else {
         let list = std::fs::read_to_string(path).map_err(unreadable)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        images.extend(list.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| folder.join(l)));
+        images.extend(
+            list.lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty())
+                .map(|l| folder.join(l)),
+        );
     }
     if images.is_empty() {
         return Err(CaptureError::Empty { path: path.into() });
@@ -104,6 +128,9 @@ fn collect(folder: &Path, images: &mut Vec<PathBuf>) -> std::io::Result<()> {
 }
 
 fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
     EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
 }

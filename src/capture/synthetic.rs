@@ -1,10 +1,11 @@
 //! The rendered workshop as a camera: scene after scene, environment after environment, with the truth beside it.
 
 use super::pace::Pace;
-use super::{CaptureError, Next, Source, clock};
+use super::{CaptureError, Next, Source};
+use crate::clock;
 use crate::config::SyntheticSettings;
-use crate::frame::{Frame, Truth};
-use crate::workshop::{Environment, Scene, render};
+use constancy_core::frame::{Frame, Truth};
+use constancy_core::workshop::{Environment, Scene, render};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,17 @@ pub(super) struct SyntheticSource {
 impl SyntheticSource {
     /// The settings are checked: every environment exists, and there is one at least.
     pub(super) fn open(settings: &SyntheticSettings) -> Self {
-        let environments = settings.environments.iter().filter_map(|name| Environment::named(name)).collect();
-        Self { settings: settings.clone(), environments, at: 0, pace: Pace::new(settings.rate) }
+        let environments = settings
+            .environments
+            .iter()
+            .filter_map(|name| Environment::named(name))
+            .collect();
+        Self {
+            settings: settings.clone(),
+            environments,
+            at: 0,
+            pace: Pace::new(settings.rate),
+        }
     }
 
     fn environment(&self) -> Option<&'static Environment> {
@@ -34,7 +44,9 @@ impl SyntheticSource {
 impl Source for SyntheticSource {
     fn next(&mut self, wait: Duration) -> Result<Next, CaptureError> {
         let over = self.settings.count.is_some_and(|count| self.at >= count);
-        let (false, Some(environment)) = (over, self.environment()) else { return Ok(Next::End) };
+        let (false, Some(environment)) = (over, self.environment()) else {
+            return Ok(Next::End);
+        };
         if !self.pace.wait(wait) {
             return Ok(Next::Nothing);
         }
@@ -51,7 +63,10 @@ impl Source for SyntheticSource {
             seed,
         };
         let frame = Frame::rgb(data, width, height, clock::now());
-        Ok(Next::Frame(Frame { truth: Some(Arc::new(truth)), ..frame }))
+        Ok(Next::Frame(Frame {
+            truth: Some(Arc::new(truth)),
+            ..frame
+        }))
     }
 
     fn is_live(&self) -> bool {

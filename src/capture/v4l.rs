@@ -2,11 +2,12 @@
 
 mod device;
 
-pub use device::{ControlInfo, DeviceInfo, FormatInfo, controls, devices, formats};
+pub(crate) use device::{ControlInfo, controls, devices, formats};
 
-use super::{CaptureError, Next, Source, clock};
+use super::{CaptureError, Next, Source};
+use crate::clock;
 use crate::config::{V4lFormat, V4lSettings};
-use crate::frame::{ColorEncoding, Frame, PixelFormat};
+use constancy_core::frame::{ColorEncoding, Frame, PixelFormat};
 use device::{Camera, CameraControl, fourcc_name};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ const FORMATS: [(V4lFormat, &[u8; 4], PixelFormat); 6] = [
 ];
 
 /// A camera that streams.
-pub struct V4lSource {
+pub(crate) struct V4lSource {
     path: PathBuf,
     stream: Option<Stream<'static>>,
     format: Format,
@@ -48,7 +49,7 @@ pub struct V4lSource {
 
 impl V4lSource {
     /// Opens the camera, negotiates format and rate, applies the controls and reads them back.
-    pub fn open(settings: &V4lSettings, stall: Duration) -> Result<Self, CaptureError> {
+    pub(crate) fn open(settings: &V4lSettings, stall: Duration) -> Result<Self, CaptureError> {
         let path = settings.device.clone();
         let camera = Camera::open(&path)?;
         let (format, pixel_format) = negotiate(&camera, settings)?;
@@ -56,8 +57,9 @@ impl V4lSource {
             set_rate(&camera, fps);
         }
         apply_controls(&camera, settings)?;
-        let stream =
-            camera.attempt("asking for buffers", |device| Stream::with_buffers(device, Type::VideoCapture, BUFFERS))?;
+        let stream = camera.attempt("asking for buffers", |device| {
+            Stream::with_buffers(device, Type::VideoCapture, BUFFERS)
+        })?;
         let color = color_encoding(&format, pixel_format, camera.ycbcr_encoding());
         Ok(Self {
             path,
@@ -73,7 +75,11 @@ impl V4lSource {
     }
 
     fn error(&self, action: &'static str, source: std::io::Error) -> CaptureError {
-        CaptureError::Device { device: self.path.clone(), action, source }
+        CaptureError::Device {
+            device: self.path.clone(),
+            action,
+            source,
+        }
     }
 
     fn frame(&self, data: Vec<u8>, monotonic_ns: u64) -> Frame {
@@ -97,7 +103,9 @@ impl V4lSource {
 
 impl Source for V4lSource {
     fn next(&mut self, wait: Duration) -> Result<Next, CaptureError> {
-        let Some(stream) = &mut self.stream else { return Ok(Next::End) };
+        let Some(stream) = &mut self.stream else {
+            return Ok(Next::End);
+        };
         // `next` queues the buffer it gave before, so it must only be called when another one is ready;
         // the first call starts the stream.
         if self.streaming {
@@ -116,18 +124,24 @@ impl Source for V4lSource {
             self.lost += skipped(self.sequence.replace(meta.sequence), meta.sequence);
         }
         match taken {
-            Ok((_, meta)) if meta.flags.contains(Flags::ERROR) || meta.bytesused == 0 => Ok(Next::Damaged),
+            Ok((_, meta)) if meta.flags.contains(Flags::ERROR) || meta.bytesused == 0 => {
+                Ok(Next::Damaged)
+            }
             Ok((bytes, meta)) => {
                 let used = (meta.bytesused as usize).min(bytes.len());
                 let data = bytes[..used].to_vec();
                 let stamp: Duration = meta.timestamp.into();
                 let monotonic = meta.flags.contains(Flags::TIMESTAMP_MONOTONIC);
-                let monotonic_ns = if monotonic { u64::try_from(stamp.as_nanos()).unwrap_or(0) } else { 0 };
+                let monotonic_ns = if monotonic {
+                    u64::try_from(stamp.as_nanos()).unwrap_or(0)
+                } else {
+                    0
+                };
                 Ok(Next::Frame(self.frame(data, monotonic_ns)))
             }
-            Err(e) if e.kind() == std::io::ErrorKind::TimedOut => {
-                Err(CaptureError::Stalled { seconds: self.stall.as_secs_f64() })
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Err(CaptureError::Stalled {
+                seconds: self.stall.as_secs_f64(),
+            }),
             Err(e) => Err(self.error("reading a frame", e)),
         }
     }
@@ -137,7 +151,12 @@ impl Source for V4lSource {
     }
 
     fn describe(&self) -> String {
-        let Format { width, height, fourcc, .. } = self.format;
+        let Format {
+            width,
+            height,
+            fourcc,
+            ..
+        } = self.format;
         format!("{} ({width}×{height} {fourcc})", self.path.display())
     }
 }
@@ -147,7 +166,10 @@ impl Drop for V4lSource {
         // The stream panics on being dropped if the driver refuses to stop, as one that is going away may.
         let stream = self.stream.take();
         if catch_unwind(AssertUnwindSafe(move || drop(stream))).is_err() {
-            log::warn!("{}: the driver refused to stop the stream", self.path.display());
+            log::warn!(
+                "{}: the driver refused to stop the stream",
+                self.path.display()
+            );
         }
     }
 }
@@ -155,19 +177,32 @@ impl Drop for V4lSource {
 /// How many frames the driver numbered between two that it gave. Numbers wrap; where they run backwards it began anew.
 fn skipped(last: Option<u32>, now: u32) -> u64 {
     let steps = last.map_or(0, |last| now.wrapping_sub(last));
-    if steps > u32::MAX / 2 { 0 } else { u64::from(steps.saturating_sub(1)) }
+    if steps > u32::MAX / 2 {
+        0
+    } else {
+        u64::from(steps.saturating_sub(1))
+    }
 }
 
-fn negotiate(camera: &Camera, settings: &V4lSettings) -> Result<(Format, PixelFormat), CaptureError> {
+fn negotiate(
+    camera: &Camera,
+    settings: &V4lSettings,
+) -> Result<(Format, PixelFormat), CaptureError> {
     let offered = camera.attempt("listing formats", Capture::enum_formats)?;
-    let wanted = FORMATS.iter().filter(|(f, ..)| settings.format == V4lFormat::Auto || *f == settings.format);
+    let wanted = FORMATS
+        .iter()
+        .filter(|(f, ..)| settings.format == V4lFormat::Auto || *f == settings.format);
     let has = |code: &[u8; 4]| offered.iter().any(|o| o.fourcc == FourCC::new(code));
     let Some((_, code, pixel_format)) = wanted.clone().find(|(_, code, _)| has(code)) else {
         let list = |codes: Vec<String>| codes.join(", ");
         return Err(CaptureError::Format {
             device: settings.device.clone(),
             available: list(offered.iter().map(|o| fourcc_name(o.fourcc)).collect()),
-            wanted: list(wanted.map(|(_, code, _)| FourCC::new(code).to_string()).collect()),
+            wanted: list(
+                wanted
+                    .map(|(_, code, _)| FourCC::new(code).to_string())
+                    .collect(),
+            ),
         });
     };
     let request = Format::new(settings.width, settings.height, FourCC::new(code));
@@ -181,7 +216,10 @@ fn negotiate(camera: &Camera, settings: &V4lSettings) -> Result<(Format, PixelFo
     }
     if (format.width, format.height) != (settings.width, settings.height) {
         let (width, height) = (format.width, format.height);
-        log::info!("{}: gives {width}×{height}, the nearest to what is configured", settings.device.display());
+        log::info!(
+            "{}: gives {width}×{height}, the nearest to what is configured",
+            settings.device.display()
+        );
     }
     Ok((format, *pixel_format))
 }
@@ -191,7 +229,10 @@ fn set_rate(camera: &Camera, fps: u32) {
     match camera.attempt("setting the frame rate", |d| d.set_params(&params)) {
         Ok(got) if got.interval.numerator * fps != got.interval.denominator => {
             let (numerator, denominator) = (got.interval.numerator, got.interval.denominator);
-            log::info!("{}: gives {denominator}/{numerator} frames/s for {fps}", camera.path.display());
+            log::info!(
+                "{}: gives {denominator}/{numerator} frames/s for {fps}",
+                camera.path.display()
+            );
         }
         Ok(_) => {}
         Err(e) => log::warn!("{e}; going on at the camera's own rate"),
@@ -218,7 +259,9 @@ fn color_encoding(format: &Format, pixel_format: PixelFormat, encoding: u32) -> 
     let full_range = match format.quantization {
         Quantization::FullRange => true,
         Quantization::LimitedRange => false,
-        Quantization::Default => pixel_format == PixelFormat::Grey || matches!(format.colorspace, Colorspace::JPEG),
+        Quantization::Default => {
+            pixel_format == PixelFormat::Grey || matches!(format.colorspace, Colorspace::JPEG)
+        }
     };
     let bt709 = match encoding {
         0 => matches!(
@@ -235,8 +278,12 @@ fn color_encoding(format: &Format, pixel_format: PixelFormat, encoding: u32) -> 
 /// Where a device path leads, for messages about links that dangle.
 pub(super) fn open_hint(path: &Path, source: &std::io::Error) -> &'static str {
     match source.kind() {
-        std::io::ErrorKind::NotFound if path.is_symlink() => "the link leads to nothing: is the camera plugged in?",
-        std::io::ErrorKind::NotFound => "is the camera plugged in? `constancy camera list` shows those there are",
+        std::io::ErrorKind::NotFound if path.is_symlink() => {
+            "the link leads to nothing: is the camera plugged in?"
+        }
+        std::io::ErrorKind::NotFound => {
+            "is the camera plugged in? `constancy camera list` shows those there are"
+        }
         std::io::ErrorKind::PermissionDenied => "add the user to group `video`",
         std::io::ErrorKind::ResourceBusy => "another program uses it",
         _ => "see `constancy camera list`",

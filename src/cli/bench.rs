@@ -3,9 +3,9 @@
 use super::CliError;
 use super::model_args::ModelArgs;
 use super::output::{json_line, line};
-use crate::engine::Encoder;
-use crate::stats::quantile;
 use clap::Args;
+use constancy_core::stats::quantile;
+use constancy_engine::Encoder;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ struct Share {
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let start = Instant::now();
     let loaded = args.model.load()?;
-    let encoder = loaded.eye.encoder();
+    let encoder = loaded.frame_encoder.encoder();
     let input = encoder.manifest().noise(args.batch as usize, SEED);
     encoder.embed_batch(&input, args.batch as usize)?;
     let load_ms = ms(start.elapsed());
@@ -89,7 +89,11 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     };
     // Figures of the CPU under the GPU's name would be worse than none.
     encoder.gpu_held()?;
-    if args.json { json_line(&report) } else { print(&report) }
+    if args.json {
+        json_line(&report)
+    } else {
+        print(&report)
+    }
 }
 
 /// Milliseconds of each run, in order.
@@ -113,20 +117,32 @@ fn shares(encoder: &Encoder, input: &[f32], batch: usize) -> Result<Vec<Share>, 
     for _ in 0..ROUNDS {
         rounds.push(encoder.profile(input, batch)?);
     }
-    let total = |round: &Vec<(String, usize, Duration)>| round.iter().map(|(_, _, t)| *t).sum::<Duration>();
+    let total =
+        |round: &Vec<(String, usize, Duration)>| round.iter().map(|(_, _, t)| *t).sum::<Duration>();
     rounds.sort_by_key(total);
     let median = rounds.swap_remove(ROUNDS / 2);
     let all = ms(total(&median));
     let mut shares: Vec<Share> = median
         .into_iter()
-        .map(|(operator, calls, time)| Share { operator, calls, ms: ms(time), percent: ms(time) / all * 100.0 })
+        .map(|(operator, calls, time)| Share {
+            operator,
+            calls,
+            ms: ms(time),
+            percent: ms(time) / all * 100.0,
+        })
         .collect();
     shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     Ok(shares)
 }
 
 fn print(report: &Report<'_>) -> Result<(), CliError> {
-    let Report { model, device, threads, batch, .. } = report;
+    let Report {
+        model,
+        device,
+        threads,
+        batch,
+        ..
+    } = report;
     line(&format!(
         "{model} on {device}, {threads} {}, batch {batch}",
         if *threads == 1 { "thread" } else { "threads" }
@@ -135,14 +151,20 @@ fn print(report: &Report<'_>) -> Result<(), CliError> {
         "latency     {:.2} ms in the median of {} runs, {:.2} ms at the 95th percentile; {:.1} images/s",
         report.median_ms, report.runs, report.p95_ms, report.images_per_second
     ))?;
-    line(&format!("load        {:.0} ms to the first embedding", report.load_ms))?;
+    line(&format!(
+        "load        {:.0} ms to the first embedding",
+        report.load_ms
+    ))?;
     line(&format!(
         "memory      {:.1} MB of packed weights, {:.1} MB resident at most",
         report.weights_mb, report.peak_resident_mb
     ))?;
     line("operator                 calls       ms   share")?;
     for share in &report.operators {
-        line(&format!("{:<24} {:>5} {:>8.3} {:>5.1} %", share.operator, share.calls, share.ms, share.percent))?;
+        line(&format!(
+            "{:<24} {:>5} {:>8.3} {:>5.1} %",
+            share.operator, share.calls, share.ms, share.percent
+        ))?;
     }
     Ok(())
 }

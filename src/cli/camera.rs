@@ -5,9 +5,9 @@ use super::output::{json_line, line, write_file};
 use crate::capture::v4l::{self, ControlInfo};
 use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, SourceSettings, V4lFormat, V4lSettings};
-use crate::frame::{Frame, PixelFormat};
-use crate::preprocess::{RgbImage, View, Viewer};
 use clap::{Args, Subcommand};
+use constancy_core::frame::{Frame, PixelFormat};
+use constancy_core::preprocess::{RgbImage, View, Viewer};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -83,8 +83,17 @@ fn list(json: bool) -> Result<(), CliError> {
         return line("no camera found; one that other programs see may need group `video`");
     }
     for device in devices {
-        line(&format!("{}  {} ({}, {})", device.path.display(), device.card, device.driver, device.bus))?;
-        device.links.iter().try_for_each(|link| line(&format!("    {}", link.display())))?;
+        line(&format!(
+            "{}  {} ({}, {})",
+            device.path.display(),
+            device.card,
+            device.driver,
+            device.bus
+        ))?;
+        device
+            .links
+            .iter()
+            .try_for_each(|link| line(&format!("    {}", link.display())))?;
     }
     Ok(())
 }
@@ -95,9 +104,16 @@ fn formats(device: &Path, json: bool) -> Result<(), CliError> {
         return formats.iter().try_for_each(json_line);
     }
     for format in formats {
-        let note = if format.readable { "" } else { "  (not read by constancy)" };
+        let note = if format.readable {
+            ""
+        } else {
+            "  (not read by constancy)"
+        };
         line(&format!("{}  {}{note}", format.fourcc, format.description))?;
-        format.sizes.iter().try_for_each(|size| line(&format!("    {size}")))?;
+        format
+            .sizes
+            .iter()
+            .try_for_each(|size| line(&format!("    {size}")))?;
     }
     Ok(())
 }
@@ -111,10 +127,22 @@ fn controls(device: &Path, json: bool) -> Result<(), CliError> {
 }
 
 fn control_lines(control: &ControlInfo) -> Result<(), CliError> {
-    let ControlInfo { name, kind, minimum, maximum, step, default, value, menu } = control;
+    let ControlInfo {
+        name,
+        kind,
+        minimum,
+        maximum,
+        step,
+        default,
+        value,
+        menu,
+    } = control;
     let value = value.map_or("?".into(), |v| v.to_string());
-    line(&format!("{name:<36} {value:>8}  ({kind}, {minimum} to {maximum}, step {step}, default {default})"))?;
-    menu.iter().try_for_each(|(number, meaning)| line(&format!("    {number}: {meaning}")))
+    line(&format!(
+        "{name:<36} {value:>8}  ({kind}, {minimum} to {maximum}, step {step}, default {default})"
+    ))?;
+    menu.iter()
+        .try_for_each(|(number, meaning)| line(&format!("    {number}: {meaning}")))
 }
 
 fn grab(args: &GrabArgs) -> Result<(), CliError> {
@@ -131,7 +159,12 @@ fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
         let names: Vec<String> = settings.cameras.iter().map(|c| c.name.clone()).collect();
         let found = settings.cameras.into_iter().find(|c| c.name == args.camera);
         return found.ok_or_else(|| {
-            CliError::Usage(format!("no camera `{}` in {}; it has {}", args.camera, config.display(), names.join(", ")))
+            CliError::Usage(format!(
+                "no camera `{}` in {}; it has {}",
+                args.camera,
+                config.display(),
+                names.join(", ")
+            ))
         });
     }
     Ok(CameraSettings {
@@ -168,7 +201,10 @@ fn one_frame(settings: &CameraSettings, skip: u32) -> Result<Frame, CliError> {
             }
             Next::End => return Err(CaptureError::Stalled { seconds: 0.0 }.into()),
             Next::Damaged | Next::Nothing if last.elapsed() > stall => {
-                return Err(CaptureError::Stalled { seconds: settings.stall_s }.into());
+                return Err(CaptureError::Stalled {
+                    seconds: settings.stall_s,
+                }
+                .into());
             }
             Next::Damaged | Next::Nothing => {}
         }
@@ -177,12 +213,20 @@ fn one_frame(settings: &CameraSettings, skip: u32) -> Result<Frame, CliError> {
 
 /// A JPEG as the camera sent it; or what is to be seen of it as PNG.
 fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError> {
-    let extension = output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let extension = output
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     match extension.as_str() {
-        "jpg" | "jpeg" if frame.format == PixelFormat::Jpeg && *view == View::WHOLE => Ok(frame.data.clone()),
+        "jpg" | "jpeg" if frame.format == PixelFormat::Jpeg && *view == View::WHOLE => {
+            Ok(frame.data.clone())
+        }
         "png" => {
             let mut rgb = RgbImage::default();
-            Viewer::new(HIDING).see(frame, view, &mut rgb).map_err(crate::bundle::FrameError::Decode)?;
+            Viewer::new(HIDING)
+                .see(frame, view, &mut rgb)
+                .map_err(crate::recognizer::FrameError::Decode)?;
             let mut png = Cursor::new(Vec::new());
             image::write_buffer_with_format(
                 &mut png,
@@ -192,7 +236,10 @@ fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError
                 image::ColorType::Rgb8,
                 image::ImageFormat::Png,
             )
-            .map_err(|e| CliError::Write { path: output.into(), source: std::io::Error::other(e) })?;
+            .map_err(|e| CliError::Write {
+                path: output.into(),
+                source: std::io::Error::other(e),
+            })?;
             Ok(png.into_inner())
         }
         _ => Err(CliError::Usage(format!(

@@ -2,12 +2,12 @@
 
 use super::output::{json_line, line};
 use super::{CliError, exit};
-use crate::bundle::Recognizer;
 use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings};
-use crate::engine::{Device, Driver, GpuDevice, GpuError};
 use crate::publish;
+use crate::recognizer::Recognizer;
 use clap::Args;
+use constancy_engine::{Device, Driver, GpuDevice, GpuError};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -36,11 +36,21 @@ struct Finding {
 
 impl Finding {
     fn good(check: &str, detail: String) -> Self {
-        Self { check: check.into(), ok: true, detail, code: 0 }
+        Self {
+            check: check.into(),
+            ok: true,
+            detail,
+            code: 0,
+        }
     }
 
     fn bad(check: &str, detail: &dyn std::fmt::Display, code: u8) -> Self {
-        Self { check: check.into(), ok: false, detail: detail.to_string(), code }
+        Self {
+            check: check.into(),
+            ok: false,
+            detail: detail.to_string(),
+            code,
+        }
     }
 }
 
@@ -59,7 +69,10 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
     match Settings::read(&args.config) {
         Err(e) => found(Finding::bad("configuration", &e, exit::config(&e)))?,
         Ok(settings) => {
-            found(Finding::good("configuration", format!("{}, device {}", args.config.display(), settings.device)))?;
+            found(Finding::good(
+                "configuration",
+                format!("{}, device {}", args.config.display(), settings.device),
+            ))?;
             if let Some(gpu) = gpu(settings.engine.device) {
                 found(gpu)?;
             }
@@ -75,7 +88,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
     }
     let failed = findings.iter().filter(|f| !f.ok).count();
     match findings.iter().find(|f| !f.ok) {
-        Some(first) => Err(CliError::CheckFailed { failed, total: findings.len(), code: first.code }),
+        Some(first) => Err(CliError::CheckFailed {
+            failed,
+            total: findings.len(),
+            code: first.code,
+        }),
         None => Ok(()),
     }
 }
@@ -86,12 +103,28 @@ fn gpu(device: Device) -> Option<Finding> {
         let devices = driver.devices()?;
         let one = |d: &GpuDevice| {
             let (major, minor) = d.capability;
-            format!("cuda:{} {}, {} MiB, compute capability {major}.{minor}", d.index, d.name, d.memory_bytes >> 20)
+            format!(
+                "cuda:{} {}, {} MiB, compute capability {major}.{minor}",
+                d.index,
+                d.name,
+                d.memory_bytes >> 20
+            )
         };
         let listed: Vec<String> = devices.iter().map(one).collect();
-        let listed = if listed.is_empty() { "no GPU".into() } else { listed.join("; ") };
-        let built = if cfg!(feature = "gpu") { "" } else { "; this build has no GPU support" };
-        Ok(format!("driver for CUDA {}: {listed}{built}", driver.version))
+        let listed = if listed.is_empty() {
+            "no GPU".into()
+        } else {
+            listed.join("; ")
+        };
+        let built = if cfg!(feature = "gpu") {
+            ""
+        } else {
+            "; this build has no GPU support"
+        };
+        Ok(format!(
+            "driver for CUDA {}: {listed}{built}",
+            driver.version
+        ))
     });
     match (described, device) {
         (Ok(detail), _) => Some(Finding::good("gpu", detail)),
@@ -106,11 +139,18 @@ fn model(settings: &Settings) -> Finding {
         Ok(recognizer) => {
             let name = &recognizer.encoder().manifest().encoder.name;
             let classes = recognizer.classifier().labels().len();
-            let unknown =
-                if recognizer.classifier().has_support() { "" } else { ", no measure of what is unlike the examples" };
+            let unknown = if recognizer.classifier().has_support() {
+                ""
+            } else {
+                ", no measure of what is unlike the examples"
+            };
             let seconds = start.elapsed().as_secs_f64();
             let (model, projection) = (&recognizer.model_digest, &recognizer.projection_digest);
-            let place = recognizer.encoder().info().gpu.map_or_else(String::new, |gpu| format!(" on {gpu}"));
+            let place = recognizer
+                .encoder()
+                .info()
+                .gpu
+                .map_or_else(String::new, |gpu| format!(" on {gpu}"));
             Finding::good(
                 "model",
                 format!(
@@ -137,11 +177,17 @@ fn first_frame(settings: &CameraSettings) -> Result<String, CaptureError> {
     loop {
         match source.next(Duration::from_millis(100))? {
             Next::Frame(_) => {
-                return Ok(format!("{}; first frame after {:.1} s", source.describe(), start.elapsed().as_secs_f64()));
+                return Ok(format!(
+                    "{}; first frame after {:.1} s",
+                    source.describe(),
+                    start.elapsed().as_secs_f64()
+                ));
             }
             Next::End => return Ok(source.describe()),
             Next::Damaged | Next::Nothing if start.elapsed() > limit => {
-                return Err(CaptureError::Stalled { seconds: limit.as_secs_f64() });
+                return Err(CaptureError::Stalled {
+                    seconds: limit.as_secs_f64(),
+                });
             }
             Next::Damaged | Next::Nothing => {}
         }
@@ -160,7 +206,10 @@ fn broker(settings: &Settings) -> Finding {
 
 fn queue(settings: &Settings) -> Finding {
     let Some(folder) = &settings.queue.folder else {
-        return Finding::good("queue", "no folder: events wait in memory, and do not survive a restart".into());
+        return Finding::good(
+            "queue",
+            "no folder: events wait in memory, and do not survive a restart".into(),
+        );
     };
     let name = folder.display();
     match publish::inspect_queue(folder) {

@@ -3,10 +3,10 @@
 use super::CliError;
 use super::model_args::{LabelArgs, Loaded, ModelArgs};
 use super::output::{for_each_image, line, write_file};
-use crate::bundle::{Eye, IDENTITY, LoadedProjection};
 use crate::capture::list_images;
-use crate::classify::{BankOrigin, ClassBank, Support, class_means};
+use crate::recognizer::{FrameEncoder, IDENTITY, LoadedProjection};
 use clap::Args;
+use constancy_core::classify::{BankOrigin, ClassBank, Support, class_means};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -33,13 +33,24 @@ pub(super) struct ClassesArgs {
 
 pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
     let labels = args.labels.labels()?;
-    let Loaded { mut eye, projection, .. } = args.model.load()?;
+    let Loaded {
+        mut frame_encoder,
+        projection,
+        ..
+    } = args.model.load()?;
     let bank = match (&args.from_images, labels) {
-        (Some(folder), _) => from_images(&mut eye, projection.as_ref(), folder, args.per_class)?,
+        (Some(folder), _) => from_images(
+            &mut frame_encoder,
+            projection.as_ref(),
+            folder,
+            args.per_class,
+        )?,
         (None, Some(labels)) => {
-            let bank = eye.bank_of_labels(&labels, &args.labels.prompts)?;
+            let bank = frame_encoder.bank_of_labels(&labels, &args.labels.prompts)?;
             match &args.like {
-                Some(folder) => with_support(&mut eye, bank, projection.as_ref(), folder)?,
+                Some(folder) => {
+                    with_support(&mut frame_encoder, bank, projection.as_ref(), folder)?
+                }
                 None => bank,
             }
         }
@@ -52,31 +63,44 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
             s.examples, s.median_cosine, s.tail_cosine
         )
     });
-    line(&format!("{}: {} classes ({}){support}", args.output.display(), bank.labels.len(), bank.labels.join(", ")))
+    line(&format!(
+        "{}: {} classes ({}){support}",
+        args.output.display(),
+        bank.labels.len(),
+        bank.labels.join(", ")
+    ))
 }
 
 /// Lets a bank of labels tell what is unlike the images of a folder.
 fn with_support(
-    eye: &mut Eye,
+    frame_encoder: &mut FrameEncoder,
     bank: ClassBank,
     projection: Option<&LoadedProjection>,
     folder: &Path,
 ) -> Result<ClassBank, CliError> {
     let mut embeddings = Vec::new();
     for_each_image(&list_images(folder)?, true, |_, frame| {
-        embeddings.push(eye.embed(frame)?.0);
+        embeddings.push(frame_encoder.embed(frame)?.0);
         Ok(())
     })?;
     let digest = projection.map_or(IDENTITY, |p| &p.digest);
-    let support = Support::measure_nearest(&embeddings, &bank.rows, projection.map(|p| &p.projection), digest);
+    let support = Support::measure_nearest(
+        &embeddings,
+        &bank.rows,
+        projection.map(|p| &p.projection),
+        digest,
+    );
     if support.is_none() {
-        return Err(CliError::Usage(format!("{} has too few images: at least 20 are needed", folder.display())));
+        return Err(CliError::Usage(format!(
+            "{} has too few images: at least 20 are needed",
+            folder.display()
+        )));
     }
     Ok(ClassBank { support, ..bank })
 }
 
 fn from_images(
-    eye: &mut Eye,
+    frame_encoder: &mut FrameEncoder,
     projection: Option<&LoadedProjection>,
     folder: &Path,
     per_class: Option<u32>,
@@ -90,7 +114,7 @@ fn from_images(
     }
     let mut examples = vec![Vec::new(); classes.len()];
     for_each_image(&paths, true, |index, frame| {
-        let (embedding, _) = eye.embed(frame)?;
+        let (embedding, _) = frame_encoder.embed(frame)?;
         examples[class_of[index]].push(embedding);
         Ok(())
     })?;
@@ -99,7 +123,7 @@ fn from_images(
         labels: classes.into_iter().map(|(label, _)| label).collect(),
         templates: Vec::new(),
         origin: BankOrigin::Images,
-        encoder_sha256: eye.encoder().sha256().to_owned(),
+        encoder_sha256: frame_encoder.encoder().sha256().to_owned(),
         rows: class_means(&examples),
         support: Support::measure(&examples, projection.map(|p| &p.projection), digest),
         probe: None,
@@ -108,18 +132,28 @@ fn from_images(
 
 /// The subfolders of `folder` with their names, in order.
 fn class_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, CliError> {
-    let read = |source| CliError::Read { path: folder.into(), source };
+    let read = |source| CliError::Read {
+        path: folder.into(),
+        source,
+    };
     let mut classes = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
         if path.is_dir() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             classes.push((name, path));
         }
     }
     classes.sort();
     if classes.is_empty() {
-        return Err(CliError::Usage(format!("{} has no subfolders; expected one per class", folder.display())));
+        return Err(CliError::Usage(format!(
+            "{} has no subfolders; expected one per class",
+            folder.display()
+        )));
     }
     Ok(classes)
 }

@@ -3,8 +3,8 @@
 use super::CliError;
 use super::model_args::{LabelArgs, ModelArgs, recognizer};
 use super::output::{expand, for_each_image, json_line, line};
-use crate::classify::{Decision, Scored};
 use clap::Args;
+use constancy_core::classify::{Decision, Scored};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -41,12 +41,21 @@ struct Line<'a> {
 }
 
 pub(super) fn run(args: &ClassifyArgs) -> Result<(), CliError> {
-    let mut recognizer = recognizer(&args.model, &args.labels, args.classes.as_deref(), args.top.into())?;
+    let mut recognizer = recognizer(
+        &args.model,
+        &args.labels,
+        args.classes.as_deref(),
+        args.top.into(),
+    )?;
     let images = expand(&args.images)?;
     for_each_image(&images, false, |index, frame| {
         let path = &images[index];
         let (decision, _) = recognizer.recognize(frame)?;
-        if args.json { json(path, &decision) } else { text(path, &decision) }
+        if args.json {
+            json(path, &decision)
+        } else {
+            text(path, &decision)
+        }
     })
 }
 
@@ -65,7 +74,11 @@ fn json(path: &Path, decision: &Decision) -> Result<(), CliError> {
 }
 
 fn text(path: &Path, decision: &Decision) -> Result<(), CliError> {
-    let scores: Vec<String> = decision.top.iter().map(|s| format!("{} {:.3}", s.class, s.score)).collect();
+    let scores: Vec<String> = decision
+        .top
+        .iter()
+        .map(|s| format!("{} {:.3}", s.class, s.score))
+        .collect();
     let note = match (decision.known, decision.in_support) {
         (true, _) => "",
         (false, Some(false)) => "  (unknown: unlike the examples)",

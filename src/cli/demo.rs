@@ -8,12 +8,12 @@ mod stage;
 
 use super::CliError;
 use super::output::line;
-use crate::bundle::Recognizer;
-use crate::capture::clock;
+use crate::clock;
 use crate::config::Settings;
-use crate::frame::{Frame, Truth};
-use crate::workshop::{Environment, Scene, render};
+use crate::recognizer::Recognizer;
 use clap::Args;
+use constancy_core::frame::{Frame, Truth};
+use constancy_core::workshop::{Environment, Scene, render};
 use score::{Answer, Scores};
 use serde::Deserialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -65,7 +65,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     settings.model.projection = None;
     let mut raw = Recognizer::load(&settings)?;
     let port = stage.port();
-    line(&format!("broker on port {port}, the daemon looks at a rendered workshop with pocket; one line per event"))?;
+    line(&format!(
+        "broker on port {port}, the daemon looks at a rendered workshop with pocket; one line per event"
+    ))?;
     line(&score::heading())?;
     let mut scores = Scores::default();
     let end = Instant::now() + Duration::from_secs(args.seconds);
@@ -90,10 +92,16 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
 
 /// The next event, with what raw CLIP says of the same scene.
 fn listen(stage: &mut Stage, raw: &mut Recognizer) -> Result<Option<Answer>, CliError> {
-    let Some(payload) = stage.hear(Duration::from_millis(100))? else { return Ok(None) };
+    let Some(payload) = stage.hear(Duration::from_millis(100))? else {
+        return Ok(None);
+    };
     let event: Heard = serde_json::from_slice(&payload)?;
-    let Some(truth) = event.truth else { return Ok(None) };
-    let Some(environment) = Environment::named(&truth.environment) else { return Ok(None) };
+    let Some(truth) = event.truth else {
+        return Ok(None);
+    };
+    let Some(environment) = Environment::named(&truth.environment) else {
+        return Ok(None);
+    };
     let frame = draw(&truth, environment);
     let (decision, _) = raw.recognize(&frame)?;
     Ok(Some(Answer {
@@ -108,16 +116,32 @@ fn listen(stage: &mut Stage, raw: &mut Recognizer) -> Result<Option<Answer>, Cli
 /// The frame that the daemon saw, drawn again: the same scene gives the same bytes.
 fn draw(truth: &Truth, environment: &Environment) -> Frame {
     let (width, height) = SIZE;
-    Frame::rgb(render(&Scene::numbered(truth.seed, environment), width, height), width, height, clock::now())
+    Frame::rgb(
+        render(&Scene::numbered(truth.seed, environment), width, height),
+        width,
+        height,
+        clock::now(),
+    )
 }
 
 fn model_folder(args: &DemoArgs) -> Result<PathBuf, CliError> {
-    let candidates = args.model.clone().map_or_else(|| MODEL_FOLDERS.map(PathBuf::from).to_vec(), |m| vec![m]);
-    let found = candidates.iter().find(|folder| folder.join("pocket.toml").is_file());
+    let candidates = args
+        .model
+        .clone()
+        .map_or_else(|| MODEL_FOLDERS.map(PathBuf::from).to_vec(), |m| vec![m]);
+    let found = candidates
+        .iter()
+        .find(|folder| folder.join("pocket.toml").is_file());
     let found = found.ok_or_else(|| {
         let path = candidates[0].join("pocket.toml");
         let hint = "run it in a checkout of constancy, or name the folder with --model";
-        CliError::Read { path, source: std::io::Error::new(std::io::ErrorKind::NotFound, hint) }
+        CliError::Read {
+            path,
+            source: std::io::Error::new(std::io::ErrorKind::NotFound, hint),
+        }
     })?;
-    found.canonicalize().map_err(|source| CliError::Read { path: found.clone(), source })
+    found.canonicalize().map_err(|source| CliError::Read {
+        path: found.clone(),
+        source,
+    })
 }

@@ -3,8 +3,8 @@
 use super::CliError;
 use super::model_args::{Loaded, ModelArgs};
 use super::output::{expand, for_each_image, json_line, write_file};
-use crate::icm::unit;
 use clap::Args;
+use constancy_core::numeric::unit;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -29,15 +29,24 @@ struct Line<'a> {
 }
 
 pub(super) fn run(args: &EmbedArgs) -> Result<(), CliError> {
-    let Loaded { mut eye, projection, .. } = args.model.load()?;
+    let Loaded {
+        mut frame_encoder,
+        projection,
+        ..
+    } = args.model.load()?;
     let images = expand(&args.images)?;
     let mut files: Vec<&Path> = Vec::new();
     let mut rows: Vec<f32> = Vec::new();
     let result = for_each_image(&images, args.output.is_some(), |index, frame| {
-        let (embedding, _) = eye.embed(frame)?;
-        let embedding = projection.as_ref().map_or_else(|| unit(&embedding), |p| p.projection.apply(&embedding));
+        let (embedding, _) = frame_encoder.embed(frame)?;
+        let embedding = projection
+            .as_ref()
+            .map_or_else(|| unit(&embedding), |p| p.projection.apply(&embedding));
         if args.output.is_none() {
-            return json_line(&Line { file: &images[index], embedding: &embedding });
+            return json_line(&Line {
+                file: &images[index],
+                embedding: &embedding,
+            });
         }
         files.push(&images[index]);
         rows.extend(embedding);
@@ -54,8 +63,10 @@ pub(super) fn run(args: &EmbedArgs) -> Result<(), CliError> {
 fn save(output: &Path, files: &[&Path], rows: &[f32]) -> Result<(), CliError> {
     let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_le_bytes()).collect();
     let shape = vec![files.len(), rows.len() / files.len()];
-    let invalid =
-        |e: safetensors::SafeTensorError| CliError::Write { path: output.into(), source: std::io::Error::other(e) };
+    let invalid = |e: safetensors::SafeTensorError| CliError::Write {
+        path: output.into(),
+        source: std::io::Error::other(e),
+    };
     let view = TensorView::new(Dtype::F32, shape, &bytes).map_err(invalid)?;
     let metadata = HashMap::from([("files".to_owned(), serde_json::to_string(files)?)]);
     let file = safetensors::serialize([("embeddings", view)], Some(metadata)).map_err(invalid)?;

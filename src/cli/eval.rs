@@ -11,7 +11,7 @@ mod svg;
 mod text;
 
 use super::CliError;
-use super::gather::{Families, GatherArgs, Select, families};
+use super::image_embeddings::{EmbeddingArgs, Families, Select, families};
 use super::output::{json_line, write_file};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub(super) struct EvalArgs {
     /// A folder ENVIRONMENT/CLASS/IMAGE (DomainBed's layout); with --hold-out-families CLASS/IMAGE will do
     folder: PathBuf,
     #[command(flatten)]
-    gather: GatherArgs,
+    embedding: EmbeddingArgs,
     /// Interventions that maps are fitted to, separated by commas: names, or the sets `paper`, `camera` and `all`.
     /// `same-class` beside them makes pairs of images of one class as well. Repeat it to compare several; unless given,
     /// all, paper and camera, or, with --hold-out-families, camera with and without same-class
@@ -35,7 +35,11 @@ pub(super) struct EvalArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "HOW")]
     predictors: Vec<PredictorArg>,
     /// A prompt template for zero-shot with {} for the class; repeat it to average over several
-    #[arg(long = "prompt", value_name = "TEMPLATE", default_value = "a photo of a {}")]
+    #[arg(
+        long = "prompt",
+        value_name = "TEMPLATE",
+        default_value = "a photo of a {}"
+    )]
     prompts: Vec<String>,
     /// The probe's C; chosen by the sources' environments, or 0.316 where there is one, unless given
     #[arg(long, value_name = "C")]
@@ -53,7 +57,7 @@ pub(super) struct EvalArgs {
     /// With --hold-out-families: how often those are drawn
     #[arg(long, value_name = "N", default_value_t = 5, requires = "hold_out_families", value_parser = clap::value_parser!(u32).range(1..=1000))]
     draws: u32,
-    /// Look at no more than N images of each class in each environment, drawn by the seed
+    /// FrameInput at no more than N images of each class in each environment, drawn by the seed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sample: Option<u32>,
     /// One JSON object on stdout instead of tables
@@ -78,7 +82,10 @@ struct FamilyList {
 }
 
 fn family_set(list: &str) -> Result<FamilyList, String> {
-    Ok(FamilyList { name: list.trim().into(), families: families(list)? })
+    Ok(FamilyList {
+        name: list.trim().into(),
+        families: families(list)?,
+    })
 }
 
 /// What `--predictors` offers.
@@ -94,7 +101,7 @@ enum PredictorArg {
 
 pub(super) fn run(args: &EvalArgs) -> Result<(), CliError> {
     let start = Instant::now();
-    let subject = data::Subject::gather(args)?;
+    let subject = data::Subject::embed_images(args)?;
     let report = protocol::run(args, &subject, start)?;
     for warning in &report.warnings {
         log::warn!("{warning}");
@@ -116,6 +123,9 @@ pub(super) fn run(args: &EvalArgs) -> Result<(), CliError> {
     }
     match subject.unreadable {
         0 => Ok(()),
-        failed => Err(CliError::SomeFailed { failed, total: subject.images.len() + failed }),
+        failed => Err(CliError::SomeFailed {
+            failed,
+            total: subject.images.len() + failed,
+        }),
     }
 }

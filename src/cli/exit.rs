@@ -1,15 +1,15 @@
 //! Every error's exit code, after BSD's sysexits; systemd must not restart on [`CONFIG`].
 
 use super::CliError;
-use crate::bundle::{BundleError, FrameError};
 use crate::capture::CaptureError;
-use crate::classify::TextError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
-use crate::engine::{ManifestError, ModelError, QuantiseError};
-use crate::gather::GatherError;
-use crate::icm::FoldersError;
+use crate::embedding_cache::EmbedError;
 use crate::publish::{BrokerError, PublishError};
+use crate::recognizer::{FrameError, RecognizerError};
+use constancy_core::classify::TextError;
+use constancy_core::icm::FoldersError;
+use constancy_engine::{ManifestError, ModelError, QuantiseError};
 use std::io::ErrorKind;
 
 /// The command line is wrong.
@@ -48,22 +48,30 @@ impl CliError {
             | Self::MomentsFile { .. }
             | Self::Select(_)
             | Self::Fit(_)
-            | Self::Gather(GatherError::Embedding(_) | GatherError::Source(_)) => DATA,
-            Self::Model(e) | Self::Frame(FrameError::Model(e)) | Self::Gather(GatherError::Model(e)) => model(e),
+            | Self::Embed(EmbedError::Embedding(_) | EmbedError::Source(_)) => DATA,
+            Self::Model(e)
+            | Self::Frame(FrameError::Model(e))
+            | Self::Embed(EmbedError::Model(e)) => model(e),
             Self::Quantise(e) => quantise(e),
             Self::Capture(e) => capture(e),
             Self::Broker(e) => broker(e),
             Self::Read { source, .. } => input(source),
             Self::Write { .. } => CANNOT_CREATE,
             Self::Start { .. } => UNAVAILABLE,
-            Self::Output(_) | Self::Json(_) | Self::Projection(_) | Self::DaemonEnded { .. } => INTERNAL,
+            Self::Output(_) | Self::Json(_) | Self::Projection(_) | Self::DaemonEnded { .. } => {
+                INTERNAL
+            }
             Self::CheckFailed { code, .. } => *code,
         }
     }
 }
 
 fn input(error: &std::io::Error) -> u8 {
-    if error.kind() == ErrorKind::NotFound { NO_INPUT } else { DATA }
+    if error.kind() == ErrorKind::NotFound {
+        NO_INPUT
+    } else {
+        DATA
+    }
 }
 
 fn daemon(error: &DaemonError) -> u8 {
@@ -95,22 +103,23 @@ pub(super) fn config(error: &ConfigError) -> u8 {
     }
 }
 
-pub(super) fn bundle(error: &BundleError) -> u8 {
+pub(super) fn bundle(error: &RecognizerError) -> u8 {
     match error {
-        BundleError::Model(e) => model(e),
-        BundleError::Read { source, .. } => input(source),
-        BundleError::Text(TextError::Tokenizer(_) | TextError::Encode(..))
-        | BundleError::Projection { .. }
-        | BundleError::Bank { .. }
-        | BundleError::Probe(_)
-        | BundleError::Tokenizer { .. } => DATA,
-        BundleError::Text(_) => CONFIG,
+        RecognizerError::Model(e) => model(e),
+        RecognizerError::Read { source, .. } => input(source),
+        RecognizerError::Text(TextError::Tokenizer(_) | TextError::Encode(..))
+        | RecognizerError::Projection { .. }
+        | RecognizerError::Bank { .. }
+        | RecognizerError::Probe(_)
+        | RecognizerError::Tokenizer { .. } => DATA,
+        RecognizerError::Text(_) => CONFIG,
     }
 }
 
 fn model(error: &ModelError) -> u8 {
     match error {
-        ModelError::Read { source, .. } | ModelError::Manifest(ManifestError::Read { source, .. }) => input(source),
+        ModelError::Read { source, .. }
+        | ModelError::Manifest(ManifestError::Read { source, .. }) => input(source),
         ModelError::Gpu { .. } => UNAVAILABLE,
         _ => DATA,
     }

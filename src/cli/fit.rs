@@ -5,15 +5,18 @@ mod choice;
 mod report;
 
 use super::CliError;
-use super::gather::{Families, GatherArgs, Select, families};
+use super::image_embeddings::{EmbeddingArgs, Families, Select, families};
 use super::output::{expand, json_line, write_file};
-use crate::capture::{clock, list_images};
-use crate::gather::{GatherError, Gathered, Wanted};
-use crate::icm::{Domains, Fitter, FoldersError, Map, MapSpec, Moments, Provenance, Selection};
+use crate::capture::list_images;
+use crate::clock;
+use crate::embedding_cache::{EmbedError, ImageEmbeddings, Wanted};
 use crate::publish::rfc3339;
 use captions::CaptionArgs;
 use choice::{ChoiceArgs, Evidence};
 use clap::Args;
+use constancy_core::icm::{
+    Domains, Fitter, FoldersError, Map, MapSpec, Moments, Provenance, Selection,
+};
 use report::{Fitted, Report, Seconds};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -24,7 +27,7 @@ pub(super) struct FitArgs {
     #[arg(required_unless_present = "merge")]
     images: Vec<PathBuf>,
     #[command(flatten)]
-    gather: GatherArgs,
+    embedding: EmbeddingArgs,
     /// Interventions on each image, separated by commas: names, or the sets `paper`, `camera` and `all`. `same-class`
     /// beside them makes pairs of images of one class as well
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = families)]
@@ -62,43 +65,71 @@ impl FitArgs {
     /// Whether the names of folders are to be classes.
     fn takes_labels(&self) -> bool {
         let chosen_by = self.choice.select();
-        self.interventions.same_class || matches!(chosen_by, Some(Select::Environments | Select::Interventions))
+        self.interventions.same_class
+            || matches!(
+                chosen_by,
+                Some(Select::Environments | Select::Interventions)
+            )
     }
 }
 
 pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
-    if args.merge.is_empty() { from_images(args) } else { from_moments(args) }
+    if args.merge.is_empty() {
+        from_images(args)
+    } else {
+        from_moments(args)
+    }
 }
 
 fn from_images(args: &FitArgs) -> Result<(), CliError> {
     let start = Instant::now();
     let sources = sources(args)?;
-    let crowd = args.gather.load()?;
+    let crowd = args.embedding.load()?;
     let captions = args.captions.embeddings(&crowd, sources.domains.as_ref())?;
-    let wanted = Wanted { families: args.interventions.images.clone(), draws: args.draws, seed: args.gather.seed };
-    let Gathered { kept, interventions: mut images, tally } = args.gather.gather(&crowd, &sources.images, &wanted)?;
+    let wanted = Wanted {
+        families: args.interventions.images.clone(),
+        draws: args.draws,
+        seed: args.embedding.seed,
+    };
+    let ImageEmbeddings {
+        kept,
+        interventions: mut images,
+        tally,
+    } = args
+        .embedding
+        .embed_images(&crowd, &sources.images, &wanted)?;
     if kept.is_empty() {
-        return Err(CliError::SomeFailed { failed: tally.unreadable, total: sources.images.len() });
+        return Err(CliError::SomeFailed {
+            failed: tally.unreadable,
+            total: sources.images.len(),
+        });
     }
     if let Some((originals, changed)) = captions {
-        images = images.with_pairs(captions::FAMILY, originals, changed).map_err(GatherError::Source)?;
+        images = images
+            .with_pairs(captions::FAMILY, originals, changed)
+            .map_err(EmbedError::Source)?;
     }
     let domains = sources.domains.as_ref();
     let labels = domains.filter(|_| args.takes_labels());
     let evidence = Evidence::new(images, labels, &kept, args.interventions.same_class)?;
-    let moments = evidence.moments(crowd.eye.encoder().sha256());
+    let moments = evidence.moments(crowd.frame_encoder.encoder().sha256());
     if let Some(path) = &args.moments_out {
         write_file(path, &moments.to_bytes()?)?;
     }
     let mut report = Report::new(&args.output, &moments);
     report.gathered(domains, &tally, &wanted);
     let choosing = Instant::now();
-    let (spec, selection) = args.choice.choose(&evidence, wanted.seed, &crowd, &args.captions)?;
+    let (spec, selection) = args
+        .choice
+        .choose(&evidence, wanted.seed, &crowd, &args.captions)?;
     report.seconds.choosing = choosing.elapsed().as_secs_f64();
     finish(args, &moments, spec, selection.as_ref(), report, start)?;
     match tally.unreadable {
         0 => Ok(()),
-        failed => Err(CliError::SomeFailed { failed, total: sources.images.len() }),
+        failed => Err(CliError::SomeFailed {
+            failed,
+            total: sources.images.len(),
+        }),
     }
 }
 
@@ -111,15 +142,23 @@ fn from_moments(args: &FitArgs) -> Result<(), CliError> {
     };
     let mut merged: Option<Moments> = None;
     for path in &args.merge {
-        let bytes = std::fs::read(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
-        let named = |source| CliError::MomentsFile { path: path.clone(), source };
+        let bytes = std::fs::read(path).map_err(|source| CliError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let named = |source| CliError::MomentsFile {
+            path: path.clone(),
+            source,
+        };
         let moments = Moments::parse(&bytes).map_err(named)?;
         match &mut merged {
             Some(merged) => merged.merge(&moments).map_err(named)?,
             None => merged = Some(moments),
         }
     }
-    let Some(moments) = merged else { return Err(CliError::Usage("--merge names no file".into())) };
+    let Some(moments) = merged else {
+        return Err(CliError::Usage("--merge names no file".into()));
+    };
     if let Some(path) = &args.moments_out {
         write_file(path, &moments.to_bytes()?)?;
     }
@@ -144,21 +183,50 @@ fn finish<'a>(
     for warning in &report.warnings {
         log::warn!("{warning}");
     }
-    let (fitting, total) = (fitting.elapsed().as_secs_f64(), start.elapsed().as_secs_f64());
-    report.seconds = Seconds { fitting, total, ..report.seconds };
-    write(&args.output, &map, moments.encoder_sha256(), &report.provenance())?;
-    if args.json { json_line(&report) } else { report.print() }
+    let (fitting, total) = (
+        fitting.elapsed().as_secs_f64(),
+        start.elapsed().as_secs_f64(),
+    );
+    report.seconds = Seconds {
+        fitting,
+        total,
+        ..report.seconds
+    };
+    write(
+        &args.output,
+        &map,
+        moments.encoder_sha256(),
+        &report.provenance(),
+    )?;
+    if args.json {
+        json_line(&report)
+    } else {
+        report.print()
+    }
 }
 
-fn write(path: &Path, map: &Map, encoder_sha256: &str, fitted: &Fitted<'_>) -> Result<(), CliError> {
+fn write(
+    path: &Path,
+    map: &Map,
+    encoder_sha256: &str,
+    fitted: &Fitted<'_>,
+) -> Result<(), CliError> {
     let created = rfc3339(epoch_ns().unwrap_or_else(|| clock::now().unix_ns));
-    let bytes = map.to_bytes(&Provenance { encoder_sha256, created: &created, fitted })?;
+    let bytes = map.to_bytes(&Provenance {
+        encoder_sha256,
+        created: &created,
+        fitted,
+    })?;
     write_file(path, &bytes)
 }
 
 /// The time that a reproducible build is to write (reproducible-builds.org/specs/source-date-epoch).
 fn epoch_ns() -> Option<i64> {
-    std::env::var("SOURCE_DATE_EPOCH").ok()?.parse::<i64>().ok()?.checked_mul(1_000_000_000)
+    std::env::var("SOURCE_DATE_EPOCH")
+        .ok()?
+        .parse::<i64>()
+        .ok()?
+        .checked_mul(1_000_000_000)
 }
 
 /// The images that were named, sorted by environment and class where their folder has these.
@@ -172,7 +240,12 @@ fn sources(args: &FitArgs) -> Result<Sources, CliError> {
                     .into(),
             ));
         }
-        _ => return Ok(Sources { images: expand(&args.images)?, domains: None }),
+        _ => {
+            return Ok(Sources {
+                images: expand(&args.images)?,
+                domains: None,
+            });
+        }
     };
     let images = list_images(root)?;
     let arranged = match select {
@@ -183,13 +256,22 @@ fn sources(args: &FitArgs) -> Result<Sources, CliError> {
     match arranged {
         Ok(domains) => {
             if select == Some(Select::Environments) {
-                domains.missing.iter().for_each(|missing| log::warn!("{missing}"));
+                domains
+                    .missing
+                    .iter()
+                    .for_each(|missing| log::warn!("{missing}"));
             }
             let images = domains.items.iter().map(|item| item.path.clone()).collect();
-            Ok(Sources { images, domains: Some(domains) })
+            Ok(Sources {
+                images,
+                domains: Some(domains),
+            })
         }
         Err(error @ FoldersError::NoImages { .. }) => Err(error.into()),
         Err(error) if labels => Err(error.into()),
-        Err(_) => Ok(Sources { images, domains: None }),
+        Err(_) => Ok(Sources {
+            images,
+            domains: None,
+        }),
     }
 }

@@ -13,12 +13,18 @@ pub(super) struct GenerateArgs {
 }
 
 pub(super) fn run(args: &GenerateArgs) -> Result<(), CliError> {
-    let write = |source| CliError::Write { path: args.folder.clone(), source };
+    let write = |source| CliError::Write {
+        path: args.folder.clone(),
+        source,
+    };
     let (pages, completions) = (args.folder.join("man1"), args.folder.join("completions"));
-    create_dir_all(&pages).and_then(|()| create_dir_all(&completions)).map_err(write)?;
+    create_dir_all(&pages)
+        .and_then(|()| create_dir_all(&completions))
+        .map_err(write)?;
     clap_mangen::generate_to(Cli::command(), &pages).map_err(write)?;
     for &shell in Shell::value_variants() {
-        clap_complete::generate_to(shell, &mut Cli::command(), "constancy", &completions).map_err(write)?;
+        clap_complete::generate_to(shell, &mut Cli::command(), "constancy", &completions)
+            .map_err(write)?;
     }
     Ok(())
 }

@@ -10,25 +10,25 @@ mod embed;
 mod eval;
 pub mod exit;
 mod fit;
-mod gather;
 mod generate;
+mod image_embeddings;
 mod model;
 mod model_args;
 mod output;
 mod synth;
 
-use crate::bundle::{BundleError, FrameError};
 use crate::capture::CaptureError;
-use crate::classify::BankError;
 use crate::config::ConfigError;
 use crate::daemon::{self, DaemonError};
-use crate::engine::{ModelError, QuantiseError};
-use crate::gather::{CacheError, GatherError};
-use crate::icm::captions::CaptionError;
-use crate::icm::{FitError, FoldersError, MomentsError, ProjectionError, SelectError};
-use crate::preprocess::DecodeError;
+use crate::embedding_cache::{CacheError, EmbedError};
 use crate::publish::BrokerError;
+use crate::recognizer::{FrameError, RecognizerError};
 use clap::{Args, Parser, Subcommand};
+use constancy_core::classify::BankError;
+use constancy_core::icm::captions::CaptionError;
+use constancy_core::icm::{FitError, FoldersError, MomentsError, ProjectionError, SelectError};
+use constancy_core::preprocess::DecodeError;
+use constancy_engine::{ModelError, QuantiseError};
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use thiserror::Error;
@@ -96,7 +96,7 @@ pub enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
-    Bundle(#[from] BundleError),
+    Bundle(#[from] RecognizerError),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
@@ -106,7 +106,7 @@ pub enum CliError {
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
-    Gather(#[from] GatherError),
+    Embed(#[from] EmbedError),
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error(transparent)]
@@ -130,11 +130,21 @@ pub enum CliError {
     #[error(transparent)]
     Bank(#[from] BankError),
     #[error("{path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{path} cannot be written: {source}")]
-    Write { path: PathBuf, source: std::io::Error },
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{program} cannot be started: {source}; {hint}")]
-    Start { program: String, source: std::io::Error, hint: &'static str },
+    Start {
+        program: String,
+        source: std::io::Error,
+        hint: &'static str,
+    },
     #[error("the daemon ended before the demonstration did ({status}): {last_words}")]
     DaemonEnded { status: String, last_words: String },
     #[error("stdout: {0}")]
@@ -144,7 +154,11 @@ pub enum CliError {
     #[error("{failed} of {total} images could not be read; see above")]
     SomeFailed { failed: usize, total: usize },
     #[error("{failed} of {total} checks failed; see above")]
-    CheckFailed { failed: usize, total: usize, code: u8 },
+    CheckFailed {
+        failed: usize,
+        total: usize,
+        code: u8,
+    },
 }
 
 /// Runs the subcommand.
@@ -164,7 +178,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Model(args) => model::run(args),
         Command::Generate(args) => generate::run(args),
         #[cfg(feature = "gpu")]
-        Command::GpuWorker => Ok(crate::engine::serve_gpu()?),
+        Command::GpuWorker => Ok(constancy_engine::serve_gpu()?),
     }
 }
 
@@ -175,7 +189,11 @@ pub fn report(error: &CliError) {
     {
         return;
     }
-    let _ = writeln!(std::io::stderr(), "{}error: {error}", if under_journal() { "<3>" } else { "" });
+    let _ = writeln!(
+        std::io::stderr(),
+        "{}error: {error}",
+        if under_journal() { "<3>" } else { "" }
+    );
 }
 
 /// Whether stderr goes to systemd's journal, which reads priorities and stamps the time itself.
@@ -187,7 +205,9 @@ fn under_journal() -> bool {
 pub fn start_logging(cli: &Cli) {
     // tract and the decoders report their own affairs at info and warn.
     let default = match cli.verbose {
-        0 if matches!(cli.command, Command::Run(_)) => "warn,constancy=info,tract=error,zune_jpeg=off",
+        0 if matches!(cli.command, Command::Run(_)) => {
+            "warn,constancy=info,tract=error,zune_jpeg=off"
+        }
         0 => "error,constancy=warn,zune_jpeg=off",
         1 => "info,constancy=debug,tract=warn",
         _ => "debug,constancy=trace",

@@ -1,11 +1,11 @@
 //! The arguments that say which model looks: a configuration, or the parts by themselves.
 
 use super::CliError;
-use crate::bundle::{Eye, LoadedProjection, Recognizer};
-use crate::classify::DEFAULT_THRESHOLD;
 use crate::config::{ClassSettings, Settings};
-use crate::engine::{Device, EngineOptions, Precision};
+use crate::recognizer::{FrameEncoder, LoadedProjection, Recognizer};
 use clap::{Args, ValueEnum};
+use constancy_core::classify::DEFAULT_THRESHOLD;
+use constancy_engine::{Device, EngineOptions, Precision};
 use std::path::{Path, PathBuf};
 
 /// Which encoder and projection.
@@ -75,7 +75,7 @@ impl EngineArgs {
 
 /// A model without classes.
 pub(super) struct Loaded {
-    pub eye: Eye,
+    pub frame_encoder: FrameEncoder,
     pub projection: Option<LoadedProjection>,
     pub classes: Option<ClassSettings>,
 }
@@ -83,13 +83,19 @@ pub(super) struct Loaded {
 impl ModelArgs {
     pub(super) fn load(&self) -> Result<Loaded, CliError> {
         let chosen = self.encoder.chosen()?;
-        let eye = Eye::load(&chosen.manifest, &chosen.engine)?;
+        let frame_encoder = FrameEncoder::load(&chosen.manifest, &chosen.engine)?;
         let (projection, classes) = match chosen.settings {
             Some(settings) => (settings.model.projection, Some(settings.classes)),
             None => (self.projection.clone(), None),
         };
-        let projection = projection.map(|p| eye.projection(&p)).transpose()?;
-        Ok(Loaded { eye, projection, classes })
+        let projection = projection
+            .map(|p| frame_encoder.projection(&p))
+            .transpose()?;
+        Ok(Loaded {
+            frame_encoder,
+            projection,
+            classes,
+        })
     }
 }
 
@@ -106,10 +112,21 @@ impl EncoderArgs {
         if let Some(config) = &self.config {
             let settings = Settings::read(config)?;
             let engine = self.engine.over(&settings.engine);
-            return Ok(Chosen { manifest: settings.model.manifest.clone(), engine, settings: Some(settings) });
+            return Ok(Chosen {
+                manifest: settings.model.manifest.clone(),
+                engine,
+                settings: Some(settings),
+            });
         }
-        let manifest = self.model.clone().ok_or_else(|| CliError::Usage("give --model or --config".into()))?;
-        Ok(Chosen { manifest, engine: self.engine.over(&EngineOptions::default()), settings: None })
+        let manifest = self
+            .model
+            .clone()
+            .ok_or_else(|| CliError::Usage("give --model or --config".into()))?;
+        Ok(Chosen {
+            manifest,
+            engine: self.engine.over(&EngineOptions::default()),
+            settings: None,
+        })
     }
 }
 
@@ -127,17 +144,31 @@ pub(super) struct LabelArgs {
 impl LabelArgs {
     /// The labels that were given, if any.
     pub(super) fn labels(&self) -> Result<Option<Vec<String>>, CliError> {
-        let Some(given) = &self.labels else { return Ok(None) };
-        let split =
-            |text: &str, by: char| text.split(by).map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+        let Some(given) = &self.labels else {
+            return Ok(None);
+        };
+        let split = |text: &str, by: char| {
+            text.split(by)
+                .map(str::trim)
+                .filter(|l| !l.is_empty())
+                .map(String::from)
+                .collect()
+        };
         let labels: Vec<String> = match given.strip_prefix('@') {
             Some(file) => {
-                let read = |source| CliError::Read { path: file.into(), source };
+                let read = |source| CliError::Read {
+                    path: file.into(),
+                    source,
+                };
                 split(&std::fs::read_to_string(file).map_err(read)?, '\n')
             }
             None => split(given, ','),
         };
-        if labels.is_empty() { Err(CliError::Usage("--labels names no class".into())) } else { Ok(Some(labels)) }
+        if labels.is_empty() {
+            Err(CliError::Usage("--labels names no class".into()))
+        } else {
+            Ok(Some(labels))
+        }
     }
 }
 
@@ -150,16 +181,27 @@ pub(super) fn recognizer(
 ) -> Result<Recognizer, CliError> {
     let given = labels.labels()?;
     if given.is_some() && bank.is_some() {
-        return Err(CliError::Usage("--labels and --classes exclude each other".into()));
+        return Err(CliError::Usage(
+            "--labels and --classes exclude each other".into(),
+        ));
     }
-    let Loaded { eye, projection, classes } = model.load()?;
+    let Loaded {
+        frame_encoder,
+        projection,
+        classes,
+    } = model.load()?;
     let (bank, threshold) = match (given, bank, classes) {
-        (Some(given), ..) => (eye.bank_of_labels(&given, &labels.prompts)?, DEFAULT_THRESHOLD),
-        (None, Some(path), _) => (eye.bank(path)?, DEFAULT_THRESHOLD),
-        (None, None, Some(settings)) => (eye.bank_of(&settings)?, settings.threshold),
+        (Some(given), ..) => (
+            frame_encoder.bank_of_labels(&given, &labels.prompts)?,
+            DEFAULT_THRESHOLD,
+        ),
+        (None, Some(path), _) => (frame_encoder.bank(path)?, DEFAULT_THRESHOLD),
+        (None, None, Some(settings)) => (frame_encoder.bank_of(&settings)?, settings.threshold),
         (None, None, None) => {
-            return Err(CliError::Usage("say what to choose from: --labels \"a, b\" or --classes BANK".into()));
+            return Err(CliError::Usage(
+                "say what to choose from: --labels \"a, b\" or --classes BANK".into(),
+            ));
         }
     };
-    Ok(Recognizer::new(eye, projection, bank)?.with_limits(top, threshold))
+    Ok(Recognizer::new(frame_encoder, projection, bank)?.with_limits(top, threshold))
 }

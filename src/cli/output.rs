@@ -1,9 +1,10 @@
 //! Images in, results out: what `classify`, `embed` and `classes` share.
 
 use super::CliError;
-use crate::bundle::FrameError;
-use crate::capture::{clock, list_images};
-use crate::frame::{Frame, PixelFormat};
+use crate::capture::list_images;
+use crate::clock;
+use crate::recognizer::FrameError;
+use constancy_core::frame::{Frame, PixelFormat};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,15 @@ use std::time::Duration;
 
 /// A still image as a frame.
 pub(super) fn read_frame(path: &Path) -> Result<Frame, CliError> {
-    let data = std::fs::read(path).map_err(|source| CliError::Read { path: path.into(), source })?;
-    Ok(Frame::compressed(PixelFormat::ImageFile, data, clock::now()))
+    let data = std::fs::read(path).map_err(|source| CliError::Read {
+        path: path.into(),
+        source,
+    })?;
+    Ok(Frame::compressed(
+        PixelFormat::ImageFile,
+        data,
+        clock::now(),
+    ))
 }
 
 /// The images that arguments name; a folder stands for those in it.
@@ -44,7 +52,11 @@ pub(super) fn for_each_image(
             Err(e @ (CliError::Read { .. } | CliError::Frame(FrameError::Decode(_)))) => {
                 failed += 1;
                 let named = matches!(e, CliError::Read { .. });
-                let message = if named { e.to_string() } else { format!("{}: {e}", path.display()) };
+                let message = if named {
+                    e.to_string()
+                } else {
+                    format!("{}: {e}", path.display())
+                };
                 bar.suspend(|| writeln!(std::io::stderr(), "error: {message}"))?;
             }
             Err(e) => return Err(e),
@@ -52,7 +64,14 @@ pub(super) fn for_each_image(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if failed > 0 { Err(CliError::SomeFailed { failed, total: images.len() }) } else { Ok(()) }
+    if failed > 0 {
+        Err(CliError::SomeFailed {
+            failed,
+            total: images.len(),
+        })
+    } else {
+        Ok(())
+    }
 }
 
 /// A progress bar on stderr, if that is a terminal and the work may take a while.
@@ -62,7 +81,9 @@ pub(super) fn progress(total: usize, what: &str, wanted: bool) -> ProgressBar {
         bar.set_draw_target(ProgressDrawTarget::hidden());
         return bar;
     }
-    if let Ok(style) = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left")) {
+    if let Ok(style) =
+        ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left"))
+    {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -81,12 +102,17 @@ pub(super) fn json_line(value: &impl serde::Serialize) -> Result<(), CliError> {
 
 /// Writes a result whole or not at all.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let failed = |source| CliError::Write { path: path.into(), source };
+    let failed = |source| CliError::Write {
+        path: path.into(),
+        source,
+    };
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(|e| {
-        let _ = std::fs::remove_file(&partial);
-        failed(e)
-    })
+    std::fs::write(&partial, bytes)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|e| {
+            let _ = std::fs::remove_file(&partial);
+            failed(e)
+        })
 }

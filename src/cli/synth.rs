@@ -2,8 +2,9 @@
 
 use super::CliError;
 use super::output::{line, write_file};
-use crate::workshop::{ENVIRONMENTS, Environment, Rng, Scene, caption, render};
 use clap::{Args, ValueEnum};
+use constancy_core::numeric::Rng;
+use constancy_core::workshop::{ENVIRONMENTS, Environment, Scene, caption, render};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -57,7 +58,12 @@ enum Format {
 struct Environments(Vec<&'static Environment>);
 
 fn environments(list: &str) -> Result<Environments, String> {
-    let chosen = |daylight_like: bool| ENVIRONMENTS.iter().filter(|e| e.daylight_like == daylight_like).collect();
+    let chosen = |daylight_like: bool| {
+        ENVIRONMENTS
+            .iter()
+            .filter(|e| e.daylight_like == daylight_like)
+            .collect()
+    };
     let of = |name: &str| {
         let names = || ENVIRONMENTS.map(|e| e.name).join(", ");
         Environment::named(name.trim())
@@ -72,9 +78,13 @@ fn environments(list: &str) -> Result<Environments, String> {
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
-    let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    let sides = text
+        .split_once('x')
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
     let fits = |side: u32| (16..=4096).contains(&side);
-    sides.filter(|&(w, h)| fits(w) && fits(h)).ok_or_else(|| "expected WIDTHxHEIGHT, 16 to 4096 each".into())
+    sides
+        .filter(|&(w, h)| fits(w) && fits(h))
+        .ok_or_else(|| "expected WIDTHxHEIGHT, 16 to 4096 each".into())
 }
 
 /// A line of captions.jsonl.
@@ -97,9 +107,16 @@ impl SynthArgs {
         let all = &self.environments.0;
         let number = |i: u64| (self.seed << 32) + i;
         if !(self.pairs || self.relit) {
-            #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small length")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a remainder of a small length"
+            )]
             let environment = all[(i % all.len() as u64) as usize];
-            return (Scene::numbered(number(i), environment), environment, number(i));
+            return (
+                Scene::numbered(number(i), environment),
+                environment,
+                number(i),
+            );
         }
         let first = i & !1;
         let mut rng = Rng::new(number(first));
@@ -127,10 +144,13 @@ fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
     };
     fs::create_dir_all(out).map_err(failed(out))?;
     let captions_path = out.join("captions.jsonl");
-    let mut captions = BufWriter::new(File::create(&captions_path).map_err(failed(&captions_path))?);
+    let mut captions =
+        BufWriter::new(File::create(&captions_path).map_err(failed(&captions_path))?);
     let frames_path = out.join("frames.bin");
     let mut frames = match args.format {
-        Format::Raw => Some(BufWriter::new(File::create(&frames_path).map_err(failed(&frames_path))?)),
+        Format::Raw => Some(BufWriter::new(
+            File::create(&frames_path).map_err(failed(&frames_path))?,
+        )),
         Format::Png | Format::Folders => None,
     };
     for i in 0..args.count {
@@ -140,7 +160,16 @@ fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
             frames.write_all(&pixels).map_err(failed(&frames_path))?;
             "frames.bin".to_owned()
         } else if args.format == Format::Folders {
-            png(out, format!("{}/{}/{i:06}.png", environment.name, scene.invariant.class()), &pixels, args.size)?
+            png(
+                out,
+                format!(
+                    "{}/{}/{i:06}.png",
+                    environment.name,
+                    scene.invariant.class()
+                ),
+                &pixels,
+                args.size,
+            )?
         } else {
             png(out, format!("{i:06}.png"), &pixels, args.size)?
         };
@@ -157,19 +186,32 @@ fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
         writeln!(captions, "{text}").map_err(failed(&captions_path))?;
     }
     captions.flush().map_err(failed(&captions_path))?;
-    frames.map_or(Ok(()), |mut f| f.flush()).map_err(failed(&frames_path))?;
+    frames
+        .map_or(Ok(()), |mut f| f.flush())
+        .map_err(failed(&frames_path))?;
     line(&format!("{}: {} images", out.display(), args.count))
 }
 
 /// Writes an image, and the folder that it lies in.
-fn png(out: &Path, name: String, pixels: &[u8], (width, height): (u32, u32)) -> Result<String, CliError> {
+fn png(
+    out: &Path,
+    name: String,
+    pixels: &[u8],
+    (width, height): (u32, u32),
+) -> Result<String, CliError> {
     let path = out.join(&name);
     let folder = path.parent().unwrap_or(out);
-    fs::create_dir_all(folder).map_err(|source| CliError::Write { path: folder.into(), source })?;
+    fs::create_dir_all(folder).map_err(|source| CliError::Write {
+        path: folder.into(),
+        source,
+    })?;
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)
         .write_image(pixels, width, height, ExtendedColorType::Rgb8)
-        .map_err(|e| CliError::Write { path: path.clone(), source: std::io::Error::other(e) })?;
+        .map_err(|e| CliError::Write {
+            path: path.clone(),
+            source: std::io::Error::other(e),
+        })?;
     write_file(&path, &bytes)?;
     Ok(name)
 }
@@ -184,5 +226,7 @@ fn bench(args: &SynthArgs) -> Result<(), CliError> {
         checksum = checksum.wrapping_mul(31).wrapping_add(sum);
     }
     let rate = args.count as f64 / start.elapsed().as_secs_f64();
-    line(&format!("{rate:.1} frames/s at {width}x{height}, checksum {checksum:016x}"))
+    line(&format!(
+        "{rate:.1} frames/s at {width}x{height}, checksum {checksum:016x}"
+    ))
 }

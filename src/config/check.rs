@@ -1,11 +1,12 @@
 //! What must hold of a configuration beyond its types.
 
 use super::{
-    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PayloadFormat, PublishSettings, QueueSettings,
-    ReplaySettings, Settings, SourceSettings, SyntheticSettings, V4lSettings, is_topic_name,
+    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PayloadFormat, PublishSettings,
+    QueueSettings, ReplaySettings, Settings, SourceSettings, SyntheticSettings, V4lSettings,
+    is_topic_name,
 };
-use crate::preprocess::View;
-use crate::workshop::{ENVIRONMENTS, Environment};
+use constancy_core::preprocess::View;
+use constancy_core::workshop::{ENVIRONMENTS, Environment};
 use std::path::Path;
 
 /// Seeds of the synthetic source: with the frame's number they make a number that JSON's readers keep whole.
@@ -18,11 +19,20 @@ type Problem = (String, String);
 pub(super) fn check(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
     let problem = values(settings).err();
     if let Some((key, problem)) = problem {
-        return Err(ConfigError::Value { path: path.into(), key, problem });
+        return Err(ConfigError::Value {
+            path: path.into(),
+            key,
+            problem,
+        });
     }
     for (key, file) in files(settings) {
         if let Err(source) = std::fs::metadata(file).map(drop) {
-            return Err(ConfigError::Missing { path: path.into(), key, file: file.into(), source });
+            return Err(ConfigError::Missing {
+                path: path.into(),
+                key,
+                file: file.into(),
+                source,
+            });
         }
     }
     Ok(())
@@ -32,11 +42,14 @@ fn values(settings: &Settings) -> Result<(), Problem> {
     topic_name("device", &settings.device)?;
     let classes = &settings.classes;
     match (&classes.bank, classes.labels.is_empty()) {
-        (Some(_), false) => fail("classes.labels", "stands beside `classes.bank`; keep one of them")?,
+        (Some(_), false) => fail(
+            "classes.labels",
+            "stands beside `classes.bank`; keep one of them",
+        )?,
         (None, true) => fail("classes", "needs `bank` or `labels`")?,
         _ => {}
     }
-    crate::classify::check_templates(&classes.prompts)
+    constancy_core::classify::check_templates(&classes.prompts)
         .map_err(|e| ("classes.prompts".into(), format!("is wrong: {e}")))?;
     if let Some(threads) = settings.engine.threads {
         within("engine.threads", threads as f64, 1.0, 64.0)?;
@@ -47,13 +60,26 @@ fn values(settings: &Settings) -> Result<(), Problem> {
     mqtt(&settings.mqtt)?;
     queue(&settings.queue)?;
     sparkplug(settings)?;
-    within("snapshots.max_files", settings.snapshots.max_files as f64, 1.0, 1e6)?;
-    within("snapshots.max_mib", settings.snapshots.max_mib as f64, 1.0, 1e6)?;
+    within(
+        "snapshots.max_files",
+        settings.snapshots.max_files as f64,
+        1.0,
+        1e6,
+    )?;
+    within(
+        "snapshots.max_mib",
+        settings.snapshots.max_mib as f64,
+        1.0,
+        1e6,
+    )?;
     if settings.homeassistant.prefix.split('/').all(is_topic_name) {
         return Ok(());
     }
     let prefix = &settings.homeassistant.prefix;
-    fail("homeassistant.prefix", &format!("is `{prefix}`; between slashes {TOPIC_NAME}"))
+    fail(
+        "homeassistant.prefix",
+        &format!("is `{prefix}`; between slashes {TOPIC_NAME}"),
+    )
 }
 
 fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
@@ -72,9 +98,14 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
         match &camera.source {
             SourceSettings::V4l(settings) => v4l(settings, key)?,
             SourceSettings::Pipe(pipe) if pipe.command.is_empty() => {
-                fail(&key("pipe.command"), "is empty, expected a program and its arguments")?;
+                fail(
+                    &key("pipe.command"),
+                    "is empty, expected a program and its arguments",
+                )?;
             }
-            SourceSettings::Replay(ReplaySettings { rate: Some(rate), .. }) => {
+            SourceSettings::Replay(ReplaySettings {
+                rate: Some(rate), ..
+            }) => {
                 within(&key("replay.rate"), *rate, 0.001, 1000.0)?;
             }
             SourceSettings::Synthetic(settings) => synthetic(settings, key)?,
@@ -85,11 +116,31 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
 }
 
 fn publish(publish: &PublishSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
-    within(&key("publish.at_most_every_s"), publish.at_most_every_s, 0.0, 86_400.0)?;
-    within(&key("publish.heartbeat_s"), publish.heartbeat_s.unwrap_or(1.0), 0.1, 86_400.0)?;
+    within(
+        &key("publish.at_most_every_s"),
+        publish.at_most_every_s,
+        0.0,
+        86_400.0,
+    )?;
+    within(
+        &key("publish.heartbeat_s"),
+        publish.heartbeat_s.unwrap_or(1.0),
+        0.1,
+        86_400.0,
+    )?;
     within(&key("publish.of"), publish.of as f64, 1.0, 1000.0)?;
-    within(&key("publish.agree"), publish.agree as f64, 1.0, publish.of as f64)?;
-    within(&key("publish.stay_threshold"), publish.stay_threshold.map_or(0.0, f64::from), 0.0, 1.0)?;
+    within(
+        &key("publish.agree"),
+        publish.agree as f64,
+        1.0,
+        publish.of as f64,
+    )?;
+    within(
+        &key("publish.stay_threshold"),
+        publish.stay_threshold.map_or(0.0, f64::from),
+        0.0,
+        1.0,
+    )?;
     within(&key("publish.dwell_s"), publish.dwell_s, 0.0, 86_400.0)
 }
 
@@ -107,24 +158,62 @@ fn v4l(v4l: &V4lSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
 }
 
 fn synthetic(synthetic: &SyntheticSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
-    let unknown = synthetic.environments.iter().find(|name| Environment::named(name).is_none());
+    let unknown = synthetic
+        .environments
+        .iter()
+        .find(|name| Environment::named(name).is_none());
     if let Some(name) = unknown {
         let names: Vec<&str> = ENVIRONMENTS.iter().map(|e| e.name).collect();
-        fail(&key("synthetic.environments"), &format!("names `{name}`; there are {}", names.join(", ")))?;
+        fail(
+            &key("synthetic.environments"),
+            &format!("names `{name}`; there are {}", names.join(", ")),
+        )?;
     }
     if synthetic.environments.is_empty() {
-        fail(&key("synthetic.environments"), "is empty; leave it out for all")?;
+        fail(
+            &key("synthetic.environments"),
+            "is empty; leave it out for all",
+        )?;
     }
-    within(&key("synthetic.frames_each"), synthetic.frames_each as f64, 1.0, 1e9)?;
-    within(&key("synthetic.seed"), synthetic.seed as f64, 0.0, f64::from(SYNTHETIC_SEEDS - 1))?;
-    within(&key("synthetic.rate"), synthetic.rate.unwrap_or(1.0), 0.001, 1000.0)?;
-    within(&key("synthetic.width"), f64::from(synthetic.width), 16.0, 4096.0)?;
-    within(&key("synthetic.height"), f64::from(synthetic.height), 16.0, 4096.0)
+    within(
+        &key("synthetic.frames_each"),
+        synthetic.frames_each as f64,
+        1.0,
+        1e9,
+    )?;
+    within(
+        &key("synthetic.seed"),
+        synthetic.seed as f64,
+        0.0,
+        f64::from(SYNTHETIC_SEEDS - 1),
+    )?;
+    within(
+        &key("synthetic.rate"),
+        synthetic.rate.unwrap_or(1.0),
+        0.001,
+        1000.0,
+    )?;
+    within(
+        &key("synthetic.width"),
+        f64::from(synthetic.width),
+        16.0,
+        4096.0,
+    )?;
+    within(
+        &key("synthetic.height"),
+        f64::from(synthetic.height),
+        16.0,
+        4096.0,
+    )
 }
 
 fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
     let tls = match &mqtt.broker {
-        Some(url) => BrokerAddress::parse(url).map_err(|e| ("mqtt.broker".to_owned(), e))?.tls,
+        Some(url) => {
+            BrokerAddress::parse(url)
+                .map_err(|e| ("mqtt.broker".to_owned(), e))?
+                .tls
+        }
         None => true,
     };
     let tls_keys = [
@@ -133,22 +222,39 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
         ("mqtt.client_key_file", &mqtt.client_key_file),
     ];
     if let Some((key, _)) = tls_keys.iter().find(|(_, file)| file.is_some() && !tls) {
-        fail(key, "has no effect without TLS; use mqtts:// in `mqtt.broker`")?;
+        fail(
+            key,
+            "has no effect without TLS; use mqtts:// in `mqtt.broker`",
+        )?;
     }
     if mqtt.client_cert_file.is_some() != mqtt.client_key_file.is_some() {
-        fail("mqtt.client_cert_file", "and `mqtt.client_key_file` belong together; give both or neither")?;
+        fail(
+            "mqtt.client_cert_file",
+            "and `mqtt.client_key_file` belong together; give both or neither",
+        )?;
     }
     if mqtt.password_file.is_some() && mqtt.username.is_none() {
         fail("mqtt.password_file", "needs `mqtt.username` beside it")?;
     }
     let prefix_ok = mqtt.prefix.split('/').all(is_topic_name);
     if !prefix_ok {
-        fail("mqtt.prefix", &format!("is `{}`; between slashes {TOPIC_NAME}", mqtt.prefix))?;
+        fail(
+            "mqtt.prefix",
+            &format!("is `{}`; between slashes {TOPIC_NAME}", mqtt.prefix),
+        )?;
     }
     if !is_topic_name(&mqtt.sparkplug_group) {
-        fail("mqtt.sparkplug_group", &format!("is `{}`; {TOPIC_NAME}", mqtt.sparkplug_group))?;
+        fail(
+            "mqtt.sparkplug_group",
+            &format!("is `{}`; {TOPIC_NAME}", mqtt.sparkplug_group),
+        )?;
     }
-    within("mqtt.keep_alive_s", f64::from(mqtt.keep_alive_s), 5.0, 3600.0)?;
+    within(
+        "mqtt.keep_alive_s",
+        f64::from(mqtt.keep_alive_s),
+        5.0,
+        3600.0,
+    )?;
     within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)
 }
 
@@ -158,10 +264,16 @@ fn sparkplug(settings: &Settings) -> Result<(), Problem> {
         return Ok(());
     }
     if settings.homeassistant.discovery {
-        fail("homeassistant.discovery", "cannot read Sparkplug; leave `mqtt.payload` at \"json\"")?;
+        fail(
+            "homeassistant.discovery",
+            "cannot read Sparkplug; leave `mqtt.payload` at \"json\"",
+        )?;
     }
     if !settings.mqtt.commands.is_empty() {
-        fail("mqtt.commands", "are plain messages; they need `mqtt.payload` at \"json\"")?;
+        fail(
+            "mqtt.commands",
+            "are plain messages; they need `mqtt.payload` at \"json\"",
+        )?;
     }
     Ok(())
 }
@@ -189,19 +301,34 @@ fn files(settings: &Settings) -> Vec<(String, &Path)> {
         ("mqtt.client_key_file", mqtt.client_key_file.as_ref()),
     ];
     let replays = settings.cameras.iter().filter_map(|c| {
-        let SourceSettings::Replay(replay) = &c.source else { return None };
-        Some((format!("camera.replay.path ({})", c.name), replay.path.as_path()))
+        let SourceSettings::Replay(replay) = &c.source else {
+            return None;
+        };
+        Some((
+            format!("camera.replay.path ({})", c.name),
+            replay.path.as_path(),
+        ))
     });
-    let single = single.into_iter().filter_map(|(key, file)| Some((key.to_owned(), file?.as_path())));
+    let single = single
+        .into_iter()
+        .filter_map(|(key, file)| Some((key.to_owned(), file?.as_path())));
     single.chain(replays).collect()
 }
 
 fn topic_name(key: &str, name: &str) -> Result<(), Problem> {
-    if is_topic_name(name) { Ok(()) } else { fail(key, &format!("is `{name}`, {TOPIC_NAME}")) }
+    if is_topic_name(name) {
+        Ok(())
+    } else {
+        fail(key, &format!("is `{name}`, {TOPIC_NAME}"))
+    }
 }
 
 fn within(key: &str, value: f64, least: f64, most: f64) -> Result<(), Problem> {
-    if (least..=most).contains(&value) { Ok(()) } else { fail(key, &format!("is {value}, expected {least} to {most}")) }
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        fail(key, &format!("is {value}, expected {least} to {most}"))
+    }
 }
 
 fn fail(key: &str, problem: &str) -> Result<(), Problem> {

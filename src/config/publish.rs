@@ -1,7 +1,7 @@
 //! `[camera.publish]`: which of a camera's decisions become events, and when its state changes; `[homeassistant]`,
 //! `[snapshots]`, and the commands that `mqtt.commands` may allow.
 
-use crate::classify::Steadiness;
+use constancy_core::classify::Steadiness;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,7 +52,12 @@ impl PublishSettings {
     #[must_use]
     pub fn steadiness(&self) -> Steadiness {
         let dwell = Duration::from_secs_f64(self.dwell_s);
-        Steadiness { agree: self.agree, of: self.of, stay_threshold: self.stay_threshold, dwell }
+        Steadiness {
+            agree: self.agree,
+            of: self.of,
+            stay_threshold: self.stay_threshold,
+            dwell,
+        }
     }
 }
 
@@ -67,7 +72,10 @@ pub struct HomeAssistantSettings {
 
 impl Default for HomeAssistantSettings {
     fn default() -> Self {
-        Self { discovery: false, prefix: "homeassistant".into() }
+        Self {
+            discovery: false,
+            prefix: "homeassistant".into(),
+        }
     }
 }
 
@@ -124,6 +132,10 @@ pub struct SnapshotSettings {
 
 impl Default for SnapshotSettings {
     fn default() -> Self {
-        Self { folder: None, max_files: 1000, max_mib: 256 }
+        Self {
+            folder: None,
+            max_files: 1000,
+            max_mib: 256,
+        }
     }
 }

@@ -3,8 +3,8 @@
 use super::slot::Exchange;
 use crate::capture::{self, CaptureError, Next, Source};
 use crate::config::CameraSettings;
-use crate::frame::Frame;
 use crate::threads::wait_for_end;
+use constancy_core::frame::Frame;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -42,10 +42,20 @@ impl Cameras {
                 freshness: Freshness::new(settings.stall_s),
                 told: String::new(),
             };
-            thread::Builder::new().name(format!("camera {}", settings.name)).spawn(move || camera.run())
+            thread::Builder::new()
+                .name(format!("camera {}", settings.name))
+                .spawn(move || camera.run())
         };
-        let threads = settings.iter().enumerate().map(start).collect::<Result<_, _>>()?;
-        Ok(Self { exchange, stop, threads })
+        let threads = settings
+            .iter()
+            .enumerate()
+            .map(start)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            exchange,
+            stop,
+            threads,
+        })
     }
 
     /// Stops the threads, waiting `limit` at most: one may be inside the driver.
@@ -86,8 +96,16 @@ impl Camera {
                 backoff = BACKOFF_MIN;
             }
             // A camera that is away for days must not fill the journal.
-            let level = if message == self.told { log::Level::Debug } else { log::Level::Warn };
-            log::log!(level, "camera {name}: {message}; trying again in {:.1} s", backoff.as_secs_f64());
+            let level = if message == self.told {
+                log::Level::Debug
+            } else {
+                log::Level::Warn
+            };
+            log::log!(
+                level,
+                "camera {name}: {message}; trying again in {:.1} s",
+                backoff.as_secs_f64()
+            );
             self.told.clone_from(&message);
             self.exchange.fault(self.index, message);
             self.pause(backoff);
@@ -100,8 +118,17 @@ impl Camera {
     fn run_once(&mut self) -> Result<(), CaptureError> {
         let mut source = capture::open(&self.settings)?;
         // After a fault it is told when it is there again, not with every attempt.
-        let level = if self.told.is_empty() { log::Level::Info } else { log::Level::Debug };
-        log::log!(level, "camera {}: {}", self.settings.name, source.describe());
+        let level = if self.told.is_empty() {
+            log::Level::Info
+        } else {
+            log::Level::Debug
+        };
+        log::log!(
+            level,
+            "camera {}: {}",
+            self.settings.name,
+            source.describe()
+        );
         self.freshness.opened();
         while !self.stopping() {
             match source.next(TICK)? {
@@ -194,7 +221,9 @@ impl Freshness {
 
     fn silence(&self) -> Result<(), CaptureError> {
         if self.last_frame.elapsed() > self.stall {
-            return Err(CaptureError::Stalled { seconds: self.stall.as_secs_f64() });
+            return Err(CaptureError::Stalled {
+                seconds: self.stall.as_secs_f64(),
+            });
         }
         Ok(())
     }
@@ -203,7 +232,9 @@ impl Freshness {
         let hash = content_hash(&frame.data);
         self.last_frame = Instant::now();
         if self.suspected.take() == Some(hash) {
-            log::info!("the picture is the same after opening the source again: nothing moves, or it is dark");
+            log::info!(
+                "the picture is the same after opening the source again: nothing moves, or it is dark"
+            );
             self.accepted = Some(hash);
         }
         if hash != self.last_hash {
@@ -213,7 +244,9 @@ impl Freshness {
         let same = self.same_since.elapsed();
         if self.accepted != Some(hash) && same > self.stall.mul_f64(FROZEN_STALLS) {
             self.suspected = Some(hash);
-            return Err(CaptureError::Frozen { seconds: same.as_secs_f64() });
+            return Err(CaptureError::Frozen {
+                seconds: same.as_secs_f64(),
+            });
         }
         Ok(())
     }
@@ -232,10 +265,14 @@ fn content_hash(data: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{PixelFormat, Timestamp};
+    use constancy_core::frame::{PixelFormat, Timestamp};
 
     fn frame(byte: u8) -> Frame {
-        let taken = Timestamp { monotonic_ns: 0, unix_ns: 0, clock_synced: false };
+        let taken = Timestamp {
+            monotonic_ns: 0,
+            unix_ns: 0,
+            clock_synced: false,
+        };
         Frame::compressed(PixelFormat::Jpeg, vec![byte; 5000], taken)
     }
 
@@ -244,18 +281,30 @@ mod tests {
         let mut freshness = Freshness::new(0.0);
         freshness.opened();
         assert!(freshness.frame(&frame(1)).is_ok(), "a new picture is fresh");
-        assert!(matches!(freshness.frame(&frame(1)), Err(CaptureError::Frozen { .. })));
+        assert!(matches!(
+            freshness.frame(&frame(1)),
+            Err(CaptureError::Frozen { .. })
+        ));
         freshness.opened();
-        assert!(freshness.frame(&frame(1)).is_ok(), "the same after reopening is the scene");
+        assert!(
+            freshness.frame(&frame(1)).is_ok(),
+            "the same after reopening is the scene"
+        );
         assert!(freshness.frame(&frame(1)).is_ok());
         assert!(freshness.frame(&frame(2)).is_ok());
-        assert!(matches!(freshness.frame(&frame(2)), Err(CaptureError::Frozen { .. })), "another may freeze again");
+        assert!(
+            matches!(freshness.frame(&frame(2)), Err(CaptureError::Frozen { .. })),
+            "another may freeze again"
+        );
     }
 
     #[test]
     fn silence_is_a_fault() {
         let freshness = Freshness::new(0.0);
-        assert!(matches!(freshness.silence(), Err(CaptureError::Stalled { .. })));
+        assert!(matches!(
+            freshness.silence(),
+            Err(CaptureError::Stalled { .. })
+        ));
         assert!(Freshness::new(60.0).silence().is_ok());
     }
 }

@@ -1,17 +1,17 @@
 //! A frame's path from the slot to the sink.
 
-mod orders;
+mod commands;
 
-use super::album::Album;
 use super::policy::Policy;
 use super::slot::Waiting;
-use crate::bundle::{Look, Recognizer, StageLatency};
-use crate::capture::clock;
-use crate::classify::{Classifier, Decision, Steady};
+use super::snapshots::SnapshotWriter;
+use crate::clock;
 use crate::config::CameraSettings;
-use crate::frame::Frame;
 use crate::publish::{CameraState, Event, LatencyMs, PublishError, Sink, rfc3339};
-use orders::Orders;
+use crate::recognizer::{FrameInput, Recognizer, StageLatency};
+use commands::PendingCommands;
+use constancy_core::classify::{Classifier, Decision, Steady};
+use constancy_core::frame::Frame;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,11 @@ const MAX_TOGETHER: Duration = Duration::from_millis(300);
 const MAX_BATCH: usize = 8;
 
 /// How many frames fit into the time, when one takes `each`.
-fn room(each: Duration) -> usize {
+fn max_batch(each: Duration) -> usize {
     let fitting = MAX_TOGETHER.as_nanos() / each.as_nanos().max(1);
-    usize::try_from(fitting).unwrap_or(MAX_BATCH).clamp(1, MAX_BATCH)
+    usize::try_from(fitting)
+        .unwrap_or(MAX_BATCH)
+        .clamp(1, MAX_BATCH)
 }
 
 /// What is remembered of a camera from frame to frame, and over reloads.
@@ -57,12 +59,12 @@ pub(super) struct Pipeline {
     pub(super) recognizer: Recognizer,
     pub(super) sink: Sink,
     /// Where the frames of events are kept.
-    pub(super) album: Option<Album>,
-    orders: Orders,
+    pub(super) snapshots: Option<SnapshotWriter>,
+    pending: PendingCommands,
     boot_id: String,
     cameras: BTreeMap<String, CameraMemory>,
     since_status: Instant,
-    room: usize,
+    max_batch: usize,
 }
 
 impl Pipeline {
@@ -71,12 +73,12 @@ impl Pipeline {
             device,
             recognizer,
             sink,
-            album: None,
-            orders: Orders::default(),
+            snapshots: None,
+            pending: PendingCommands::default(),
             boot_id: boot_id(),
             cameras: BTreeMap::new(),
             since_status: Instant::now(),
-            room: 1,
+            max_batch: 1,
         }
     }
 
@@ -91,31 +93,59 @@ impl Pipeline {
             self.count_lost(camera, frame);
         }
         let is_off = |camera: &str| self.cameras.get(camera).is_some_and(|m| m.is_off);
-        let (off, waiting): (Vec<_>, Vec<_>) = waiting.iter().partition(|(camera, _)| is_off(camera));
-        off.iter().try_for_each(|(camera, _)| self.say_off(camera))?;
+        let (off, waiting): (Vec<_>, Vec<_>) =
+            waiting.iter().partition(|(camera, _)| is_off(camera));
+        off.iter()
+            .try_for_each(|(camera, _)| self.say_off(camera))?;
         if waiting.is_empty() {
             return Ok(());
         }
         let looked_at_ns = clock::monotonic_ns();
         let look = |(camera, w): &&'w (&str, Waiting)| {
-            let classifier = self.cameras.get(*camera).and_then(|m| m.classifier.as_ref());
-            Look { frame: &w.frame, view: &settings[w.camera].view, classifier }
+            let classifier = self
+                .cameras
+                .get(*camera)
+                .and_then(|m| m.classifier.as_ref());
+            FrameInput {
+                frame: &w.frame,
+                view: &settings[w.camera].view,
+                classifier,
+            }
         };
-        let looks: Vec<Look<'_>> = waiting.iter().map(look).collect();
+        let looks: Vec<FrameInput<'_>> = waiting.iter().map(look).collect();
         let start = Instant::now();
         let results = self.recognizer.recognize_all(&looks)?;
-        self.room = room(start.elapsed() / u32::try_from(looks.len()).unwrap_or(u32::MAX));
-        for ((camera, Waiting { camera: index, frame, .. }), result) in waiting.into_iter().zip(results) {
-            let Some(memory) = self.cameras.get_mut(*camera) else { continue };
+        self.max_batch =
+            max_batch(start.elapsed() / u32::try_from(looks.len()).unwrap_or(u32::MAX));
+        for (
+            (
+                camera,
+                Waiting {
+                    camera: index,
+                    frame,
+                    ..
+                },
+            ),
+            result,
+        ) in waiting.into_iter().zip(results)
+        {
+            let Some(memory) = self.cameras.get_mut(*camera) else {
+                continue;
+            };
             match result {
                 Ok((decision, stages)) => {
                     memory.recent += 1;
-                    let waited = Duration::from_nanos(looked_at_ns.saturating_sub(frame.taken.monotonic_ns));
+                    let waited =
+                        Duration::from_nanos(looked_at_ns.saturating_sub(frame.taken.monotonic_ns));
                     self.publish(&settings[*index], frame, &decision, stages, waited)?;
                 }
                 Err(e) => {
                     memory.damaged += 1;
-                    log::warn!("camera {camera}: {}{e}; frame skipped ({} so far)", file_of(frame), memory.damaged);
+                    log::warn!(
+                        "camera {camera}: {}{e}; frame skipped ({} so far)",
+                        file_of(frame),
+                        memory.damaged
+                    );
                 }
             }
             self.picture_if_asked(camera, frame, &settings[*index].view);
@@ -131,8 +161,8 @@ impl Pipeline {
     }
 
     /// How many frames may be looked at together.
-    pub(super) fn room(&self) -> usize {
-        self.room
+    pub(super) fn max_batch(&self) -> usize {
+        self.max_batch
     }
 
     /// Publishes what the camera's rules make of a decision: an event, another state, both or nothing.
@@ -145,13 +175,15 @@ impl Pipeline {
         waited: Duration,
     ) -> Result<(), PublishError> {
         let (camera, rules) = (settings.name.as_str(), &settings.publish);
-        let Some(memory) = self.cameras.get_mut(camera) else { return Ok(()) };
+        let Some(memory) = self.cameras.get_mut(camera) else {
+            return Ok(());
+        };
         let (taken_ns, seq) = (frame.taken.monotonic_ns, memory.next_seq);
         let changed = memory.steady.see(decision, taken_ns, &rules.steadiness());
         if memory.policy.is_due(changed, taken_ns, rules) {
             self.event(camera, frame, decision, stages, waited)?;
-            if let Some(album) = &mut self.album {
-                album.keep(camera, &self.boot_id, seq, frame, &settings.view);
+            if let Some(snapshots) = &mut self.snapshots {
+                snapshots.keep(camera, &self.boot_id, seq, frame, &settings.view);
             }
         }
         self.state(camera, frame, decision)
@@ -165,7 +197,9 @@ impl Pipeline {
         stages: StageLatency,
         waited: Duration,
     ) -> Result<(), PublishError> {
-        let Some(memory) = self.cameras.get_mut(camera) else { return Ok(()) };
+        let Some(memory) = self.cameras.get_mut(camera) else {
+            return Ok(());
+        };
         let best = &decision.top[0];
         let latency = LatencyMs {
             capture: waited.as_secs_f64() * 1e3,
@@ -204,9 +238,18 @@ impl Pipeline {
     }
 
     /// Publishes the camera's present answer if it is another than before.
-    fn state(&mut self, camera: &str, frame: &Frame, decision: &Decision) -> Result<(), PublishError> {
-        let Some(memory) = self.cameras.get_mut(camera) else { return Ok(()) };
-        let Some(class) = memory.steady.present() else { return Ok(()) };
+    fn state(
+        &mut self,
+        camera: &str,
+        frame: &Frame,
+        decision: &Decision,
+    ) -> Result<(), PublishError> {
+        let Some(memory) = self.cameras.get_mut(camera) else {
+            return Ok(());
+        };
+        let Some(class) = memory.steady.present() else {
+            return Ok(());
+        };
         let present = Published::Class(class.map(str::to_owned));
         if memory.published.as_ref() == Some(&present) {
             return Ok(());
@@ -218,7 +261,11 @@ impl Pipeline {
             device: &self.device,
             camera,
             class: Some(named),
-            score: decision.top.iter().find(|c| c.class == named).map(|c| c.score),
+            score: decision
+                .top
+                .iter()
+                .find(|c| c.class == named)
+                .map(|c| c.score),
             known: class.is_some(),
             ts: rfc3339(frame.taken.unix_ns),
             fault: None,
@@ -263,7 +310,9 @@ impl Pipeline {
             #[expect(clippy::cast_precision_loss, reason = "frames of a few seconds")]
             let rate = std::mem::take(&mut memory.recent) as f64 / seconds;
             match &memory.published {
-                Some(Published::Class(Some(class))) => format!("{name}: {class}, {rate:.1} frames/s"),
+                Some(Published::Class(Some(class))) => {
+                    format!("{name}: {class}, {rate:.1} frames/s")
+                }
                 Some(Published::Class(None)) => format!("{name}: unknown, {rate:.1} frames/s"),
                 Some(Published::Fault(fault)) => format!("{name}: {fault}"),
                 None => format!("{name}: no frame yet"),
@@ -276,21 +325,28 @@ impl Pipeline {
 }
 
 fn file_of(frame: &Frame) -> String {
-    frame.file.as_ref().map_or_else(String::new, |f| format!("{}: ", f.display()))
+    frame
+        .file
+        .as_ref()
+        .map_or_else(String::new, |f| format!("{}: ", f.display()))
 }
 
 /// A random UUID from the kernel: the machine's own boot id would repeat `seq` after a restart of the daemon.
 fn boot_id() -> String {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let uuid = uuid.trim();
-    if uuid.is_empty() { format!("{:032x}", fastrand::u128(..)) } else { uuid.to_owned() }
+    if uuid.is_empty() {
+        format!("{:032x}", fastrand::u128(..))
+    } else {
+        uuid.to_owned()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::frame::{PixelFormat, Timestamp};
+    use constancy_core::frame::{PixelFormat, Timestamp};
     use std::path::Path;
 
     fn pipeline() -> (Pipeline, Settings) {
@@ -299,17 +355,31 @@ mod tests {
                     [[camera]]\nname = \"belt\"\n[camera.v4l]\ndevice = \"/dev/null\"\n";
         let settings = Settings::parse(text, &fixtures.join("constancy.toml")).expect("settings");
         let recognizer = Recognizer::load(&settings).expect("model");
-        (Pipeline::new("bench".into(), recognizer, Sink::Stdout), settings)
+        (
+            Pipeline::new("bench".into(), recognizer, Sink::Stdout),
+            settings,
+        )
     }
 
     #[test]
     fn what_is_lost_while_a_camera_is_off_is_counted() {
         let (mut pipeline, settings) = pipeline();
         let look = |pipeline: &mut Pipeline| {
-            let taken = Timestamp { monotonic_ns: 1, unix_ns: 1, clock_synced: true };
+            let taken = Timestamp {
+                monotonic_ns: 1,
+                unix_ns: 1,
+                clock_synced: true,
+            };
             let frame = Frame::compressed(PixelFormat::Jpeg, b"no JPEG".into(), taken);
-            let waiting = Waiting { camera: 0, frame, dropped: 3, damaged: 2 };
-            pipeline.frames(&[("belt", waiting)], &settings.cameras).expect("frames");
+            let waiting = Waiting {
+                camera: 0,
+                frame,
+                dropped: 3,
+                damaged: 2,
+            };
+            pipeline
+                .frames(&[("belt", waiting)], &settings.cameras)
+                .expect("frames");
             let memory = &pipeline.cameras["belt"];
             (memory.dropped, memory.damaged)
         };

@@ -13,14 +13,24 @@ pub(super) struct Policy {
 
 impl Policy {
     /// Whether the decision about a frame taken at `monotonic_ns` becomes an event; `changed`: it is another answer.
-    pub(super) fn is_due(&mut self, changed: bool, monotonic_ns: u64, settings: &PublishSettings) -> bool {
+    pub(super) fn is_due(
+        &mut self,
+        changed: bool,
+        monotonic_ns: u64,
+        settings: &PublishSettings,
+    ) -> bool {
         self.changed |= changed;
-        let Some(last_ns) = self.last_ns else { return self.published(monotonic_ns) };
+        let Some(last_ns) = self.last_ns else {
+            return self.published(monotonic_ns);
+        };
         let waited = Duration::from_nanos(monotonic_ns.saturating_sub(last_ns));
         let wanted = match settings.when {
             When::Every => true,
             When::OnChange => {
-                self.changed || settings.heartbeat_s.is_some_and(|s| waited >= Duration::from_secs_f64(s))
+                self.changed
+                    || settings
+                        .heartbeat_s
+                        .is_some_and(|s| waited >= Duration::from_secs_f64(s))
             }
         };
         let due = wanted && waited >= Duration::from_secs_f64(settings.at_most_every_s);
@@ -48,13 +58,29 @@ mod tests {
     fn every_decision_or_some() {
         let every = PublishSettings::default();
         assert_eq!(events(&[], &every).len(), 12);
-        let seldom = PublishSettings { at_most_every_s: 5.0, ..every.clone() };
+        let seldom = PublishSettings {
+            at_most_every_s: 5.0,
+            ..every.clone()
+        };
         assert_eq!(events(&[3], &seldom), [0, 5, 10]);
-        let on_change = PublishSettings { when: When::OnChange, ..every };
+        let on_change = PublishSettings {
+            when: When::OnChange,
+            ..every
+        };
         assert_eq!(events(&[0, 3, 4], &on_change), [0, 3, 4]);
-        let heartbeat = PublishSettings { heartbeat_s: Some(4.0), ..on_change.clone() };
+        let heartbeat = PublishSettings {
+            heartbeat_s: Some(4.0),
+            ..on_change.clone()
+        };
         assert_eq!(events(&[3], &heartbeat), [0, 3, 7, 11]);
-        let both = PublishSettings { at_most_every_s: 3.0, ..on_change };
-        assert_eq!(events(&[0, 1, 8], &both), [0, 3, 8], "a change that comes too soon is told later");
+        let both = PublishSettings {
+            at_most_every_s: 3.0,
+            ..on_change
+        };
+        assert_eq!(
+            events(&[0, 1, 8], &both),
+            [0, 3, 8],
+            "a change that comes too soon is told later"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The daemon as systemd and the operator see it: signals, readiness, status line, watchdog.
 
-use crate::engine::gpu_is_starting;
+use constancy_engine::gpu_is_starting;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Iterator;
@@ -30,16 +30,18 @@ impl Requests {
         let requests = Self::default();
         let mut signals = Iterator::new([SIGTERM, SIGINT, SIGHUP])?;
         let shared = requests.clone();
-        thread::Builder::new().name("signals".into()).spawn(move || {
-            for signal in signals.forever() {
-                if signal == SIGHUP {
-                    shared.reload.store(true, Ordering::Relaxed);
-                } else if shared.stop.swap(true, Ordering::Relaxed) {
-                    log::warn!("asked to stop a second time: leaving at once");
-                    std::process::exit(128 + signal);
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    if signal == SIGHUP {
+                        shared.reload.store(true, Ordering::Relaxed);
+                    } else if shared.stop.swap(true, Ordering::Relaxed) {
+                        log::warn!("asked to stop a second time: leaving at once");
+                        std::process::exit(128 + signal);
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(requests)
     }
 
@@ -63,7 +65,11 @@ pub(super) struct ServiceManager {
 
 impl ServiceManager {
     pub(super) fn new() -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled(), last_fed: None, last_status: None }
+        Self {
+            watchdog: sd_notify::watchdog_enabled(),
+            last_fed: None,
+            last_status: None,
+        }
     }
 
     fn tell(states: &[NotifyState<'_>]) {
@@ -75,12 +81,18 @@ impl ServiceManager {
     /// Loads by `work`. Where a GPU is prepared meanwhile, which takes minutes at its first start, neither the time for
     /// starting runs out nor the watchdog's; the GPU's start has a limit of its own.
     pub(super) fn while_loading<T>(&self, work: impl FnOnce() -> T) -> T {
-        let every = self.watchdog.map_or(PREPARING_EVERY, |interval| (interval / 4).min(PREPARING_EVERY));
+        let every = self.watchdog.map_or(PREPARING_EVERY, |interval| {
+            (interval / 4).min(PREPARING_EVERY)
+        });
         let (loading, ended) = mpsc::channel::<()>();
         let tell = move || {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 if gpu_is_starting() {
-                    Self::tell(&[preparing(), NotifyState::Watchdog, NotifyState::Status("preparing the GPU")]);
+                    Self::tell(&[
+                        preparing(),
+                        NotifyState::Watchdog,
+                        NotifyState::Status("preparing the GPU"),
+                    ]);
                 }
             }
         };
@@ -114,7 +126,10 @@ impl ServiceManager {
 
     /// Renews the status line if it is time.
     pub(super) fn status(&mut self, status: impl FnOnce() -> String) {
-        if self.last_status.is_none_or(|at| at.elapsed() >= STATUS_EVERY) {
+        if self
+            .last_status
+            .is_none_or(|at| at.elapsed() >= STATUS_EVERY)
+        {
             self.last_status = Some(Instant::now());
             Self::tell(&[NotifyState::Status(&status())]);
         }
@@ -127,7 +142,9 @@ impl ServiceManager {
 
     /// Tells the watchdog that a frame got through; four times per interval at most.
     pub(super) fn feed(&mut self) {
-        let Some(interval) = self.watchdog else { return };
+        let Some(interval) = self.watchdog else {
+            return;
+        };
         if self.last_fed.is_none_or(|at| at.elapsed() >= interval / 4) {
             self.last_fed = Some(Instant::now());
             Self::tell(&[NotifyState::Watchdog]);

@@ -3,7 +3,7 @@
 //! A frame that is still there when the next one comes is replaced and counted: what is
 //! published is always as young as it can be, and a slow model never builds up a backlog.
 
-use crate::frame::Frame;
+use constancy_core::frame::Frame;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,8 +83,15 @@ impl Exchange {
             ended: false,
             last_sign: Instant::now(),
         };
-        let slots = Slots { slots: std::iter::repeat_with(slot).take(cameras).collect(), turn: 0 };
-        Self { slots: Mutex::new(slots), filled: Condvar::new(), emptied: Condvar::new() }
+        let slots = Slots {
+            slots: std::iter::repeat_with(slot).take(cameras).collect(),
+            turn: 0,
+        };
+        Self {
+            slots: Mutex::new(slots),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
@@ -150,17 +157,23 @@ impl Exchange {
 
     /// Whether every camera thread has given a sign of life within `limit`.
     pub(super) fn all_alive(&self, limit: Duration) -> bool {
-        self.lock().slots.iter().all(|s| s.ended || s.last_sign.elapsed() < limit)
+        self.lock()
+            .slots
+            .iter()
+            .all(|s| s.ended || s.last_sign.elapsed() < limit)
     }
 
     /// The frames that wait, `most` of them at most, or the next fault; camera by camera in turn.
     pub(super) fn take(&self, wait: Duration, most: usize) -> Taken {
         let idle = |s: &mut Slots| {
             let slots = &s.slots;
-            slots.iter().all(|s| s.frame.is_none() && s.fault.is_none()) && !slots.iter().all(|s| s.ended)
+            slots.iter().all(|s| s.frame.is_none() && s.fault.is_none())
+                && !slots.iter().all(|s| s.ended)
         };
-        let (mut slots, _) =
-            self.filled.wait_timeout_while(self.lock(), wait, idle).unwrap_or_else(PoisonError::into_inner);
+        let (mut slots, _) = self
+            .filled
+            .wait_timeout_while(self.lock(), wait, idle)
+            .unwrap_or_else(PoisonError::into_inner);
         let (count, turn) = (slots.slots.len(), slots.turn);
         let order = || (0..count).map(|i| (turn + i) % count);
         if let Some(fault) = order().find_map(|camera| slots.take_fault(camera)) {
@@ -172,8 +185,16 @@ impl Exchange {
             if frames.len() < most
                 && let Some(frame) = slot.frame.take()
             {
-                let (dropped, damaged) = (std::mem::take(&mut slot.dropped), std::mem::take(&mut slot.damaged));
-                frames.push(Waiting { camera, frame, dropped, damaged });
+                let (dropped, damaged) = (
+                    std::mem::take(&mut slot.dropped),
+                    std::mem::take(&mut slot.damaged),
+                );
+                frames.push(Waiting {
+                    camera,
+                    frame,
+                    dropped,
+                    damaged,
+                });
                 slots.turn = camera + 1;
             }
         }
@@ -181,23 +202,34 @@ impl Exchange {
             self.emptied.notify_all();
             return Taken::Frames(frames);
         }
-        if slots.slots.iter().all(|s| s.ended) { Taken::Ended } else { Taken::Nothing }
+        if slots.slots.iter().all(|s| s.ended) {
+            Taken::Ended
+        } else {
+            Taken::Nothing
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{PixelFormat, Timestamp};
+    use constancy_core::frame::{PixelFormat, Timestamp};
 
     fn frame(byte: u8) -> Frame {
-        let taken = Timestamp { monotonic_ns: 0, unix_ns: 0, clock_synced: false };
+        let taken = Timestamp {
+            monotonic_ns: 0,
+            unix_ns: 0,
+            clock_synced: false,
+        };
         Frame::compressed(PixelFormat::Jpeg, vec![byte], taken)
     }
 
     fn taken(exchange: &Exchange, most: usize) -> Vec<(usize, u8, u64)> {
         match exchange.take(Duration::ZERO, most) {
-            Taken::Frames(frames) => frames.iter().map(|w| (w.camera, w.frame.data[0], w.dropped)).collect(),
+            Taken::Frames(frames) => frames
+                .iter()
+                .map(|w| (w.camera, w.frame.data[0], w.dropped))
+                .collect(),
             _ => Vec::new(),
         }
     }
@@ -210,7 +242,11 @@ mod tests {
         assert!(taken(&exchange, 1).is_empty());
         exchange.lost(0, 5);
         exchange.put(0, frame(4));
-        assert_eq!(taken(&exchange, 1), [(0, 4, 5)], "those that the driver lost, too");
+        assert_eq!(
+            taken(&exchange, 1),
+            [(0, 4, 5)],
+            "those that the driver lost, too"
+        );
     }
 
     #[test]
@@ -230,7 +266,12 @@ mod tests {
     fn cameras_that_wait_are_taken_together() {
         let exchange = Exchange::new(3);
         (0..3).for_each(|camera| exchange.put(camera, frame(7)));
-        let cameras = |most| taken(&exchange, most).iter().map(|t| t.0).collect::<Vec<_>>();
+        let cameras = |most| {
+            taken(&exchange, most)
+                .iter()
+                .map(|t| t.0)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(cameras(2), [0, 1]);
         exchange.put(0, frame(8));
         // The one that had to wait comes first.
@@ -266,7 +307,10 @@ mod tests {
         assert_eq!(taken(&exchange, 2), [(0, 1, 0)]);
         // Another camera always has one.
         exchange.put(1, frame(2));
-        assert!(matches!(exchange.take(Duration::ZERO, 2), Taken::Fault { camera: 0, .. }));
+        assert!(matches!(
+            exchange.take(Duration::ZERO, 2),
+            Taken::Fault { camera: 0, .. }
+        ));
         assert_eq!(taken(&exchange, 2), [(1, 2, 0)]);
     }
 

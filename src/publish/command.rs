@@ -79,7 +79,11 @@ impl Rules {
     pub(super) fn new(settings: &Settings, base_topic: &str) -> Option<Self> {
         let allowed = settings.mqtt.commands.clone();
         let cameras = settings.cameras.iter().map(|c| c.name.clone()).collect();
-        (!allowed.is_empty()).then(|| Self { base_topic: base_topic.to_owned(), allowed, cameras })
+        (!allowed.is_empty()).then(|| Self {
+            base_topic: base_topic.to_owned(),
+            allowed,
+            cameras,
+        })
     }
 
     /// What is to be subscribed to.
@@ -95,30 +99,61 @@ impl Rules {
     }
 
     /// What a message asks for. `None` where nobody could be answered: the topic is none of ours.
-    pub(super) fn read(&self, topic: &str, payload: &[u8], retained: bool) -> Option<Result<Request, Refusal>> {
+    pub(super) fn read(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        retained: bool,
+    ) -> Option<Result<Request, Refusal>> {
         let (camera, command) = self.parts(topic)?;
         let found = self.check(camera, command, payload, retained);
         Some(match found {
-            Ok(command) => Ok(Request { camera: camera.to_owned(), command }),
-            Err(why) => Err(Refusal { camera: camera.to_owned(), command: command.to_owned(), why }),
+            Ok(command) => Ok(Request {
+                camera: camera.to_owned(),
+                command,
+            }),
+            Err(why) => Err(Refusal {
+                camera: camera.to_owned(),
+                command: command.to_owned(),
+                why,
+            }),
         })
     }
 
-    fn check(&self, camera: &str, command: &str, payload: &[u8], retained: bool) -> Result<Command, String> {
+    fn check(
+        &self,
+        camera: &str,
+        command: &str,
+        payload: &[u8],
+        retained: bool,
+    ) -> Result<Command, String> {
         let name = CommandName::ALL.into_iter().find(|c| c.as_str() == command);
-        let name = name.ok_or_else(|| format!("there is no such command; there are {}", names(&CommandName::ALL)))?;
+        let name = name.ok_or_else(|| {
+            format!(
+                "there is no such command; there are {}",
+                names(&CommandName::ALL)
+            )
+        })?;
         if !self.allowed.contains(&name) {
             let allowed = names(&self.allowed);
-            return Err(format!("not allowed here: `mqtt.commands` of this device has {allowed}"));
+            return Err(format!(
+                "not allowed here: `mqtt.commands` of this device has {allowed}"
+            ));
         }
         if !self.cameras.iter().any(|c| c == camera) {
-            return Err(format!("there is no such camera; there are {}", self.cameras.join(", ")));
+            return Err(format!(
+                "there is no such camera; there are {}",
+                self.cameras.join(", ")
+            ));
         }
         if retained {
             return Err("the message is retained, and would come again with every connection; send it without, and delete the retained one".into());
         }
         if payload.len() > MAX_PAYLOAD_BYTES {
-            return Err(format!("{} bytes are too many, expected {MAX_PAYLOAD_BYTES} at most", payload.len()));
+            return Err(format!(
+                "{} bytes are too many, expected {MAX_PAYLOAD_BYTES} at most",
+                payload.len()
+            ));
         }
         match name {
             CommandName::Enabled => enabled(payload),
@@ -131,7 +166,11 @@ impl Rules {
 }
 
 fn names(commands: &[CommandName]) -> String {
-    commands.iter().map(|c| c.as_str()).collect::<Vec<_>>().join(", ")
+    commands
+        .iter()
+        .map(|c| c.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn enabled(payload: &[u8]) -> Result<Command, String> {
@@ -145,23 +184,37 @@ fn enabled(payload: &[u8]) -> Result<Command, String> {
 fn threshold(payload: &[u8]) -> Result<Command, String> {
     let number: Option<f32> = serde_json::from_slice(payload).ok();
     let number = number.filter(|n| (0.0..=1.0).contains(n));
-    number.map(Command::Threshold).ok_or_else(|| "expected a number from 0 to 1".into())
+    number
+        .map(Command::Threshold)
+        .ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
 fn labels(payload: &[u8]) -> Result<Command, String> {
-    let labels: Vec<String> = serde_json::from_slice(payload)
-        .map_err(|_| "expected a JSON list of labels, as [\"an intact part\", \"a scratched part\"]".to_owned())?;
+    let labels: Vec<String> = serde_json::from_slice(payload).map_err(|_| {
+        "expected a JSON list of labels, as [\"an intact part\", \"a scratched part\"]".to_owned()
+    })?;
     if !(1..=MAX_LABELS).contains(&labels.len()) {
-        return Err(format!("{} labels, expected 1 to {MAX_LABELS}", labels.len()));
+        return Err(format!(
+            "{} labels, expected 1 to {MAX_LABELS}",
+            labels.len()
+        ));
     }
     let odd = |label: &&String| {
-        label.trim().is_empty() || label.chars().count() > MAX_LABEL_CHARS || label.chars().any(char::is_control)
+        label.trim().is_empty()
+            || label.chars().count() > MAX_LABEL_CHARS
+            || label.chars().any(char::is_control)
     };
     if let Some(label) = labels.iter().find(odd) {
         let start: String = label.chars().take(40).collect();
-        return Err(format!("label {start:?}: expected 1 to {MAX_LABEL_CHARS} characters, none of them a control"));
+        return Err(format!(
+            "label {start:?}: expected 1 to {MAX_LABEL_CHARS} characters, none of them a control"
+        ));
     }
-    if let Some((_, twice)) = labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)) {
+    if let Some((_, twice)) = labels
+        .iter()
+        .enumerate()
+        .find(|(i, label)| labels[..*i].contains(label))
+    {
         return Err(format!("label {twice:?} is given twice"));
     }
     Ok(Command::Labels(labels))
@@ -175,14 +228,21 @@ mod tests {
     fn rules() -> Rules {
         Rules {
             base_topic: "constancy/bench".into(),
-            allowed: vec![CommandName::Enabled, CommandName::Labels, CommandName::Threshold, CommandName::Snapshot],
+            allowed: vec![
+                CommandName::Enabled,
+                CommandName::Labels,
+                CommandName::Threshold,
+                CommandName::Snapshot,
+            ],
             cameras: vec!["belt".into()],
         }
     }
 
     fn read(command: &str, payload: &str) -> Result<Command, String> {
         let topic = format!("constancy/bench/belt/set/{command}");
-        let read = rules().read(&topic, payload.as_bytes(), false).expect("it is ours");
+        let read = rules()
+            .read(&topic, payload.as_bytes(), false)
+            .expect("it is ours");
         read.map(|r| r.command).map_err(|r| r.why)
     }
 
@@ -191,14 +251,20 @@ mod tests {
         assert_eq!(read("enabled", "false"), Ok(Command::Enabled(false)));
         assert_eq!(read("threshold", "0.25"), Ok(Command::Threshold(0.25)));
         assert_eq!(read("threshold", "1"), Ok(Command::Threshold(1.0)));
-        assert_eq!(read("labels", "[\"a\", \"b c\"]"), Ok(Command::Labels(vec!["a".into(), "b c".into()])));
+        assert_eq!(
+            read("labels", "[\"a\", \"b c\"]"),
+            Ok(Command::Labels(vec!["a".into(), "b c".into()]))
+        );
         assert_eq!(read("snapshot", ""), Ok(Command::Snapshot));
     }
 
     #[test]
     fn whatever_else_is_refused_with_what_is_expected() {
         let long = format!("[\"{}\"]", "x".repeat(201));
-        let many = format!("[{}\"z\"]", (0..100).map(|i| format!("\"{i}\",")).collect::<String>());
+        let many = format!(
+            "[{}\"z\"]",
+            (0..100).map(|i| format!("\"{i}\",")).collect::<String>()
+        );
         let huge = " ".repeat(MAX_PAYLOAD_BYTES + 1);
         let cases = [
             ("enabled", "yes", "expected true or false"),
@@ -215,7 +281,11 @@ mod tests {
             ("labels", "[\"a\", \"a\"]", "given twice"),
             ("snapshot", "/etc/passwd", "expected an empty payload"),
             ("threshold", &huge, "too many, expected 16384 at most"),
-            ("reboot", "", "there are enabled, labels, threshold, snapshot"),
+            (
+                "reboot",
+                "",
+                "there are enabled, labels, threshold, snapshot",
+            ),
         ];
         for (command, payload, expected) in cases {
             let why = read(command, payload).expect_err(command);
@@ -226,21 +296,38 @@ mod tests {
     #[test]
     fn what_is_retained_not_allowed_or_for_no_camera_is_refused() {
         let why = |rules: &Rules, topic: &str, retained: bool| {
-            rules.read(topic, b"true", retained).expect("it is ours").expect_err("it is refused").why
+            rules
+                .read(topic, b"true", retained)
+                .expect("it is ours")
+                .expect_err("it is refused")
+                .why
         };
-        assert!(why(&rules(), "constancy/bench/belt/set/enabled", true).contains("delete the retained one"));
-        assert!(why(&rules(), "constancy/bench/gate/set/enabled", false).contains("there are belt"));
-        let fewer = Rules { allowed: vec![CommandName::Snapshot], ..rules() };
+        assert!(
+            why(&rules(), "constancy/bench/belt/set/enabled", true)
+                .contains("delete the retained one")
+        );
+        assert!(
+            why(&rules(), "constancy/bench/gate/set/enabled", false).contains("there are belt")
+        );
+        let fewer = Rules {
+            allowed: vec![CommandName::Snapshot],
+            ..rules()
+        };
         assert!(
             why(&fewer, "constancy/bench/belt/set/enabled", false)
                 .contains("`mqtt.commands` of this device has snapshot")
         );
-        for topic in
-            ["constancy/bench/belt/event", "constancy/other/belt/set/enabled", "constancy/bench/be.lt/set/enabled"]
-        {
+        for topic in [
+            "constancy/bench/belt/event",
+            "constancy/other/belt/set/enabled",
+            "constancy/bench/be.lt/set/enabled",
+        ] {
             assert_eq!(rules().read(topic, b"true", false), None, "{topic}");
         }
-        assert_eq!(rules().read("constancy/bench/belt/set/enabled/result", b"true", false), None);
+        assert_eq!(
+            rules().read("constancy/bench/belt/set/enabled/result", b"true", false),
+            None
+        );
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! What is published; `docs/event.schema.json` says the same to other programs.
 
-use crate::classify::Scored;
-use crate::frame::Truth;
+use constancy_core::classify::Scored;
+use constancy_core::frame::Truth;
 use serde::Serialize;
 use std::path::Path;
 
@@ -89,7 +89,8 @@ pub struct CameraState<'a> {
 #[must_use]
 pub fn rfc3339(unix_ns: i64) -> String {
     let millis = unix_ns.div_euclid(1_000_000);
-    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "1970-01-01T00:00:00.000Z".into(), |t| format!("{t:.3}"))
+    jiff::Timestamp::from_millisecond(millis)
+        .map_or_else(|_| "1970-01-01T00:00:00.000Z".into(), |t| format!("{t:.3}"))
 }
 
 #[cfg(test)]
@@ -99,6 +100,9 @@ mod tests {
     #[test]
     fn times_are_rfc_3339_with_milliseconds() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(1_795_516_504_123_456_789), "2026-11-24T10:35:04.123Z");
+        assert_eq!(
+            rfc3339(1_795_516_504_123_456_789),
+            "2026-11-24T10:35:04.123Z"
+        );
     }
 }

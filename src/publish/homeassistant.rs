@@ -23,7 +23,10 @@ pub(super) struct Discovery {
 impl Discovery {
     /// `None` unless it is configured.
     pub(super) fn new(settings: &Settings, base_topic: &str) -> Option<Self> {
-        let prefix = settings.homeassistant.discovery.then_some(&settings.homeassistant.prefix)?;
+        let prefix = settings
+            .homeassistant
+            .discovery
+            .then_some(&settings.homeassistant.prefix)?;
         let device = &settings.device;
         let id = format!("constancy_{device}");
         let version = env!("CARGO_PKG_VERSION");
@@ -49,9 +52,10 @@ impl Discovery {
                 }),
             );
         }
-        for (name, template) in
-            [("waiting", "{{ value_json.waiting }}"), ("dropped", "{{ value_json.dropped.values() | sum }}")]
-        {
+        for (name, template) in [
+            ("waiting", "{{ value_json.waiting }}"),
+            ("dropped", "{{ value_json.dropped.values() | sum }}"),
+        ] {
             components.insert(
                 format!("queue_{name}"),
                 json!({
@@ -83,7 +87,10 @@ impl Discovery {
     pub(super) fn after(&self, present: &[u8]) -> Option<Vec<u8>> {
         let present: Value = serde_json::from_slice(present).ok()?;
         let there = present.get("cmps")?.as_object()?;
-        let gone: Vec<(&String, &Value)> = there.iter().filter(|(id, _)| !self.components.contains_key(*id)).collect();
+        let gone: Vec<(&String, &Value)> = there
+            .iter()
+            .filter(|(id, _)| !self.components.contains_key(*id))
+            .collect();
         if gone.is_empty() {
             return None;
         }
@@ -92,11 +99,18 @@ impl Discovery {
             return Some(self.payload());
         }
         let platform = |component: &Value| json!({ "p": component.get("p").cloned().unwrap_or("sensor".into()) });
-        Some(self.with(gone.into_iter().map(|(id, component)| (id.clone(), platform(component))).collect()))
+        Some(
+            self.with(
+                gone.into_iter()
+                    .map(|(id, component)| (id.clone(), platform(component)))
+                    .collect(),
+            ),
+        )
     }
 
     fn with(&self, removed: BTreeMap<String, Value>) -> Vec<u8> {
-        let components: Map<String, Value> = self.components.clone().into_iter().chain(removed).collect();
+        let components: Map<String, Value> =
+            self.components.clone().into_iter().chain(removed).collect();
         let origin = json!({"name": "constancy", "sw": env!("CARGO_PKG_VERSION")});
         let payload = json!({
             "dev": self.device, "o": origin, "availability": self.availability, "qos": 1, "cmps": components,

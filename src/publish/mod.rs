@@ -48,7 +48,12 @@ pub struct PreparedSink(Option<Connector>);
 impl PreparedSink {
     /// Only settings that can never work are errors.
     pub fn new(settings: &Settings) -> Result<Self, PublishError> {
-        let connector = settings.mqtt.broker.as_ref().map(|_| Connector::new(settings)).transpose()?;
+        let connector = settings
+            .mqtt
+            .broker
+            .as_ref()
+            .map(|_| Connector::new(settings))
+            .transpose()?;
         Ok(Self(connector))
     }
 
@@ -70,12 +75,18 @@ impl Sink {
     /// Hands over one event.
     pub fn event(&self, event: &Event<'_>) -> Result<(), PublishError> {
         match self {
-            Self::Mqtt(mqtt) => mqtt.event(mqtt.camera_topic(event.camera, "event"), serde_json::to_vec(event)?),
+            Self::Mqtt(mqtt) => mqtt.event(
+                mqtt.camera_topic(event.camera, "event"),
+                serde_json::to_vec(event)?,
+            ),
             Self::Stdout => {
                 let mut line = serde_json::to_vec(event)?;
                 line.push(b'\n');
                 let mut stdout = std::io::stdout().lock();
-                stdout.write_all(&line).and_then(|()| stdout.flush()).map_err(PublishError::Stdout)?;
+                stdout
+                    .write_all(&line)
+                    .and_then(|()| stdout.flush())
+                    .map_err(PublishError::Stdout)?;
             }
         }
         Ok(())

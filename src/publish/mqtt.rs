@@ -7,11 +7,11 @@
 mod backoff;
 mod connect;
 mod connection;
-mod ear;
 mod listener;
 mod node;
 mod outbox;
 mod state;
+mod subscriptions;
 mod upkeep;
 
 pub(super) use connect::Connector;
@@ -26,7 +26,6 @@ use super::tls::TlsError;
 use crate::config::{CommandName, QueueSettings, Settings};
 use crate::threads::wait_for_end;
 use connect::explain;
-use ear::Ear;
 use node::Node;
 use state::{Shared, State};
 use std::path::PathBuf;
@@ -34,6 +33,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use subscriptions::Subscriptions;
 use thiserror::Error;
 
 /// Unacknowledged messages under way at once; below rumqttc's own limit of 100, so that packet numbers never collide.
@@ -58,7 +58,10 @@ pub enum BrokerError {
     #[error("`mqtt.broker` {0}")]
     Address(String),
     #[error("`mqtt.password_file` {path}: {source}")]
-    Password { path: PathBuf, source: std::io::Error },
+    Password {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("broker {broker}: {reason}")]
     Unavailable { broker: String, reason: String },
 }
@@ -84,21 +87,38 @@ impl MqttPublisher {
     pub(super) fn start(connector: Connector, settings: &Settings) -> Result<Self, BrokerError> {
         let now = Instant::now();
         let queue = &settings.queue;
-        let keeper = queue.folder.as_ref().map(|folder| Keeper::new(folder, queue.max_bytes(), queue.max_age()));
+        let keeper = queue
+            .folder
+            .as_ref()
+            .map(|folder| Keeper::new(folder, queue.max_bytes(), queue.max_age()));
         let base_topic = base_topic(settings);
         let mut state = State::new(Queue::new(limits(queue), keeper.is_some(), now), queue, now);
         let (sender, requests) = sync_channel(MAX_REQUESTS);
         if let Some(address) = connector.node() {
-            state.ear = Ear::of_node(address.commands());
-            state.node = Some(Node::new(address.clone(), settings.cameras.iter().map(|c| c.name.clone())));
+            state.subscriptions = Subscriptions::of_node(address.commands());
+            state.node = Some(Node::new(
+                address.clone(),
+                settings.cameras.iter().map(|c| c.name.clone()),
+            ));
         } else {
-            state.retained.put(status_topic(&base_topic), "online".into());
-            state.ear = Ear::new(Discovery::new(settings, &base_topic), Rules::new(settings, &base_topic), sender);
+            state
+                .retained
+                .put(status_topic(&base_topic), "online".into());
+            state.subscriptions = Subscriptions::new(
+                Discovery::new(settings, &base_topic),
+                Rules::new(settings, &base_topic),
+                sender,
+            );
         }
-        if let Some((topic, payload)) = state.ear.discovery() {
+        if let Some((topic, payload)) = state.subscriptions.discovery() {
             state.retained.put(topic, payload);
         }
-        let shared = Arc::new(Shared::new(state, connector.broker.clone(), &settings.device, &base_topic));
+        let shared = Arc::new(Shared::new(
+            state,
+            connector.broker.clone(),
+            &settings.device,
+            &base_topic,
+        ));
         let refused = |e: std::io::Error| BrokerError::Unavailable {
             broker: shared.broker.clone(),
             reason: format!("the system refuses a thread: {e}"),
@@ -106,10 +126,18 @@ impl MqttPublisher {
         let (for_upkeep, for_connection) = (Arc::clone(&shared), Arc::clone(&shared));
         let named = |name: &str| thread::Builder::new().name(name.into());
         let threads = vec![
-            named("queue").spawn(move || upkeep::run(&for_upkeep, keeper)).map_err(refused)?,
-            named("mqtt").spawn(move || connection::run(&connector, &for_connection)).map_err(refused)?,
+            named("queue")
+                .spawn(move || upkeep::run(&for_upkeep, keeper))
+                .map_err(refused)?,
+            named("mqtt")
+                .spawn(move || connection::run(&connector, &for_connection))
+                .map_err(refused)?,
         ];
-        Ok(Self { shared, threads, requests })
+        Ok(Self {
+            shared,
+            threads,
+            requests,
+        })
     }
 
     /// `<prefix>/<device>/<camera>/<leaf>`.
@@ -128,7 +156,10 @@ impl MqttPublisher {
         let mut shared = self.shared.lock();
         match &mut shared.node {
             Some(node) => node.sparkplug.camera(state.camera, state.fault),
-            None => shared.retained.put(self.camera_topic(state.camera, "state"), serde_json::to_vec(state)?),
+            None => shared.retained.put(
+                self.camera_topic(state.camera, "state"),
+                serde_json::to_vec(state)?,
+            ),
         }
         shared.pump(Instant::now());
         Ok(())
@@ -142,12 +173,15 @@ impl MqttPublisher {
 
     /// Says what came of a command.
     pub fn answer(&self, camera: &str, command: CommandName, outcome: &Result<String, String>) {
-        self.shared.answer(&mut self.shared.lock(), camera, command.as_str(), outcome);
+        self.shared
+            .answer(&mut self.shared.lock(), camera, command.as_str(), outcome);
     }
 
     /// Publishes a JPEG of at most [`MAX_PICTURE_BYTES`].
     pub fn picture(&self, camera: &str, jpeg: Vec<u8>) {
-        self.shared.lock().once(self.camera_topic(camera, "snapshot"), jpeg, Instant::now());
+        self.shared
+            .lock()
+            .once(self.camera_topic(camera, "snapshot"), jpeg, Instant::now());
     }
 
     /// For the status line.
@@ -161,14 +195,23 @@ impl MqttPublisher {
     #[must_use]
     pub fn close(self, limit: Duration) -> Left {
         let now = Instant::now();
-        let (deadline, farewell_at) = (now + limit, now + limit.saturating_sub(FAREWELL.min(limit / 2)));
+        let (deadline, farewell_at) = (
+            now + limit,
+            now + limit.saturating_sub(FAREWELL.min(limit / 2)),
+        );
         let mut state = self.shared.lock();
         state.begin_closing(deadline);
         self.shared.wake_all();
         self.wait(state, farewell_at, State::may_say_farewell);
         let mut state = self.shared.lock();
-        state.say_farewell(status_topic(&self.shared.base_topic), "stopped", Instant::now());
-        self.wait(state, deadline, |state| state.has_said_farewell() && state.queue_is_safe());
+        state.say_farewell(
+            status_topic(&self.shared.base_topic),
+            "stopped",
+            Instant::now(),
+        );
+        self.wait(state, deadline, |state| {
+            state.has_said_farewell() && state.queue_is_safe()
+        });
         let mut state = self.shared.lock();
         let left = state.left();
         state.end();
@@ -185,7 +228,12 @@ impl MqttPublisher {
             if left.is_zero() {
                 return;
             }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }

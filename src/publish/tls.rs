@@ -12,7 +12,12 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum TlsError {
     #[error("`mqtt.{key}` {path}: no {what} in PEM form that can be read: {reason}")]
-    Pem { key: &'static str, path: PathBuf, what: &'static str, reason: String },
+    Pem {
+        key: &'static str,
+        path: PathBuf,
+        what: &'static str,
+        reason: String,
+    },
     #[error("the system has no CA certificates; install `ca-certificates` or set `mqtt.ca_file`")]
     NoSystemRoots,
     #[error("`mqtt.client_cert_file` and `mqtt.client_key_file` cannot be used: {0}")]
@@ -35,8 +40,11 @@ pub(super) fn client_config(mqtt: &MqttSettings) -> Result<Arc<ClientConfig>, Tl
     let config = match (&mqtt.client_cert_file, &mqtt.client_key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates("client_cert_file", cert)?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|e| pem("client_key_file", key, "private key", &e))?;
-            builder.with_client_auth_cert(chain, key).map_err(TlsError::Client)?
+            let key = PrivateKeyDer::from_pem_file(key)
+                .map_err(|e| pem("client_key_file", key, "private key", &e))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(TlsError::Client)?
         }
         _ => builder.with_no_client_auth(),
     };
@@ -46,7 +54,9 @@ pub(super) fn client_config(mqtt: &MqttSettings) -> Result<Arc<ClientConfig>, Tl
 fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("ca_file", path)? {
-        roots.add(certificate).map_err(|e| pem("ca_file", path, "certificate", &e))?;
+        roots
+            .add(certificate)
+            .map_err(|e| pem("ca_file", path, "certificate", &e))?;
     }
     Ok(roots)
 }
@@ -54,25 +64,48 @@ fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
 fn system_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(TlsError::NoSystemRoots)
+    } else {
+        Ok(roots)
+    }
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = |e: &dyn std::fmt::Display| pem(key, path, "certificate", e);
     let found = CertificateDer::pem_file_iter(path).map_err(|e| read(&e))?;
     let certificates = found.collect::<Result<Vec<_>, _>>().map_err(|e| read(&e))?;
-    if certificates.is_empty() { Err(read(&"the file holds none")) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(read(&"the file holds none"))
+    } else {
+        Ok(certificates)
+    }
 }
 
-fn pem(key: &'static str, path: &Path, what: &'static str, reason: &dyn std::fmt::Display) -> TlsError {
-    TlsError::Pem { key, path: path.into(), what, reason: reason.to_string() }
+fn pem(
+    key: &'static str,
+    path: &Path,
+    what: &'static str,
+    reason: &dyn std::fmt::Display,
+) -> TlsError {
+    TlsError::Pem {
+        key,
+        path: path.into(),
+        what,
+        reason: reason.to_string(),
+    }
 }
 
 /// What to do about a failure of TLS, if one is at the bottom of `error`.
 pub(super) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(error) = next {
-        let wrapped = || error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>();
+        let wrapped = || {
+            error
+                .downcast_ref::<std::io::Error>()?
+                .get_ref()?
+                .downcast_ref::<rustls::Error>()
+        };
         if let Some(found) = error.downcast_ref::<rustls::Error>().or_else(wrapped) {
             return hint_for(found);
         }
@@ -84,10 +117,12 @@ pub(super) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
 fn hint_for(error: &rustls::Error) -> Option<&'static str> {
     match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => Some("`mqtt.ca_file` must name the authority that signed it"),
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                Some("renew the broker's certificate, or set this device's clock, which may be wrong")
+            CertificateError::UnknownIssuer => {
+                Some("`mqtt.ca_file` must name the authority that signed it")
             }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some(
+                "renew the broker's certificate, or set this device's clock, which may be wrong",
+            ),
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 Some("this device's clock is probably behind: set it")
             }
@@ -102,7 +137,9 @@ fn hint_for(error: &rustls::Error) -> Option<&'static str> {
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA,
-        ) => Some("the broker does not take this device's certificate; see `mqtt.client_cert_file`"),
+        ) => {
+            Some("the broker does not take this device's certificate; see `mqtt.client_cert_file`")
+        }
         _ => None,
     }
 }

@@ -17,7 +17,10 @@ fn assert_all(events: &[Value]) {
 }
 
 fn assert_contiguous(events: &[Value], from: u64) {
-    let mut seqs: Vec<u64> = events.iter().map(|e| e["seq"].as_u64().expect("seq")).collect();
+    let mut seqs: Vec<u64> = events
+        .iter()
+        .map(|e| e["seq"].as_u64().expect("seq"))
+        .collect();
     // What was under way when a connection broke may come twice; `id` tells.
     seqs.dedup();
     let expected: Vec<u64> = (from..from + seqs.len() as u64).collect();
@@ -28,7 +31,9 @@ fn assert_contiguous(events: &[Value], from: u64) {
 fn a_broker_that_is_absent_at_start_gets_everything_once_it_is_there() {
     let port = free_port();
     let daemon = replay(&format!("mqtt://127.0.0.1:{port}")).start();
-    daemon.wait_log("nothing listens there (connection refused); is the broker running, is the port right?");
+    daemon.wait_log(
+        "nothing listens there (connection refused); is the broker running, is the port right?",
+    );
     daemon.wait_log("next attempt in");
     let broker = Broker::start();
     let subscriber = Subscriber::new(&broker);
@@ -62,7 +67,8 @@ fn connections_that_break_lose_nothing() {
     let port = free_port();
     let (broker, setup) = (Broker::start(), replay(&format!("mqtt://127.0.0.1:{port}")));
     let text = std::fs::read_to_string(setup.config()).expect("configuration");
-    std::fs::write(setup.config(), text.replace("rate = 20.0", "rate = 500.0")).expect("configuration");
+    std::fs::write(setup.config(), text.replace("rate = 20.0", "rate = 500.0"))
+        .expect("configuration");
     let subscriber = Subscriber::new(&broker);
     let link = Link::open(port, &broker);
     let daemon = setup.start();
@@ -96,7 +102,10 @@ fn events_resume_and_the_status_is_right_after_the_broker_was_killed() {
     let after = subscriber.wait_events(30);
     let first = after[0]["seq"].as_u64().expect("seq");
     assert_contiguous(&after, first);
-    assert_eq!(after[0]["boot_id"], before[0]["boot_id"], "it is the same daemon");
+    assert_eq!(
+        after[0]["boot_id"], before[0]["boot_id"],
+        "it is the same daemon"
+    );
     // A broker that has forgotten everything must learn the retained topics anew.
     let late = Subscriber::new(&broker);
     late.message("bench/status", |h| h.text() == "online" && h.retained);
@@ -111,7 +120,8 @@ fn the_state_is_retained_for_whoever_comes_later() {
     let state = late.message("bench/belt/state", |h| h.retained).json();
     assert!(["a gear", "a bolt"].contains(&state["class"].as_str().expect("class")));
     assert_eq!(state["fault"], Value::Null);
-    let schema = serde_json::from_str(include_str!("../../docs/state.schema.json")).expect("schema");
+    let schema =
+        serde_json::from_str(include_str!("../../docs/state.schema.json")).expect("schema");
     jsonschema::validate(&schema, &state).expect("the state fits its schema");
     drop(daemon);
 }

@@ -11,7 +11,9 @@ const DAY_MS: i64 = 86_400_000;
 /// libfaketime, which moves the wall clock of one process.
 fn library() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.map_while(Result::ok);
-    let found = folders.map(|f| f.path().join("faketime/libfaketimeMT.so.1")).find(|f| f.exists());
+    let found = folders
+        .map(|f| f.path().join("faketime/libfaketimeMT.so.1"))
+        .find(|f| f.exists());
     if found.is_none() {
         println!("SKIPPED: libfaketime is not there; run tools/setup.sh");
     }
@@ -60,29 +62,54 @@ fn a_clock_that_jumps_changes_no_order_and_loses_nothing() {
         boots
     };
     let events = |heard: &[super::support::Heard]| {
-        heard.iter().filter(|h| h.is_event()).map(super::support::Heard::json).collect::<Vec<_>>()
+        heard
+            .iter()
+            .filter(|h| h.is_event())
+            .map(super::support::Heard::json)
+            .collect::<Vec<_>>()
     };
     let heard = subscriber.wait("both starts", |heard| {
         let events = events(heard);
-        let second = boots(&events).len() == 2 && events.iter().rev().take_while(|e| e["seq"] != 0).count() > 20;
+        let second = boots(&events).len() == 2
+            && events.iter().rev().take_while(|e| e["seq"] != 0).count() > 20;
         second.then_some(events)
     });
-    let report = subscriber.message("bench/queue", |h| h.json()["storage"] == "disk").json();
-    assert_eq!(report["dropped"]["old"], 0, "no clock that jumps makes an event old");
+    let report = subscriber
+        .message("bench/queue", |h| h.json()["storage"] == "disk")
+        .json();
+    assert_eq!(
+        report["dropped"]["old"], 0,
+        "no clock that jumps makes an event old"
+    );
     let starts = boots(&heard);
     assert_eq!(starts.len(), 2, "one start after the other: {starts:?}");
     let mut jumps = Vec::new();
     for boot in &starts {
         let of: Vec<&Value> = heard.iter().filter(|e| e["boot_id"] == *boot).collect();
         let seqs: Vec<u64> = of.iter().filter_map(|e| e["seq"].as_u64()).collect();
-        assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "in order, each once");
+        assert_eq!(
+            seqs,
+            (0..seqs.len() as u64).collect::<Vec<_>>(),
+            "in order, each once"
+        );
         for pair in of.windows(2) {
-            assert!(pair[0]["monotonic_ns"].as_u64() < pair[1]["monotonic_ns"].as_u64(), "{} {}", pair[0], pair[1]);
+            assert!(
+                pair[0]["monotonic_ns"].as_u64() < pair[1]["monotonic_ns"].as_u64(),
+                "{} {}",
+                pair[0],
+                pair[1]
+            );
             let days = (ms(pair[1]) - ms(pair[0])) / DAY_MS;
             jumps.extend(Some(days).filter(|d| *d != 0));
         }
         assert!(of.iter().all(|e| e["clock_synced"].is_boolean()));
     }
-    println!("{} events over jumps of {jumps:?} days, none lost", heard.len());
-    assert!(jumps.iter().any(|d| *d > 300) && jumps.iter().any(|d| *d < -300), "the clock did jump: {jumps:?}");
+    println!(
+        "{} events over jumps of {jumps:?} days, none lost",
+        heard.len()
+    );
+    assert!(
+        jumps.iter().any(|d| *d > 300) && jumps.iter().any(|d| *d < -300),
+        "the clock did jump: {jumps:?}"
+    );
 }

@@ -1,11 +1,11 @@
 //! `constancy fit`: what it writes and says, what it keeps, and what it refuses.
 
 use super::support::{
-    constancy, fixture, jpeg, overflowing_model, picture, stderr, stdout, tiny_model, wait_for, write_environments,
-    write_images,
+    constancy, fixture, jpeg, overflowing_model, picture, stderr, stdout, tiny_model, wait_for,
+    write_environments, write_images,
 };
-use constancy::engine::{Encoder, EngineOptions};
-use constancy::icm::{Projection, ProjectionKind};
+use constancy_core::icm::{Projection, ProjectionKind};
+use constancy_engine::{Encoder, EngineOptions};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,11 @@ impl Place {
     /// `fit` in this folder, with its cache.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_constancy"));
-        command.current_dir(self.0.path()).arg("fit").args(args).env("XDG_CACHE_HOME", self.path("cache"));
+        command
+            .current_dir(self.0.path())
+            .arg("fit")
+            .args(args)
+            .env("XDG_CACHE_HOME", self.path("cache"));
         command.env("SOURCE_DATE_EPOCH", "1767225600");
         command
     }
@@ -98,15 +102,34 @@ fn projector(path: &Path) -> Vec<f64> {
     let view = file.tensor("projection").expect("projection");
     let (width, rank) = (view.shape()[0], view.shape()[1]);
     let (words, _) = view.data().as_chunks::<4>();
-    let values: Vec<f64> = words.iter().map(|&w| f64::from(f32::from_le_bytes(w))).collect();
+    let values: Vec<f64> = words
+        .iter()
+        .map(|&w| f64::from(f32::from_le_bytes(w)))
+        .collect();
     let row = |i: usize| &values[i * rank..(i + 1) * rank];
-    (0..width * width).map(|ij| row(ij / width).iter().zip(row(ij % width)).map(|(a, b)| a * b).sum()).collect()
+    (0..width * width)
+        .map(|ij| {
+            row(ij / width)
+                .iter()
+                .zip(row(ij % width))
+                .map(|(a, b)| a * b)
+                .sum()
+        })
+        .collect()
 }
 
 #[test]
 fn a_fit_says_what_it_chose_and_why_and_the_projection_can_be_used() {
     let place = Place::with_images(40);
-    let output = place.fit(&["images", "--interventions", "paper", "--draws", "2", "-o", "p.safetensors"]);
+    let output = place.fit(&[
+        "images",
+        "--interventions",
+        "paper",
+        "--draws",
+        "2",
+        "-o",
+        "p.safetensors",
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     let text = stdout(&output);
     for words in [
@@ -125,7 +148,13 @@ fn a_fit_says_what_it_chose_and_why_and_the_projection_can_be_used() {
     }
     let used = constancy()
         .current_dir(place.0.path())
-        .args(["embed", "images/00001.jpg", "--projection", "p.safetensors", "--model"])
+        .args([
+            "embed",
+            "images/00001.jpg",
+            "--projection",
+            "p.safetensors",
+            "--model",
+        ])
         .arg(tiny_model())
         .output()
         .expect("it runs");
@@ -137,14 +166,40 @@ fn a_second_fit_computes_nothing_and_gives_the_same_file() {
     let place = Place::with_images(20);
     let args = ["images", "--interventions", "paper,jpeg", "--seed", "5"];
     let first = place.report(&[&args[..], &["-o", "first"]].concat());
-    assert_eq!((&first["embeddings"]["known"], &first["embeddings"]["computed"]), (&0.into(), &180.into()));
+    assert_eq!(
+        (
+            &first["embeddings"]["known"],
+            &first["embeddings"]["computed"]
+        ),
+        (&0.into(), &180.into())
+    );
     let second = place.report(&[&args[..], &["-o", "second", "--threads", "1"]].concat());
-    assert_eq!((&second["embeddings"]["known"], &second["embeddings"]["computed"]), (&180.into(), &0.into()));
+    assert_eq!(
+        (
+            &second["embeddings"]["known"],
+            &second["embeddings"]["computed"]
+        ),
+        (&180.into(), &0.into())
+    );
     assert_eq!(first["selection"], second["selection"]);
     let bytes = |name| std::fs::read(place.path(name)).expect("projection");
     assert!(bytes("first") == bytes("second"));
-    let other = place.report(&["images", "--interventions", "jpeg,haze", "--seed", "6", "--map", "soft:1"]);
-    assert_eq!((&other["embeddings"]["known"], &other["embeddings"]["computed"]), (&20.into(), &40.into()));
+    let other = place.report(&[
+        "images",
+        "--interventions",
+        "jpeg,haze",
+        "--seed",
+        "6",
+        "--map",
+        "soft:1",
+    ]);
+    assert_eq!(
+        (
+            &other["embeddings"]["known"],
+            &other["embeddings"]["computed"]
+        ),
+        (&20.into(), &40.into())
+    );
     std::fs::remove_dir_all(place.path("cache")).expect("cache");
     let uncached = place.report(&[&args[..], &["-o", "third", "--no-cache"]].concat());
     assert_eq!(uncached["selection"], first["selection"]);
@@ -160,9 +215,16 @@ fn the_file_says_how_it_was_fitted() {
     let metadata = header.metadata().clone().expect("metadata");
     let fitted: Value = serde_json::from_str(&metadata["fitted"]).expect("JSON");
     assert_eq!(fitted["environments"], serde_json::json!(["dusk", "noon"]));
-    assert_eq!(fitted["interventions"], serde_json::json!({"exposure": 24, "haze": 24}));
+    assert_eq!(
+        fitted["interventions"],
+        serde_json::json!({"exposure": 24, "haze": 24})
+    );
     assert_eq!(fitted["images"], 24);
-    assert!(fitted["score_before"].is_f64() && fitted["score_after"].is_f64() && fitted["identity"].is_boolean());
+    assert!(
+        fitted["score_before"].is_f64()
+            && fitted["score_after"].is_f64()
+            && fitted["identity"].is_boolean()
+    );
     assert_eq!(metadata["created"], "2026-01-01T00:00:00.000Z");
 }
 
@@ -175,65 +237,144 @@ fn the_map_that_is_asked_for_is_the_one_that_is_fitted() {
         ("soft:2", WIDTH, ProjectionKind::Soft),
         ("identity", WIDTH, ProjectionKind::Hard),
     ] {
-        let report = place.report(&["images", "--interventions", "paper", "--map", map, "-o", "p"]);
-        assert!(report["selection"].is_null() && report["rank"] == rank, "{report}");
+        let report = place.report(&[
+            "images",
+            "--interventions",
+            "paper",
+            "--map",
+            map,
+            "-o",
+            "p",
+        ]);
+        assert!(
+            report["selection"].is_null() && report["rank"] == rank,
+            "{report}"
+        );
         let projection = place.projection("p");
-        assert_eq!((projection.rank(), projection.kind()), (rank, kind), "{map}");
+        assert_eq!(
+            (projection.rank(), projection.kind()),
+            (rank, kind),
+            "{map}"
+        );
     }
-    let report = place.report(&["images", "--interventions", "paper", "--map", "remove:5", "--centre"]);
-    assert_eq!(report["map"], "without the 5 most variant directions, centred");
-    place.refused(&["images", "--map", "remove:0"], 64, &["remove:0", "soft:1", "lambda:10,remove:50"]);
-    place.refused(&["images", "--map", "remove:48"], 65, &["48 directions cannot be removed", "at most 47"]);
+    let report = place.report(&[
+        "images",
+        "--interventions",
+        "paper",
+        "--map",
+        "remove:5",
+        "--centre",
+    ]);
+    assert_eq!(
+        report["map"],
+        "without the 5 most variant directions, centred"
+    );
+    place.refused(
+        &["images", "--map", "remove:0"],
+        64,
+        &["remove:0", "soft:1", "lambda:10,remove:50"],
+    );
+    place.refused(
+        &["images", "--map", "remove:48"],
+        65,
+        &["48 directions cannot be removed", "at most 47"],
+    );
 }
 
 #[test]
 fn environments_choose_where_folders_name_them() {
     let place = Place::with_environments(&["noon", "dusk", "fog"], &["gear", "bolt"], 6);
-    let args = ["images", "--interventions", "exposure,haze", "--select", "environments"];
+    let args = [
+        "images",
+        "--interventions",
+        "exposure,haze",
+        "--select",
+        "environments",
+    ];
     for predictor in ["means", "probe", "zero-shot"] {
         let report = place.report(&[&args[..], &["--predictor", predictor]].concat());
         assert_eq!(report["selection"]["criterion"], "left_out_environment");
-        assert_eq!(report["environments"], serde_json::json!(["dusk", "fog", "noon"]));
+        assert_eq!(
+            report["environments"],
+            serde_json::json!(["dusk", "fog", "noon"])
+        );
     }
     // A class that an environment lacks is told.
     std::fs::remove_dir_all(place.path("images/fog/gear")).expect("class");
     let output = place.fit(&args);
     assert!(output.status.success());
-    assert!(stderr(&output).contains("environment `fog` has no image of class `gear`"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("environment `fog` has no image of class `gear`"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn interventions_choose_where_folders_name_classes() {
     let place = Place::with_environments(&["noon"], &["gear", "bolt"], 12);
-    let args = ["--interventions", "exposure,haze,gamma", "--select", "interventions"];
+    let args = [
+        "--interventions",
+        "exposure,haze,gamma",
+        "--select",
+        "interventions",
+    ];
     for (folder, environment) in [("images", "noon"), ("images/noon", "noon")] {
         let report = place.report(&[&[folder][..], &args, &["--predictor", "probe"]].concat());
         assert_eq!(report["selection"]["criterion"], "left_out_intervention");
         assert_eq!(report["environments"], serde_json::json!([environment]));
         assert_eq!(report["classes"], serde_json::json!(["bolt", "gear"]));
     }
-    place.refused(&[&["images/noon/gear"][..], &args].concat(), 65, &["ENVIRONMENT/CLASS/IMAGE"]);
-    place.refused(&[&["images/noon/gear/1.jpg"][..], &args].concat(), 64, &["one folder", "ENVIRONMENT/CLASS/IMAGE"]);
+    place.refused(
+        &[&["images/noon/gear"][..], &args].concat(),
+        65,
+        &["ENVIRONMENT/CLASS/IMAGE"],
+    );
+    place.refused(
+        &[&["images/noon/gear/1.jpg"][..], &args].concat(),
+        64,
+        &["one folder", "ENVIRONMENT/CLASS/IMAGE"],
+    );
 }
 
 #[test]
 fn images_of_one_class_are_pairs_where_that_is_asked() {
     let place = Place::with_environments(&["noon"], &["gear", "bolt"], 12);
-    let with = |families: &'static str, more: &[&'static str]| [&["--interventions", families][..], more].concat();
+    let with = |families: &'static str, more: &[&'static str]| {
+        [&["--interventions", families][..], more].concat()
+    };
     let fit = |args: Vec<&'static str>| place.report(&[&["images/noon"][..], &args].concat());
     let (labels, blind) = ("exposure,haze,gamma,same-class", "exposure,haze,gamma");
-    let (fixed, without) = (fit(with(labels, &["--map", "soft:1"])), fit(with(blind, &["--map", "soft:1"])));
-    assert_eq!((&fixed["pairs"]["same-class"], &fixed["pairs"]["haze"]), (&24.into(), &24.into()));
-    assert!(without["pairs"]["same-class"].is_null() && fixed["removed"] != without["removed"], "{without}");
+    let (fixed, without) = (
+        fit(with(labels, &["--map", "soft:1"])),
+        fit(with(blind, &["--map", "soft:1"])),
+    );
+    assert_eq!(
+        (&fixed["pairs"]["same-class"], &fixed["pairs"]["haze"]),
+        (&24.into(), &24.into())
+    );
+    assert!(
+        without["pairs"]["same-class"].is_null() && fixed["removed"] != without["removed"],
+        "{without}"
+    );
     // Identification looks at no labels, accuracy does.
     for (choice, same) in [("identification", true), ("interventions", false)] {
-        let trials = |families| fit(with(families, &["--select", choice]))["selection"]["trials"].clone();
+        let trials =
+            |families| fit(with(families, &["--select", choice]))["selection"]["trials"].clone();
         assert_eq!(trials(labels) == trials(blind), same, "{choice}");
     }
-    place.refused(&[&["images/noon/gear"][..], &with(labels, &[])].concat(), 65, &["CLASS/IMAGE"]);
+    place.refused(
+        &[&["images/noon/gear"][..], &with(labels, &[])].concat(),
+        65,
+        &["CLASS/IMAGE"],
+    );
     let one = [&["images/noon/gear/1.jpg"][..], &with(labels, &[])].concat();
     place.refused(&one, 64, &["one folder", "CLASS/IMAGE"]);
-    place.refused(&["images", "--interventions", "same-class"], 64, &["at least one intervention on images"]);
+    place.refused(
+        &["images", "--interventions", "same-class"],
+        64,
+        &["at least one intervention on images"],
+    );
 }
 
 #[test]
@@ -241,8 +382,16 @@ fn environments_cannot_choose_where_there_is_one_or_none() {
     let place = Place::with_environments(&["noon"], &["gear", "bolt"], 2);
     let choose = ["--select", "environments"];
     let with = |folder: &'static str| [&[folder][..], &choose].concat();
-    place.refused(&with("images"), 65, &["one environment, `noon`", "images/ENVIRONMENT/CLASS/IMAGE"]);
-    place.refused(&with("images/noon"), 65, &["lies in no class folder", "ENVIRONMENT/CLASS/IMAGE"]);
+    place.refused(
+        &with("images"),
+        65,
+        &["one environment, `noon`", "images/ENVIRONMENT/CLASS/IMAGE"],
+    );
+    place.refused(
+        &with("images/noon"),
+        65,
+        &["lies in no class folder", "ENVIRONMENT/CLASS/IMAGE"],
+    );
     place.refused(
         &[&["images/noon", "images/noon"][..], &choose].concat(),
         64,
@@ -255,23 +404,49 @@ fn captions_join_the_fit() {
     let place = Place::with_environments(&["noon", "dusk"], &["hex_bolt", "gear"], 6);
     let few = ["images", "--interventions", "exposure,haze"];
     let without = place.report(&few);
-    std::fs::write(place.path("pairs.tsv"), "a gear\ta gear at night\na bolt\ta bolt in fog\n").expect("pairs");
+    std::fs::write(
+        place.path("pairs.tsv"),
+        "a gear\ta gear at night\na bolt\ta bolt in fog\n",
+    )
+    .expect("pairs");
     let with = place.report(&[&few[..], &["--captions", "pairs.tsv", "--caption-edits"]].concat());
     // Thirty edits of two classes.
     assert_eq!(with["pairs"]["captions"], 62);
     assert_ne!(with["removed"], without["removed"]);
-    let labels = place.report(&[&few[..], &["--caption-edits", "--labels", "a, b, c", "--prompt", "{}"]].concat());
+    let labels = place.report(
+        &[
+            &few[..],
+            &["--caption-edits", "--labels", "a, b, c", "--prompt", "{}"],
+        ]
+        .concat(),
+    );
     assert_eq!(labels["pairs"]["captions"], 90);
-    std::fs::write(place.path("pairs.tsv"), "a gear\ta gear at night\nonly one\n").expect("pairs");
-    place.refused(&["images", "--captions", "pairs.tsv"], 65, &["pairs.tsv, line 2", "a caption, a tab"]);
-    place.refused(&["images/noon/gear", "--caption-edits"], 64, &["--labels", "ENVIRONMENT/CLASS/IMAGE"]);
+    std::fs::write(
+        place.path("pairs.tsv"),
+        "a gear\ta gear at night\nonly one\n",
+    )
+    .expect("pairs");
+    place.refused(
+        &["images", "--captions", "pairs.tsv"],
+        65,
+        &["pairs.tsv, line 2", "a caption, a tab"],
+    );
+    place.refused(
+        &["images/noon/gear", "--caption-edits"],
+        64,
+        &["--labels", "ENVIRONMENT/CLASS/IMAGE"],
+    );
     let blind = place.run(&[
         "images",
         "--caption-edits",
         "--model",
         &fixture("encoder/vision-dynamo.toml").display().to_string(),
     ]);
-    assert!(!blind.status.success() && stderr(&blind).contains("no [text] section"), "{}", stderr(&blind));
+    assert!(
+        !blind.status.success() && stderr(&blind).contains("no [text] section"),
+        "{}",
+        stderr(&blind)
+    );
 }
 
 #[test]
@@ -288,13 +463,33 @@ fn merged_moments_give_the_projection_of_all_images_at_once() {
         place.report(&[&["images", "-o", "all"][..], &fixed].concat());
         place.report(&[&["a", "--moments-out", "a.m"][..], &fixed].concat());
         place.report(&[&["b", "--moments-out", "b.m"][..], &fixed].concat());
-        let output =
-            place.run(&["--merge", "a.m", "b.m", "--map", map, "-o", "merged", "--json", "--moments-out", "ab.m"]);
+        let output = place.run(&[
+            "--merge",
+            "a.m",
+            "b.m",
+            "--map",
+            map,
+            "-o",
+            "merged",
+            "--json",
+            "--moments-out",
+            "ab.m",
+        ]);
         assert!(output.status.success(), "{}", stderr(&output));
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!((&report["images"], &report["pairs"]["equalise"]), (&40.into(), &40.into()));
-        let (all, merged) = (projector(&place.path("all")), projector(&place.path("merged")));
-        let off = all.iter().zip(&merged).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert_eq!(
+            (&report["images"], &report["pairs"]["equalise"]),
+            (&40.into(), &40.into())
+        );
+        let (all, merged) = (
+            projector(&place.path("all")),
+            projector(&place.path("merged")),
+        );
+        let off = all
+            .iter()
+            .zip(&merged)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
         assert!(off < 1e-6, "{map}: {off}");
     }
     // There is nothing to choose by.
@@ -310,20 +505,48 @@ fn merged_moments_give_the_projection_of_all_images_at_once() {
 #[test]
 fn moments_of_two_encoders_do_not_mix() {
     let place = Place::with_images(10);
-    place.report(&["images", "--interventions", "haze", "--map", "soft:1", "--moments-out", "tiny.m"]);
+    place.report(&[
+        "images",
+        "--interventions",
+        "haze",
+        "--map",
+        "soft:1",
+        "--moments-out",
+        "tiny.m",
+    ]);
     let pocket = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pocket/pocket.toml");
     let pocket = pocket.to_str().expect("UTF-8");
-    let args = ["images", "--interventions", "haze", "--map", "soft:1", "--moments-out", "pocket.m", "--model", pocket];
+    let args = [
+        "images",
+        "--interventions",
+        "haze",
+        "--map",
+        "soft:1",
+        "--moments-out",
+        "pocket.m",
+        "--model",
+        pocket,
+    ];
     assert!(place.run(&args).status.success());
     let output = place.run(&["--merge", "tiny.m", "pocket.m", "--map", "soft:1"]);
     assert_eq!(output.status.code(), Some(65));
     let message = stderr(&output);
-    assert!(message.contains("pocket.m") && message.contains("with one model"), "{message}");
-    assert!(message.contains("4e54a9a055d7"), "the hashes of both: {message}");
+    assert!(
+        message.contains("pocket.m") && message.contains("with one model"),
+        "{message}"
+    );
+    assert!(
+        message.contains("4e54a9a055d7"),
+        "the hashes of both: {message}"
+    );
     std::fs::write(place.path("broken.m"), "no moments").expect("file");
     let output = place.run(&["--merge", "tiny.m", "broken.m", "--map", "soft:1"]);
     assert_eq!(output.status.code(), Some(65));
-    assert!(stderr(&output).contains("broken.m: not a safetensors file"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("broken.m: not a safetensors file"),
+        "{}",
+        stderr(&output)
+    );
     let output = place.run(&["--merge", "nowhere.m", "--map", "soft:1"]);
     assert_eq!(output.status.code(), Some(66), "{}", stderr(&output));
 }
@@ -336,14 +559,25 @@ fn an_image_that_cannot_be_read_costs_only_itself() {
     let output = place.fit(&["images", "--interventions", "exposure,haze", "--json"]);
     assert_eq!(output.status.code(), Some(65));
     let message = stderr(&output);
-    for words in ["bad.jpg: the JPEG is corrupt", "worse.png: not a readable", "2 of 14 images could not be read"] {
+    for words in [
+        "bad.jpg: the JPEG is corrupt",
+        "worse.png: not a readable",
+        "2 of 14 images could not be read",
+    ] {
         assert!(message.contains(words), "{message}");
     }
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&report["images"], &report["unreadable"]), (&12.into(), &2.into()));
+    assert_eq!(
+        (&report["images"], &report["unreadable"]),
+        (&12.into(), &2.into())
+    );
     assert!(place.path("projection.safetensors").exists());
     std::fs::remove_file(place.path("projection.safetensors")).expect("projection");
-    place.refused(&["images/bad.jpg", "images/worse.png", "--map", "soft:1"], 65, &["2 of 2 images"]);
+    place.refused(
+        &["images/bad.jpg", "images/worse.png", "--map", "soft:1"],
+        65,
+        &["2 of 2 images"],
+    );
     assert!(!place.path("projection.safetensors").exists());
 }
 
@@ -352,12 +586,27 @@ fn fewer_images_than_dimensions_are_told_and_give_a_right_projection() {
     let place = Place::with_images(9);
     let output = place.fit(&["images", "--interventions", "exposure,haze"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("18 pairs for embeddings of width 48") && stderr(&output).contains("more images"));
+    assert!(
+        stderr(&output).contains("18 pairs for embeddings of width 48")
+            && stderr(&output).contains("more images")
+    );
     // Of few pairs only soft maps are fitted, which keep what no pair showed.
-    assert!(!stdout(&output).contains("without the"), "{}", stdout(&output));
+    assert!(
+        !stdout(&output).contains("without the"),
+        "{}",
+        stdout(&output)
+    );
     place.projection("projection.safetensors");
-    place.refused(&["images", "--interventions", "haze"], 65, &["1 families", "at least two"]);
-    place.refused(&["images/00001.jpg"], 65, &["there are 1 images", "at least 8"]);
+    place.refused(
+        &["images", "--interventions", "haze"],
+        65,
+        &["1 families", "at least two"],
+    );
+    place.refused(
+        &["images/00001.jpg"],
+        65,
+        &["there are 1 images", "at least 8"],
+    );
 }
 
 #[test]
@@ -365,11 +614,19 @@ fn what_does_not_exist_is_named() {
     let place = Place::with_images(2);
     std::fs::create_dir(place.path("empty")).expect("folder");
     place.refused(&["empty"], 66, &["empty"]);
-    place.refused(&["images", "--interventions", "paper,fog"], 64, &["`fog`", "haze", "paper, camera and all"]);
+    place.refused(
+        &["images", "--interventions", "paper,fog"],
+        64,
+        &["`fog`", "haze", "paper, camera and all"],
+    );
     place.refused(&["images", "--interventions", ","], 64, &["at least one"]);
     let output = place.run(&["images"]);
     assert_eq!(output.status.code(), Some(64));
-    assert!(stderr(&output).contains("--model or --config"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--model or --config"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(place.run(&[]).status.code(), Some(64));
 }
 
@@ -378,14 +635,23 @@ fn an_embedding_that_is_no_number_is_refused_by_its_images_name() {
     let place = Place::new();
     overflowing_model(&place.path("overflow.toml"));
     std::fs::create_dir(place.path("images")).expect("folder");
-    image::RgbImage::new(40, 30).save(place.path("images/black.png")).expect("image");
-    picture(40, 30, 1).save(place.path("images/bright.png")).expect("image");
+    image::RgbImage::new(40, 30)
+        .save(place.path("images/black.png"))
+        .expect("image");
+    picture(40, 30, 1)
+        .save(place.path("images/bright.png"))
+        .expect("image");
     let output = place.run(&["images", "--model", "overflow.toml", "--map", "soft:1"]);
     assert_eq!(output.status.code(), Some(65));
     let message = stderr(&output);
     // Either image may come first.
-    let named = [".png: its embedding holds", ".png under"].iter().any(|part| message.contains(part));
-    assert!(named && message.contains("its embedding holds a value that is not a finite number"), "{message}");
+    let named = [".png: its embedding holds", ".png under"]
+        .iter()
+        .any(|part| message.contains(part));
+    assert!(
+        named && message.contains("its embedding holds a value that is not a finite number"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -397,15 +663,23 @@ fn the_caches_of_two_encoders_do_not_mix() {
     let kept = place.path("kept");
     std::fs::rename(&tiny, &kept).expect("cache");
     // The other form of the same tower is another encoder.
-    let int8 = fixture("encoder/vision-int8-tensor.toml").display().to_string();
+    let int8 = fixture("encoder/vision-int8-tensor.toml")
+        .display()
+        .to_string();
     let other = [&fixed[..], &["--model", &int8]].concat();
     assert!(place.run(&other).status.success());
     std::fs::rename(&kept, place.cache().expect("cache")).expect("cache");
     let output = place.run(&other);
     assert_eq!(output.status.code(), Some(65));
     let message = stderr(&output);
-    assert!(message.contains("holds embeddings of the encoder with sha256 4e54a9a055d7"), "{message}");
-    assert!(message.contains("not of the encoder with sha256") && message.contains("--cache"), "{message}");
+    assert!(
+        message.contains("holds embeddings of the encoder with sha256 4e54a9a055d7"),
+        "{message}"
+    );
+    assert!(
+        message.contains("not of the encoder with sha256") && message.contains("--cache"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -419,7 +693,10 @@ fn a_full_disk_is_told_and_the_fit_goes_on() {
     let output = place.fit(&fixed);
     assert!(output.status.success(), "{}", stderr(&output));
     let message = stderr(&output);
-    assert!(message.contains("No space left on device") && message.contains("going on without a cache"), "{message}");
+    assert!(
+        message.contains("No space left on device") && message.contains("going on without a cache"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -435,15 +712,28 @@ fn an_interruption_keeps_what_was_done() {
         .spawn()
         .expect("it runs");
     // The header alone is shorter.
-    wait_for("embeddings in the cache", || (place.cache()?.metadata().ok()?.len() > 10_000).then_some(()));
+    wait_for("embeddings in the cache", || {
+        (place.cache()?.metadata().ok()?.len() > 10_000).then_some(())
+    });
     // SAFETY: kill takes no pointers, and the child has not been waited for.
-    unsafe { libc::kill(i32::try_from(child.id()).expect("a process number"), libc::SIGINT) };
+    unsafe {
+        libc::kill(
+            i32::try_from(child.id()).expect("a process number"),
+            libc::SIGINT,
+        )
+    };
     child.wait().expect("it ends");
     let report = place.report(&args);
-    let (known, computed) = (&report["embeddings"]["known"], &report["embeddings"]["computed"]);
+    let (known, computed) = (
+        &report["embeddings"]["known"],
+        &report["embeddings"]["computed"],
+    );
     println!("{known} known, {computed} computed");
     assert!(known.as_u64() > Some(40), "{report}");
-    assert_eq!(known.as_u64().zip(computed.as_u64()).map(|(k, c)| k + c), Some(150 * 21));
+    assert_eq!(
+        known.as_u64().zip(computed.as_u64()).map(|(k, c)| k + c),
+        Some(150 * 21)
+    );
 }
 
 #[test]
@@ -452,7 +742,12 @@ fn two_fits_at_once_share_a_cache() {
     let args = ["images", "--interventions", "paper", "--map", "soft:1"];
     let start = |output: &str| {
         let mut command = place.command(&args);
-        command.args(["-o", output, "--model"]).arg(tiny_model()).stdout(Stdio::null()).spawn().expect("it runs")
+        command
+            .args(["-o", output, "--model"])
+            .arg(tiny_model())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it runs")
     };
     let both = [start("one"), start("two")];
     for mut child in both {

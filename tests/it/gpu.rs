@@ -14,7 +14,11 @@ pub fn driver(version: i32, init: i32, count: i32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
     let numbers = [("VERSION", version), ("INIT", init), ("COUNT", count)];
     let numbers = numbers.map(|(name, number)| format!("-D{name}={number}"));
-    compile(&folder.path().join("libcuda.so.1"), &fixture("gpu/driver.c"), &numbers);
+    compile(
+        &folder.path().join("libcuda.so.1"),
+        &fixture("gpu/driver.c"),
+        &numbers,
+    );
     folder
 }
 
@@ -28,7 +32,12 @@ pub fn library(folder: &Path, name: &str, source: &str) {
 
 fn compile(library: &Path, source: &Path, options: &[String]) {
     let mut cc = Command::new("cc");
-    let built = cc.args(options).args(["-shared", "-fPIC", "-o"]).args([library, source]).output().expect("cc");
+    let built = cc
+        .args(options)
+        .args(["-shared", "-fPIC", "-o"])
+        .args([library, source])
+        .output()
+        .expect("cc");
     assert!(built.status.success(), "{}", stderr(&built));
 }
 
@@ -38,15 +47,25 @@ fn no_driver() -> tempfile::TempDir {
 }
 
 fn run(libraries: &Path, args: &[&str]) -> Output {
-    constancy().env("LD_LIBRARY_PATH", libraries).args(args).output().expect("it runs")
+    constancy()
+        .env("LD_LIBRARY_PATH", libraries)
+        .args(args)
+        .output()
+        .expect("it runs")
 }
 
 fn embed(libraries: &Path, device: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("folder");
     let image = folder.path().join("a.jpg");
     std::fs::write(&image, jpeg(64, 48, 1)).expect("image");
-    let (model, image) = (tiny_model().display().to_string(), image.display().to_string());
-    run(libraries, &[&["embed", "--model", &model, &image], device].concat())
+    let (model, image) = (
+        tiny_model().display().to_string(),
+        image.display().to_string(),
+    );
+    run(
+        libraries,
+        &[&["embed", "--model", &model, &image], device].concat(),
+    )
 }
 
 fn embedding(output: &Output) -> Value {
@@ -80,27 +99,56 @@ fn unusable() -> Vec<(tempfile::TempDir, &'static str)> {
 #[test]
 fn a_gpu_that_is_asked_for_and_cannot_be_had_is_69_with_the_reason() {
     let built = cfg!(feature = "gpu");
-    let absent = if built { "no NVIDIA driver" } else { "no GPU support" };
-    let second = if built { "no GPU 1: the driver sees 1" } else { absent };
-    let mut cases: Vec<_> = unusable().into_iter().map(|(folder, reason)| (folder, "cuda", reason)).collect();
-    cases.extend([(no_driver(), "cuda", absent), (driver(NEW, 0, 1), "cuda:1", second)]);
+    let absent = if built {
+        "no NVIDIA driver"
+    } else {
+        "no GPU support"
+    };
+    let second = if built {
+        "no GPU 1: the driver sees 1"
+    } else {
+        absent
+    };
+    let mut cases: Vec<_> = unusable()
+        .into_iter()
+        .map(|(folder, reason)| (folder, "cuda", reason))
+        .collect();
+    cases.extend([
+        (no_driver(), "cuda", absent),
+        (driver(NEW, 0, 1), "cuda:1", second),
+    ]);
     for (libraries, device, reason) in cases {
         let output = embed(libraries.path(), &["--device", device]);
-        assert_eq!(output.status.code(), Some(69), "{reason}: {}", stderr(&output));
-        assert!(output.stdout.is_empty() && stderr(&output).contains(reason), "{reason}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(69),
+            "{reason}: {}",
+            stderr(&output)
+        );
+        assert!(
+            output.stdout.is_empty() && stderr(&output).contains(reason),
+            "{reason}: {}",
+            stderr(&output)
+        );
     }
 }
 
 #[test]
 fn auto_falls_back_to_the_cpu_with_one_line_and_the_same_numbers() {
     let cpu = embedding(&embed(no_driver().path(), &[]));
-    let mut cases: Vec<_> = unusable().into_iter().map(|(folder, reason)| (folder, Some(reason))).collect();
+    let mut cases: Vec<_> = unusable()
+        .into_iter()
+        .map(|(folder, reason)| (folder, Some(reason)))
+        .collect();
     cases.push((no_driver(), None));
     for (libraries, reason) in cases {
         let output = embed(libraries.path(), &["--device", "auto"]);
         assert_eq!(embedding(&output), cpu, "the CPU's numbers");
         let log = stderr(&output);
-        let lines: Vec<_> = log.lines().filter(|l| ["GPU", "CUDA", "NVIDIA"].iter().any(|w| l.contains(w))).collect();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|l| ["GPU", "CUDA", "NVIDIA"].iter().any(|w| l.contains(w)))
+            .collect();
         match reason {
             None => assert!(lines.is_empty(), "{log}"),
             Some(reason) => assert!(
@@ -115,9 +163,16 @@ fn auto_falls_back_to_the_cpu_with_one_line_and_the_same_numbers() {
 fn a_device_that_is_none_is_64_on_the_command_line_and_78_in_the_configuration() {
     let output = embed(no_driver().path(), &["--device", "gpu"]);
     assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
-    assert!(stderr(&output).contains("\"cuda:N\""), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("\"cuda:N\""),
+        "{}",
+        stderr(&output)
+    );
     let setup = Setup::new("[engine]\ndevice = \"tpu\"\n");
-    let output = run(no_driver().path(), &["check", "--config", &setup.config().display().to_string()]);
+    let output = run(
+        no_driver().path(),
+        &["check", "--config", &setup.config().display().to_string()],
+    );
     assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("`tpu` is none of"));
 }
@@ -129,20 +184,38 @@ fn check_lists_gpus_with_driver_and_memory() {
     let check = |libraries: &Path| {
         let output = run(libraries, &["check", "--json", "--config", &config]);
         let findings = String::from_utf8_lossy(&output.stdout).into_owned();
-        let found = findings.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
-        found.filter(|f| f["check"] == "gpu").map(|f| (f["ok"] == true, f["detail"].to_string())).collect::<Vec<_>>()
+        let found = findings
+            .lines()
+            .map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
+        found
+            .filter(|f| f["check"] == "gpu")
+            .map(|f| (f["ok"] == true, f["detail"].to_string()))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(check(no_driver().path()), [], "nothing to say where there is no driver");
+    assert_eq!(
+        check(no_driver().path()),
+        [],
+        "nothing to say where there is no driver"
+    );
     let found = check(driver(NEW, 0, 2).path());
     let expected = "driver for CUDA 13.0: cuda:0 Fake 0, 1024 MiB, compute capability 8.7; cuda:1 Fake 1, 2048 MiB";
-    assert!(matches!(found.as_slice(), [(true, detail)] if detail.contains(expected)), "{found:?}");
+    assert!(
+        matches!(found.as_slice(), [(true, detail)] if detail.contains(expected)),
+        "{found:?}"
+    );
     let found = check(driver(NEW, 999, 1).path());
-    assert!(matches!(found.as_slice(), [(false, detail)] if detail.contains("cuInit returned 999")), "{found:?}");
+    assert!(
+        matches!(found.as_slice(), [(false, detail)] if detail.contains("cuInit returned 999")),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn the_bench_of_gpus_judges_by_its_goals() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/gpu/test_judge.py");
-    let done = Command::new("python3").arg(tests).output().expect("python3");
+    let done = Command::new("python3")
+        .arg(tests)
+        .output()
+        .expect("python3");
     assert!(done.status.success(), "{}", stderr(&done));
 }

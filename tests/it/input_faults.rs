@@ -25,13 +25,18 @@ fn damaged_images(setup: &Setup) {
 
 #[test]
 fn corrupt_and_truncated_jpegs_in_a_stream_are_skipped_and_counted() {
-    let setup = pipe("for i in good corrupt truncated other; do cat $i.jpg; sleep 0.3; done; exec sleep 60");
+    let setup = pipe(
+        "for i in good corrupt truncated other; do cat $i.jpg; sleep 0.3; done; exec sleep 60",
+    );
     damaged_images(&setup);
     let daemon = setup.start();
     let events = daemon.wait_events(2);
     assert_eq!(events[0]["damaged_frames"], 0);
     assert_eq!(events[1]["damaged_frames"], 2, "log:\n{}", daemon.log());
-    assert_eq!(events[1]["seq"], 1, "a frame without a decision takes no number");
+    assert_eq!(
+        events[1]["seq"], 1,
+        "a frame without a decision takes no number"
+    );
     assert_eq!(events[1]["dropped_frames"], 0);
 }
 
@@ -50,7 +55,11 @@ fn damaged_images_in_a_recording_are_skipped_and_named() {
     assert_eq!(events.len(), 2);
     assert_eq!(events[1]["damaged_frames"], 4);
     for name in ["corrupt.jpg", "truncated.jpg", "empty.png", "text.webp"] {
-        assert!(daemon.log().contains(name), "{name} is named in:\n{}", daemon.log());
+        assert!(
+            daemon.log().contains(name),
+            "{name} is named in:\n{}",
+            daemon.log()
+        );
     }
 }
 
@@ -66,16 +75,37 @@ fn a_source_that_vanishes_is_a_fault_until_it_returns() {
     let daemon = setup.start();
     subscriber.wait_events(3);
     std::fs::rename(daemon.setup.path("images"), daemon.setup.path("away")).expect("rename");
-    let state = subscriber.message("belt/state", |h| !h.json()["fault"].is_null()).json();
-    assert_eq!(state["class"], Value::Null, "a camera that is away sees nothing");
-    assert!(state["fault"].as_str().is_some_and(|f| f.contains("images")), "{state}");
+    let state = subscriber
+        .message("belt/state", |h| !h.json()["fault"].is_null())
+        .json();
+    assert_eq!(
+        state["class"],
+        Value::Null,
+        "a camera that is away sees nothing"
+    );
+    assert!(
+        state["fault"]
+            .as_str()
+            .is_some_and(|f| f.contains("images")),
+        "{state}"
+    );
     let before = subscriber.events().len();
     std::fs::rename(daemon.setup.path("away"), daemon.setup.path("images")).expect("rename");
     let events = subscriber.wait_events(before + 5);
-    let seqs: Vec<u64> = events.iter().map(|e| e["seq"].as_u64().expect("seq")).collect();
-    assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "no number is lost over the fault");
+    let seqs: Vec<u64> = events
+        .iter()
+        .map(|e| e["seq"].as_u64().expect("seq"))
+        .collect();
+    assert_eq!(
+        seqs,
+        (0..seqs.len() as u64).collect::<Vec<_>>(),
+        "no number is lost over the fault"
+    );
     subscriber.wait("the state to name a class again", |heard| {
-        let last = heard.iter().rev().find(|h| h.topic.ends_with("belt/state"))?;
+        let last = heard
+            .iter()
+            .rev()
+            .find(|h| h.topic.ends_with("belt/state"))?;
         last.json()["fault"].is_null().then_some(())
     });
 }
@@ -89,7 +119,10 @@ fn a_child_that_dies_is_started_again() {
     let pids = std::fs::read_to_string(daemon.setup.path("pids")).expect("pids");
     assert!(pids.lines().count() >= 3, "one child per picture: {pids}");
     let log = daemon.log();
-    assert!(log.contains("exit status: 3") && log.contains("out of film"), "how it died and its last words:\n{log}");
+    assert!(
+        log.contains("exit status: 3") && log.contains("out of film"),
+        "how it died and its last words:\n{log}"
+    );
 }
 
 #[test]
@@ -97,16 +130,28 @@ fn a_fault_that_stays_is_logged_once() {
     let setup = pipe("echo try >> tries; exit 3");
     damaged_images(&setup);
     let daemon = setup.start();
-    let tries = || std::fs::read_to_string(daemon.setup.path("tries")).unwrap_or_default().lines().count();
+    let tries = || {
+        std::fs::read_to_string(daemon.setup.path("tries"))
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
     wait_for("three tries", || (tries() >= 3).then_some(()));
     for once in ["exit status: 3", "(process "] {
-        assert_eq!(daemon.log().matches(once).count(), 1, "{once}: {}", daemon.log());
+        assert_eq!(
+            daemon.log().matches(once).count(),
+            1,
+            "{once}: {}",
+            daemon.log()
+        );
     }
 }
 
 #[test]
 fn a_program_that_does_not_exist_is_named() {
-    let setup = Setup::new("[[camera]]\nname = \"gate\"\n[camera.pipe]\ncommand = [\"no-such-camera-program\"]\n");
+    let setup = Setup::new(
+        "[[camera]]\nname = \"gate\"\n[camera.pipe]\ncommand = [\"no-such-camera-program\"]\n",
+    );
     let daemon = setup.start();
     daemon.wait_log("no-such-camera-program");
     daemon.wait_log("trying again in");
@@ -185,8 +230,11 @@ fn several_cameras_are_looked_at_in_turn() {
     daemon.wait_exit(super::support::LIMIT);
     let events = daemon.wait_events(50);
     for (camera, count) in [("left", 20), ("right", 30)] {
-        let own: Vec<u64> =
-            events.iter().filter(|e| e["camera"] == camera).map(|e| e["seq"].as_u64().expect("seq")).collect();
+        let own: Vec<u64> = events
+            .iter()
+            .filter(|e| e["camera"] == camera)
+            .map(|e| e["seq"].as_u64().expect("seq"))
+            .collect();
         assert_eq!(own, (0..count).collect::<Vec<_>>(), "{camera}");
     }
 }

@@ -1,8 +1,17 @@
 //! What runs the library and the real binary: one test program, so that everything links once.
 
 #![allow(unreachable_pub, reason = "a test program has no outside")]
-#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "test pictures and counts are small")]
-#![allow(clippy::panic, clippy::expect_used, clippy::print_stdout, reason = "a test says so by panicking")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "test pictures and counts are small"
+)]
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test says so by panicking"
+)]
 
 mod architecture;
 mod broker_faults;
@@ -15,13 +24,10 @@ mod eval;
 mod fit;
 mod gpu;
 mod homeassistant;
-mod icm;
 mod input_faults;
-mod interventions;
 mod overhead;
 mod package;
 mod pocket;
-mod preprocess;
 mod projection;
 mod publish_policy;
 mod quantise;

@@ -5,13 +5,13 @@
 //! else the machine does would be counted, too. The picture is dearer than a camera's, whose MJPEG has half the chroma.
 
 use super::support::{Broker, Subscriber, event, fixture, jpeg, tiny_model};
-use constancy::bundle::Eye;
-use constancy::classify::{BankOrigin, ClassBank, Classifier};
 use constancy::config::Settings;
-use constancy::engine::{Encoder, EngineOptions};
-use constancy::frame::{Frame, PixelFormat, Timestamp};
-use constancy::preprocess::Preprocessor;
 use constancy::publish::Sink;
+use constancy::recognizer::FrameEncoder;
+use constancy_core::classify::{BankOrigin, ClassBank, Classifier};
+use constancy_core::frame::{Frame, PixelFormat, Timestamp};
+use constancy_core::preprocess::Preprocessor;
+use constancy_engine::{Encoder, EngineOptions};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,9 +25,15 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 /// Processor time of this thread so far.
 fn processor_ms() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the call fills what it is pointed to.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) }, 0);
+    assert_eq!(
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) },
+        0
+    );
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
 
@@ -39,9 +45,13 @@ fn ms<T>(work: impl FnOnce() -> T) -> (T, f64) {
 
 /// A manifest for the tower of CLIP ViT-B/32's real size, in a folder of its own.
 fn tower() -> Option<(tempfile::TempDir, PathBuf)> {
-    let path = std::env::var_os("CONSTANCY_TEST_TOWER").map(PathBuf::from).filter(|p| p.exists());
+    let path = std::env::var_os("CONSTANCY_TEST_TOWER")
+        .map(PathBuf::from)
+        .filter(|p| p.exists());
     let Some(path) = path else {
-        println!("SKIPPED: CONSTANCY_TEST_TOWER names no CLIP ViT-B/32 tower in fp32; `make test` makes one");
+        println!(
+            "SKIPPED: CONSTANCY_TEST_TOWER names no CLIP ViT-B/32 tower in fp32; `make test` makes one"
+        );
         return None;
     };
     let folder = tempfile::tempdir().expect("folder");
@@ -50,7 +60,10 @@ fn tower() -> Option<(tempfile::TempDir, PathBuf)> {
     let lines = manifest.lines().filter(|l| !l.starts_with("sha256"));
     let manifest = lines.collect::<Vec<_>>().join("\n");
     let manifest = manifest
-        .replace("vision-fp32.onnx", &path.canonicalize().expect("tower").display().to_string())
+        .replace(
+            "vision-fp32.onnx",
+            &path.canonicalize().expect("tower").display().to_string(),
+        )
         .replace("size = 32", "size = 224")
         .replace("width = 48", "width = 512");
     let to = folder.path().join("tower.toml");
@@ -77,10 +90,11 @@ fn classifier() -> Classifier {
 }
 
 /// 400 of 512 directions.
-fn projection() -> constancy::icm::Projection {
+fn projection() -> constancy_core::icm::Projection {
     let rank = 400;
-    let columns: Vec<u8> =
-        (0..WIDTH * rank).flat_map(|i| f32::from(u8::from(i / rank == i % rank)).to_le_bytes()).collect();
+    let columns: Vec<u8> = (0..WIDTH * rank)
+        .flat_map(|i| f32::from(u8::from(i / rank == i % rank)).to_le_bytes())
+        .collect();
     let zeros = vec![0u8; WIDTH * 4];
     let view = |shape: Vec<usize>, data| {
         safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, data).expect("view")
@@ -97,13 +111,18 @@ fn projection() -> constancy::icm::Projection {
     metadata.insert("rank".into(), rank.to_string());
     let sha256 = metadata["encoder_sha256"].clone();
     let bytes = safetensors::serialize(tensors, Some(metadata)).expect("file");
-    constancy::icm::Projection::parse(&bytes, &sha256, WIDTH).expect("projection")
+    constancy_core::icm::Projection::parse(&bytes, &sha256, WIDTH).expect("projection")
 }
 
 #[test]
 fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
-    let Some((_folder, manifest)) = tower() else { return };
-    let on_this_thread = EngineOptions { threads: Some(1), ..EngineOptions::default() };
+    let Some((_folder, manifest)) = tower() else {
+        return;
+    };
+    let on_this_thread = EngineOptions {
+        threads: Some(1),
+        ..EngineOptions::default()
+    };
     let encoder = Encoder::load(&manifest, &on_this_thread).expect("tower");
     let mut preprocessor = Preprocessor::new(encoder.manifest().transform());
     let classifier = classifier();
@@ -117,10 +136,15 @@ fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
     let settings = Settings::parse(&text, &manifest.with_file_name("c.toml")).expect("settings");
     let sink = Sink::open(&settings).expect("sink");
     let data = jpeg(1280, 720, 3);
-    let (mut preprocess, mut embed, mut classify, mut publishing) = (vec![], vec![], vec![], vec![]);
+    let (mut preprocess, mut embed, mut classify, mut publishing) =
+        (vec![], vec![], vec![], vec![]);
     let mut last = Vec::new();
     for round in 0..ROUNDS {
-        let taken = Timestamp { monotonic_ns: 1, unix_ns: 1, clock_synced: true };
+        let taken = Timestamp {
+            monotonic_ns: 1,
+            unix_ns: 1,
+            clock_synced: true,
+        };
         let frame = Frame::compressed(PixelFormat::Jpeg, data.clone(), taken);
         let (tensor, t) = ms(|| preprocessor.tensor(&frame).expect("a good frame"));
         preprocess.push(t);
@@ -128,7 +152,10 @@ fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
         embed.push(t);
         let (decision, t) = ms(|| classifier.classify(&embedding));
         classify.push(t);
-        let hand_over = || sink.event(&event("bench", &decision, frame.taken, round as u64)).expect("it is taken");
+        let hand_over = || {
+            sink.event(&event("bench", &decision, frame.taken, round as u64))
+                .expect("it is taken")
+        };
         publishing.push(ms(hand_over).1);
         last = embedding;
     }
@@ -143,11 +170,15 @@ fn everything_but_the_tower_costs_a_tenth_of_it_at_most() {
         share * 100.0
     );
     assert!(share <= 0.10, "{:.1} %", share * 100.0);
-    // The same frame through the eye that the daemon uses gives the same tower's answer.
-    let mut eye = Eye::load(&manifest, &on_this_thread).expect("eye");
-    let taken = Timestamp { monotonic_ns: 1, unix_ns: 1, clock_synced: true };
+    // The same frame through the frame_encoder that the daemon uses gives the same tower's answer.
+    let mut frame_encoder = FrameEncoder::load(&manifest, &on_this_thread).expect("frame_encoder");
+    let taken = Timestamp {
+        monotonic_ns: 1,
+        unix_ns: 1,
+        clock_synced: true,
+    };
     let frame = Frame::compressed(PixelFormat::Jpeg, data, taken);
-    let (embedding, latency) = eye.embed(&frame).expect("embedding");
+    let (embedding, latency) = frame_encoder.embed(&frame).expect("embedding");
     assert_eq!(embedding, last);
     assert!(latency.embed_ms > 0.0 && latency.preprocess_ms > 0.0);
 }

@@ -1,11 +1,11 @@
 //! The shipped model, as it is shipped, on fresh renders; and the demonstration on it.
 
 use super::support::{constancy, stderr};
-use constancy::bundle::Eye;
-use constancy::classify::{ClassBank, Classifier};
-use constancy::engine::EngineOptions;
-use constancy::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
-use constancy::workshop::{Condition, ENVIRONMENTS, Environment, Part, Scene, render};
+use constancy::recognizer::FrameEncoder;
+use constancy_core::classify::{ClassBank, Classifier};
+use constancy_core::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
+use constancy_core::workshop::{Condition, ENVIRONMENTS, Environment, Part, Scene, render};
+use constancy_engine::EngineOptions;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,7 +36,11 @@ fn frame(scene: &Scene) -> Frame {
         height,
         stride_bytes: 640 * 3,
         color: ColorEncoding::default(),
-        taken: Timestamp { monotonic_ns: 0, unix_ns: 0, clock_synced: false },
+        taken: Timestamp {
+            monotonic_ns: 0,
+            unix_ns: 0,
+            clock_synced: false,
+        },
         file: None,
         truth: None,
     }
@@ -47,8 +51,10 @@ fn labels() -> Vec<String> {
     Part::ALL.into_iter().flat_map(of).collect()
 }
 
-fn bank(eye: &Eye, labels: &[String]) -> ClassBank {
-    eye.bank_of_labels(labels, &["a photo of a {}".to_owned()]).expect("class embeddings")
+fn bank(frame_encoder: &FrameEncoder, labels: &[String]) -> ClassBank {
+    frame_encoder
+        .bank_of_labels(labels, &["a photo of a {}".to_owned()])
+        .expect("class embeddings")
 }
 
 /// Right answers among `frames`.
@@ -78,40 +84,65 @@ impl Score {
     fn gain(&self) -> (f64, f64) {
         let (n, won, lost) = (self.frames as f64, self.won as f64, self.lost as f64);
         let gain = (won - lost) / n;
-        (100.0 * gain, 100.0 * 1.96 * (((won + lost) / n - gain * gain) / n).sqrt())
+        (
+            100.0 * gain,
+            100.0 * 1.96 * (((won + lost) / n - gain * gain) / n).sqrt(),
+        )
     }
 
     fn row(&self, name: &str) -> String {
-        let cells = [self.part[0], self.part[1], self.part_condition[0], self.part_condition[1]];
+        let cells = [
+            self.part[0],
+            self.part[1],
+            self.part_condition[0],
+            self.part_condition[1],
+        ];
         let cells = cells.map(|hits| format!("{:>26}", with_interval(hits, self.frames)));
         let (gain, half) = self.gain();
-        format!("{name:<16} {:>6} {}{:>18}", self.frames, cells.join(""), format!("{gain:+.1} ± {half:.1}"))
+        format!(
+            "{name:<16} {:>6} {}{:>18}",
+            self.frames,
+            cells.join(""),
+            format!("{gain:+.1} ± {half:.1}")
+        )
     }
 }
 
 /// The tower once, and the two questions, raw and projected.
 struct Examiner {
-    eye: Eye,
+    frame_encoder: FrameEncoder,
     part: [Classifier; 2],
     part_condition: [Classifier; 2],
 }
 
 impl Examiner {
     fn new() -> Self {
-        let eye = Eye::load(&folder().join("pocket.toml"), &EngineOptions::default()).expect("pocket");
-        let loaded = eye.projection(&folder().join("projection.safetensors")).expect("projection");
+        let frame_encoder =
+            FrameEncoder::load(&folder().join("pocket.toml"), &EngineOptions::default())
+                .expect("pocket");
+        let loaded = frame_encoder
+            .projection(&folder().join("projection.safetensors"))
+            .expect("projection");
         let classifiers = |labels: &[String]| {
             let projected = Some(loaded.projection.clone());
-            [None, projected].map(|p| Classifier::new(bank(&eye, labels), p, "", 1.0))
+            [None, projected].map(|p| Classifier::new(bank(&frame_encoder, labels), p, "", 1.0))
         };
         let parts: Vec<String> = Part::ALL.iter().map(ToString::to_string).collect();
         let (part, part_condition) = (classifiers(&parts), classifiers(&labels()));
-        Self { eye, part, part_condition }
+        Self {
+            frame_encoder,
+            part,
+            part_condition,
+        }
     }
 
     fn ask(&mut self, scene: &Scene) -> Score {
-        let (embedding, _) = self.eye.embed(&frame(scene)).expect("a good frame");
-        let right = |c: &Classifier, truth: &str| u64::from(c.classify(&embedding).top[0].class == truth);
+        let (embedding, _) = self
+            .frame_encoder
+            .embed(&frame(scene))
+            .expect("a good frame");
+        let right =
+            |c: &Classifier, truth: &str| u64::from(c.classify(&embedding).top[0].class == truth);
         let class = scene.invariant.class();
         let [raw, projected] = [0, 1].map(|i| right(&self.part_condition[i], &class));
         Score {
@@ -130,7 +161,12 @@ fn with_interval(hits: u64, count: u64) -> String {
     let share = hits as f64 / n;
     let centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt() / (1.0 + z * z / n);
-    format!("{:.1} % ({:.1} to {:.1})", 100.0 * share, 100.0 * (centre - half), 100.0 * (centre + half))
+    format!(
+        "{:.1} % ({:.1} to {:.1})",
+        100.0 * share,
+        100.0 * (centre - half),
+        100.0 * (centre + half)
+    )
 }
 
 /// What is right in each environment, over `RENDERS` of all of them together; on both of a small machine's cores.
@@ -140,7 +176,10 @@ fn examine() -> BTreeMap<&'static str, Score> {
         let mut scores: BTreeMap<&'static str, Score> = BTreeMap::new();
         for i in (half..RENDERS).step_by(2) {
             // As many seen as unseen ones.
-            let group: Vec<&Environment> = ENVIRONMENTS.iter().filter(|e| e.daylight_like == (i % 4 < 2)).collect();
+            let group: Vec<&Environment> = ENVIRONMENTS
+                .iter()
+                .filter(|e| e.daylight_like == (i % 4 < 2))
+                .collect();
             let environment = group[(i / 4 % group.len() as u64) as usize];
             let score = examiner.ask(&Scene::numbered(SEED + i, environment));
             let sum = scores.entry(environment.name).or_default();
@@ -159,14 +198,23 @@ fn examine() -> BTreeMap<&'static str, Score> {
 
 /// How good it is in light that it was not trained in is printed, whatever it is.
 #[test]
-fn zero_shot_it_knows_parts_and_conditions_in_the_light_it_was_trained_in_and_the_projection_helps_in_others() {
+fn zero_shot_it_knows_parts_and_conditions_in_the_light_it_was_trained_in_and_the_projection_helps_in_others()
+ {
     let scores = examine();
     println!(
         "{:<16} {:>6} {:>26}{:>26}{:>26}{:>26}{:>18}",
-        "environment", "frames", "part, raw", "part, projected", "part × condition, raw", "projected", "gain, points"
+        "environment",
+        "frames",
+        "part, raw",
+        "part, projected",
+        "part × condition, raw",
+        "projected",
+        "gain, points"
     );
     let sum = |daylight_like: bool| {
-        let of = ENVIRONMENTS.iter().filter(|e| e.daylight_like == daylight_like);
+        let of = ENVIRONMENTS
+            .iter()
+            .filter(|e| e.daylight_like == daylight_like);
         of.fold(Score::default(), |sum, e| {
             let score = scores[e.name];
             println!("{}", score.row(e.name));
@@ -178,40 +226,66 @@ fn zero_shot_it_knows_parts_and_conditions_in_the_light_it_was_trained_in_and_th
     let unseen = sum(false);
     println!("{}", unseen.row("= unseen"));
     assert!(seen.part[0] * 100 >= seen.frames * 95, "parts");
-    assert!(seen.part_condition[0] * 100 >= seen.frames * 85, "parts in their condition");
+    assert!(
+        seen.part_condition[0] * 100 >= seen.frames * 85,
+        "parts in their condition"
+    );
     // One point, and the error of counting.
-    assert!(seen.part_condition[1] * 100 + 2 * seen.frames >= seen.part_condition[0] * 100, "the projection harms");
+    assert!(
+        seen.part_condition[1] * 100 + 2 * seen.frames >= seen.part_condition[0] * 100,
+        "the projection harms"
+    );
     let (gain, half) = unseen.gain();
-    assert!(gain > half, "in other light the projection gains {gain:.1} ± {half:.1} points");
+    assert!(
+        gain > half,
+        "in other light the projection gains {gain:.1} ± {half:.1} points"
+    );
 }
 
 #[test]
 fn what_is_shipped_is_small_and_belongs_together() {
-    let size: u64 = SHIPPED.iter().map(|f| std::fs::metadata(folder().join(f)).expect("shipped").len()).sum();
+    let size: u64 = SHIPPED
+        .iter()
+        .map(|f| std::fs::metadata(folder().join(f)).expect("shipped").len())
+        .sum();
     println!("{:.2} MB", size as f64 / 1e6);
     assert!(size <= 8_000_000, "{size} bytes");
-    let eye = Eye::load(&folder().join("pocket.toml"), &EngineOptions::default()).expect("pocket");
-    let bank = eye.bank(&folder().join("classes.safetensors")).expect("class bank");
+    let frame_encoder =
+        FrameEncoder::load(&folder().join("pocket.toml"), &EngineOptions::default())
+            .expect("pocket");
+    let bank = frame_encoder
+        .bank(&folder().join("classes.safetensors"))
+        .expect("class bank");
     assert_eq!(bank.labels, labels());
-    eye.projection(&folder().join("projection.safetensors")).expect("projection");
+    frame_encoder
+        .projection(&folder().join("projection.safetensors"))
+        .expect("projection");
 }
 
 #[test]
 fn any_labels_can_be_given() {
     let folder = tempfile::tempdir().expect("folder");
     let labels = "a rusty gear, an intact gear, a spring";
-    let wanted = [(Part::Gear, Condition::Rusty), (Part::Gear, Condition::Intact), (Part::Spring, Condition::Intact)];
+    let wanted = [
+        (Part::Gear, Condition::Rusty),
+        (Part::Gear, Condition::Intact),
+        (Part::Spring, Condition::Intact),
+    ];
     let mut right = 0;
     for (label, (part, condition)) in labels.split(", ").zip(wanted) {
         for seed in 0..10 {
-            let mut rng = constancy::workshop::Rng::new(SEED + seed);
+            let mut rng = constancy_core::numeric::Rng::new(SEED + seed);
             let scene = Scene::of(part, condition, &mut rng, &ENVIRONMENTS[0]);
-            let image = image::RgbImage::from_raw(640, 480, render(&scene, 640, 480)).expect("picture");
+            let image =
+                image::RgbImage::from_raw(640, 480, render(&scene, 640, 480)).expect("picture");
             let path = folder.path().join(format!("{seed}.png"));
             image.save(&path).expect("image");
             let model = self::folder().join("pocket.toml");
-            let output =
-                constancy().args(["classify", "--json", "--labels", labels, "--model"]).arg(model).arg(&path).output();
+            let output = constancy()
+                .args(["classify", "--json", "--labels", labels, "--model"])
+                .arg(model)
+                .arg(&path)
+                .output();
             let output = output.expect("it runs");
             let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
             right += u32::from(line["class"] == label);
@@ -225,7 +299,11 @@ fn any_labels_can_be_given() {
 fn demo(args: &[&str]) -> (Command, tempfile::TempDir) {
     let temporary = tempfile::tempdir().expect("folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_constancy"));
-    command.arg("demo").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).env("TMPDIR", temporary.path());
+    command
+        .arg("demo")
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("TMPDIR", temporary.path());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     (command, temporary)
 }
@@ -234,10 +312,13 @@ fn demo(args: &[&str]) -> (Command, tempfile::TempDir) {
 fn assert_nothing_left(temporary: &Path) {
     assert_eq!(std::fs::read_dir(temporary).expect("folder").count(), 0);
     let mark = temporary.to_string_lossy().into_owned();
-    let lines =
-        std::fs::read_dir("/proc").expect("proc").filter_map(|e| std::fs::read(e.ok()?.path().join("cmdline")).ok());
-    let left: Vec<String> =
-        lines.map(|l| String::from_utf8_lossy(&l).replace('\0', " ")).filter(|l| l.contains(&mark)).collect();
+    let lines = std::fs::read_dir("/proc")
+        .expect("proc")
+        .filter_map(|e| std::fs::read(e.ok()?.path().join("cmdline")).ok());
+    let left: Vec<String> = lines
+        .map(|l| String::from_utf8_lossy(&l).replace('\0', " "))
+        .filter(|l| l.contains(&mark))
+        .collect();
     assert_eq!(left, Vec::<String>::new());
 }
 
@@ -247,10 +328,19 @@ fn the_demonstration_runs_through_and_loses_nothing() {
     let output = command.output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", stderr(&output));
-    assert!(text.contains("= like daylight") && text.contains("= never trained on"), "{text}");
+    assert!(
+        text.contains("= like daylight") && text.contains("= never trained on"),
+        "{text}"
+    );
     let last = text.lines().last().expect("a summary");
-    let numbers: Vec<u64> = last.split_whitespace().filter_map(|w| w.parse().ok()).collect();
-    assert!(last.contains("events published") && last.ends_with(" 0 lost"), "{last}");
+    let numbers: Vec<u64> = last
+        .split_whitespace()
+        .filter_map(|w| w.parse().ok())
+        .collect();
+    assert!(
+        last.contains("events published") && last.ends_with(" 0 lost"),
+        "{last}"
+    );
     assert!(numbers[0] > 0 && numbers[0] == numbers[1], "{last}");
     assert_nothing_left(temporary.path());
 }
@@ -260,7 +350,9 @@ fn one_ctrl_c_ends_the_demonstration_cleanly() {
     let (mut command, temporary) = demo(&["--seconds", "60"]);
     let mut child = command.spawn().expect("it runs");
     let pid = child.id();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("stdout")));
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(
+        child.stdout.take().expect("stdout"),
+    ));
     for _ in 0..5 {
         lines.next().expect("a line").expect("text");
     }
@@ -270,7 +362,10 @@ fn one_ctrl_c_ends_the_demonstration_cleanly() {
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert!(child.wait().expect("it ends").success());
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert!(rest.iter().any(|l| l.contains("events published")), "{rest:?}");
+    assert!(
+        rest.iter().any(|l| l.contains("events published")),
+        "{rest:?}"
+    );
     assert_nothing_left(temporary.path());
 }
 
@@ -281,5 +376,8 @@ fn a_model_that_is_not_there_is_named() {
     assert_nothing_left(temporary.path());
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(66), "{text}");
-    assert!(text.contains("/nowhere/pocket.toml") && text.contains("--model"), "{text}");
+    assert!(
+        text.contains("/nowhere/pocket.toml") && text.contains("--model"),
+        "{text}"
+    );
 }

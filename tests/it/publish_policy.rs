@@ -9,8 +9,15 @@ fn events(rules: &str, images: u32, count: usize) -> Vec<serde_json::Value> {
     write_images(&setup.path("images"), images);
     let daemon = setup.start();
     let events = daemon.wait_events(count);
-    let seqs: Vec<u64> = events.iter().map(|e| e["seq"].as_u64().expect("seq")).collect();
-    assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "what is not published leaves no gap");
+    let seqs: Vec<u64> = events
+        .iter()
+        .map(|e| e["seq"].as_u64().expect("seq"))
+        .collect();
+    assert_eq!(
+        seqs,
+        (0..seqs.len() as u64).collect::<Vec<_>>(),
+        "what is not published leaves no gap"
+    );
     events
 }
 

@@ -17,9 +17,16 @@ fn manifest(model: &Path) -> String {
 
 #[test]
 fn photographs_are_named_right_and_every_event_fits_the_schema() {
-    let Some(photos) = test_data("pacs-mini/photo") else { return };
-    let Some(model) = test_data("mobilenet/mobilenet_v2_conse.onnx") else { return };
-    let (photos, model) = (photos.canonicalize().expect("photos"), model.canonicalize().expect("model"));
+    let Some(photos) = test_data("pacs-mini/photo") else {
+        return;
+    };
+    let Some(model) = test_data("mobilenet/mobilenet_v2_conse.onnx") else {
+        return;
+    };
+    let (photos, model) = (
+        photos.canonicalize().expect("photos"),
+        model.canonicalize().expect("model"),
+    );
     let broker = Broker::start();
     let subscriber = Subscriber::new(&broker);
     let setup = Setup::raw(&format!(
@@ -43,13 +50,19 @@ fn photographs_are_named_right_and_every_event_fits_the_schema() {
     let mut daemon = setup.start();
     let (status, took) = daemon.wait_exit(Duration::from_secs(120));
     assert!(status.success());
-    subscriber
-        .wait_long("the daemon's farewell", LIMIT, |heard| heard.iter().any(|h| h.text() == "stopped").then_some(()));
+    subscriber.wait_long("the daemon's farewell", LIMIT, |heard| {
+        heard.iter().any(|h| h.text() == "stopped").then_some(())
+    });
     let events = subscriber.events();
     let seqs: Vec<Option<u64>> = events.iter().map(|e| e["seq"].as_u64()).collect();
-    assert_eq!(seqs, (0..350).map(Some).collect::<Vec<_>>(), "one event per photograph, in order");
+    assert_eq!(
+        seqs,
+        (0..350).map(Some).collect::<Vec<_>>(),
+        "one event per photograph, in order"
+    );
 
-    let schema = serde_json::from_str(include_str!("../../docs/event.schema.json")).expect("schema");
+    let schema =
+        serde_json::from_str(include_str!("../../docs/event.schema.json")).expect("schema");
     let schema = jsonschema::validator_for(&schema).expect("schema");
     let (mut right, mut total, mut known, mut right_known) = (0, 0, 0, 0);
     for event in &events {
@@ -61,7 +74,11 @@ fn photographs_are_named_right_and_every_event_fits_the_schema() {
         if examples.iter().any(|e| e == file) {
             continue;
         }
-        let truth = file.parent().and_then(Path::file_name).expect("class").to_string_lossy();
+        let truth = file
+            .parent()
+            .and_then(Path::file_name)
+            .expect("class")
+            .to_string_lossy();
         let is_right = event["class"] == *truth;
         total += 1;
         right += usize::from(is_right);
@@ -80,9 +97,15 @@ fn photographs_are_named_right_and_every_event_fits_the_schema() {
 /// The files that the class means are made of: the first of each class by name.
 fn examples(photos: &Path) -> Vec<std::path::PathBuf> {
     let list = |folder: &Path| {
-        let mut paths: Vec<_> = std::fs::read_dir(folder).expect("folder").map(|e| e.expect("entry").path()).collect();
+        let mut paths: Vec<_> = std::fs::read_dir(folder)
+            .expect("folder")
+            .map(|e| e.expect("entry").path())
+            .collect();
         paths.sort();
         paths
     };
-    list(photos).iter().flat_map(|class| list(class).into_iter().take(EXAMPLES)).collect()
+    list(photos)
+        .iter()
+        .flat_map(|class| list(class).into_iter().take(EXAMPLES))
+        .collect()
 }

@@ -2,7 +2,8 @@
 
 use super::support::{Broker, Setup, Subscriber, write_images};
 
-const CAMERA: &str = "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nrate = 20.0\nloop = true\n";
+const CAMERA: &str =
+    "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nrate = 20.0\nloop = true\n";
 
 fn setup() -> Setup {
     let setup = Setup::new(CAMERA);
@@ -34,8 +35,15 @@ fn a_broken_configuration_keeps_the_old_one_running() {
     daemon.signal(libc::SIGHUP);
     daemon.wait_log("the new configuration is in force");
     let events = daemon.events();
-    let seqs: Vec<u64> = events.iter().map(|e| e["seq"].as_u64().expect("seq")).collect();
-    assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "reloading loses no number");
+    let seqs: Vec<u64> = events
+        .iter()
+        .map(|e| e["seq"].as_u64().expect("seq"))
+        .collect();
+    assert_eq!(
+        seqs,
+        (0..seqs.len() as u64).collect::<Vec<_>>(),
+        "reloading loses no number"
+    );
 }
 
 #[test]
@@ -44,15 +52,27 @@ fn a_good_configuration_changes_classes_cameras_and_broker() {
     daemon.wait_events(3);
     let broker = Broker::start();
     let subscriber = Subscriber::new(&broker);
-    let text = format!("{}[mqtt]\nbroker = \"{}\"\n", CAMERA.replace("belt", "gate"), broker.url());
+    let text = format!(
+        "{}[mqtt]\nbroker = \"{}\"\n",
+        CAMERA.replace("belt", "gate"),
+        broker.url()
+    );
     daemon.setup.write(&text);
     let config = std::fs::read_to_string(daemon.setup.config()).expect("configuration");
-    std::fs::write(daemon.setup.config(), config.replace("a bolt", "a washer\", \"a spring")).expect("configuration");
+    std::fs::write(
+        daemon.setup.config(),
+        config.replace("a bolt", "a washer\", \"a spring"),
+    )
+    .expect("configuration");
     daemon.signal(libc::SIGHUP);
     let events = subscriber.wait_events(3);
     assert_eq!(events[0]["camera"], "gate");
     assert_eq!(events[0]["seq"], 0);
     assert_eq!(events[0]["top"].as_array().map(Vec::len), Some(3));
-    assert_eq!(events[0]["boot_id"], daemon.events()[0]["boot_id"], "it is the same daemon");
+    assert_eq!(
+        events[0]["boot_id"],
+        daemon.events()[0]["boot_id"],
+        "it is the same daemon"
+    );
     subscriber.message("bench/status", |h| h.text() == "online");
 }

@@ -38,15 +38,26 @@ fn sigterm_and_sigint_drain_and_leave_in_time() {
 
 #[test]
 fn an_absent_broker_does_not_delay_leaving_and_what_is_lost_is_said() {
-    let daemon = setup(&format!("[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n", free_port())).start();
+    let daemon = setup(&format!(
+        "[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n",
+        free_port()
+    ))
+    .start();
     daemon.wait_log("next attempt in");
     let log = leaves(daemon, libc::SIGTERM);
-    assert!(log.contains("messages could not be delivered before leaving and are lost"), "{log}");
+    assert!(
+        log.contains("messages could not be delivered before leaving and are lost"),
+        "{log}"
+    );
 }
 
 #[test]
 fn a_second_signal_leaves_at_once() {
-    let mut daemon = setup(&format!("[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n", free_port())).start();
+    let mut daemon = setup(&format!(
+        "[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n",
+        free_port()
+    ))
+    .start();
     daemon.wait_log("next attempt in");
     daemon.signal(libc::SIGTERM);
     daemon.wait_log("asked to stop");
@@ -70,7 +81,13 @@ impl Manager {
             .env("NOTIFY_SOCKET", path.to_string_lossy())
             .env("WATCHDOG_USEC", watchdog.as_micros().to_string())
             .start();
-        (Self { socket, seen: Vec::new() }, daemon)
+        (
+            Self {
+                socket,
+                seen: Vec::new(),
+            },
+            daemon,
+        )
     }
 
     /// Reads for `length`; how often a message held `text`.
@@ -80,14 +97,20 @@ impl Manager {
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             self.read(left);
         }
-        self.seen[before..].iter().filter(|m| m.contains(text)).count()
+        self.seen[before..]
+            .iter()
+            .filter(|m| m.contains(text))
+            .count()
     }
 
     fn read(&mut self, limit: Duration) {
-        self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).expect("timeout");
+        self.socket
+            .set_read_timeout(Some(limit.max(Duration::from_millis(1))))
+            .expect("timeout");
         let mut buffer = [0; 4096];
         if let Ok(n) = self.socket.recv(&mut buffer) {
-            self.seen.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+            self.seen
+                .push(String::from_utf8_lossy(&buffer[..n]).into_owned());
         }
     }
 
@@ -121,13 +144,19 @@ fn systemd_waits_while_a_gpu_is_prepared_at_a_start_and_at_a_reload() {
     let libraries = super::gpu::driver(13000, 0, 1);
     let go = libraries.path().join("go");
     let wait = format!("while (access(\"{}\", F_OK)) usleep(10000);", go.display());
-    let source = format!("#include <unistd.h>\n__attribute__((constructor)) static void wait(void) {{ {wait} }}");
+    let source = format!(
+        "#include <unistd.h>\n__attribute__((constructor)) static void wait(void) {{ {wait} }}"
+    );
     super::gpu::library(libraries.path(), "libcudart.so", &source);
     let setup = setup("").env("LD_LIBRARY_PATH", libraries.path().to_string_lossy());
     let (mut manager, daemon) = Manager::of(setup, Duration::from_secs(1));
     manager.wait("EXTEND_TIMEOUT_USEC=90000000");
     manager.wait("STATUS=preparing the GPU");
-    assert!(!manager.seen.iter().any(|m| m.contains("READY=1")), "{:?}", manager.seen);
+    assert!(
+        !manager.seen.iter().any(|m| m.contains("READY=1")),
+        "{:?}",
+        manager.seen
+    );
     std::fs::write(&go, "").expect("go");
     manager.wait("READY=1");
     daemon.wait_log("the tower runs on the CPU: CUDA's libraries are not all there");
@@ -157,8 +186,18 @@ fn a_camera_that_hangs_starves_the_watchdog() {
     let setup = Setup::new("[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images.txt\"\n");
     write_images(&setup.path("images"), 3);
     let fifo = setup.path("hangs.jpg");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
-    std::fs::write(setup.path("images.txt"), "images/00000.jpg\nimages/00001.jpg\nhangs.jpg\n").expect("list");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .expect("mkfifo")
+            .success()
+    );
+    std::fs::write(
+        setup.path("images.txt"),
+        "images/00000.jpg\nimages/00001.jpg\nhangs.jpg\n",
+    )
+    .expect("list");
     let (mut manager, daemon) = Manager::of(setup, Duration::from_secs(1));
     daemon.wait_events(2);
     manager.count("WATCHDOG=1", Duration::from_millis(300));
@@ -169,7 +208,9 @@ fn a_camera_that_hangs_starves_the_watchdog() {
 /// Being restarted would not bring the camera back, and would only lose what waits to be sent.
 #[test]
 fn a_camera_that_is_known_to_be_away_does_not_starve_it() {
-    let setup = Setup::new("[[camera]]\nname = \"belt\"\n[camera.v4l]\ndevice = \"/dev/v4l/by-id/not-plugged-in\"\n");
+    let setup = Setup::new(
+        "[[camera]]\nname = \"belt\"\n[camera.v4l]\ndevice = \"/dev/v4l/by-id/not-plugged-in\"\n",
+    );
     let (mut manager, daemon) = Manager::of(setup, Duration::from_secs(8));
     daemon.wait_log("is the camera plugged in?");
     let fed = manager.count("WATCHDOG=1", Duration::from_secs(9));

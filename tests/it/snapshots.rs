@@ -7,15 +7,22 @@ use std::path::Path;
 const CAMERA: &str = "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\n";
 
 fn files(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).map(|e| e.map_while(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
-    let mut names: Vec<String> = entries.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let entries = std::fs::read_dir(folder)
+        .map(|e| e.map_while(Result::ok).collect::<Vec<_>>())
+        .unwrap_or_default();
+    let mut names: Vec<String> = entries
+        .iter()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }
 
 #[test]
 fn each_event_leaves_its_frame_and_the_oldest_go() {
-    let setup = Setup::new(&format!("{CAMERA}rate = 10.0\n[snapshots]\nfolder = \"kept\"\nmax_files = 3\n"));
+    let setup = Setup::new(&format!(
+        "{CAMERA}rate = 10.0\n[snapshots]\nfolder = \"kept\"\nmax_files = 3\n"
+    ));
     write_images(&setup.path("images"), 8);
     let mut daemon = setup.start();
     daemon.wait_exit(super::support::LIMIT);
@@ -25,7 +32,9 @@ fn each_event_leaves_its_frame_and_the_oldest_go() {
     assert!(count > 3, "{count} events");
     let kept = daemon.setup.path("kept");
     let boot = &events[0]["boot_id"].as_str().expect("boot_id")[..8];
-    let expected: Vec<String> = (count - 3..count).map(|seq| format!("{seq:012}-belt-{boot}-{seq}.jpg")).collect();
+    let expected: Vec<String> = (count - 3..count)
+        .map(|seq| format!("{seq:012}-belt-{boot}-{seq}.jpg"))
+        .collect();
     assert_eq!(files(&kept), expected);
     let bytes = std::fs::read(kept.join(&expected[2])).expect("file");
     let shown = image::load_from_memory(&bytes).expect("a JPEG");
@@ -34,7 +43,9 @@ fn each_event_leaves_its_frame_and_the_oldest_go() {
 
 #[test]
 fn a_folder_that_cannot_be_made_is_told_and_events_go_on() {
-    let setup = Setup::new(&format!("{CAMERA}rate = 20.0\nloop = true\n[snapshots]\nfolder = \"kept\"\n"));
+    let setup = Setup::new(&format!(
+        "{CAMERA}rate = 20.0\nloop = true\n[snapshots]\nfolder = \"kept\"\n"
+    ));
     write_images(&setup.path("images"), 3);
     std::fs::write(setup.path("kept"), "in the way").expect("file");
     let daemon = setup.start();
@@ -43,7 +54,9 @@ fn a_folder_that_cannot_be_made_is_told_and_events_go_on() {
     daemon.wait_events(so_far + 3);
     std::fs::remove_file(daemon.setup.path("kept")).expect("removed");
     daemon.wait_log("they can be written again");
-    wait_for("a snapshot", || (!files(&daemon.setup.path("kept")).is_empty()).then_some(()));
+    wait_for("a snapshot", || {
+        (!files(&daemon.setup.path("kept")).is_empty()).then_some(())
+    });
 }
 
 /// The scores of one image by the real daemon.
@@ -53,42 +66,82 @@ fn scores(image: &[u8], view: &str) -> Vec<f64> {
     std::fs::write(setup.path("images/a.png"), image).expect("image");
     let daemon = setup.start();
     let event = daemon.wait_events(1).remove(0);
-    event["top"].as_array().expect("top").iter().map(|c| c["score"].as_f64().expect("score")).collect()
+    event["top"]
+        .as_array()
+        .expect("top")
+        .iter()
+        .map(|c| c["score"].as_f64().expect("score"))
+        .collect()
 }
 
 fn png(image: &image::RgbImage) -> Vec<u8> {
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    encoder.write_image(image.as_raw(), image.width(), image.height(), image::ExtendedColorType::Rgb8).expect("PNG");
+    encoder
+        .write_image(
+            image.as_raw(),
+            image.width(),
+            image.height(),
+            image::ExtendedColorType::Rgb8,
+        )
+        .expect("PNG");
     bytes
 }
 
 #[test]
 fn what_is_masked_or_outside_the_region_changes_no_answer() {
-    let calm = image::load_from_memory(&jpeg(160, 120, 5)).expect("image").to_rgb8();
+    let calm = image::load_from_memory(&jpeg(160, 120, 5))
+        .expect("image")
+        .to_rgb8();
     // The same with a stranger in the left upper corner.
     let mut busy = calm.clone();
-    for (x, y, pixel) in busy.enumerate_pixels_mut().filter(|(x, y, _)| *x < 60 && *y < 50) {
+    for (x, y, pixel) in busy
+        .enumerate_pixels_mut()
+        .filter(|(x, y, _)| *x < 60 && *y < 50)
+    {
         pixel.0 = [(x * 37 % 256) as u8, (y * 91 % 256) as u8, 250];
     }
     let of = |image, view| scores(&png(image), view);
-    assert_ne!(of(&calm, ""), of(&busy, ""), "the stranger is seen where nothing hides him");
-    for view in ["mask = [[0.0, 0.0, 0.5, 0.5]]", "mask = [[[0, 0], [1, 0], [0, 1]]]", "region = [0.5, 0.0, 1, 1]"] {
+    assert_ne!(
+        of(&calm, ""),
+        of(&busy, ""),
+        "the stranger is seen where nothing hides him"
+    );
+    for view in [
+        "mask = [[0.0, 0.0, 0.5, 0.5]]",
+        "mask = [[[0, 0], [1, 0], [0, 1]]]",
+        "region = [0.5, 0.0, 1, 1]",
+    ] {
         assert_eq!(of(&calm, view), of(&busy, view), "{view}");
     }
     let cut = image::imageops::crop_imm(&calm, 80, 0, 80, 120).to_image();
-    assert_eq!(of(&calm, "region = [0.5, 0.0, 1, 1]"), of(&cut, ""), "a region is the picture itself");
+    assert_eq!(
+        of(&calm, "region = [0.5, 0.0, 1, 1]"),
+        of(&cut, ""),
+        "a region is the picture itself"
+    );
 }
 
 #[test]
 fn grab_shows_what_is_looked_at() {
-    let setup = Setup::new(&format!("{CAMERA}[camera.view]\nregion = [0.5, 0.25, 1.0, 1.0]\n"));
+    let setup = Setup::new(&format!(
+        "{CAMERA}[camera.view]\nregion = [0.5, 0.25, 1.0, 1.0]\n"
+    ));
     write_images(&setup.path("images"), 1);
     let output = setup.path("seen.png");
-    constancy().args(["camera", "grab", "belt", "-c"]).arg(setup.config()).arg("-o").arg(&output).assert().success();
+    constancy()
+        .args(["camera", "grab", "belt", "-c"])
+        .arg(setup.config())
+        .arg("-o")
+        .arg(&output)
+        .assert()
+        .success();
     let seen = image::open(&output).expect("PNG");
     assert_eq!((seen.width(), seen.height()), (80, 90));
-    let jpg = constancy().args(["camera", "grab", "belt", "-o", "x.jpg", "-c"]).arg(setup.config()).output();
+    let jpg = constancy()
+        .args(["camera", "grab", "belt", "-o", "x.jpg", "-c"])
+        .arg(setup.config())
+        .output();
     let text = stderr(&jpg.expect("it runs"));
     assert!(text.contains("all of it is looked at"), "{text}");
 }

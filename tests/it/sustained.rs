@@ -10,8 +10,14 @@ const WARM: u64 = 500;
 /// Resident memory in KiB.
 fn resident_kib(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(daemon.proc("status")).expect("status");
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
-    line.split_whitespace().nth(1).and_then(|v| v.parse().ok()).expect("a number")
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmRSS:"))
+        .expect("VmRSS");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|v| v.parse().ok())
+        .expect("a number")
 }
 
 fn descriptors(daemon: &Daemon) -> usize {
@@ -29,10 +35,14 @@ fn memory_and_descriptors_stay_over_ten_thousand_frames() {
     write_images(&setup.path("images"), 40);
     let daemon = setup.start();
     let arrived = |count: u64| {
-        subscriber.wait_long(&format!("event {count}"), Duration::from_secs(300), |heard| {
-            let last = heard.iter().rev().find(|h| h.is_event())?;
-            (last.json()["seq"].as_u64()? >= count).then_some(())
-        });
+        subscriber.wait_long(
+            &format!("event {count}"),
+            Duration::from_secs(300),
+            |heard| {
+                let last = heard.iter().rev().find(|h| h.is_event())?;
+                (last.json()["seq"].as_u64()? >= count).then_some(())
+            },
+        );
     };
     arrived(WARM);
     let (memory, open) = (resident_kib(&daemon), descriptors(&daemon));
@@ -43,8 +53,18 @@ fn memory_and_descriptors_stay_over_ten_thousand_frames() {
         "after {WARM} frames {memory} KiB, {open} descriptors; after {FRAMES} {memory_then} KiB ({:+.2} %), {open_then}",
         growth * 100.0
     );
-    assert!(growth.abs() <= 0.05, "resident memory {memory} KiB, then {memory_then} KiB");
+    assert!(
+        growth.abs() <= 0.05,
+        "resident memory {memory} KiB, then {memory_then} KiB"
+    );
     assert!(open_then <= open, "descriptors {open}, then {open_then}");
-    let seqs: Vec<u64> = subscriber.events().iter().map(|e| e["seq"].as_u64().expect("seq")).collect();
-    assert!(seqs.windows(2).all(|w| w[1] == w[0] + 1), "events arrive in order, without gaps");
+    let seqs: Vec<u64> = subscriber
+        .events()
+        .iter()
+        .map(|e| e["seq"].as_u64().expect("seq"))
+        .collect();
+    assert!(
+        seqs.windows(2).all(|w| w[1] == w[0] + 1),
+        "events arrive in order, without gaps"
+    );
 }

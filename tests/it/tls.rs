@@ -1,6 +1,8 @@
 //! TLS and credentials, against a broker that insists on them.
 
-use super::support::{Broker, Setup, Subscriber, constancy, free_port, publish_as, stderr, write_images};
+use super::support::{
+    Broker, Setup, Subscriber, constancy, free_port, publish_as, stderr, write_images,
+};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use std::path::Path;
 use std::process::Command;
@@ -14,10 +16,15 @@ impl Authority {
     fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().expect("key");
         let pem = params.self_signed(&key).expect("certificate").pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
     }
 
     /// A certificate for `name` and its key, PEM.
@@ -26,14 +33,27 @@ impl Authority {
     }
 
     /// One that is good from the begin of one year to that of another.
-    fn issue_from_to(&self, name: &str, purpose: ExtendedKeyUsagePurpose, years: (i32, i32)) -> (String, String) {
+    fn issue_from_to(
+        &self,
+        name: &str,
+        purpose: ExtendedKeyUsagePurpose,
+        years: (i32, i32),
+    ) -> (String, String) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         params.extended_key_usages = vec![purpose];
         params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().expect("key");
-        (params.signed_by(&key, &self.issuer).expect("certificate").pem(), key.serialize_pem())
+        (
+            params
+                .signed_by(&key, &self.issuer)
+                .expect("certificate")
+                .pem(),
+            key.serialize_pem(),
+        )
     }
 }
 
@@ -43,7 +63,10 @@ fn write(folder: &Path, name: &str, text: &str) {
 
 /// A broker with TLS for `host`, which wants client certificates; and a plain listener to hear what arrives.
 fn tls_broker(authority: &Authority, host: &str) -> (Broker, u16) {
-    tls_broker_with(authority, authority.issue(host, ExtendedKeyUsagePurpose::ServerAuth))
+    tls_broker_with(
+        authority,
+        authority.issue(host, ExtendedKeyUsagePurpose::ServerAuth),
+    )
 }
 
 fn tls_broker_with(authority: &Authority, (certificate, key): (String, String)) -> (Broker, u16) {
@@ -74,11 +97,23 @@ fn tls_setup(port: u16, authority: &Authority, trusted: &Authority) -> Setup {
 
 /// What `constancy check` says of the broker.
 fn broker_finding(setup: &Setup) -> (bool, String) {
-    let output = constancy().args(["check", "--json", "--config"]).arg(setup.config()).output().expect("it runs");
+    let output = constancy()
+        .args(["check", "--json", "--config"])
+        .arg(setup.config())
+        .output()
+        .expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let found = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
-    let finding = found.into_iter().find(|f| f["check"] == "broker").expect("the broker is checked");
-    (finding["ok"] == true, finding["detail"].as_str().expect("detail").to_owned())
+    let found = text
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
+    let finding = found
+        .into_iter()
+        .find(|f| f["check"] == "broker")
+        .expect("the broker is checked");
+    (
+        finding["ok"] == true,
+        finding["detail"].as_str().expect("detail").to_owned(),
+    )
 }
 
 #[test]
@@ -87,7 +122,10 @@ fn events_arrive_over_tls_with_a_client_certificate() {
     let (broker, port) = tls_broker(&authority, "localhost");
     let subscriber = Subscriber::new(&broker);
     let setup = tls_setup(port, &authority, &authority);
-    assert_eq!(broker_finding(&setup), (true, format!("mqtts://localhost:{port}")));
+    assert_eq!(
+        broker_finding(&setup),
+        (true, format!("mqtts://localhost:{port}"))
+    );
     let _daemon = setup.start();
     subscriber.wait_events(3);
 }
@@ -98,7 +136,10 @@ fn an_authority_that_is_not_trusted_is_refused() {
     let (_broker, port) = tls_broker(&authority, "localhost");
     let (ok, detail) = broker_finding(&tls_setup(port, &authority, &other));
     assert!(!ok && detail.contains("UnknownIssuer"), "{detail}");
-    assert!(detail.contains("`mqtt.ca_file` must name the authority that signed it"), "{detail}");
+    assert!(
+        detail.contains("`mqtt.ca_file` must name the authority that signed it"),
+        "{detail}"
+    );
 }
 
 /// By a clock that may be wrong itself.
@@ -106,13 +147,21 @@ fn an_authority_that_is_not_trusted_is_refused() {
 fn a_certificate_out_of_its_time_is_refused() {
     let authority = Authority::new("the plant");
     for (years, what, hint) in [
-        ((2019, 2020), "expired", "renew the broker's certificate, or set this device's clock"),
+        (
+            (2019, 2020),
+            "expired",
+            "renew the broker's certificate, or set this device's clock",
+        ),
         ((3000, 4000), "not valid yet", "clock is probably behind"),
     ] {
-        let certificate = authority.issue_from_to("localhost", ExtendedKeyUsagePurpose::ServerAuth, years);
+        let certificate =
+            authority.issue_from_to("localhost", ExtendedKeyUsagePurpose::ServerAuth, years);
         let (_broker, port) = tls_broker_with(&authority, certificate);
         let (ok, detail) = broker_finding(&tls_setup(port, &authority, &authority));
-        assert!(!ok && detail.contains(what) && detail.contains(hint), "{detail}");
+        assert!(
+            !ok && detail.contains(what) && detail.contains(hint),
+            "{detail}"
+        );
     }
 }
 
@@ -120,13 +169,20 @@ fn a_certificate_out_of_its_time_is_refused() {
 fn a_device_whose_own_certificate_is_refused_is_told() {
     let (authority, other) = (Authority::new("the plant"), Authority::new("somebody else"));
     let (_broker, port) = tls_broker(&authority, "localhost");
-    let expired = authority.issue_from_to("bench", ExtendedKeyUsagePurpose::ClientAuth, (2019, 2020));
-    for (certificate, key) in [expired, other.issue("bench", ExtendedKeyUsagePurpose::ClientAuth)] {
+    let expired =
+        authority.issue_from_to("bench", ExtendedKeyUsagePurpose::ClientAuth, (2019, 2020));
+    for (certificate, key) in [
+        expired,
+        other.issue("bench", ExtendedKeyUsagePurpose::ClientAuth),
+    ] {
         let setup = tls_setup(port, &authority, &authority);
         write(setup.folder.path(), "device.pem", &certificate);
         write(setup.folder.path(), "device.key", &key);
         let (ok, detail) = broker_finding(&setup);
-        assert!(!ok && detail.contains("see `mqtt.client_cert_file`"), "{detail}");
+        assert!(
+            !ok && detail.contains("see `mqtt.client_cert_file`"),
+            "{detail}"
+        );
     }
 }
 
@@ -136,18 +192,27 @@ fn a_certificate_for_another_host_is_refused() {
     let (_broker, port) = tls_broker(&authority, "other.example");
     let (ok, detail) = broker_finding(&tls_setup(port, &authority, &authority));
     assert!(!ok && detail.contains("not valid for name"), "{detail}");
-    assert!(detail.contains("`mqtt.broker` must name the host as the certificate does"), "{detail}");
+    assert!(
+        detail.contains("`mqtt.broker` must name the host as the certificate does"),
+        "{detail}"
+    );
 }
 
 #[test]
 fn certificate_files_that_cannot_be_read_are_named() {
     let authority = Authority::new("the plant");
-    for (file, key) in
-        [("ca.pem", "mqtt.ca_file"), ("device.pem", "mqtt.client_cert_file"), ("device.key", "mqtt.client_key_file")]
-    {
+    for (file, key) in [
+        ("ca.pem", "mqtt.ca_file"),
+        ("device.pem", "mqtt.client_cert_file"),
+        ("device.key", "mqtt.client_key_file"),
+    ] {
         let setup = tls_setup(free_port(), &authority, &authority);
         write(setup.folder.path(), file, "not PEM at all");
-        let output = constancy().args(["run", "--config"]).arg(setup.config()).output().expect("it runs");
+        let output = constancy()
+            .args(["run", "--config"])
+            .arg(setup.config())
+            .output()
+            .expect("it runs");
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(78), "{text}");
         assert!(text.contains(key) && text.contains(file), "{text}");
@@ -167,7 +232,11 @@ fn broker_of(users: &[&str], lines: &str) -> Broker {
         let file = folder.join("passwords");
         write(folder, "passwords", "");
         for user in users {
-            let made = Command::new("mosquitto_passwd").arg("-b").arg(&file).args([user, PASSWORD]).output();
+            let made = Command::new("mosquitto_passwd")
+                .arg("-b")
+                .arg(&file)
+                .args([user, PASSWORD])
+                .output();
             assert!(made.expect("mosquitto_passwd").status.success());
         }
     })
@@ -177,25 +246,39 @@ fn broker_of(users: &[&str], lines: &str) -> Broker {
 #[test]
 fn each_device_has_only_its_own_topics() {
     let acl = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mosquitto.acl");
-    let broker = broker_of(&["bench", "stranger", "dashboard"], &format!("acl_file {}\n", acl.display()));
+    let broker = broker_of(
+        &["bench", "stranger", "dashboard"],
+        &format!("acl_file {}\n", acl.display()),
+    );
     let dashboard = Subscriber::login(&broker, "#", "dashboard", PASSWORD);
     let stranger = Subscriber::login(&broker, "#", "stranger", PASSWORD);
     let setup = password_setup(&broker, PASSWORD);
     let text = std::fs::read_to_string(setup.config()).expect("configuration");
-    let text = text.replace("username = \"station\"", "username = \"bench\"\ncommands = [\"threshold\"]");
-    write(setup.folder.path(), "constancy.toml", &format!("{text}[homeassistant]\ndiscovery = true\n"));
+    let text = text.replace(
+        "username = \"station\"",
+        "username = \"bench\"\ncommands = [\"threshold\"]",
+    );
+    write(
+        setup.folder.path(),
+        "constancy.toml",
+        &format!("{text}[homeassistant]\ndiscovery = true\n"),
+    );
     let daemon = setup.start();
     dashboard.message("bench/status", |h| h.text() == "online");
     dashboard.message("homeassistant/device/constancy_bench/config", |_| true);
     dashboard.wait_events(3);
     // A stranger speaks for the device, and to it; then for himself, which is let through and shows that the rest was not.
-    let say = |topic: &str, payload: &str| publish_as(&broker, "stranger", PASSWORD, topic, payload);
+    let say =
+        |topic: &str, payload: &str| publish_as(&broker, "stranger", PASSWORD, topic, payload);
     say("constancy/bench/status", "forged");
     say("constancy/bench/belt/set/threshold", "0.9");
     say("homeassistant/device/constancy_bench/config", "forged");
     say("constancy/stranger/status", "here");
     dashboard.message("stranger/status", |h| h.text() == "here");
-    let forged = dashboard.heard().into_iter().find(|h| h.text() == "forged" || h.topic.ends_with("/result"));
+    let forged = dashboard
+        .heard()
+        .into_iter()
+        .find(|h| h.text() == "forged" || h.topic.ends_with("/result"));
     assert_eq!(forged, None);
     // The dashboard may command, and the device hears it; the stranger has heard nothing of all that.
     dashboard.publish("constancy/bench/belt/set/threshold", b"0.9", false);
@@ -230,7 +313,9 @@ fn the_password_may_be_a_systemd_credential() {
     let credentials = setup.path("credentials");
     std::fs::create_dir(&credentials).expect("folder");
     write(&credentials, "secret", PASSWORD);
-    let daemon = setup.env("CREDENTIALS_DIRECTORY", credentials.to_string_lossy()).start();
+    let daemon = setup
+        .env("CREDENTIALS_DIRECTORY", credentials.to_string_lossy())
+        .start();
     daemon.wait_log("connected");
 }
 
@@ -240,7 +325,8 @@ fn a_refused_password_is_told_apart() {
     let setup = password_setup(&broker, "wrong");
     let (ok, detail) = broker_finding(&setup);
     assert!(
-        !ok && detail.contains("refuses user name or password") && detail.contains("mqtt.password_file"),
+        !ok && detail.contains("refuses user name or password")
+            && detail.contains("mqtt.password_file"),
         "{detail}"
     );
     let daemon = setup.start();

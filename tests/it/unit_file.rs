@@ -15,9 +15,16 @@ fn unit() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 fn systemd_analyze(args: &[&str], unit: &Path) -> (bool, String) {
-    let output =
-        Command::new("systemd-analyze").args(args).arg(unit).output().expect("systemd-analyze: run tools/setup.sh");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
+    let output = Command::new("systemd-analyze")
+        .args(args)
+        .arg(unit)
+        .output()
+        .expect("systemd-analyze: run tools/setup.sh");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        stderr(&output)
+    );
     (output.status.success(), text)
 }
 
@@ -25,15 +32,24 @@ fn systemd_analyze(args: &[&str], unit: &Path) -> (bool, String) {
 fn the_unit_verifies() {
     let (_folder, path) = unit();
     let (good, text) = systemd_analyze(&["verify"], &path);
-    let about_us: Vec<&str> = text.lines().filter(|l| l.contains("constancy.service")).collect();
+    let about_us: Vec<&str> = text
+        .lines()
+        .filter(|l| l.contains("constancy.service"))
+        .collect();
     assert!(good && about_us.is_empty(), "{text}");
 }
 
 #[test]
 fn the_unit_is_exposed_at_2_0_or_less() {
     let (_folder, path) = unit();
-    let (good, text) = systemd_analyze(&["security", "--offline=yes", "--threshold=20", "--no-pager"], &path);
-    let verdict = text.lines().find(|l| l.contains("Overall exposure level")).unwrap_or("no verdict");
+    let (good, text) = systemd_analyze(
+        &["security", "--offline=yes", "--threshold=20", "--no-pager"],
+        &path,
+    );
+    let verdict = text
+        .lines()
+        .find(|l| l.contains("Overall exposure level"))
+        .unwrap_or("no verdict");
     println!("{verdict}");
     assert!(good && verdict.contains("Overall"), "{text}");
 }
@@ -43,10 +59,16 @@ fn the_unit_verifies_with_what_a_gpu_needs() {
     let (folder, path) = unit();
     let more = folder.path().join("constancy.service.d");
     std::fs::create_dir(&more).expect("folder");
-    std::fs::write(more.join("gpu.conf"), include_str!("../../packaging/gpu.conf")).expect("drop-in");
+    std::fs::write(
+        more.join("gpu.conf"),
+        include_str!("../../packaging/gpu.conf"),
+    )
+    .expect("drop-in");
     let (good, text) = systemd_analyze(&["verify"], &path);
-    let about_us: Vec<&str> =
-        text.lines().filter(|l| l.contains("constancy.service") || l.contains("gpu.conf")).collect();
+    let about_us: Vec<&str> = text
+        .lines()
+        .filter(|l| l.contains("constancy.service") || l.contains("gpu.conf"))
+        .collect();
     assert!(good && about_us.is_empty(), "{text}");
     // It is read: a line that systemd does not know would be told.
     std::fs::write(more.join("gpu.conf"), "[Service]\nDevicePolicies=auto\n").expect("drop-in");
@@ -73,5 +95,8 @@ fn the_unit_keeps_the_promises() {
     ] {
         assert!(lines.contains(&line), "{line}");
     }
-    assert!(lines.iter().any(|l| l.starts_with("WatchdogSec=")) && lines.iter().any(|l| l.starts_with("MemoryMax=")));
+    assert!(
+        lines.iter().any(|l| l.starts_with("WatchdogSec="))
+            && lines.iter().any(|l| l.starts_with("MemoryMax="))
+    );
 }

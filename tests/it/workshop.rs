@@ -6,10 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn synth(out: &Path, args: &[&str]) -> Vec<Value> {
-    let output = constancy().args(["synth", "--out"]).arg(out).args(args).output().expect("it runs");
+    let output = constancy()
+        .args(["synth", "--out"])
+        .arg(out)
+        .args(args)
+        .output()
+        .expect("it runs");
     assert!(output.status.success(), "{}", stderr(&output));
     let text = std::fs::read_to_string(out.join("captions.jsonl")).expect("captions");
-    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+    text.lines()
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect()
 }
 
 fn pixels(folder: &Path, line: &Value) -> Vec<u8> {
@@ -20,8 +27,20 @@ fn pixels(folder: &Path, line: &Value) -> Vec<u8> {
 #[test]
 fn the_same_seed_gives_the_same_images_and_captions() {
     let folder = tempfile::tempdir().expect("folder");
-    let (a, b, c) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("c"));
-    let args = ["-n", "20", "--size", "160x120", "--environments", "all", "--seed"];
+    let (a, b, c) = (
+        folder.path().join("a"),
+        folder.path().join("b"),
+        folder.path().join("c"),
+    );
+    let args = [
+        "-n",
+        "20",
+        "--size",
+        "160x120",
+        "--environments",
+        "all",
+        "--seed",
+    ];
     let lines = synth(&a, &[&args[..], &["7"]].concat());
     assert_eq!(lines, synth(&b, &[&args[..], &["7"]].concat()));
     let others = synth(&c, &[&args[..], &["8"]].concat());
@@ -30,11 +49,16 @@ fn the_same_seed_gives_the_same_images_and_captions() {
         assert_eq!(pixels(&a, line), pixels(&b, line));
         let caption = line["caption"].as_str().expect("caption");
         for key in ["part", "condition", "surface", "light"] {
-            assert!(caption.contains(line[key].as_str().expect(key)), "{caption}");
+            assert!(
+                caption.contains(line[key].as_str().expect(key)),
+                "{caption}"
+            );
         }
     }
-    let environments: std::collections::BTreeSet<&str> =
-        lines.iter().filter_map(|l| l["environment"].as_str()).collect();
+    let environments: std::collections::BTreeSet<&str> = lines
+        .iter()
+        .filter_map(|l| l["environment"].as_str())
+        .collect();
     assert_eq!(environments.len(), 10);
 }
 
@@ -45,7 +69,10 @@ fn pairs_share_what_is_invariant() {
         let out = folder.path().join(name);
         let lines = synth(&out, &["-n", "20", "--size", "64x48", "-e", "all", flag]);
         for pair in lines.chunks(2) {
-            assert_eq!((&pair[0]["part"], &pair[0]["condition"]), (&pair[1]["part"], &pair[1]["condition"]));
+            assert_eq!(
+                (&pair[0]["part"], &pair[0]["condition"]),
+                (&pair[1]["part"], &pair[1]["condition"])
+            );
             assert!(flag == "--pairs" || pair[0]["surface"] == pair[1]["surface"]);
             assert_ne!(pixels(&out, &pair[0]), pixels(&out, &pair[1]));
         }
@@ -59,19 +86,31 @@ fn raw_frames_are_the_pictures_one_after_the_other() {
     let lines = synth(&png, &["-n", "5", "--size", "40x30"]);
     synth(&raw, &["-n", "5", "--size", "40x30", "--format", "raw"]);
     let expected: Vec<u8> = lines.iter().flat_map(|l| pixels(&png, l)).collect();
-    assert_eq!(std::fs::read(raw.join("frames.bin")).expect("frames"), expected);
+    assert_eq!(
+        std::fs::read(raw.join("frames.bin")).expect("frames"),
+        expected
+    );
 }
 
 #[test]
 fn arguments_that_make_no_sense_are_64_and_a_folder_that_cannot_be_is_73() {
-    for (args, hint) in
-        [(["-e", "moon"], "noon"), (["--size", "4x4"], "16 to 4096"), (["--size", "big"], "WIDTHxHEIGHT")]
-    {
-        let output = constancy().args(["synth", "--out", "x"]).args(args).output().expect("it runs");
+    for (args, hint) in [
+        (["-e", "moon"], "noon"),
+        (["--size", "4x4"], "16 to 4096"),
+        (["--size", "big"], "WIDTHxHEIGHT"),
+    ] {
+        let output = constancy()
+            .args(["synth", "--out", "x"])
+            .args(args)
+            .output()
+            .expect("it runs");
         assert_eq!(output.status.code(), Some(64));
         assert!(stderr(&output).contains(hint), "{args:?}");
     }
-    let output = constancy().args(["synth", "-n", "1", "--out", "/proc/none"]).output().expect("it runs");
+    let output = constancy()
+        .args(["synth", "-n", "1", "--out", "/proc/none"])
+        .output()
+        .expect("it runs");
     assert_eq!(output.status.code(), Some(73));
 }
 
@@ -84,41 +123,73 @@ fn the_daemon_steps_through_environments_with_the_truth_beside_each_frame() {
     let (status, _) = daemon.wait_exit(LIMIT);
     assert!(status.success(), "{}", daemon.log());
     let events = daemon.events();
-    let schema: Value = serde_json::from_str(include_str!("../../docs/event.schema.json")).expect("schema");
-    let environments: Vec<&str> = events.iter().filter_map(|e| e["truth"]["environment"].as_str()).collect();
-    assert_eq!(environments, [["noon"; 3], ["dusk"; 3], ["noon"; 3], ["dusk"; 3]].concat());
+    let schema: Value =
+        serde_json::from_str(include_str!("../../docs/event.schema.json")).expect("schema");
+    let environments: Vec<&str> = events
+        .iter()
+        .filter_map(|e| e["truth"]["environment"].as_str())
+        .collect();
+    assert_eq!(
+        environments,
+        [["noon"; 3], ["dusk"; 3], ["noon"; 3], ["dusk"; 3]].concat()
+    );
     for event in &events {
         jsonschema::validate(&schema, event).expect("the event fits its schema");
         let truth = &event["truth"];
-        let (part, condition) =
-            (truth["part"].as_str().expect("part"), truth["condition"].as_str().expect("condition"));
+        let (part, condition) = (
+            truth["part"].as_str().expect("part"),
+            truth["condition"].as_str().expect("condition"),
+        );
         assert_eq!(truth["class"], format!("{condition} {part}"));
     }
 }
 
 #[test]
 fn an_environment_that_does_not_exist_is_named_with_those_that_do() {
-    let setup = Setup::new("[[camera]]\nname = \"w\"\n[camera.synthetic]\nenvironments = [\"noon\", \"moon\"]\n");
-    let output = constancy().args(["run", "--config"]).arg(setup.config()).output().expect("it runs");
+    let setup = Setup::new(
+        "[[camera]]\nname = \"w\"\n[camera.synthetic]\nenvironments = [\"noon\", \"moon\"]\n",
+    );
+    let output = constancy()
+        .args(["run", "--config"])
+        .arg(setup.config())
+        .output()
+        .expect("it runs");
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(78), "{text}");
-    assert!(text.contains("`moon`") && text.contains("workshop-lamp"), "{text}");
+    assert!(
+        text.contains("`moon`") && text.contains("workshop-lamp"),
+        "{text}"
+    );
 }
 
 /// How fast it is, benches and readers see; here it only has to say so.
 #[test]
 fn rendering_can_be_timed() {
-    let output = constancy().args(["synth", "--bench", "-n", "3"]).output().expect("it runs");
+    let output = constancy()
+        .args(["synth", "--bench", "-n", "3"])
+        .output()
+        .expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("frames"), "{text}{}", stderr(&output));
+    assert!(
+        output.status.success() && text.contains("frames"),
+        "{text}{}",
+        stderr(&output)
+    );
 }
 
 /// The binary for 64-bit ARM, if somebody has built one.
 fn aarch64_binary() -> Option<PathBuf> {
-    let path = std::env::var_os("CONSTANCY_AARCH64_BINARY").map(PathBuf::from).filter(|p| p.exists());
-    let qemu = Command::new("qemu-aarch64-static").arg("--version").output().is_ok();
+    let path = std::env::var_os("CONSTANCY_AARCH64_BINARY")
+        .map(PathBuf::from)
+        .filter(|p| p.exists());
+    let qemu = Command::new("qemu-aarch64-static")
+        .arg("--version")
+        .output()
+        .is_ok();
     if path.is_none() || !qemu {
-        println!("SKIPPED: needs CONSTANCY_AARCH64_BINARY, a cross-built constancy, and qemu-aarch64-static");
+        println!(
+            "SKIPPED: needs CONSTANCY_AARCH64_BINARY, a cross-built constancy, and qemu-aarch64-static"
+        );
         return None;
     }
     path
@@ -126,7 +197,9 @@ fn aarch64_binary() -> Option<PathBuf> {
 
 #[test]
 fn another_processor_draws_the_same() {
-    let Some(binary) = aarch64_binary() else { return };
+    let Some(binary) = aarch64_binary() else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("folder");
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     let args = ["-n", "40", "--size", "320x240", "-e", "all", "--seed", "7"];
@@ -151,9 +224,26 @@ fn another_processor_draws_the_same() {
 #[test]
 fn images_can_be_sorted_by_environment_and_class() {
     let folder = tempfile::tempdir().expect("folder");
-    for line in synth(folder.path(), &["-n", "6", "--size", "40x30", "-e", "noon,dusk", "--format", "folders"]) {
+    for line in synth(
+        folder.path(),
+        &[
+            "-n",
+            "6",
+            "--size",
+            "40x30",
+            "-e",
+            "noon,dusk",
+            "--format",
+            "folders",
+        ],
+    ) {
         let text = |key: &str| line[key].as_str().expect("text").to_owned();
-        let sorted = format!("{}/{} {}/", text("environment"), text("condition"), text("part"));
+        let sorted = format!(
+            "{}/{} {}/",
+            text("environment"),
+            text("condition"),
+            text("part")
+        );
         assert!(text("file").starts_with(&sorted), "{line}");
         assert!(folder.path().join(text("file")).is_file(), "{line}");
     }

@@ -48,15 +48,27 @@ impl Camera {
     pub(super) fn open(path: &Path) -> Result<Self, CaptureError> {
         let device = Device::with_path(path).map_err(|source| {
             let hint = open_hint(path, &source);
-            CaptureError::Open { device: path.into(), source, hint }
+            CaptureError::Open {
+                device: path.into(),
+                source,
+                hint,
+            }
         })?;
-        let camera = Self { path: path.into(), device };
-        let not_a_camera = |reason| CaptureError::NotACamera { device: path.into(), reason };
+        let camera = Self {
+            path: path.into(),
+            device,
+        };
+        let not_a_camera = |reason| CaptureError::NotACamera {
+            device: path.into(),
+            reason,
+        };
         let capabilities = camera
             .attempt("asking for its capabilities", Device::query_caps)
             .map_err(|_| not_a_camera("it does not answer V4L2's questions"))?;
         if !capabilities.capabilities.contains(Flags::VIDEO_CAPTURE) {
-            let many_planes = capabilities.capabilities.contains(Flags::VIDEO_CAPTURE_MPLANE);
+            let many_planes = capabilities
+                .capabilities
+                .contains(Flags::VIDEO_CAPTURE_MPLANE);
             let reason = if many_planes {
                 "it gives frames in several buffers each, which is not read"
             } else {
@@ -73,13 +85,24 @@ impl Camera {
         action: &'static str,
         request: impl FnOnce(&Device) -> std::io::Result<T>,
     ) -> Result<T, CaptureError> {
-        let unexpected = |_| Err(Error::new(ErrorKind::InvalidData, "the driver's answer is not understood"));
-        catch_unwind(AssertUnwindSafe(|| request(&self.device))).unwrap_or_else(unexpected).map_err(|source| {
-            match source.kind() {
-                ErrorKind::ResourceBusy => CaptureError::Busy { device: self.path.clone() },
-                _ => CaptureError::Device { device: self.path.clone(), action, source },
-            }
-        })
+        let unexpected = |_| {
+            Err(Error::new(
+                ErrorKind::InvalidData,
+                "the driver's answer is not understood",
+            ))
+        };
+        catch_unwind(AssertUnwindSafe(|| request(&self.device)))
+            .unwrap_or_else(unexpected)
+            .map_err(|source| match source.kind() {
+                ErrorKind::ResourceBusy => CaptureError::Busy {
+                    device: self.path.clone(),
+                },
+                _ => CaptureError::Device {
+                    device: self.path.clone(),
+                    action,
+                    source,
+                },
+            })
     }
 
     /// The driver's number for how colours are encoded (`enum v4l2_ycbcr_encoding`), which the crate's format
@@ -92,8 +115,12 @@ impl Camera {
         // open as long as the device. For a single-planar capture type the kernel fills in `pix`.
         unsafe {
             let fd = self.device.handle().fd();
-            v4l::v4l2::ioctl(fd, v4l::v4l2::vidioc::VIDIOC_G_FMT, (&raw mut format).cast())
-                .map_or(0, |()| format.fmt.pix.__bindgen_anon_1.ycbcr_enc)
+            v4l::v4l2::ioctl(
+                fd,
+                v4l::v4l2::vidioc::VIDIOC_G_FMT,
+                (&raw mut format).cast(),
+            )
+            .map_or(0, |()| format.fmt.pix.__bindgen_anon_1.ycbcr_enc)
         }
     }
 
@@ -118,7 +145,9 @@ impl Camera {
             found.push((is_value, control.id, name, *value));
         }
         found.sort();
-        found.into_iter().try_for_each(|(_, id, name, value)| self.set_id(id, name, value))
+        found
+            .into_iter()
+            .try_for_each(|(_, id, name, value)| self.set_id(id, name, value))
     }
 
     /// Sets a control and reads it back: many cameras accept a value and keep another.
@@ -141,19 +170,26 @@ impl Camera {
             Err(e) => return Err(self.control_error(name, format!("cannot be read back: {e}"))),
         };
         if kept != value {
-            log::warn!("{}: control `{name}` was set to {value}, the camera keeps {kept}", self.path.display());
+            log::warn!(
+                "{}: control `{name}` was set to {value}, the camera keeps {kept}",
+                self.path.display()
+            );
         }
         Ok(())
     }
 
     fn control_error(&self, control: &str, problem: String) -> CaptureError {
-        CaptureError::Control { device: self.path.clone(), control: control.into(), problem }
+        CaptureError::Control {
+            device: self.path.clone(),
+            control: control.into(),
+            problem,
+        }
     }
 }
 
 /// A capture device and the names that do not move.
 #[derive(Debug, Serialize)]
-pub struct DeviceInfo {
+pub(crate) struct DeviceInfo {
     pub path: PathBuf,
     pub card: String,
     pub driver: String,
@@ -164,12 +200,16 @@ pub struct DeviceInfo {
 
 /// Every device that captures video, by path.
 #[must_use]
-pub fn devices() -> Vec<DeviceInfo> {
+pub(crate) fn devices() -> Vec<DeviceInfo> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir("/dev")
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("video")))
+        .filter(|p| {
+            p.file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(|n| n.starts_with("video"))
+        })
         .collect();
     // video2 before video10.
     paths.sort_by_key(|p| (p.as_os_str().len(), p.clone()));
@@ -178,7 +218,9 @@ pub fn devices() -> Vec<DeviceInfo> {
 
 fn device_info(path: &Path) -> Option<DeviceInfo> {
     let camera = Camera::open(path).ok()?;
-    let capabilities = camera.attempt("asking for its capabilities", Device::query_caps).ok()?;
+    let capabilities = camera
+        .attempt("asking for its capabilities", Device::query_caps)
+        .ok()?;
     Some(DeviceInfo {
         path: path.into(),
         card: capabilities.card,
@@ -190,16 +232,21 @@ fn device_info(path: &Path) -> Option<DeviceInfo> {
 
 fn links_to(path: &Path) -> Vec<PathBuf> {
     let folders = ["/dev/v4l/by-id", "/dev/v4l/by-path"];
-    let entries = folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten();
+    let entries = folders
+        .iter()
+        .filter_map(|f| std::fs::read_dir(f).ok())
+        .flatten();
     let links = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut links: Vec<PathBuf> = links.filter(|l| std::fs::canonicalize(l).is_ok_and(|t| t == path)).collect();
+    let mut links: Vec<PathBuf> = links
+        .filter(|l| std::fs::canonicalize(l).is_ok_and(|t| t == path))
+        .collect();
     links.sort();
     links
 }
 
 /// A pixel format with its sizes and rates.
 #[derive(Debug, Serialize)]
-pub struct FormatInfo {
+pub(crate) struct FormatInfo {
     pub fourcc: String,
     pub description: String,
     /// `1280×720 at 30, 15 frames/s` and the like.
@@ -209,7 +256,7 @@ pub struct FormatInfo {
 }
 
 /// What a camera offers.
-pub fn formats(path: &Path) -> Result<Vec<FormatInfo>, CaptureError> {
+pub(crate) fn formats(path: &Path) -> Result<Vec<FormatInfo>, CaptureError> {
     let camera = Camera::open(path)?;
     let offered = camera.attempt("listing formats", Capture::enum_formats)?;
     Ok(offered
@@ -218,45 +265,73 @@ pub fn formats(path: &Path) -> Result<Vec<FormatInfo>, CaptureError> {
             fourcc: fourcc_name(format.fourcc),
             description: format.description,
             sizes: sizes(&camera, format.fourcc),
-            readable: super::FORMATS.iter().any(|(_, code, _)| FourCC::new(code) == format.fourcc),
+            readable: super::FORMATS
+                .iter()
+                .any(|(_, code, _)| FourCC::new(code) == format.fourcc),
         })
         .collect())
 }
 
 fn sizes(camera: &Camera, fourcc: FourCC) -> Vec<String> {
-    let found = camera.attempt("listing sizes", |d| d.enum_framesizes(fourcc)).unwrap_or_default();
+    let found = camera
+        .attempt("listing sizes", |d| d.enum_framesizes(fourcc))
+        .unwrap_or_default();
     found
         .into_iter()
         .map(|size| match size.size {
             FrameSizeEnum::Discrete(s) => {
-                format!("{}×{}{}", s.width, s.height, rates(camera, fourcc, s.width, s.height))
+                format!(
+                    "{}×{}{}",
+                    s.width,
+                    s.height,
+                    rates(camera, fourcc, s.width, s.height)
+                )
             }
             FrameSizeEnum::Stepwise(s) => {
-                format!("{}×{} to {}×{}", s.min_width, s.min_height, s.max_width, s.max_height)
+                format!(
+                    "{}×{} to {}×{}",
+                    s.min_width, s.min_height, s.max_width, s.max_height
+                )
             }
         })
         .collect()
 }
 
 fn rates(camera: &Camera, fourcc: FourCC, width: u32, height: u32) -> String {
-    let intervals =
-        camera.attempt("listing rates", |d| d.enum_frameintervals(fourcc, width, height)).unwrap_or_default();
-    let rate = |n: u32, d: u32| format!("{}", (f64::from(d) / f64::from(n.max(1)) * 100.0).round() / 100.0);
+    let intervals = camera
+        .attempt("listing rates", |d| {
+            d.enum_frameintervals(fourcc, width, height)
+        })
+        .unwrap_or_default();
+    let rate = |n: u32, d: u32| {
+        format!(
+            "{}",
+            (f64::from(d) / f64::from(n.max(1)) * 100.0).round() / 100.0
+        )
+    };
     let rates: Vec<String> = intervals
         .into_iter()
         .map(|i| match i.interval {
             FrameIntervalEnum::Discrete(f) => rate(f.numerator, f.denominator),
             FrameIntervalEnum::Stepwise(s) => {
-                format!("{} to {}", rate(s.max.numerator, s.max.denominator), rate(s.min.numerator, s.min.denominator))
+                format!(
+                    "{} to {}",
+                    rate(s.max.numerator, s.max.denominator),
+                    rate(s.min.numerator, s.min.denominator)
+                )
             }
         })
         .collect();
-    if rates.is_empty() { String::new() } else { format!(" at {} frames/s", rates.join(", ")) }
+    if rates.is_empty() {
+        String::new()
+    } else {
+        format!(" at {} frames/s", rates.join(", "))
+    }
 }
 
 /// A control, its range and its present value.
 #[derive(Debug, Serialize)]
-pub struct ControlInfo {
+pub(crate) struct ControlInfo {
     /// As `camera.v4l.controls` names it.
     pub name: String,
     pub kind: String,
@@ -270,16 +345,22 @@ pub struct ControlInfo {
 }
 
 /// What can be set on a camera.
-pub fn controls(path: &Path) -> Result<Vec<ControlInfo>, CaptureError> {
+pub(crate) fn controls(path: &Path) -> Result<Vec<ControlInfo>, CaptureError> {
     let camera = Camera::open(path)?;
     let all = camera.attempt("listing controls", Device::query_controls)?;
-    Ok(all.into_iter().filter(settable).map(|c| control_info(&camera, c)).collect())
+    Ok(all
+        .into_iter()
+        .filter(settable)
+        .map(|c| control_info(&camera, c))
+        .collect())
 }
 
 /// Whether a control's value can be set and read back here.
 fn settable(control: &Description) -> bool {
-    matches!(control.typ, Type::Integer | Type::Boolean | Type::Menu | Type::Integer64)
-        && !control.flags.contains(v4l::control::Flags::READ_ONLY)
+    matches!(
+        control.typ,
+        Type::Integer | Type::Boolean | Type::Menu | Type::Integer64
+    ) && !control.flags.contains(v4l::control::Flags::READ_ONLY)
 }
 
 /// A format's four letters; the crate prints nothing for those of big-endian formats, which have a bit set.
@@ -288,11 +369,18 @@ pub(super) fn fourcc_name(fourcc: FourCC) -> String {
     let big_endian = letters[3] & 0x80 != 0;
     letters[3] &= 0x7f;
     let name = String::from_utf8_lossy(&letters).trim_end().to_owned();
-    if big_endian { format!("{name}-BE") } else { name }
+    if big_endian {
+        format!("{name}-BE")
+    } else {
+        name
+    }
 }
 
 fn control_info(camera: &Camera, control: Description) -> ControlInfo {
-    let value = match camera.attempt("reading a control", |d| d.control(control.id)).map(|c| c.value) {
+    let value = match camera
+        .attempt("reading a control", |d| d.control(control.id))
+        .map(|c| c.value)
+    {
         Ok(Value::Integer(value)) => Some(value),
         Ok(Value::Boolean(value)) => Some(i64::from(value)),
         _ => None,
@@ -309,12 +397,22 @@ fn control_info(camera: &Camera, control: Description) -> ControlInfo {
         step: control.step,
         default: control.default,
         value,
-        menu: control.items.unwrap_or_default().into_iter().map(|(i, m)| (i, meaning(m))).collect(),
+        menu: control
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(i, m)| (i, meaning(m)))
+            .collect(),
     }
 }
 
 /// `White Balance, Automatic` as `white_balance_automatic`, the way `v4l2-ctl` names controls.
 fn control_name(title: &str) -> String {
-    let words = title.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
-    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("_")
+    let words = title
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|w| !w.is_empty());
+    words
+        .map(str::to_ascii_lowercase)
+        .collect::<Vec<_>>()
+        .join("_")
 }

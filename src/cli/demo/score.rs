@@ -1,6 +1,6 @@
 //! What the demonstration counts, and how it shows it.
 
-use crate::workshop::ENVIRONMENTS;
+use constancy_core::workshop::ENVIRONMENTS;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
@@ -65,24 +65,53 @@ impl Scores {
 
     /// The newest answer, and the accuracy so far in its environment.
     pub(super) fn last_line(&self) -> String {
-        let Some(answer) = &self.last else { return String::new() };
-        let count = self.counts.get(answer.environment).copied().unwrap_or_default();
-        let (raw, projected) =
-            (mark(&answer.raw, &answer.truth, true), mark(&answer.projected, &answer.truth, answer.known));
-        let so_far = format!("{} | {}", percent(count.raw, count.frames), percent(count.projected, count.frames));
-        format!("{:<14} {:<24} {raw} {projected} {so_far:>14}", answer.environment, answer.truth)
+        let Some(answer) = &self.last else {
+            return String::new();
+        };
+        let count = self
+            .counts
+            .get(answer.environment)
+            .copied()
+            .unwrap_or_default();
+        let (raw, projected) = (
+            mark(&answer.raw, &answer.truth, true),
+            mark(&answer.projected, &answer.truth, answer.known),
+        );
+        let so_far = format!(
+            "{} | {}",
+            percent(count.raw, count.frames),
+            percent(count.projected, count.frames)
+        );
+        format!(
+            "{:<14} {:<24} {raw} {projected} {so_far:>14}",
+            answer.environment, answer.truth
+        )
     }
 
     /// One row per environment, then those that the model learnt in, the others, and all, with 95 % intervals.
     pub(super) fn table(&self) -> Vec<String> {
-        let head =
-            ["environment", "frames", "raw CLIP right, %", "projected right, %", "called known", "of these right, %"];
+        let head = [
+            "environment",
+            "frames",
+            "raw CLIP right, %",
+            "projected right, %",
+            "called known",
+            "of these right, %",
+        ];
         let mut rows = vec![row(head.map(String::from))];
-        let of = |daylight_like: bool| ENVIRONMENTS.iter().filter(move |e| e.daylight_like == daylight_like);
+        let of = |daylight_like: bool| {
+            ENVIRONMENTS
+                .iter()
+                .filter(move |e| e.daylight_like == daylight_like)
+        };
         for (title, daylight_like) in [("like daylight", true), ("never trained on", false)] {
             let mut sum = Count::default();
             for environment in of(daylight_like) {
-                let count = self.counts.get(environment.name).copied().unwrap_or_default();
+                let count = self
+                    .counts
+                    .get(environment.name)
+                    .copied()
+                    .unwrap_or_default();
                 sum = sum.plus(count);
                 rows.extend((count.frames > 0).then(|| cells(environment.name, count)));
             }
@@ -112,8 +141,12 @@ fn cells(name: &str, count: Count) -> String {
 fn mark(answer: &str, truth: &str, known: bool) -> String {
     let right = answer == truth;
     let doubt = if known { "" } else { "?" };
-    let text = format!("{:<26}", format!("{} {answer}{doubt}", if right { "✓" } else { "✗" }));
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let text = format!(
+        "{:<26}",
+        format!("{} {answer}{doubt}", if right { "✓" } else { "✗" })
+    );
+    let colour = std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     if !colour {
         return text;
     }
@@ -121,7 +154,11 @@ fn mark(answer: &str, truth: &str, known: bool) -> String {
 }
 
 fn percent(hits: u64, count: u64) -> String {
-    if count == 0 { "–".into() } else { format!("{:.0} %", 100.0 * hits as f64 / count as f64) }
+    if count == 0 {
+        "–".into()
+    } else {
+        format!("{:.0} %", 100.0 * hits as f64 / count as f64)
+    }
 }
 
 /// Share in per cent with Wilson's 95 % interval (Wilson 1927).
@@ -131,7 +168,12 @@ fn with_interval(hits: u64, count: u64) -> String {
     }
     let (low, high) = wilson(hits, count);
     let share = hits as f64 / count as f64;
-    format!("{:.1} ({:.0} to {:.0})", 100.0 * share, 100.0 * low, 100.0 * high)
+    format!(
+        "{:.1} ({:.0} to {:.0})",
+        100.0 * share,
+        100.0 * low,
+        100.0 * high
+    )
 }
 
 fn wilson(hits: u64, count: u64) -> (f64, f64) {
@@ -151,7 +193,10 @@ mod tests {
     fn wilsons_interval_is_the_textbooks() {
         // 8 of 10: 0.490 to 0.943.
         let (low, high) = wilson(8, 10);
-        assert!((low - 0.4902).abs() < 1e-3 && (high - 0.9433).abs() < 1e-3, "{low} {high}");
+        assert!(
+            (low - 0.4902).abs() < 1e-3 && (high - 0.9433).abs() < 1e-3,
+            "{low} {high}"
+        );
     }
 
     #[test]
@@ -169,7 +214,10 @@ mod tests {
         scores.add(answer("dusk", "broken nut"));
         let table = scores.table();
         assert_eq!(table.len(), 5, "{table:?}");
-        assert!(table[4].starts_with("= never trained on") && table[4].contains("50.0"), "{table:?}");
+        assert!(
+            table[4].starts_with("= never trained on") && table[4].contains("50.0"),
+            "{table:?}"
+        );
         assert!(scores.last_line().contains("✗ broken nut"));
     }
 }

@@ -35,17 +35,35 @@ impl Stage {
     /// Starts everything.
     pub(super) fn set(model: &Path, args: &DemoArgs) -> Result<Self, CliError> {
         let temporary = std::env::temp_dir();
-        let write = |source| CliError::Write { path: temporary.clone(), source };
-        let folder = tempfile::Builder::new().prefix("constancy-demo-").tempdir().map_err(write)?;
+        let write = |source| CliError::Write {
+            path: temporary.clone(),
+            source,
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("constancy-demo-")
+            .tempdir()
+            .map_err(write)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        std::fs::write(folder.path().join("constancy.toml"), config(model, port, args)).map_err(write)?;
+        std::fs::write(
+            folder.path().join("constancy.toml"),
+            config(model, port, args),
+        )
+        .map_err(write)?;
         let mut broker = start_broker(folder.path(), port)?;
         let started = wait_for_broker(&mut broker, port).and_then(|()| {
             let listener = Listener::subscribe("127.0.0.1", port, "constancy/demo/workshop/event")?;
             Ok((listener, start_daemon(folder.path())?))
         });
         match started {
-            Ok((listener, daemon)) => Ok(Self { folder, port, broker, daemon, listener, heard: 0, published: 0 }),
+            Ok((listener, daemon)) => Ok(Self {
+                folder,
+                port,
+                broker,
+                daemon,
+                listener,
+                heard: 0,
+                published: 0,
+            }),
             Err(e) => {
                 end(&mut broker, Duration::ZERO);
                 Err(e)
@@ -79,7 +97,10 @@ impl Stage {
             None if lively => Ok(()),
             None => {
                 let last_words = self.last_words();
-                Err(CliError::DaemonEnded { status: "silent".into(), last_words })
+                Err(CliError::DaemonEnded {
+                    status: "silent".into(),
+                    last_words,
+                })
             }
         }
     }
@@ -96,12 +117,16 @@ impl Stage {
     }
 
     fn daemon_ended(&self, status: ExitStatus) -> CliError {
-        CliError::DaemonEnded { status: status.to_string(), last_words: self.last_words() }
+        CliError::DaemonEnded {
+            status: status.to_string(),
+            last_words: self.last_words(),
+        }
     }
 
     /// The last line of the daemon's log.
     fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(self.folder.path().join("daemon.log")).unwrap_or_default();
+        let log =
+            std::fs::read_to_string(self.folder.path().join("daemon.log")).unwrap_or_default();
         log.lines().last().unwrap_or("it said nothing").to_owned()
     }
 }
@@ -117,7 +142,7 @@ fn config(model: &Path, port: u16, args: &DemoArgs) -> String {
     let model = model.display();
     let (width, height) = SIZE;
     // Every environment once.
-    let environments = crate::workshop::ENVIRONMENTS.len() as u64;
+    let environments = constancy_core::workshop::ENVIRONMENTS.len() as u64;
     let frames_each = (args.seconds * args.rate / environments).max(1);
     let (rate, seed) = (args.rate, args.seed);
     format!(
@@ -144,16 +169,26 @@ broker = "mqtt://127.0.0.1:{port}"
 fn start_broker(folder: &Path, port: u16) -> Result<Child, CliError> {
     let config = folder.join("mosquitto.conf");
     let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n");
-    std::fs::write(&config, text).map_err(|source| CliError::Write { path: config.clone(), source })?;
+    std::fs::write(&config, text).map_err(|source| CliError::Write {
+        path: config.clone(),
+        source,
+    })?;
     let mut last = None;
     for program in MOSQUITTO {
-        match quiet(Command::new(program).arg("-c").arg(&config)).stderr(Stdio::null()).spawn() {
+        match quiet(Command::new(program).arg("-c").arg(&config))
+            .stderr(Stdio::null())
+            .spawn()
+        {
             Ok(child) => return Ok(child),
             Err(e) => last = Some(e),
         }
     }
     let source = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound));
-    Err(CliError::Start { program: "mosquitto".into(), source, hint: "install it: sudo apt-get install mosquitto" })
+    Err(CliError::Start {
+        program: "mosquitto".into(),
+        source,
+        hint: "install it: sudo apt-get install mosquitto",
+    })
 }
 
 fn wait_for_broker(broker: &mut Child, port: u16) -> Result<(), CliError> {
@@ -163,7 +198,11 @@ fn wait_for_broker(broker: &mut Child, port: u16) -> Result<(), CliError> {
             Ok(_) => return Ok(()),
             Err(source) if Instant::now() > deadline || broker.try_wait()?.is_some() => {
                 let hint = "it ended, or does not listen; try again";
-                return Err(CliError::Start { program: "mosquitto".into(), source, hint });
+                return Err(CliError::Start {
+                    program: "mosquitto".into(),
+                    source,
+                    hint,
+                });
             }
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
@@ -173,17 +212,29 @@ fn wait_for_broker(broker: &mut Child, port: u16) -> Result<(), CliError> {
 fn start_daemon(folder: &Path) -> Result<Child, CliError> {
     let log = folder.join("daemon.log");
     let log = File::create(&log).map_err(|source| CliError::Write { path: log, source })?;
-    let start = |source| CliError::Start { program: "the daemon".into(), source, hint: "is the program still there?" };
+    let start = |source| CliError::Start {
+        program: "the daemon".into(),
+        source,
+        hint: "is the program still there?",
+    };
     let program = std::env::current_exe().map_err(start)?;
-    quiet(Command::new(program).arg("run").arg("--config").arg(folder.join("constancy.toml")))
-        .stderr(log)
-        .spawn()
-        .map_err(start)
+    quiet(
+        Command::new(program)
+            .arg("run")
+            .arg("--config")
+            .arg(folder.join("constancy.toml")),
+    )
+    .stderr(log)
+    .spawn()
+    .map_err(start)
 }
 
 /// In a process group of its own, so that Ctrl-C reaches only the demonstration, which ends the others in order.
 fn quiet(command: &mut Command) -> &mut Command {
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null())
+    command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
 }
 
 /// Asks a child to end, and makes it after `limit`; how it ended.

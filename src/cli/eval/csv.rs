@@ -1,11 +1,10 @@
 //! Every figure as one line (RFC 4180).
 
 use super::report::{Report, by};
-use crate::icm::Interval;
-use crate::icm::evaluate::{Figure, Figures};
+use constancy_core::icm::Interval;
+use constancy_core::icm::evaluate::{Figure, Figures};
 
-const HEAD: &str =
-    "section,predictor,maps,interventions,chosen_by,group,images,accuracy,low,high,gain,gain_low,gain_high,chosen";
+const HEAD: &str = "section,predictor,maps,interventions,chosen_by,group,images,accuracy,low,high,gain,gain_low,gain_high,chosen";
 
 pub(super) fn table(report: &Report) -> String {
     let mut lines = vec![HEAD.to_owned()];
@@ -20,9 +19,15 @@ pub(super) fn table(report: &Report) -> String {
 
 fn line(report: &Report, section: &str, figures: &Figures, figure: &Figure) -> String {
     let row = &figures.row;
-    let set = row.set.map_or(String::new(), |set| report.sets[set].name.clone());
+    let set = row
+        .set
+        .map_or(String::new(), |set| report.sets[set].name.clone());
     let numbers = |interval: Option<Interval>| match interval {
-        Some(Interval { estimate, low, high }) => format!("{estimate:.6},{low:.6},{high:.6}"),
+        Some(Interval {
+            estimate,
+            low,
+            high,
+        }) => format!("{estimate:.6},{low:.6},{high:.6}"),
         None => ",,".to_owned(),
     };
     [
@@ -30,7 +35,9 @@ fn line(report: &Report, section: &str, figures: &Figures, figure: &Figure) -> S
         row.predictor.to_string(),
         row.candidates.to_string(),
         quoted(&set),
-        row.criterion.map_or(String::new(), |c| by(c).trim_start_matches("by ").to_owned()),
+        row.criterion.map_or(String::new(), |c| {
+            by(c).trim_start_matches("by ").to_owned()
+        }),
         quoted(&figure.name),
         figure.images.to_string(),
         numbers(Some(figure.accuracy)),
@@ -41,7 +48,11 @@ fn line(report: &Report, section: &str, figures: &Figures, figure: &Figure) -> S
 }
 
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]

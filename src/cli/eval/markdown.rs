@@ -19,13 +19,23 @@ pub(super) fn page(report: &Report) -> String {
     );
     for set in &report.sets {
         // Writing to a string cannot fail.
-        let _ = write!(page, "\n- *{}*: {}", escaped(&set.name), set.families.join(", "));
+        let _ = write!(
+            page,
+            "\n- *{}*: {}",
+            escaped(&set.name),
+            set.families.join(", ")
+        );
     }
     page.push('\n');
     for section in &report.sections {
         for &predictor in &report.predictors {
             let rows = Report::rows(section, predictor);
-            let _ = write!(page, "\n## {}: {}\n\n", capital(&predictor.to_string()), section.title);
+            let _ = write!(
+                page,
+                "\n## {}: {}\n\n",
+                capital(&predictor.to_string()),
+                section.title
+            );
             for (i, row) in table(report, &rows).iter().enumerate() {
                 let cells: Vec<String> = row.iter().map(|cell| escaped(cell)).collect();
                 let _ = writeln!(page, "| {} |", cells.join(" | "));
@@ -43,10 +53,15 @@ pub(super) fn page(report: &Report) -> String {
 
 pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }
 
 /// What a table's cell must not hold as it is.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace('_', "\\_").replace('*', "\\*")
+    text.replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('_', "\\_")
+        .replace('*', "\\*")
 }

@@ -4,8 +4,8 @@ use super::super::CliError;
 use super::super::output::read_frame;
 use super::EvalArgs;
 use super::data::Subject;
-use crate::gather::Content;
-use crate::preprocess::{Preprocessor, RgbImage};
+use crate::embedding_cache::Content;
+use constancy_core::preprocess::{Preprocessor, RgbImage};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ColorType, ImageEncoder, imageops};
 use sha2::{Digest, Sha256};
@@ -24,7 +24,8 @@ pub(super) struct Example {
 }
 
 pub(super) fn examples(args: &EvalArgs, subject: &Subject) -> Result<Vec<Example>, CliError> {
-    let mut preprocessor = Preprocessor::new(subject.crowd.eye.encoder().manifest().transform());
+    let mut preprocessor =
+        Preprocessor::new(subject.crowd.frame_encoder.encoder().manifest().transform());
     let labelled = &subject.labelled;
     let count = subject.images.len().min(EXAMPLES);
     let example = |n: usize| {
@@ -32,14 +33,26 @@ pub(super) fn examples(args: &EvalArgs, subject: &Subject) -> Result<Vec<Example
         let path = &subject.images[image];
         let frame = read_frame(path)?;
         let content: Content = Sha256::digest(&frame.data).into();
-        let crop = preprocessor.crop(&frame).map_err(|source| CliError::Image { path: path.clone(), source })?.clone();
+        let crop = preprocessor
+            .crop(&frame)
+            .map_err(|source| CliError::Image {
+                path: path.clone(),
+                source,
+            })?
+            .clone();
         let mut pictures = vec![("as it is".to_owned(), picture(&crop, args)?)];
         for intervention in subject.wanted.interventions(&content) {
-            pictures.push((intervention.to_string(), picture(&intervention.apply(&crop), args)?));
+            pictures.push((
+                intervention.to_string(),
+                picture(&intervention.apply(&crop), args)?,
+            ));
         }
         let environment = &labelled.environment_names()[labelled.environments()[image]];
         let class = &labelled.class_names()[labelled.classes()[image]];
-        Ok(Example { title: format!("{environment}, {class}"), pictures })
+        Ok(Example {
+            title: format!("{environment}, {class}"),
+            pictures,
+        })
     };
     (0..count).map(example).collect()
 }
@@ -50,7 +63,11 @@ fn picture(image: &RgbImage, args: &EvalArgs) -> Result<String, CliError> {
         source: std::io::Error::other(reason),
     };
     let whole = image::RgbImage::from_raw(image.width, image.height, image.data.clone());
-    let small = imageops::thumbnail(&whole.ok_or_else(|| failed("a picture is too short".into()))?, SIDE, SIDE);
+    let small = imageops::thumbnail(
+        &whole.ok_or_else(|| failed("a picture is too short".into()))?,
+        SIDE,
+        SIDE,
+    );
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, QUALITY)
         .write_image(small.as_raw(), SIDE, SIDE, ColorType::Rgb8.into())
@@ -67,7 +84,11 @@ fn base64(bytes: &[u8]) -> String {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for digit in 0..4 {
             let value = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit > group.len() { '=' } else { char::from(DIGITS[value as usize]) });
+            text.push(if digit > group.len() {
+                '='
+            } else {
+                char::from(DIGITS[value as usize])
+            });
         }
     }
     text
@@ -79,7 +100,13 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_standard() {
-        let cases = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
-        assert_eq!(cases, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
+        let cases =
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
+        assert_eq!(
+            cases,
+            [
+                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
+            ]
+        );
     }
 }

@@ -1,16 +1,20 @@
 //! Which targets there are, who judges them, and how their counts become sections of a report.
 
 use super::super::CliError;
-use super::super::gather::Select;
+use super::super::image_embeddings::Select;
 use super::super::output::progress;
 use super::EvalArgs;
 use super::data::{Subject, draw};
 use super::report::{ChoiceReport, Report, Section};
-use crate::engine::performance_cores;
-use crate::gather::GatherError;
-use crate::icm::evaluate::{Candidates, FamilySet, Figures, Group, Plan, Scoreboard, Verdict, figures_of, judge};
-use crate::icm::{Bootstrap, Criterion, DEFAULT_C, HeldOut, Labelled, SelectError, SourceError};
-use crate::workshop::Rng;
+use crate::embedding_cache::EmbedError;
+use constancy_core::icm::evaluate::{
+    Candidates, FamilySet, Figures, Group, Plan, Scoreboard, Verdict, figures_of, judge,
+};
+use constancy_core::icm::{
+    Bootstrap, Criterion, DEFAULT_C, HeldOut, Labelled, SelectError, SourceError,
+};
+use constancy_core::numeric::Rng;
+use constancy_engine::performance_cores;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -37,42 +41,71 @@ pub(super) fn run(args: &EvalArgs, subject: &Subject, start: Instant) -> Result<
 fn environments(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(), CliError> {
     let labelled = &subject.labelled;
     let environments = labelled.used_environments();
-    let targets: Vec<&String> = environments.iter().map(|&e| &labelled.environment_names()[e]).collect();
+    let targets: Vec<&String> = environments
+        .iter()
+        .map(|&e| &labelled.environment_names()[e])
+        .collect();
     if let [only] = &targets[..] {
-        return Err(SelectError::OneEnvironment { environment: (*only).clone() }.into());
+        return Err(SelectError::OneEnvironment {
+            environment: (*only).clone(),
+        }
+        .into());
     }
     let classes = labelled.class_names().len();
     let known = args.open.then(|| classes.div_ceil(2));
     if known.is_some_and(|known| known < 2) {
-        let reason = format!("--open: half of {classes} classes are too few to learn from; at least 3 are needed");
+        let reason = format!(
+            "--open: half of {classes} classes are too few to learn from; at least 3 are needed"
+        );
         return Err(CliError::Usage(reason));
     }
     let criteria = criteria(args, targets.len(), report);
-    let plan = Plan { sets: subject.sets.clone(), known_classes: known, criteria, ..plan(args, subject) };
+    let plan = Plan {
+        sets: subject.sets.clone(),
+        known_classes: known,
+        criteria,
+        ..plan(args, subject)
+    };
     let seen = plan.seen(labelled);
-    let moments = in_parallel("moments", environments.len(), |i| Ok(seen.moments_of_environment(environments[i])))?;
+    let moments = in_parallel("moments", environments.len(), |i| {
+        Ok(seen.moments_of_environment(environments[i]))
+    })?;
     let verdicts = in_parallel("environments", targets.len(), |i| {
-        let (sources, target) = labelled.leave_out(targets[i]).map_err(GatherError::Source)?;
+        let (sources, target) = labelled.leave_out(targets[i]).map_err(EmbedError::Source)?;
         Ok(judge(&sources, &target, &plan, &moments)?)
     })?;
     for (target, verdict) in targets.iter().zip(&verdicts) {
         report.choices.extend(choices(target, verdict));
         report.warn(verdict);
-        report.penalties.extend(verdict.c.map(|c| ((*target).clone(), c)));
+        report
+            .penalties
+            .extend(verdict.c.map(|c| ((*target).clone(), c)));
     }
     report.spectra = mean_spectra(&verdicts);
-    let bootstrap = Bootstrap::new(args.gather.seed);
+    let bootstrap = Bootstrap::new(args.embedding.seed);
     let parts: Vec<(&str, WantedClass)> = match known {
-        None => vec![("environments that nothing was learnt from", Box::new(|_| true))],
+        None => vec![(
+            "environments that nothing was learnt from",
+            Box::new(|_| true),
+        )],
         Some(known) => vec![
-            ("classes that fit and choice knew", Box::new(move |class| class < known)),
-            ("classes that they did not know", Box::new(move |class| class >= known)),
+            (
+                "classes that fit and choice knew",
+                Box::new(move |class| class < known),
+            ),
+            (
+                "classes that they did not know",
+                Box::new(move |class| class >= known),
+            ),
             ("all classes", Box::new(|_| true)),
         ],
     };
     for (title, wanted) in parts {
         let board = by_target(&targets, &verdicts, &*wanted);
-        report.sections.push(Section { title: title.into(), figures: figures(&board, &bootstrap)? });
+        report.sections.push(Section {
+            title: title.into(),
+            figures: figures(&board, &bootstrap)?,
+        });
     }
     Ok(())
 }
@@ -86,40 +119,71 @@ fn families(args: &EvalArgs, subject: &Subject, report: &mut Report) -> Result<(
         return Err(CliError::Usage(reason.into()));
     }
     // The last target of a draw is the images as they are.
-    let images = labelled.images().families().iter().map(|family| Some(family.name.as_str()));
+    let images = labelled
+        .images()
+        .families()
+        .iter()
+        .map(|family| Some(family.name.as_str()));
     let targets: Vec<Option<&str>> = images.chain([None]).collect();
     let criteria = asked(args).unwrap_or_else(|| vec![Criterion::Identification]);
-    let plan = Plan { c: args.c.or(Some(DEFAULT_C)), criteria, ..plan(args, subject) };
+    let plan = Plan {
+        c: args.c.or(Some(DEFAULT_C)),
+        criteria,
+        ..plan(args, subject)
+    };
     let verdicts = in_parallel("targets", targets.len() * draws.len(), |i| {
         let ((examples, others), family) = (&draws[i / targets.len()], targets[i % targets.len()]);
         let (sources, target) = left_out(labelled, examples, others, family)?;
         let without = |set: &FamilySet| FamilySet {
             name: set.name.clone(),
-            families: set.families.iter().filter(|name| Some(name.as_str()) != family).cloned().collect(),
+            families: set
+                .families
+                .iter()
+                .filter(|name| Some(name.as_str()) != family)
+                .cloned()
+                .collect(),
         };
         let sets = subject.sets.iter().map(without).collect();
         let moments = sources.moments_by_environment();
-        Ok(judge(&sources, &target, &Plan { sets, ..plan.clone() }, &moments)?)
+        Ok(judge(
+            &sources,
+            &target,
+            &Plan {
+                sets,
+                ..plan.clone()
+            },
+            &moments,
+        )?)
     })?;
     for (i, verdict) in verdicts.iter().enumerate() {
         report.warn(verdict);
         if i < targets.len() {
-            report.choices.extend(choices(targets[i].unwrap_or("none"), verdict));
+            report
+                .choices
+                .extend(choices(targets[i].unwrap_or("none"), verdict));
         }
     }
     report.spectra = mean_spectra(&verdicts);
-    let bootstrap = Bootstrap::new(args.gather.seed);
+    let bootstrap = Bootstrap::new(args.embedding.seed);
     let under = by_family(&targets, &draws, &verdicts, |family| family.is_some());
     let clean = by_family(&targets, &draws, &verdicts, |family| family.is_none());
-    for (title, board) in [("interventions that the fit did not see", under), ("images as they are", clean)] {
-        report.sections.push(Section { title: title.into(), figures: figures(&board, &bootstrap)? });
+    for (title, board) in [
+        ("interventions that the fit did not see", under),
+        ("images as they are", clean),
+    ] {
+        report.sections.push(Section {
+            title: title.into(),
+            figures: figures(&board, &bootstrap)?,
+        });
     }
     Ok(())
 }
 
 /// The figures of every row that has some.
 fn figures(board: &Scoreboard, bootstrap: &Bootstrap) -> Result<Vec<Figures>, CliError> {
-    let rows = in_parallel("intervals", board.rows.len(), |row| Ok(figures_of(board, row, bootstrap)))?;
+    let rows = in_parallel("intervals", board.rows.len(), |row| {
+        Ok(figures_of(board, row, bootstrap))
+    })?;
     Ok(rows.into_iter().flatten().collect())
 }
 
@@ -131,7 +195,7 @@ fn plan(args: &EvalArgs, subject: &Subject) -> Plan {
         text: subject.text.clone(),
         c: args.c,
         known_classes: None,
-        seed: args.gather.seed,
+        seed: args.embedding.seed,
     }
 }
 
@@ -142,7 +206,7 @@ fn left_out(
     family: Option<&str>,
 ) -> Result<(Labelled, HeldOut), CliError> {
     let parts: Result<_, SourceError> = labelled.leave_out_family(examples, others, family);
-    Ok(parts.map_err(GatherError::Source)?)
+    Ok(parts.map_err(EmbedError::Source)?)
 }
 
 /// With two environments the sources are one, and cannot choose by leaving one out.
@@ -151,9 +215,10 @@ fn criteria(args: &EvalArgs, environments: usize, report: &mut Report) -> Vec<Cr
         return asked;
     }
     if environments < 3 {
-        report
-            .warnings
-            .push("with two environments the sources are one: maps are chosen by identification alone".into());
+        report.warnings.push(
+            "with two environments the sources are one: maps are chosen by identification alone"
+                .into(),
+        );
         return vec![Criterion::Identification];
     }
     vec![Criterion::Identification, Criterion::LeftOutEnvironment]
@@ -169,12 +234,13 @@ type Split = (Vec<usize>, Vec<usize>);
 
 /// As many images of every class as were asked for, again and again.
 fn draws(args: &EvalArgs, labelled: &Labelled) -> Result<Vec<Split>, CliError> {
-    let (most, mut rng) = (args.per_class as usize, Rng::new(args.gather.seed));
+    let (most, mut rng) = (args.per_class as usize, Rng::new(args.embedding.seed));
     let one = |_| {
         let (mut examples, mut others) = (Vec::new(), Vec::new());
         for (class, name) in labelled.class_names().iter().enumerate() {
-            let images: Vec<usize> =
-                (0..labelled.classes().len()).filter(|&i| labelled.classes()[i] == class).collect();
+            let images: Vec<usize> = (0..labelled.classes().len())
+                .filter(|&i| labelled.classes()[i] == class)
+                .collect();
             if images.len() <= most {
                 let found = images.len();
                 return Err(CliError::Usage(format!(
@@ -201,29 +267,51 @@ fn choices<'a>(target: &'a str, verdict: &'a Verdict) -> impl Iterator<Item = Ch
 
 /// The mean over targets of each set's eigenvalues.
 fn mean_spectra(verdicts: &[Verdict]) -> Vec<Vec<f64>> {
-    let Some(first) = verdicts.first() else { return Vec::new() };
+    let Some(first) = verdicts.first() else {
+        return Vec::new();
+    };
     let mut means = first.spectra.clone();
     for (set, mean) in means.iter_mut().enumerate() {
         for (i, value) in mean.iter_mut().enumerate() {
-            *value = verdicts.iter().map(|v| v.spectra[set][i]).sum::<f64>() / verdicts.len() as f64;
+            *value =
+                verdicts.iter().map(|v| v.spectra[set][i]).sum::<f64>() / verdicts.len() as f64;
         }
     }
     means
 }
 
 /// One group per target, of the images whose class is wanted.
-fn by_target(targets: &[&String], verdicts: &[Verdict], wanted: &dyn Fn(usize) -> bool) -> Scoreboard {
+fn by_target(
+    targets: &[&String],
+    verdicts: &[Verdict],
+    wanted: &dyn Fn(usize) -> bool,
+) -> Scoreboard {
     let group = |row: usize| {
         move |(name, verdict): (&&String, &Verdict)| {
             let outcome = &verdict.outcomes[row];
             let all = outcome.hits.iter().zip(&verdict.classes);
-            let hits = all.filter(|(_, class)| wanted(**class)).map(|(hit, _)| *hit).collect();
-            Group { name: (*name).clone(), maps: maps(outcome.row.candidates, [outcome.map.to_string()]), hits }
+            let hits = all
+                .filter(|(_, class)| wanted(**class))
+                .map(|(hit, _)| *hit)
+                .collect();
+            Group {
+                name: (*name).clone(),
+                maps: maps(outcome.row.candidates, [outcome.map.to_string()]),
+                hits,
+            }
         }
     };
     let count = verdicts.first().map_or(0, |verdict| verdict.outcomes.len());
-    let row = |row: usize| (verdicts[0].outcomes[row].row, targets.iter().zip(verdicts).map(group(row)).collect());
-    Scoreboard { rows: (0..count).map(row).collect(), same_images: false }
+    let row = |row: usize| {
+        (
+            verdicts[0].outcomes[row].row,
+            targets.iter().zip(verdicts).map(group(row)).collect(),
+        )
+    };
+    Scoreboard {
+        rows: (0..count).map(row).collect(),
+        same_images: false,
+    }
 }
 
 /// One group per family that is wanted: of every image, the mean over the draws that it was judged in.
@@ -248,18 +336,39 @@ fn by_family(
                 *times += 1.0;
             }
         }
-        let hits = images.into_values().map(|(hits, times)| hits / times).collect();
+        let hits = images
+            .into_values()
+            .map(|(hits, times)| hits / times)
+            .collect();
         let candidates = verdicts[0].outcomes[row].row.candidates;
-        Group { name: targets[target].unwrap_or("as they are").into(), maps: maps(candidates, chosen), hits }
+        Group {
+            name: targets[target].unwrap_or("as they are").into(),
+            maps: maps(candidates, chosen),
+            hits,
+        }
     };
-    let groups = |row| (0..targets.len()).filter(|&t| wanted(targets[t])).map(|target| group(row, target)).collect();
+    let groups = |row| {
+        (0..targets.len())
+            .filter(|&t| wanted(targets[t]))
+            .map(|target| group(row, target))
+            .collect()
+    };
     let count = verdicts.first().map_or(0, |verdict| verdict.outcomes.len());
-    let rows = (0..count).map(|row| (verdicts[0].outcomes[row].row, groups(row))).collect();
-    Scoreboard { rows, same_images: true }
+    let rows = (0..count)
+        .map(|row| (verdicts[0].outcomes[row].row, groups(row)))
+        .collect();
+    Scoreboard {
+        rows,
+        same_images: true,
+    }
 }
 
 fn maps(candidates: Candidates, chosen: impl IntoIterator<Item = String>) -> Vec<String> {
-    if candidates == Candidates::Raw { Vec::new() } else { chosen.into_iter().collect() }
+    if candidates == Candidates::Raw {
+        Vec::new()
+    } else {
+        chosen.into_iter().collect()
+    }
 }
 
 /// Does `count` tasks on all performance cores; results in their order. The first error ends it.

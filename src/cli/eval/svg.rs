@@ -15,13 +15,25 @@ pub(super) struct Scale {
 
 impl Scale {
     pub(super) fn linear(low: f64, high: f64) -> Self {
-        Self { low, high: if high > low { high } else { low + 1.0 }, log: false, from: 0.0, to: 1.0 }
+        Self {
+            low,
+            high: if high > low { high } else { low + 1.0 },
+            log: false,
+            from: 0.0,
+            to: 1.0,
+        }
     }
 
     /// Decades; both ends above 0.
     pub(super) fn log(low: f64, high: f64) -> Self {
         let low = low.max(f64::MIN_POSITIVE);
-        Self { low, high: if high > low { high } else { low * 10.0 }, log: true, from: 0.0, to: 1.0 }
+        Self {
+            low,
+            high: if high > low { high } else { low * 10.0 },
+            log: true,
+            from: 0.0,
+            to: 1.0,
+        }
     }
 
     fn over(self, from: f64, to: f64) -> Self {
@@ -40,15 +52,27 @@ impl Scale {
     }
 
     /// Round values along it, about `count` of them.
-    #[expect(clippy::cast_possible_truncation, reason = "a plot's ends are not that far away")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a plot's ends are not that far away"
+    )]
     fn ticks(&self, count: f64) -> Vec<f64> {
         if self.log {
-            let (first, last) = (self.low.log10().ceil() as i32, self.high.log10().floor() as i32);
-            return (first..=last).map(|exponent| 10f64.powi(exponent)).collect();
+            let (first, last) = (
+                self.low.log10().ceil() as i32,
+                self.high.log10().floor() as i32,
+            );
+            return (first..=last)
+                .map(|exponent| 10f64.powi(exponent))
+                .collect();
         }
         let rough = (self.high - self.low) / count;
         let decade = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * decade).into_iter().find(|s| *s >= rough).unwrap_or(rough);
+        let step = [1.0, 2.0, 5.0, 10.0]
+            .map(|m| m * decade)
+            .into_iter()
+            .find(|s| *s >= rough)
+            .unwrap_or(rough);
         let first = (self.low / step).ceil() as i64;
         let last = (self.high / step + 1e-9).floor() as i64;
         (first..=last).map(|i| i as f64 * step).collect()
@@ -81,7 +105,13 @@ impl Plot {
     /// `left` is the room for labels of the y axis, px.
     pub(super) fn new(width: f64, height: f64, left: f64, x: Scale, y: Scale) -> Self {
         let (x, y) = (x.over(left, width - RIGHT), y.over(height - BOTTOM, TOP));
-        Self { x, y, width, height, body: String::new() }
+        Self {
+            x,
+            y,
+            width,
+            height,
+            body: String::new(),
+        }
     }
 
     /// With the usual room.
@@ -95,16 +125,28 @@ impl Plot {
         let (top, bottom) = (TOP, self.height - BOTTOM);
         for tick in self.x.ticks(6.0) {
             let x = self.x.place(tick);
-            let _ = write!(self.body, "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>");
+            let _ = write!(
+                self.body,
+                "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>"
+            );
             self.text(x, bottom + 15.0, "middle", &number(tick));
         }
-        self.text(f64::midpoint(self.x.from, self.x.to), self.height - 6.0, "middle", label);
+        self.text(
+            f64::midpoint(self.x.from, self.x.to),
+            self.height - 6.0,
+            "middle",
+            label,
+        );
     }
 
     pub(super) fn y_axis(&mut self, label: &str) {
         for tick in self.y.ticks(5.0) {
             let y = self.y.place(tick);
-            let _ = write!(self.body, "<path class=\"grid\" d=\"M{:.1} {y:.1}H{:.1}\"/>", self.x.from, self.x.to);
+            let _ = write!(
+                self.body,
+                "<path class=\"grid\" d=\"M{:.1} {y:.1}H{:.1}\"/>",
+                self.x.from, self.x.to
+            );
             self.text(self.x.from - 6.0, y + 4.0, "end", &number(tick));
         }
         let (x, y) = (12.0, f64::midpoint(self.y.from, self.y.to));
@@ -117,7 +159,11 @@ impl Plot {
 
     /// Words at a place in px.
     pub(super) fn text(&mut self, x: f64, y: f64, anchor: &str, words: &str) {
-        let _ = write!(self.body, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", escaped(words));
+        let _ = write!(
+            self.body,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            escaped(words)
+        );
     }
 
     /// Words to the left of the y axis, at a value.
@@ -128,10 +174,16 @@ impl Plot {
 
     /// A line through points; `class` gives its colour.
     pub(super) fn line(&mut self, points: &[(f64, f64)], class: &str) {
-        let path: Vec<String> =
-            points.iter().map(|(x, y)| format!("{:.1} {:.1}", self.x.place(*x), self.y.place(*y))).collect();
+        let path: Vec<String> = points
+            .iter()
+            .map(|(x, y)| format!("{:.1} {:.1}", self.x.place(*x), self.y.place(*y)))
+            .collect();
         if !path.is_empty() {
-            let _ = write!(self.body, "<path class=\"line {class}\" d=\"M{}\"/>", path.join("L"));
+            let _ = write!(
+                self.body,
+                "<path class=\"line {class}\" d=\"M{}\"/>",
+                path.join("L")
+            );
         }
     }
 
@@ -142,7 +194,11 @@ impl Plot {
         let back = points.iter().rev().map(|(x, _, high)| place(*x, *high));
         let path: Vec<String> = there.chain(back).collect();
         if !path.is_empty() {
-            let _ = write!(self.body, "<path class=\"band {class}\" d=\"M{}Z\"/>", path.join("L"));
+            let _ = write!(
+                self.body,
+                "<path class=\"band {class}\" d=\"M{}Z\"/>",
+                path.join("L")
+            );
         }
     }
 
@@ -150,14 +206,31 @@ impl Plot {
     pub(super) fn mark(&mut self, (x, y): (f64, f64), mark: Mark, class: &str, title: &str) {
         let (x, y) = (self.x.place(x), self.y.place(y));
         let shape = match mark {
-            Mark::Tick => format!("<path class=\"line {class}\" d=\"M{x:.1} {:.1}v9\"", y - 4.5),
-            Mark::Dot => format!("<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.6\""),
+            Mark::Tick => format!(
+                "<path class=\"line {class}\" d=\"M{x:.1} {:.1}v9\"",
+                y - 4.5
+            ),
+            Mark::Dot => {
+                format!("<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.6\"")
+            }
             Mark::Diamond => {
-                format!("<path class=\"hollow {class}\" d=\"M{x:.1} {:.1}l4.4 4.4l-4.4 4.4l-4.4 -4.4Z\"", y - 4.4)
+                format!(
+                    "<path class=\"hollow {class}\" d=\"M{x:.1} {:.1}l4.4 4.4l-4.4 4.4l-4.4 -4.4Z\"",
+                    y - 4.4
+                )
             }
         };
-        let end = shape.split([' ', '>']).next().unwrap_or_default().trim_start_matches('<').to_owned();
-        let _ = write!(self.body, "{shape}><title>{}</title></{end}>", escaped(title));
+        let end = shape
+            .split([' ', '>'])
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches('<')
+            .to_owned();
+        let _ = write!(
+            self.body,
+            "{shape}><title>{}</title></{end}>",
+            escaped(title)
+        );
     }
 
     /// A line from `low` to `high` along x.
@@ -185,7 +258,10 @@ fn number(value: f64) -> String {
 
 /// Text as HTML has it.
 pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -195,7 +271,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_within() {
-        assert_eq!(Scale::linear(37.0, 92.0).ticks(6.0), [40.0, 50.0, 60.0, 70.0, 80.0, 90.0]);
+        assert_eq!(
+            Scale::linear(37.0, 92.0).ticks(6.0),
+            [40.0, 50.0, 60.0, 70.0, 80.0, 90.0]
+        );
         assert_eq!(Scale::log(0.5, 150.0).ticks(6.0), [1.0, 10.0, 100.0]);
         assert_eq!(Scale::linear(3.0, 3.0).ticks(2.0), [3.0, 3.5, 4.0]);
     }
@@ -203,17 +282,28 @@ mod tests {
     #[test]
     fn values_have_places_and_none_lies_outside() {
         let scale = Scale::log(1.0, 100.0).over(10.0, 20.0);
-        assert_eq!([0.1, 1.0, 10.0, 1e9].map(|v| scale.place(v).round()), [10.0, 10.0, 15.0, 20.0]);
+        assert_eq!(
+            [0.1, 1.0, 10.0, 1e9].map(|v| scale.place(v).round()),
+            [10.0, 10.0, 15.0, 20.0]
+        );
         assert_eq!(Scale::linear(0.0, 4.0).over(100.0, 0.0).place(1.0), 75.0);
     }
 
     #[test]
     fn words_cannot_break_out() {
-        let mut plot = Plot::of_size(100.0, 100.0, Scale::linear(0.0, 1.0), Scale::linear(0.0, 1.0));
+        let mut plot = Plot::of_size(
+            100.0,
+            100.0,
+            Scale::linear(0.0, 1.0),
+            Scale::linear(0.0, 1.0),
+        );
         plot.text(1.0, 1.0, "end", "<script>\"&");
         plot.mark((0.5, 0.5), Mark::Dot, "c1", "a < b");
         let svg = plot.finish("x \" y");
-        assert!(svg.contains("&lt;script&gt;&quot;&amp;") && svg.contains("a &lt; b</title></circle>"), "{svg}");
+        assert!(
+            svg.contains("&lt;script&gt;&quot;&amp;") && svg.contains("a &lt; b</title></circle>"),
+            "{svg}"
+        );
         assert!(svg.contains("aria-label=\"x &quot; y\""));
     }
 }

@@ -30,14 +30,23 @@ fn lines(report: &Report) -> Vec<String> {
             lines.push(String::new());
             lines.push(format!("{predictor}: {}", section.title));
             lines.extend(aligned(&table(report, &rows)));
-            lines.extend(report.losses(&rows).into_iter().map(|loss| format!("loses  {loss}")));
+            lines.extend(
+                report
+                    .losses(&rows)
+                    .into_iter()
+                    .map(|loss| format!("loses  {loss}")),
+            );
         }
     }
     let (seconds, embeddings) = (&report.seconds, &report.embeddings);
     lines.push(String::new());
     lines.push(format!(
         "{:.1} s: {} embeddings from the cache and {} computed in {:.1} s, judged in {:.1} s",
-        seconds.total, embeddings.from_cache, embeddings.computed, seconds.embedding, seconds.judging
+        seconds.total,
+        embeddings.from_cache,
+        embeddings.computed,
+        seconds.embedding,
+        seconds.judging
     ));
     lines
 }
@@ -45,12 +54,23 @@ fn lines(report: &Report) -> Vec<String> {
 /// Cells below each other: the first column to the left, the others to the right.
 fn aligned(table: &[Vec<String>]) -> Vec<String> {
     let columns = table.first().map_or(0, Vec::len);
-    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        table
+            .iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let row = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate();
-        let cells =
-            cells.map(|(i, (cell, &width))| if i == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+        let cells = cells.map(|(i, (cell, &width))| {
+            if i == 0 {
+                format!("{cell:<width$}")
+            } else {
+                format!("{cell:>width$}")
+            }
+        });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     table.iter().map(row).collect()

@@ -1,13 +1,13 @@
 //! Interventions through text: pairs of captions, embedded.
 
 use super::super::CliError;
-use super::super::gather::{Crowd, spoken};
+use super::super::image_embeddings::{Crowd, spoken};
 use super::super::model_args::LabelArgs;
 use super::super::output::progress;
-use crate::gather::GatherError;
-use crate::icm::captions::{CaptionPair, Edit, parse_pairs};
-use crate::icm::{Domains, Embeddings};
+use crate::embedding_cache::EmbedError;
 use clap::Args;
+use constancy_core::icm::captions::{CaptionPair, Edit, parse_pairs};
+use constancy_core::icm::{Domains, Embeddings};
 use std::path::PathBuf;
 
 /// As reports and projections' files have it.
@@ -38,8 +38,8 @@ impl CaptionArgs {
         if pairs.is_empty() {
             return Ok(None);
         }
-        let reader = crowd.eye.reader()?;
-        let width = crowd.eye.encoder().manifest().output.width;
+        let prompt_encoder = crowd.frame_encoder.prompt_encoder()?;
+        let width = crowd.frame_encoder.encoder().manifest().output.width;
         let bar = progress(pairs.len(), "captions", true);
         let (mut originals, mut changed) = (Vec::new(), Vec::new());
         let mut last: Option<(&str, Vec<f32>)> = None;
@@ -47,32 +47,46 @@ impl CaptionArgs {
             // A caption's edits follow each other.
             let original = match last {
                 Some((known, row)) if known == caption => row,
-                _ => reader.embed(caption)?,
+                _ => prompt_encoder.embed(caption)?,
             };
-            changed.push(reader.embed(edited)?);
+            changed.push(prompt_encoder.embed(edited)?);
             originals.push(original.clone());
             last = Some((caption, original));
             bar.inc(1);
         }
         bar.finish_and_clear();
         let rows = |rows: &[Vec<f32>], name: &dyn Fn(&CaptionPair) -> String| {
-            Embeddings::new(width, rows, |i| format!("caption `{}`", name(&pairs[i]))).map_err(GatherError::Embedding)
+            Embeddings::new(width, rows, |i| format!("caption `{}`", name(&pairs[i])))
+                .map_err(EmbedError::Embedding)
         };
         let originals = rows(&originals, &|pair| pair.caption.clone())?;
-        Ok(Some((originals, rows(&changed, &|pair| pair.edited.clone())?)))
+        Ok(Some((
+            originals,
+            rows(&changed, &|pair| pair.edited.clone())?,
+        )))
     }
 
-    fn pairs(&self, crowd: &Crowd, domains: Option<&Domains>) -> Result<Vec<CaptionPair>, CliError> {
+    fn pairs(
+        &self,
+        crowd: &Crowd,
+        domains: Option<&Domains>,
+    ) -> Result<Vec<CaptionPair>, CliError> {
         let mut pairs = Vec::new();
         if let Some(path) = &self.captions {
-            let bytes = std::fs::read(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
+            let bytes = std::fs::read(path).map_err(|source| CliError::Read {
+                path: path.clone(),
+                source,
+            })?;
             pairs = parse_pairs(&path.display().to_string(), &bytes)?;
         }
         if self.caption_edits {
             let labels = self.labels(crowd, domains)?;
-            crate::classify::check_templates(&self.labels.prompts).map_err(crate::bundle::BundleError::Text)?;
-            let prompts: Vec<String> =
-                labels.iter().flat_map(|l| self.labels.prompts.iter().map(move |p| p.replace("{}", l))).collect();
+            constancy_core::classify::check_templates(&self.labels.prompts)
+                .map_err(crate::recognizer::RecognizerError::Text)?;
+            let prompts: Vec<String> = labels
+                .iter()
+                .flat_map(|l| self.labels.prompts.iter().map(move |p| p.replace("{}", l)))
+                .collect();
             pairs.extend(Edit::pairs(Edit::ALL, &prompts));
         }
         Ok(pairs)
@@ -95,7 +109,11 @@ impl CaptionArgs {
     }
 
     /// The classes' embeddings by the text tower, in the order of the folders' names.
-    pub(super) fn zero_shot(&self, crowd: &Crowd, domains: &Domains) -> Result<Embeddings, CliError> {
+    pub(super) fn zero_shot(
+        &self,
+        crowd: &Crowd,
+        domains: &Domains,
+    ) -> Result<Embeddings, CliError> {
         crowd.class_embeddings(&domains.classes, &self.labels.prompts)
     }
 }

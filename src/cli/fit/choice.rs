@@ -1,14 +1,14 @@
 //! Which map is fitted: the one that was asked for, or the one that the images choose.
 
 use super::super::CliError;
-use super::super::gather::{Crowd, Select};
+use super::super::image_embeddings::{Crowd, Select};
 use super::captions::CaptionArgs;
-use crate::gather::GatherError;
-use crate::icm::{
-    DEFAULT_C, Domains, Grid, Identification, Interventions, Labelled, MapSpec, Method, Moments, Selection,
-    by_environment, by_identification, by_intervention,
-};
+use crate::embedding_cache::EmbedError;
 use clap::{Args, ValueEnum};
+use constancy_core::icm::{
+    DEFAULT_C, Domains, Grid, Identification, Interventions, Labelled, MapSpec, Method, Moments,
+    Selection, by_environment, by_identification, by_intervention,
+};
 
 /// Strengths of soft maps that are tried as well where interventions choose: where classes are a matter of few
 /// directions, little can be taken.
@@ -56,9 +56,16 @@ impl<'a> Evidence<'a> {
         kept: &[usize],
         same_class: bool,
     ) -> Result<Self, CliError> {
-        let Some(domains) = domains else { return Ok(Self::Unlabelled(images)) };
+        let Some(domains) = domains else {
+            return Ok(Self::Unlabelled(images));
+        };
         let labelled = Labelled::of_items(images, domains, kept.iter().map(|&i| &domains.items[i]));
-        Ok(Self::Labelled(labelled.map_err(GatherError::Source)?.with_same_class(same_class), domains))
+        Ok(Self::Labelled(
+            labelled
+                .map_err(EmbedError::Source)?
+                .with_same_class(same_class),
+            domains,
+        ))
     }
 
     pub(super) fn moments(&self, encoder_sha256: &str) -> Moments {
@@ -114,15 +121,26 @@ impl ChoiceArgs {
 
     /// The maps that are tried.
     fn grid(&self, images: &Interventions) -> Grid {
-        let mut maps = Grid::suited(images.originals().width(), images.pairs()).candidates().to_vec();
+        let mut maps = Grid::suited(images.originals().width(), images.pairs())
+            .candidates()
+            .to_vec();
         if self.select == Select::Interventions {
             maps.extend(GENTLE.map(MapSpec::soft));
         }
         let grid = Grid::new(maps);
-        if self.centre { grid.both_centred() } else { grid }
+        if self.centre {
+            grid.both_centred()
+        } else {
+            grid
+        }
     }
 
-    fn method(&self, crowd: &Crowd, captions: &CaptionArgs, domains: &Domains) -> Result<Method, CliError> {
+    fn method(
+        &self,
+        crowd: &Crowd,
+        captions: &CaptionArgs,
+        domains: &Domains,
+    ) -> Result<Method, CliError> {
         Ok(match self.predictor {
             Predictor::Means => Method::ClassMeans,
             Predictor::Probe => Method::Probe { c: DEFAULT_C },

@@ -2,8 +2,8 @@
 
 use super::super::CliError;
 use super::super::output::line;
-use crate::gather::{Tally, Wanted};
-use crate::icm::{Domains, FitWarning, Map, MapSpec, Moments, Removed, Selection};
+use crate::embedding_cache::{Tally, Wanted};
+use constancy_core::icm::{Domains, FitWarning, Map, MapSpec, Moments, Removed, Selection};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -92,33 +92,51 @@ impl<'a> Report<'a> {
             selection: None,
             map: MapSpec::IDENTITY,
             rank: moments.width(),
-            removed: Removed { interventions: 0.0, images: 0.0 },
+            removed: Removed {
+                interventions: 0.0,
+                images: 0.0,
+            },
             warnings: Vec::new(),
             seconds: Seconds::default(),
         }
     }
 
     /// Where the images came from.
-    pub(super) fn gathered(&mut self, domains: Option<&'a Domains>, tally: &Tally, wanted: &Wanted) {
+    pub(super) fn gathered(
+        &mut self,
+        domains: Option<&'a Domains>,
+        tally: &Tally,
+        wanted: &Wanted,
+    ) {
         if let Some(domains) = domains {
             (self.environments, self.classes) = (&domains.environments, &domains.classes);
         }
         self.unreadable = tally.unreadable;
-        self.draws = Some(Draws { each: wanted.draws, seed: wanted.seed });
+        self.draws = Some(Draws {
+            each: wanted.draws,
+            seed: wanted.seed,
+        });
         let threads = (tally.embedding + tally.intervening + tally.reading).as_secs_f64();
         let seconds = tally.took.as_secs_f64();
         self.embeddings = Some(Embeddings {
             known: tally.known,
             computed: tally.computed,
             seconds,
-            encoder_share: if threads > 0.0 { tally.embedding.as_secs_f64() / threads } else { 0.0 },
+            encoder_share: if threads > 0.0 {
+                tally.embedding.as_secs_f64() / threads
+            } else {
+                0.0
+            },
             busy: threads / seconds.max(f64::MIN_POSITIVE),
         });
     }
 
     /// Which files of moments were merged.
     pub(super) fn merged(&mut self, files: &[PathBuf]) {
-        self.merged = files.iter().map(|file| file.display().to_string()).collect();
+        self.merged = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
     }
 
     /// What came of it.
@@ -129,8 +147,14 @@ impl<'a> Report<'a> {
         selection: Option<&'a Selection>,
         warning: Option<FitWarning>,
     ) {
-        (self.map, self.rank, self.removed, self.selection) = (*map.spec(), map.columns().ncols(), removed, selection);
-        self.warnings.extend(selection.iter().flat_map(|s| &s.warnings).map(|w| format!("while choosing: {w}")));
+        (self.map, self.rank, self.removed, self.selection) =
+            (*map.spec(), map.columns().ncols(), removed, selection);
+        self.warnings.extend(
+            selection
+                .iter()
+                .flat_map(|s| &s.warnings)
+                .map(|w| format!("while choosing: {w}")),
+        );
         self.warnings.extend(warning.map(|w| w.to_string()));
     }
 
@@ -170,7 +194,11 @@ impl<'a> Report<'a> {
             percent(self.removed.interventions),
             percent(self.removed.images)
         ))?;
-        let Seconds { choosing, fitting, total } = self.seconds;
+        let Seconds {
+            choosing,
+            fitting,
+            total,
+        } = self.seconds;
         line(&format!(
             "time         {total:.1} s, of which {choosing:.1} s for the choice and {fitting:.1} s for the fit at width {}",
             self.width
@@ -181,7 +209,11 @@ impl<'a> Report<'a> {
     fn images_in_words(&self) -> String {
         let mut words = self.images.to_string();
         if !self.environments.is_empty() {
-            words += &format!(" of {} environments and {} classes", self.environments.len(), self.classes.len());
+            words += &format!(
+                " of {} environments and {} classes",
+                self.environments.len(),
+                self.classes.len()
+            );
         }
         if self.unreadable > 0 {
             words += &format!("; {} could not be read", self.unreadable);
@@ -198,17 +230,32 @@ impl<'a> Report<'a> {
         for (family, &count) in &self.pairs {
             by_count.entry(count).or_default().push(family);
         }
-        let words = by_count.iter().rev().map(|(count, families)| format!("{count} each of {}", families.join(", ")));
-        words.collect::<Vec<_>>().join("; ").replace("1 each of", "1 of")
+        let words = by_count
+            .iter()
+            .rev()
+            .map(|(count, families)| format!("{count} each of {}", families.join(", ")));
+        words
+            .collect::<Vec<_>>()
+            .join("; ")
+            .replace("1 each of", "1 of")
     }
 }
 
 impl Embeddings {
     fn in_words(&self) -> String {
-        let Self { known, computed, seconds, encoder_share, busy } = self;
+        let Self {
+            known,
+            computed,
+            seconds,
+            encoder_share,
+            busy,
+        } = self;
         let mut words = format!("{known} from the cache, {computed} computed, in {seconds:.1} s");
         if *computed > 0 {
-            words += &format!("; {busy:.1} cores busy, {:.0} % of their time in the encoder", encoder_share * 100.0);
+            words += &format!(
+                "; {busy:.1} cores busy, {:.0} % of their time in the encoder",
+                encoder_share * 100.0
+            );
         }
         words
     }
@@ -217,15 +264,26 @@ impl Embeddings {
 /// Each map that was tried; the chosen one is marked.
 fn print_trials(selection: &Selection) -> Result<(), CliError> {
     line(&format!("tried by {}:", selection.criterion))?;
-    line(&format!("  {:<48} {:>8} {:>14} {:>16}", "map", "removed", "score, %", "gain, points"))?;
+    line(&format!(
+        "  {:<48} {:>8} {:>14} {:>16}",
+        "map", "removed", "score, %", "gain, points"
+    ))?;
     for trial in &selection.trials {
-        let mark = if trial.map == selection.chosen.map { '*' } else { ' ' };
+        let mark = if trial.map == selection.chosen.map {
+            '*'
+        } else {
+            ' '
+        };
         line(&format!(
             "{mark} {:<48} {:>8.1} {:>14} {:>16}",
             trial.map.to_string(),
             trial.removed,
             format!("{:.1} ± {:.1}", trial.score * 100.0, trial.error * 100.0),
-            format!("{:+.1} ± {:.1}", trial.gain * 100.0, trial.gain_error * 100.0)
+            format!(
+                "{:+.1} ± {:.1}",
+                trial.gain * 100.0,
+                trial.gain_error * 100.0
+            )
         ))?;
     }
     Ok(())

@@ -4,8 +4,8 @@ use super::super::CliError;
 use super::super::model_args::EngineArgs;
 use super::super::output::{json_line, line};
 use super::images::ImageArgs;
-use crate::engine::{Agreement, Encoder, EngineOptions, Manifest, describe};
 use clap::Args;
+use constancy_engine::{Agreement, Encoder, EngineOptions, Manifest, describe};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -44,7 +44,10 @@ struct Tower {
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
-    let (a, b) = (describe(&args.first)?.manifest, describe(&args.second)?.manifest);
+    let (a, b) = (
+        describe(&args.first)?.manifest,
+        describe(&args.second)?.manifest,
+    );
     if a.output.width != b.output.width {
         return Err(CliError::Usage(format!(
             "{} makes embeddings of {} values, {} of {}: they cannot be compared",
@@ -55,17 +58,33 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
         )));
     }
     let options = args.engine.over(&EngineOptions::default());
-    let of_a = EngineOptions { threads: options.threads, ..EngineOptions::default() };
+    let of_a = EngineOptions {
+        threads: options.threads,
+        ..EngineOptions::default()
+    };
     let (images, same) = (args.images.tensors(&a)?, a.transform() == b.transform());
     let (first, a) = embeddings(&a, &images, &of_a)?;
-    let images = if same { images } else { args.images.tensors(&b)? };
+    let images = if same {
+        images
+    } else {
+        args.images.tensors(&b)?
+    };
     let (second, b) = embeddings(&b, &images, &options)?;
     let Some(cosine) = Agreement::of(&first, &second) else {
         return Err(CliError::Usage("there is no image to compare on".into()));
     };
     let images = args.images.describe(cosine.images);
-    let report = Report { a, b, images: &images, cosine };
-    if args.json { json_line(&report) } else { print(&report) }
+    let report = Report {
+        a,
+        b,
+        images: &images,
+        cosine,
+    };
+    if args.json {
+        json_line(&report)
+    } else {
+        print(&report)
+    }
 }
 
 /// The embeddings of all images, and what made them.
@@ -75,7 +94,10 @@ fn embeddings(
     options: &EngineOptions,
 ) -> Result<(Vec<Vec<f32>>, Tower), CliError> {
     let encoder = Encoder::open(manifest.clone(), options)?;
-    let rows = images.iter().map(|image| encoder.embed(image)).collect::<Result<_, _>>()?;
+    let rows = images
+        .iter()
+        .map(|image| encoder.embed(image))
+        .collect::<Result<_, _>>()?;
     // The CPU would have made the rest, and agree with itself.
     encoder.gpu_held()?;
     let tower = Tower {
@@ -91,9 +113,17 @@ fn print(report: &Report<'_>) -> Result<(), CliError> {
     for (name, tower) in [("A", &report.a), ("B", &report.b)] {
         let megabytes = tower.bytes as f64 / 1e6;
         let (model, hash, device) = (&tower.model, &tower.sha256[..12], &tower.device);
-        line(&format!("{name:<10}  {model}, {megabytes:.1} MB, sha256 {hash}, on {device}"))?;
+        line(&format!(
+            "{name:<10}  {model}, {megabytes:.1} MB, sha256 {hash}, on {device}"
+        ))?;
     }
     let c = &report.cosine;
-    line(&format!("cosine      {:.6} in the median, {:.6} at least, on {}", c.median, c.least, report.images))?;
-    line(&format!("quantiles   1 % {:.6}, 5 % {:.6}, 25 % {:.6}, mean {:.6}", c.q01, c.q05, c.q25, c.mean))
+    line(&format!(
+        "cosine      {:.6} in the median, {:.6} at least, on {}",
+        c.median, c.least, report.images
+    ))?;
+    line(&format!(
+        "quantiles   1 % {:.6}, 5 % {:.6}, 25 % {:.6}, mean {:.6}",
+        c.q01, c.q05, c.q25, c.mean
+    ))
 }

@@ -2,13 +2,13 @@
 
 use super::super::CliError;
 use super::super::output::{expand, read_frame};
-use crate::bundle::FrameError;
-use crate::capture::clock;
-use crate::engine::Manifest;
-use crate::frame::Frame;
-use crate::preprocess::{DecodeError, Preprocessor};
-use crate::workshop::{ENVIRONMENTS, Scene, render};
+use crate::clock;
+use crate::recognizer::FrameError;
 use clap::Args;
+use constancy_core::frame::Frame;
+use constancy_core::preprocess::{DecodeError, Preprocessor};
+use constancy_core::workshop::{ENVIRONMENTS, Scene, render};
+use constancy_engine::Manifest;
 use std::path::PathBuf;
 
 /// Renders are drawn in this size, pixels.
@@ -31,7 +31,11 @@ pub(super) struct ImageArgs {
 impl ImageArgs {
     /// What they are, in words.
     pub(super) fn describe(&self, count: usize) -> String {
-        let what = if self.images.is_empty() { "rendered image" } else { "image" };
+        let what = if self.images.is_empty() {
+            "rendered image"
+        } else {
+            "image"
+        };
         format!("{count} {what}{}", if count == 1 { "" } else { "s" })
     }
 
@@ -62,7 +66,9 @@ impl ImageArgs {
     fn files(&self) -> Result<Vec<PathBuf>, CliError> {
         let files = expand(&self.images)?;
         let count = files.len().min(self.count as usize);
-        Ok((0..count).map(|i| files[i * files.len() / count].clone()).collect())
+        Ok((0..count)
+            .map(|i| files[i * files.len() / count].clone())
+            .collect())
     }
 }
 
@@ -72,8 +78,16 @@ fn decode(error: DecodeError) -> CliError {
 
 /// Render `i`, in the environments' turn.
 fn rendered(i: u64) -> Frame {
-    #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small length")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a remainder of a small length"
+    )]
     let environment = &ENVIRONMENTS[(i % ENVIRONMENTS.len() as u64) as usize];
     let (width, height) = RENDERED;
-    Frame::rgb(render(&Scene::numbered(SEED + i, environment), width, height), width, height, clock::now())
+    Frame::rgb(
+        render(&Scene::numbered(SEED + i, environment), width, height),
+        width,
+        height,
+        clock::now(),
+    )
 }

@@ -3,11 +3,11 @@
 use super::super::CliError;
 use super::super::output::{json_line, line};
 use super::images::ImageArgs;
-use crate::engine::{
-    DEFAULT_MAX_ERROR, LayerReport, Manifest, Progress, QuantiseOptions, QuantiseReport, Quantiser, StorageFormat,
-    describe,
-};
 use clap::{Args, ValueEnum};
+use constancy_engine::{
+    DEFAULT_MAX_ERROR, LayerReport, Manifest, Progress, QuantiseOptions, QuantiseReport, Quantiser,
+    StorageFormat, describe,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -81,7 +81,9 @@ pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
     }
     print(&report, &measured_on, start)?;
     if report.cosine.median < GOOD {
-        line("note        embeddings have moved: try --images with what the cameras see, or a smaller --max-error")?;
+        line(
+            "note        embeddings have moved: try --images with what the cameras see, or a smaller --max-error",
+        )?;
     }
     if described.assumed {
         line(&format!(
@@ -110,10 +112,15 @@ impl QuantiseArgs {
 /// OUT must not take the place of IN, whose manifest may have the same name as OUT's.
 fn refuse_to_replace(source: &Manifest, out: &Path) -> Result<(), CliError> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    for (input, output) in [(source.encoder_file(), out.to_owned()), (source.path.clone(), out.with_extension("toml"))]
-    {
+    for (input, output) in [
+        (source.encoder_file(), out.to_owned()),
+        (source.path.clone(), out.with_extension("toml")),
+    ] {
         if same(&input, &output) {
-            let message = format!("{} would be replaced, which is read from; give OUT another name", input.display());
+            let message = format!(
+                "{} would be replaced, which is read from; give OUT another name",
+                input.display()
+            );
             return Err(CliError::Usage(message));
         }
     }
@@ -151,8 +158,14 @@ fn print(report: &QuantiseReport, images: &str, start: Instant) -> Result<(), Cl
         line(&format!("tensors     {} in fp16", report.halved))?;
     }
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    let (from, to) = (megabytes(report.source.bytes), megabytes(report.written.bytes));
-    line(&format!("size        {to:.1} MB of {from:.1} MB ({:.0} %)", to / from * 100.0))?;
+    let (from, to) = (
+        megabytes(report.source.bytes),
+        megabytes(report.written.bytes),
+    );
+    line(&format!(
+        "size        {to:.1} MB of {from:.1} MB ({:.0} %)",
+        to / from * 100.0
+    ))?;
     let cosine = report.cosine;
     line(&format!(
         "cosine      {:.5} in the median, {:.5} at least, to the original on {}",
@@ -170,25 +183,52 @@ fn print_layers(layers: &[LayerReport]) -> Result<(), CliError> {
     let prefix = shared_prefix(layers);
     let short = |layer: &LayerReport| {
         let name = layer.name.strip_prefix(prefix).unwrap_or(&layer.name);
-        name.strip_suffix("/MatMul").or_else(|| name.strip_suffix("/Gemm")).unwrap_or(name).to_owned()
+        name.strip_suffix("/MatMul")
+            .or_else(|| name.strip_suffix("/Gemm"))
+            .unwrap_or(name)
+            .to_owned()
     };
-    let width = layers.iter().map(|l| short(l).chars().count()).max().unwrap_or(0).max("layer".len());
-    line(&format!("{:<width$}  shape         form  smoothing   error", "layer"))?;
+    let width = layers
+        .iter()
+        .map(|l| short(l).chars().count())
+        .max()
+        .unwrap_or(0)
+        .max("layer".len());
+    line(&format!(
+        "{:<width$}  shape         form  smoothing   error",
+        "layer"
+    ))?;
     for layer in layers {
         let shape = format!("{}x{}", layer.depth, layer.columns);
-        let smoothing = if layer.alpha > 0.0 { layer.alpha.to_string() } else { "-".to_owned() };
+        let smoothing = if layer.alpha > 0.0 {
+            layer.alpha.to_string()
+        } else {
+            "-".to_owned()
+        };
         let (name, form, error) = (short(layer), layer.form, layer.error);
-        line(&format!("{name:<width$}  {shape:<12}  {form}  {smoothing:<9}  {error:>6.4}"))?;
+        line(&format!(
+            "{name:<width$}  {shape:<12}  {form}  {smoothing:<9}  {error:>6.4}"
+        ))?;
     }
     Ok(())
 }
 
 /// What all names begin with, up to a separator.
 fn shared_prefix(layers: &[LayerReport]) -> &str {
-    let Some(first) = layers.first().map(|l| l.name.as_str()) else { return "" };
-    let shared = layers
+    let Some(first) = layers.first().map(|l| l.name.as_str()) else {
+        return "";
+    };
+    let shared = layers.iter().fold(first.len(), |n, l| {
+        first
+            .bytes()
+            .zip(l.name.bytes())
+            .take(n)
+            .take_while(|(a, b)| a == b)
+            .count()
+    });
+    let end = first.as_bytes()[..shared]
         .iter()
-        .fold(first.len(), |n, l| first.bytes().zip(l.name.bytes()).take(n).take_while(|(a, b)| a == b).count());
-    let end = first.as_bytes()[..shared].iter().rposition(|&b| b == b'/' || b == b'.').map_or(0, |at| at + 1);
+        .rposition(|&b| b == b'/' || b == b'.')
+        .map_or(0, |at| at + 1);
     first.get(..end).unwrap_or_default()
 }

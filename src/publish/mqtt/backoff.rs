@@ -24,7 +24,11 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(max: Duration) -> Self {
-        Self { max, next: MIN, earned: MIN }
+        Self {
+            max,
+            next: MIN,
+            earned: MIN,
+        }
     }
 
     /// The wait that is due now that an attempt has ended, which was `connected` for so long, if it was at all.
@@ -32,7 +36,11 @@ impl Backoff {
         let due = match connected {
             None => self.next,
             Some(lasted) => {
-                self.earned = if lasted > self.earned * LASTING { MIN } else { self.doubled(self.earned) };
+                self.earned = if lasted > self.earned * LASTING {
+                    MIN
+                } else {
+                    self.doubled(self.earned)
+                };
                 self.earned
             }
         };
@@ -58,7 +66,9 @@ mod tests {
     const MAX: Duration = Duration::from_secs(60);
 
     fn waits(backoff: &mut Backoff, connected: Option<Duration>, count: usize) -> Vec<f64> {
-        (0..count).map(|_| backoff.after(connected).as_secs_f64()).collect()
+        (0..count)
+            .map(|_| backoff.after(connected).as_secs_f64())
+            .collect()
     }
 
     #[test]

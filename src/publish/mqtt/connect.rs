@@ -6,7 +6,8 @@ use super::node::now_ms;
 use super::{BrokerError, MAX_PACKET_BYTES, base_topic, status_topic};
 use crate::config::{BrokerAddress, MqttSettings, PayloadFormat, Settings};
 use rumqttc::{
-    Client, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, QoS, TlsConfiguration, Transport,
+    Client, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, QoS,
+    TlsConfiguration, Transport,
 };
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -29,12 +30,17 @@ impl Connector {
         let mqtt = &settings.mqtt;
         let broker = mqtt.broker.clone().unwrap_or_default();
         let address = BrokerAddress::parse(&broker).map_err(BrokerError::Address)?;
-        let client_id = mqtt.client_id.clone().unwrap_or_else(|| default_client_id(&settings.device));
+        let client_id = mqtt
+            .client_id
+            .clone()
+            .unwrap_or_else(|| default_client_id(&settings.device));
         let mut options = MqttOptions::new(client_id, address.host.clone(), address.port);
         options.set_keep_alive(Duration::from_secs(mqtt.keep_alive_s.into()));
         options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
-        let node = (mqtt.payload == PayloadFormat::Sparkplug)
-            .then(|| Address { group: mqtt.sparkplug_group.clone(), node: settings.device.clone() });
+        let node = (mqtt.payload == PayloadFormat::Sparkplug).then(|| Address {
+            group: mqtt.sparkplug_group.clone(),
+            node: settings.device.clone(),
+        });
         if node.is_none() {
             let topic = status_topic(&base_topic(settings));
             options.set_last_will(LastWill::new(topic, "offline", QoS::AtLeastOnce, true));
@@ -47,8 +53,18 @@ impl Connector {
             options.set_transport(Transport::Tls(TlsConfiguration::Rustls(config)));
         }
         let backoff_max = Duration::from_secs(mqtt.backoff_max_s);
-        let bd_seq_file = node.as_ref().and(settings.queue.folder.as_ref()).map(|folder| folder.join("bdseq"));
-        Ok(Self { options, node, bd_seq_file, address, broker, backoff_max })
+        let bd_seq_file = node
+            .as_ref()
+            .and(settings.queue.folder.as_ref())
+            .map(|folder| folder.join("bdseq"));
+        Ok(Self {
+            options,
+            node,
+            bd_seq_file,
+            address,
+            broker,
+            backoff_max,
+        })
     }
 
     /// What the next connection is made with; with Sparkplug its will has the connection's number.
@@ -73,8 +89,13 @@ impl Connector {
 }
 
 fn password(mqtt: &MqttSettings) -> Result<String, BrokerError> {
-    let Some(path) = &mqtt.password_file else { return Ok(String::new()) };
-    let text = std::fs::read_to_string(path).map_err(|source| BrokerError::Password { path: path.clone(), source })?;
+    let Some(path) = &mqtt.password_file else {
+        return Ok(String::new());
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| BrokerError::Password {
+        path: path.clone(),
+        source,
+    })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
@@ -99,7 +120,10 @@ pub fn probe(settings: &Settings, limit: Duration) -> Result<String, BrokerError
         options.set_credentials(login.username, login.password);
     }
     let (client, mut connection) = Client::new(options, 8);
-    connection.eventloop.network_options.set_connection_timeout(limit.as_secs().max(1));
+    connection
+        .eventloop
+        .network_options
+        .set_connection_timeout(limit.as_secs().max(1));
     match connection.iter().next() {
         Some(Ok(_)) => {
             let _ = client.try_disconnect();
@@ -110,8 +134,14 @@ pub fn probe(settings: &Settings, limit: Duration) -> Result<String, BrokerError
             }
             Ok(connector.broker)
         }
-        Some(Err(e)) => Err(BrokerError::Unavailable { reason: explain(&e), broker: connector.broker }),
-        None => Err(BrokerError::Unavailable { reason: "no answer".into(), broker: connector.broker }),
+        Some(Err(e)) => Err(BrokerError::Unavailable {
+            reason: explain(&e),
+            broker: connector.broker,
+        }),
+        None => Err(BrokerError::Unavailable {
+            reason: "no answer".into(),
+            broker: connector.broker,
+        }),
     }
 }
 

@@ -20,10 +20,15 @@ impl Listener {
     /// Connects to a broker without TLS or credentials; subscribed when it returns.
     pub fn subscribe(host: &str, port: u16, filter: &str) -> Result<Self, BrokerError> {
         let broker = format!("mqtt://{host}:{port}");
-        let unavailable = |reason: String| BrokerError::Unavailable { broker: broker.clone(), reason };
+        let unavailable = |reason: String| BrokerError::Unavailable {
+            broker: broker.clone(),
+            reason,
+        };
         let id = format!("constancy-listener-{:08x}", fastrand::u32(..));
         let (client, mut connection) = Client::new(MqttOptions::new(id, host, port), 16);
-        client.subscribe(filter, QoS::AtLeastOnce).map_err(|e| unavailable(e.to_string()))?;
+        client
+            .subscribe(filter, QoS::AtLeastOnce)
+            .map_err(|e| unavailable(e.to_string()))?;
         let (sender, payloads) = channel();
         let (confirm, confirmed) = channel();
         thread::spawn(move || {
@@ -45,16 +50,25 @@ impl Listener {
         });
         let subscribed = confirmed.recv_timeout(SUBSCRIBE_LIMIT);
         subscribed.map_err(|_| unavailable("does not confirm the subscription".into()))?;
-        Ok(Self { client, payloads, broker })
+        Ok(Self {
+            client,
+            payloads,
+            broker,
+        })
     }
 
     /// The next payload, waiting `limit` at most.
     pub fn next(&self, limit: Duration) -> Result<Option<Vec<u8>>, BrokerError> {
-        let unavailable = |reason| BrokerError::Unavailable { broker: self.broker.clone(), reason };
+        let unavailable = |reason| BrokerError::Unavailable {
+            broker: self.broker.clone(),
+            reason,
+        };
         match self.payloads.recv_timeout(limit) {
             Ok(heard) => heard.map(Some).map_err(unavailable),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(unavailable("the connection is lost".into())),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(unavailable("the connection is lost".into()))
+            }
         }
     }
 }

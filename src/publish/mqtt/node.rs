@@ -7,7 +7,7 @@
 use super::WINDOW;
 use super::outbox::Parcel;
 use super::state::State;
-use crate::capture::clock;
+use crate::clock;
 use crate::publish::sparkplug::{Address, Sparkplug};
 use rumqttc::QoS;
 use std::path::PathBuf;
@@ -42,7 +42,13 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(address: Address, cameras: impl IntoIterator<Item = String>) -> Self {
         let sparkplug = Sparkplug::new(address, cameras);
-        Self { sparkplug, fence: Fence::None, present_from: 0, leaves: false, has_left: false }
+        Self {
+            sparkplug,
+            fence: Fence::None,
+            present_from: 0,
+            leaves: false,
+            has_left: false,
+        }
     }
 
     /// A connection is made; `asked`: commands are about to be heard.
@@ -74,34 +80,70 @@ impl Node {
 
     /// When the broker is to be asked.
     pub(super) fn fence_at(&self) -> Option<Instant> {
-        if let Fence::At(at) = self.fence { Some(at) } else { None }
+        if let Fence::At(at) = self.fence {
+            Some(at)
+        } else {
+            None
+        }
     }
 }
 
 impl State {
     /// Says one message, if one is due and the client takes it.
     pub(super) fn say_next(&mut self, now: Instant) -> bool {
-        let waits = self.queue.next_of_backlog().or_else(|| self.queue.next_live()).is_some();
+        let waits = self
+            .queue
+            .next_of_backlog()
+            .or_else(|| self.queue.next_live())
+            .is_some();
         let Some(node) = &self.node else { return false };
         let now_ms = now_ms();
         let due = node.sparkplug.due(waits, now_ms);
-        let due = due.or_else(|| if node.leaves { node.sparkplug.farewell(now_ms) } else { None });
+        let due = due.or_else(|| {
+            if node.leaves {
+                node.sparkplug.farewell(now_ms)
+            } else {
+                None
+            }
+        });
         if let Some(message) = due {
             let farewell = message.acknowledged;
-            return self.say(message, if farewell { Parcel::Farewell } else { Parcel::Once });
+            return self.say(
+                message,
+                if farewell {
+                    Parcel::Farewell
+                } else {
+                    Parcel::Once
+                },
+            );
         }
         if !node.tells() {
             return false;
         }
-        let Some((id, record, of_backlog)) = self.next_event(now) else { return false };
+        let Some((id, record, of_backlog)) = self.next_event(now) else {
+            return false;
+        };
         let Some(node) = &self.node else { return false };
-        let Some(message) = node.sparkplug.event(&record.payload, id < node.present_from, now_ms) else {
-            log::warn!("the event waiting for {} is none that can be said in Sparkplug; it is left out", record.topic);
+        let Some(message) = node
+            .sparkplug
+            .event(&record.payload, id < node.present_from, now_ms)
+        else {
+            log::warn!(
+                "the event waiting for {} is none that can be said in Sparkplug; it is left out",
+                record.topic
+            );
             self.queue.acknowledged(id, now);
             return true;
         };
         let is_event = message.is_event();
-        let taken = self.say(message, if is_event { Parcel::Event(id) } else { Parcel::Once });
+        let taken = self.say(
+            message,
+            if is_event {
+                Parcel::Event(id)
+            } else {
+                Parcel::Once
+            },
+        );
         if taken && is_event {
             self.event_left(id, of_backlog);
         }
@@ -109,9 +151,17 @@ impl State {
     }
 
     fn say(&mut self, message: crate::publish::sparkplug::Message, parcel: Parcel) -> bool {
-        let (Some(client), Some(node)) = (&self.client, &mut self.node) else { return false };
-        let qos = if message.acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        let taken = client.try_publish(&message.topic, qos, false, message.payload.as_slice()).is_ok();
+        let (Some(client), Some(node)) = (&self.client, &mut self.node) else {
+            return false;
+        };
+        let qos = if message.acknowledged {
+            QoS::AtLeastOnce
+        } else {
+            QoS::AtMostOnce
+        };
+        let taken = client
+            .try_publish(&message.topic, qos, false, message.payload.as_slice())
+            .is_ok();
         if taken {
             node.sparkplug.said(message);
             self.under_way.handed_over(parcel);
@@ -121,7 +171,9 @@ impl State {
 
     /// Asks the broker to confirm what left, if it is time.
     pub(super) fn fence(&mut self, now: Instant) {
-        let (Some(client), Some(node)) = (&self.client, &mut self.node) else { return };
+        let (Some(client), Some(node)) = (&self.client, &mut self.node) else {
+            return;
+        };
         if node.fence == Fence::None && self.under_way.wants_fence() {
             node.fence = Fence::At(now + FENCE_EVERY);
         }
@@ -136,7 +188,7 @@ impl State {
 
     /// The broker has answered a subscription.
     pub(super) fn subscribed(&mut self, packet: u16, refused: bool, broker: &str, now: Instant) {
-        self.ear.subscribed(packet, refused, broker);
+        self.subscriptions.subscribed(packet, refused, broker);
         if let Some(node) = &mut self.node {
             node.sparkplug.subscribed();
             self.pump(now);
@@ -164,9 +216,14 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn open(file: Option<PathBuf>) -> Self {
-        let last =
-            file.as_ref().and_then(|f| std::fs::read_to_string(f).ok()).and_then(|t| t.trim().parse::<u8>().ok());
-        Self { file, next: last.map_or(0, |n| n.wrapping_add(1)) }
+        let last = file
+            .as_ref()
+            .and_then(|f| std::fs::read_to_string(f).ok())
+            .and_then(|t| t.trim().parse::<u8>().ok());
+        Self {
+            file,
+            next: last.map_or(0, |n| n.wrapping_add(1)),
+        }
     }
 
     /// That of the next connection.
@@ -178,7 +235,8 @@ impl Sessions {
     pub(super) fn used(&mut self) {
         if let Some(file) = &self.file {
             let new = file.with_extension("new");
-            let written = std::fs::write(&new, self.next.to_string()).and_then(|()| std::fs::rename(&new, file));
+            let written = std::fs::write(&new, self.next.to_string())
+                .and_then(|()| std::fs::rename(&new, file));
             if let Err(e) = written {
                 log::debug!("{}: {e}; after a restart bdSeq begins at 0", file.display());
             }
@@ -197,7 +255,11 @@ mod tests {
         let file = || Some(folder.path().join("bdseq"));
         let mut sessions = Sessions::open(file());
         assert_eq!(sessions.number(), 0);
-        assert_eq!(sessions.number(), 0, "an attempt that reaches nobody takes no number");
+        assert_eq!(
+            sessions.number(),
+            0,
+            "an attempt that reaches nobody takes no number"
+        );
         (0..255).for_each(|_| sessions.used());
         assert_eq!(Sessions::open(file()).number(), 255);
         let mut sessions = Sessions::open(file());

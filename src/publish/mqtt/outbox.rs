@@ -29,7 +29,12 @@ pub(super) struct UnderWay<T> {
 
 impl<T> Default for UnderWay<T> {
     fn default() -> Self {
-        Self { unnumbered: VecDeque::new(), by_packet: HashMap::new(), unanswered: VecDeque::new(), fence: None }
+        Self {
+            unnumbered: VecDeque::new(),
+            by_packet: HashMap::new(),
+            unanswered: VecDeque::new(),
+            fence: None,
+        }
     }
 }
 
@@ -104,18 +109,33 @@ impl Retained {
     /// Replaces a topic's message.
     pub(super) fn put(&mut self, topic: String, payload: Vec<u8>) {
         self.versions += 1;
-        self.topics.insert(topic, Kept { payload, version: self.versions, state: KeptState::Due });
+        self.topics.insert(
+            topic,
+            Kept {
+                payload,
+                version: self.versions,
+                state: KeptState::Due,
+            },
+        );
     }
 
     /// Everything is due again.
     pub(super) fn renew(&mut self) {
-        self.topics.values_mut().for_each(|k| k.state = KeptState::Due);
+        self.topics
+            .values_mut()
+            .for_each(|k| k.state = KeptState::Due);
     }
 
     /// What is due: the topics that `first` holds for before the others.
     pub(super) fn next(&self, first: impl Fn(&str) -> bool) -> Option<(&str, u64, &[u8])> {
-        let due = || self.topics.iter().filter(|(_, k)| k.state == KeptState::Due);
-        let (topic, kept) = due().find(|(topic, _)| first(topic)).or_else(|| due().next())?;
+        let due = || {
+            self.topics
+                .iter()
+                .filter(|(_, k)| k.state == KeptState::Due)
+        };
+        let (topic, kept) = due()
+            .find(|(topic, _)| first(topic))
+            .or_else(|| due().next())?;
         Some((topic, kept.version, &kept.payload))
     }
 
@@ -134,7 +154,10 @@ impl Retained {
 
     /// Messages that the broker does not have yet.
     pub(super) fn waiting(&self) -> usize {
-        self.topics.values().filter(|k| k.state != KeptState::Delivered).count()
+        self.topics
+            .values()
+            .filter(|k| k.state != KeptState::Delivered)
+            .count()
     }
 }
 
@@ -143,7 +166,9 @@ mod tests {
     use super::*;
 
     fn due(retained: &Retained) -> Option<(String, Vec<u8>)> {
-        retained.next(|t| t == "status").map(|(topic, _, payload)| (topic.to_owned(), payload.to_vec()))
+        retained
+            .next(|t| t == "status")
+            .map(|(topic, _, payload)| (topic.to_owned(), payload.to_vec()))
     }
 
     #[test]
@@ -151,7 +176,11 @@ mod tests {
         let mut retained = Retained::default();
         retained.put("belt".into(), b"old".into());
         retained.put("status".into(), b"online".into());
-        assert_eq!(due(&retained), Some(("status".into(), b"online".into())), "the status goes first");
+        assert_eq!(
+            due(&retained),
+            Some(("status".into(), b"online".into())),
+            "the status goes first"
+        );
         retained.handed_over("status");
         let version = retained.next(|_| false).map(|(_, version, _)| version);
         retained.handed_over("belt");

@@ -1,8 +1,8 @@
 //! What the threads share: queue, retained messages, connection; and how the connection is fed.
 
-use super::ear::Ear;
 use super::node::Node;
 use super::outbox::{Parcel, Retained, UnderWay};
+use super::subscriptions::Subscriptions;
 use super::{Left, Storage, WINDOW};
 use crate::config::QueueSettings;
 use crate::publish::queue::{Boot, Pace, Queue, Record};
@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) pace: Pace,
     pub(super) retained: Retained,
     /// What is heard.
-    pub(super) ear: Ear,
+    pub(super) subscriptions: Subscriptions,
     /// There where Sparkplug is spoken.
     pub(super) node: Option<Node>,
     /// Topics and payloads that are sent once.
@@ -87,15 +87,26 @@ impl Shared {
         let queued = self.stamp();
         let now = Instant::now();
         let mut state = self.lock();
-        state.queue.push(Record { topic, payload, queued }, now);
+        state.queue.push(
+            Record {
+                topic,
+                payload,
+                queued,
+            },
+            now,
+        );
         if state.client.is_some() && !state.live_first {
             state.pace.earn();
         }
         state.pump(now);
         let dropped = state.queue.dropped().full;
-        if dropped > state.drops_told && (dropped.is_power_of_two() || dropped.is_multiple_of(1000)) {
+        if dropped > state.drops_told && (dropped.is_power_of_two() || dropped.is_multiple_of(1000))
+        {
             state.drops_told = dropped;
-            log::warn!("broker {}: the queue is full, {dropped} of the oldest events are dropped so far", self.broker);
+            log::warn!(
+                "broker {}: the queue is full, {dropped} of the oldest events are dropped so far",
+                self.broker
+            );
         }
         // The first of a batch sets the time for it, the last makes it due.
         if state.queue.unsynced() == 1 || state.queue.work_at(now).is_some_and(|at| at <= now) {
@@ -110,7 +121,7 @@ impl State {
             queue,
             pace: Pace::new(settings.drain_per_s, now),
             retained: Retained::default(),
-            ear: Ear::default(),
+            subscriptions: Subscriptions::default(),
             node: None,
             once: VecDeque::new(),
             under_way: UnderWay::default(),
@@ -139,7 +150,7 @@ impl State {
     /// Begins to feed a connection. The backlog waits a random while, as other devices' backlogs do that wait for
     /// the same broker: no longer than it was away.
     pub(super) fn connected(&mut self, client: Client, bd_seq: u8, now: Instant) {
-        let asked = self.ear.connected(&client, now);
+        let asked = self.subscriptions.connected(&client, now);
         if let Some(node) = &mut self.node {
             node.connected(bd_seq, self.queue.next_id(), asked);
         }
@@ -147,7 +158,14 @@ impl State {
         self.retained.renew();
         self.queue.connected(self.live_first);
         let away = now.saturating_duration_since(self.away_since);
-        self.put_off(if self.inherited { self.drain_delay } else { self.drain_delay.min(away) }, now);
+        self.put_off(
+            if self.inherited {
+                self.drain_delay
+            } else {
+                self.drain_delay.min(away)
+            },
+            now,
+        );
         self.pump(now);
     }
 
@@ -162,7 +180,14 @@ impl State {
     fn put_off(&mut self, most: Duration, now: Instant) {
         // Nobody else waits for what is lost if it is not sent now.
         let at_once = self.close_by.is_some() || self.queue.is_empty();
-        self.pace.start(if at_once { Duration::ZERO } else { most.mul_f64(fastrand::f64()) }, now);
+        self.pace.start(
+            if at_once {
+                Duration::ZERO
+            } else {
+                most.mul_f64(fastrand::f64())
+            },
+            now,
+        );
     }
 
     pub(super) fn disconnected(&mut self, now: Instant) {
@@ -186,10 +211,16 @@ impl State {
         if self.node.is_some() {
             return self.say_next(now);
         }
-        let Some(client) = &self.client else { return false };
-        if let Some((topic, version, payload)) = self.retained.next(|topic| topic.ends_with("/status")) {
+        let Some(client) = &self.client else {
+            return false;
+        };
+        if let Some((topic, version, payload)) =
+            self.retained.next(|topic| topic.ends_with("/status"))
+        {
             let topic = topic.to_owned();
-            let taken = client.try_publish(&topic, QoS::AtLeastOnce, true, payload).is_ok();
+            let taken = client
+                .try_publish(&topic, QoS::AtLeastOnce, true, payload)
+                .is_ok();
             if taken {
                 self.retained.handed_over(&topic);
                 self.under_way.handed_over(Parcel::Retained(topic, version));
@@ -197,16 +228,29 @@ impl State {
             return taken;
         }
         if let Some((topic, payload)) = self.once.front() {
-            let taken = client.try_publish(topic, QoS::AtLeastOnce, false, payload.as_slice()).is_ok();
+            let taken = client
+                .try_publish(topic, QoS::AtLeastOnce, false, payload.as_slice())
+                .is_ok();
             if taken {
                 self.once.pop_front();
                 self.under_way.handed_over(Parcel::Once);
             }
             return taken;
         }
-        let Some((id, record, of_backlog)) = self.next_event(now) else { return false };
-        let Some(client) = &self.client else { return false };
-        let taken = client.try_publish(&record.topic, QoS::AtLeastOnce, false, record.payload.as_slice()).is_ok();
+        let Some((id, record, of_backlog)) = self.next_event(now) else {
+            return false;
+        };
+        let Some(client) = &self.client else {
+            return false;
+        };
+        let taken = client
+            .try_publish(
+                &record.topic,
+                QoS::AtLeastOnce,
+                false,
+                record.payload.as_slice(),
+            )
+            .is_ok();
         if taken {
             self.under_way.handed_over(Parcel::Event(id));
             self.event_left(id, of_backlog);
@@ -225,21 +269,33 @@ impl State {
     /// The event that may be sent next, and whether it is of the backlog.
     pub(super) fn next_event(&mut self, now: Instant) -> Option<(i64, Arc<Record>, bool)> {
         let unpaced = self.close_by.is_some() && *self.queue.storage() == Storage::Memory;
-        let backlog = if unpaced || self.pace.is_due(now) { self.queue.next_of_backlog() } else { None };
+        let backlog = if unpaced || self.pace.is_due(now) {
+            self.queue.next_of_backlog()
+        } else {
+            None
+        };
         let of_backlog = backlog.is_some();
-        let live = || if self.live_first { self.queue.next_live() } else { None };
-        backlog.or_else(live).map(|(id, record)| (id, record, of_backlog))
+        let live = || {
+            if self.live_first {
+                self.queue.next_live()
+            } else {
+                None
+            }
+        };
+        backlog
+            .or_else(live)
+            .map(|(id, record)| (id, record, of_backlog))
     }
 
     /// When to listen again, where that waits for nothing else.
     pub(super) fn listen_at(&self) -> Option<Instant> {
-        self.client.as_ref().and(self.ear.listen_at())
+        self.client.as_ref().and(self.subscriptions.listen_at())
     }
 
     /// Listens again to what was too loud, if it is time.
     pub(super) fn listen_again(&mut self, now: Instant) {
         if let Some(client) = &self.client {
-            self.ear.listen_again(client, now);
+            self.subscriptions.listen_again(client, now);
         }
     }
 
@@ -268,9 +324,18 @@ impl State {
     /// When [`State::pump`] may have something to send that it has not now, if nothing else happens.
     pub(super) fn pump_at(&self) -> Option<Instant> {
         let may_send = self.client.is_some() && self.under_way.len() < WINDOW;
-        let waits = may_send && self.node.as_ref().is_none_or(Node::tells) && self.queue.next_of_backlog().is_some();
-        let fence = self.client.as_ref().and(self.node.as_ref()).and_then(Node::fence_at);
-        [waits.then(|| self.pace.due_at()), fence].into_iter().flatten().min()
+        let waits = may_send
+            && self.node.as_ref().is_none_or(Node::tells)
+            && self.queue.next_of_backlog().is_some();
+        let fence = self
+            .client
+            .as_ref()
+            .and(self.node.as_ref())
+            .and_then(Node::fence_at);
+        [waits.then(|| self.pace.due_at()), fence]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn begin_closing(&mut self, deadline: Instant) {
@@ -313,7 +378,9 @@ impl State {
     /// Whether waiting any longer sends nothing more that would be lost otherwise.
     pub(super) fn may_say_farewell(&self) -> bool {
         let sent = self.queue.is_empty() && self.retained.waiting() == 0 && self.once.is_empty();
-        sent || (self.client.is_none() && self.queue_is_safe() && *self.queue.storage() == Storage::Disk)
+        sent || (self.client.is_none()
+            && self.queue_is_safe()
+            && *self.queue.storage() == Storage::Disk)
     }
 
     /// Whether ending now takes no event that could be kept.
@@ -323,11 +390,18 @@ impl State {
 
     pub(super) fn left(&self) -> Left {
         let on_disk = *self.queue.storage() == Storage::Disk && self.queue.unsynced() == 0;
-        Left { messages: self.queue.len() + self.retained.waiting() as u64, on_disk }
+        Left {
+            messages: self.queue.len() + self.retained.waiting() as u64,
+            on_disk,
+        }
     }
 
     pub(super) fn describe(&self) -> String {
-        let connected = if self.client.is_some() { "connected" } else { "away" };
+        let connected = if self.client.is_some() {
+            "connected"
+        } else {
+            "away"
+        };
         let place = match self.queue.storage() {
             Storage::Memory => "in memory".into(),
             Storage::Opening | Storage::Disk => "on disk".into(),

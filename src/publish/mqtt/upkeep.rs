@@ -49,10 +49,23 @@ pub(super) fn run(shared: &Shared, mut keeper: Option<Keeper>) {
             shared.changed.notify_all();
             continue;
         }
-        let next =
-            [state.queue.work_at(now), state.pump_at(), state.listen_at(), reporter.at].into_iter().flatten().min();
-        let wait = next.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
-        state = shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        let next = [
+            state.queue.work_at(now),
+            state.pump_at(),
+            state.listen_at(),
+            reporter.at,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        let wait = next.map_or(Duration::from_secs(3600), |at| {
+            at.saturating_duration_since(now)
+        });
+        state = shared
+            .work
+            .wait_timeout(state, wait)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
     }
 }
 
@@ -91,14 +104,28 @@ impl Reporter {
         }
         (self.last, self.at) = (condition, None);
         if let Some(node) = &mut state.node {
-            node.sparkplug.report(NodeReport { storage, waiting, dropped: dropped.total() });
+            node.sparkplug.report(NodeReport {
+                storage,
+                waiting,
+                dropped: dropped.total(),
+            });
             return state.pump(now);
         }
         let waiting_bytes = state.queue.disk_bytes();
         let device = &shared.device;
-        let report = Report { schema: 1, device, storage, fault, waiting, waiting_bytes, dropped };
+        let report = Report {
+            schema: 1,
+            device,
+            storage,
+            fault,
+            waiting,
+            waiting_bytes,
+            dropped,
+        };
         if let Ok(payload) = serde_json::to_vec(&report) {
-            state.retained.put(format!("{}/queue", shared.base_topic), payload);
+            state
+                .retained
+                .put(format!("{}/queue", shared.base_topic), payload);
             state.pump(now);
         }
     }

@@ -40,7 +40,9 @@ impl Place for Folder {
             let new = self.0.join("queue.redb.new");
             remove_if_there(&new)?;
             drop(Store::open(&new, bounds, base)?);
-            std::fs::rename(&new, &file).and_then(|()| File::open(&self.0)?.sync_all()).map_err(redb::Error::Io)?;
+            std::fs::rename(&new, &file)
+                .and_then(|()| File::open(&self.0)?.sync_all())
+                .map_err(redb::Error::Io)?;
         }
         Store::open(&file, bounds, base)
     }
@@ -81,14 +83,24 @@ impl Keeper {
     }
 
     pub(super) fn at(place: Box<dyn Place>, bounds: Bounds) -> Self {
-        Self { place, bounds, store: None, base: None, retry: RETRY_MIN, told: None }
+        Self {
+            place,
+            bounds,
+            store: None,
+            base: None,
+            retry: RETRY_MIN,
+            told: None,
+        }
     }
 
     /// Does what the queue asks; takes as long as the disk does.
     pub(crate) fn carry_out(&mut self, work: Work, now: Instant) -> Done {
         let result = match (work, &mut self.store) {
             (Work::Open, _) => self.open().map(|(totals, ids)| Done::Opened(totals, ids)),
-            (_, None) => Err(StoreError::Refused { kind: ErrorKind::Other, reason: "it is not open".into() }),
+            (_, None) => Err(StoreError::Refused {
+                kind: ErrorKind::Other,
+                reason: "it is not open".into(),
+            }),
             (Work::Commit(batch), Some(store)) => commit(store, batch),
             (Work::Read(ids, count), Some(store)) => store.read(&ids, count).map(Done::Read),
             (Work::Compact, Some(store)) => store.compact().map(|()| Done::Compacted),
@@ -112,7 +124,11 @@ impl Keeper {
         self.base = Some(store.base());
         self.store = Some(store);
         if totals.entries > 0 && self.told.is_none() {
-            log::info!("queue {}: {} events wait from before", self.place.name(), totals.entries);
+            log::info!(
+                "queue {}: {} events wait from before",
+                self.place.name(),
+                totals.entries
+            );
         }
         Ok((totals, ids))
     }
@@ -120,7 +136,10 @@ impl Keeper {
     fn recovered(&mut self) {
         self.retry = RETRY_MIN;
         if self.told.take().is_some() {
-            log::info!("queue {}: it can be written again; what waited in memory is on disk", self.place.name());
+            log::info!(
+                "queue {}: it can be written again; what waited in memory is on disk",
+                self.place.name()
+            );
         }
     }
 
@@ -141,20 +160,30 @@ impl Keeper {
             StoreError::Refused { kind, reason } => refusal(kind, &reason),
         };
         if self.told.as_ref() != Some(&reason) {
-            log::warn!("queue {name}: {reason}. Events wait in memory until it can be written again");
+            log::warn!(
+                "queue {name}: {reason}. Events wait in memory until it can be written again"
+            );
             self.told = Some(reason.clone());
         }
         let retry = now + self.retry;
         self.retry = (self.retry * 2).min(RETRY_MAX);
         // What is on a full disk can be read, and goes out in its order.
         let readable = was_open && self.open().is_ok();
-        Done::Away { reason, retry, readable }
+        Done::Away {
+            reason,
+            retry,
+            readable,
+        }
     }
 }
 
 fn commit(store: &mut Store, batch: Batch) -> Result<Done, StoreError> {
     let below = store.commit(&batch)?;
-    Ok(Done::Committed { batch, below, totals: store.totals() })
+    Ok(Done::Committed {
+        batch,
+        below,
+        totals: store.totals(),
+    })
 }
 
 /// The system's refusal in the operator's words, with the way out.
@@ -169,8 +198,12 @@ pub(super) fn refusal(kind: ErrorKind, reason: &str) -> String {
         ErrorKind::PermissionDenied => {
             "permission denied; give `queue.folder` to the user that the daemon runs as".into()
         }
-        ErrorKind::NotFound => "there is no such folder; create it, or correct `queue.folder`".into(),
-        ErrorKind::ResourceBusy => format!("{reason}; does another daemon use the same `queue.folder`?"),
+        ErrorKind::NotFound => {
+            "there is no such folder; create it, or correct `queue.folder`".into()
+        }
+        ErrorKind::ResourceBusy => {
+            format!("{reason}; does another daemon use the same `queue.folder`?")
+        }
         _ => reason.to_owned(),
     }
 }

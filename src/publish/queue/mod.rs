@@ -134,7 +134,11 @@ impl Queue {
             limits,
             entries: BTreeMap::new(),
             next_id: 0,
-            storage: if on_disk { Storage::Opening } else { Storage::Memory },
+            storage: if on_disk {
+                Storage::Opening
+            } else {
+                Storage::Memory
+            },
             is_open: false,
             open_at: on_disk.then_some(now),
             write_at: None,
@@ -154,12 +158,23 @@ impl Queue {
     /// Adds an event. Where memory is full, the oldest in it goes: if it is on disk, only from memory.
     pub(crate) fn push(&mut self, record: Record, now: Instant) {
         let record = Arc::new(record);
-        self.entries.insert(self.next_id, Entry { record, stored: false, under_way: false });
+        self.entries.insert(
+            self.next_id,
+            Entry {
+                record,
+                stored: false,
+                under_way: false,
+            },
+        );
         self.next_id += 1;
         self.unsynced += 1;
         self.unsynced_since.get_or_insert(now);
         while self.entries.len() > self.room() {
-            let oldest = self.entries.iter().find(|(_, e)| !e.under_way).map(|(id, e)| (*id, e.stored));
+            let oldest = self
+                .entries
+                .iter()
+                .find(|(_, e)| !e.under_way)
+                .map(|(id, e)| (*id, e.stored));
             match oldest {
                 Some((id, true)) => self.leave_on_disk(id),
                 Some((id, false)) => {
@@ -174,7 +189,10 @@ impl Queue {
     /// How many events memory may hold. A slow disk is no reason to drop any.
     fn room(&self) -> usize {
         match self.storage {
-            Storage::Disk => self.limits.memory.max(self.limits.sync_events.saturating_mul(4)),
+            Storage::Disk => self
+                .limits
+                .memory
+                .max(self.limits.sync_events.saturating_mul(4)),
             _ => self.limits.memory.max(1),
         }
     }
@@ -182,7 +200,11 @@ impl Queue {
     /// The oldest event of the backlog that is not under way. Where what is on disk cannot be read, it is passed over.
     pub(crate) fn next_of_backlog(&self) -> Option<(i64, Arc<Record>)> {
         let readable = self.is_open && !self.unread.is_empty();
-        let end = if readable { self.unread.start.min(self.live_from) } else { self.live_from };
+        let end = if readable {
+            self.unread.start.min(self.live_from)
+        } else {
+            self.live_from
+        };
         self.first_waiting(i64::MIN..end)
     }
 
@@ -237,7 +259,13 @@ impl Queue {
     }
 
     /// What is to be done on disk now. `reading`: somebody wants the backlog; `flush`: write what there is at once.
-    pub(crate) fn work(&mut self, stamp: Stamp, now: Instant, reading: bool, flush: bool) -> Option<Work> {
+    pub(crate) fn work(
+        &mut self,
+        stamp: Stamp,
+        now: Instant,
+        reading: bool,
+        flush: bool,
+    ) -> Option<Work> {
         if self.open_at.is_some_and(|at| at <= now) {
             self.open_at = None;
             return Some(Work::Open);
@@ -250,12 +278,24 @@ impl Queue {
         let due = self.write_at.or_else(|| self.sync_at(flush, now));
         if due.is_some_and(|at| at <= now) {
             let unstored = self.entries.iter().filter(|(_, e)| !e.stored);
-            let append = unstored.map(|(id, e)| (*id, Arc::clone(&e.record))).take(BATCH).collect();
+            let append = unstored
+                .map(|(id, e)| (*id, Arc::clone(&e.record)))
+                .take(BATCH)
+                .collect();
             let remove = self.acknowledged.iter().copied().take(BATCH).collect();
-            return Some(Work::Commit(Batch { append, remove, dropped: self.dropped, now: stamp }));
+            return Some(Work::Commit(Batch {
+                append,
+                remove,
+                dropped: self.dropped,
+                now: stamp,
+            }));
         }
         if reading && !self.unread.is_empty() {
-            let ahead = self.entries.range(..self.unread.start).filter(|(_, e)| !e.under_way).count();
+            let ahead = self
+                .entries
+                .range(..self.unread.start)
+                .filter(|(_, e)| !e.under_way)
+                .count();
             if ahead < READ_AHEAD / 2 {
                 return Some(Work::Read(self.unread.clone(), READ_AHEAD));
             }
@@ -266,7 +306,12 @@ impl Queue {
     /// Drops the oldest while they are too old; the store does so with those that are only on disk.
     fn expire(&mut self, stamp: &Stamp, now: Instant) {
         let limit = self.limits.age.as_nanos();
-        let is_old = |e: &Entry| e.record.queued.age_ns(stamp).is_some_and(|ns| u128::from(ns) > limit);
+        let is_old = |e: &Entry| {
+            e.record
+                .queued
+                .age_ns(stamp)
+                .is_some_and(|ns| u128::from(ns) > limit)
+        };
         while let Some((&id, entry)) = self.entries.first_key_value()
             && !entry.under_way
             && is_old(entry)
@@ -278,15 +323,24 @@ impl Queue {
 
     /// When there will be work on disk, if nothing else happens.
     pub(crate) fn work_at(&self, now: Instant) -> Option<Instant> {
-        let write = if self.is_open { self.write_at.or_else(|| self.sync_at(false, now)) } else { None };
+        let write = if self.is_open {
+            self.write_at.or_else(|| self.sync_at(false, now))
+        } else {
+            None
+        };
         [self.open_at, write].into_iter().flatten().min()
     }
 
     fn sync_at(&self, flush: bool, now: Instant) -> Option<Instant> {
-        if flush && (self.unsynced > 0 || !self.acknowledged.is_empty()) || self.unsynced >= self.limits.sync_events {
+        if flush && (self.unsynced > 0 || !self.acknowledged.is_empty())
+            || self.unsynced >= self.limits.sync_events
+        {
             return Some(now);
         }
-        let since = [self.unsynced_since, self.acknowledged_since].into_iter().flatten().min()?;
+        let since = [self.unsynced_since, self.acknowledged_since]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(since + self.limits.sync_every)
     }
 
@@ -294,13 +348,25 @@ impl Queue {
     pub(crate) fn done(&mut self, done: Done, now: Instant) {
         match done {
             Done::Opened(totals, ids) => self.opened(totals, ids, now),
-            Done::Committed { batch, below, totals } => self.committed(&batch, below, totals, now),
+            Done::Committed {
+                batch,
+                below,
+                totals,
+            } => self.committed(&batch, below, totals, now),
             Done::Read(read) => self.read(read, now),
             Done::Compacted => self.slack = false,
-            Done::Away { reason, retry, readable } => {
+            Done::Away {
+                reason,
+                retry,
+                readable,
+            } => {
                 self.storage = Storage::Away(reason);
                 self.is_open = readable;
-                *(if readable { &mut self.write_at } else { &mut self.open_at }) = Some(retry);
+                *(if readable {
+                    &mut self.write_at
+                } else {
+                    &mut self.open_at
+                }) = Some(retry);
             }
             Done::Lost { retry } => self.lost(retry, now),
         }
@@ -337,7 +403,10 @@ impl Queue {
         // What was counted while the batch was being written is not in the store's count yet.
         let meanwhile = self.dropped.full.saturating_sub(batch.dropped.full);
         self.totals = totals;
-        self.dropped = Dropped { full: totals.dropped.full + meanwhile, ..self.dropped.max(totals.dropped) };
+        self.dropped = Dropped {
+            full: totals.dropped.full + meanwhile,
+            ..self.dropped.max(totals.dropped)
+        };
         self.slack |= totals.bytes > CACHE_WORTH_GIVING_BACK;
         if let Some(below) = below {
             self.give_up(below);
@@ -363,9 +432,20 @@ impl Queue {
         if self.entries.len() <= KEEP {
             return;
         }
-        let after = if self.unread.is_empty() { i64::MIN } else { self.unread.start };
-        let keep = if self.unread.is_empty() { READ_AHEAD } else { 0 };
-        let stored = self.entries.range(after..).filter(|(_, e)| e.stored && !e.under_way);
+        let after = if self.unread.is_empty() {
+            i64::MIN
+        } else {
+            self.unread.start
+        };
+        let keep = if self.unread.is_empty() {
+            READ_AHEAD
+        } else {
+            0
+        };
+        let stored = self
+            .entries
+            .range(after..)
+            .filter(|(_, e)| e.stored && !e.under_way);
         let spilt: Vec<i64> = stored.map(|(id, _)| *id).skip(keep).collect();
         for id in spilt {
             self.leave_on_disk(id);
@@ -375,8 +455,11 @@ impl Queue {
     /// Takes an event that is on disk from memory.
     fn leave_on_disk(&mut self, id: i64) {
         self.entries.remove(&id);
-        self.unread =
-            if self.unread.is_empty() { id..id + 1 } else { self.unread.start.min(id)..self.unread.end.max(id + 1) };
+        self.unread = if self.unread.is_empty() {
+            id..id + 1
+        } else {
+            self.unread.start.min(id)..self.unread.end.max(id + 1)
+        };
         if self.live_from != i64::MAX {
             self.live_from = self.live_from.max(self.unread.end);
         }
@@ -385,7 +468,11 @@ impl Queue {
     fn read(&mut self, read: Read, now: Instant) {
         for (id, record) in read.records {
             if !self.acknowledged.contains(&id) {
-                let entry = || Entry { record: Arc::new(record), stored: true, under_way: false };
+                let entry = || Entry {
+                    record: Arc::new(record),
+                    stored: true,
+                    under_way: false,
+                };
                 self.entries.entry(id).or_insert_with(entry);
             }
         }
@@ -403,7 +490,10 @@ impl Queue {
         self.acknowledged.clear();
         self.acknowledged_since = None;
         self.unread = 0..0;
-        self.totals = Totals { dropped: self.dropped, ..Totals::default() };
+        self.totals = Totals {
+            dropped: self.dropped,
+            ..Totals::default()
+        };
         self.unsynced = self.entries.len();
         self.unsynced_since = (self.unsynced > 0).then_some(now);
         self.storage = Storage::Opening;
@@ -412,7 +502,8 @@ impl Queue {
 
     /// Events on disk that are neither in memory nor acknowledged.
     fn on_disk_alone(&self) -> u64 {
-        let elsewhere = self.entries.values().filter(|e| e.stored).count() + self.acknowledged.len();
+        let elsewhere =
+            self.entries.values().filter(|e| e.stored).count() + self.acknowledged.len();
         self.totals.entries.saturating_sub(elsewhere as u64)
     }
 

@@ -16,7 +16,11 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(per_s: f64, now: Instant) -> Self {
-        Self { per_s, credit: 0.0, credited: now }
+        Self {
+            per_s,
+            credit: 0.0,
+            credited: now,
+        }
     }
 
     /// Begins anew, after `delay`.
@@ -56,7 +60,12 @@ mod tests {
     use super::*;
 
     /// How many may be sent in `seconds`, when asked every millisecond.
-    fn sent(pace: &mut Pace, from: Instant, seconds: u64, mut each_ms: impl FnMut(&mut Pace, u64)) -> usize {
+    fn sent(
+        pace: &mut Pace,
+        from: Instant,
+        seconds: u64,
+        mut each_ms: impl FnMut(&mut Pace, u64),
+    ) -> usize {
         let mut sent = 0;
         for ms in 0..seconds * 1000 {
             each_ms(pace, ms);
@@ -74,7 +83,10 @@ mod tests {
         let mut pace = Pace::new(50.0, now);
         pace.start(Duration::from_secs(3), now);
         assert_eq!(sent(&mut pace, now, 3, |_, _| ()), 0);
-        assert_eq!(sent(&mut pace, now + Duration::from_secs(3), 10, |_, _| ()), 500 - 1);
+        assert_eq!(
+            sent(&mut pace, now + Duration::from_secs(3), 10, |_, _| ()),
+            500 - 1
+        );
         pace.start(Duration::ZERO, now);
         let with_new = sent(&mut pace, now, 10, |pace, ms| {
             if ms % 5 == 0 {

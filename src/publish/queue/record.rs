@@ -1,6 +1,6 @@
 //! One event as it lies in the store: checked before it is believed.
 
-use crate::capture::clock;
+use crate::clock;
 use sha2::{Digest, Sha256};
 
 /// Bytes before the topic: checksum, three times, the topic's length.
@@ -35,15 +35,19 @@ pub(crate) struct Boot(u64);
 impl Boot {
     /// Asks the kernel; where it does not tell, every start of the program is another.
     pub(crate) fn read() -> Self {
-        let id =
-            std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| fastrand::u64(..).to_le_bytes().into());
+        let id = std::fs::read("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_else(|_| fastrand::u64(..).to_le_bytes().into());
         Self(u64::from_le_bytes(checksum(0, &id)))
     }
 
     pub(crate) fn now(self) -> Stamp {
         let now = clock::now();
         let unix_ns = now.clock_synced.then_some(now.unix_ns);
-        Stamp { boot: self.0, monotonic_ns: now.monotonic_ns, unix_ns }
+        Stamp {
+            boot: self.0,
+            monotonic_ns: now.monotonic_ns,
+            unix_ns,
+        }
     }
 }
 
@@ -95,7 +99,10 @@ impl Record {
 
 /// The first bytes of SHA-256 over the key and the rest: a record in another's place is found out, too.
 fn checksum(key: u64, rest: &[u8]) -> [u8; 8] {
-    let digest = Sha256::new().chain_update(key.to_le_bytes()).chain_update(rest).finalize();
+    let digest = Sha256::new()
+        .chain_update(key.to_le_bytes())
+        .chain_update(rest)
+        .finalize();
     digest.first_chunk().copied().unwrap_or_default()
 }
 
@@ -123,13 +130,36 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_ages_nothing() {
         const DAY: i64 = 86_400_000_000_000;
-        let stamp = |boot, monotonic_ns, unix_ns| Stamp { boot, monotonic_ns, unix_ns };
+        let stamp = |boot, monotonic_ns, unix_ns| Stamp {
+            boot,
+            monotonic_ns,
+            unix_ns,
+        };
         let at_1970 = stamp(1, 1_000, None);
-        assert_eq!(at_1970.age_ns(&stamp(1, 5_000, Some(20_000 * DAY))), Some(4_000), "the same start: its own clock");
-        assert_eq!(at_1970.age_ns(&stamp(2, 5_000, Some(20_000 * DAY))), None, "it was not synchronised then");
+        assert_eq!(
+            at_1970.age_ns(&stamp(1, 5_000, Some(20_000 * DAY))),
+            Some(4_000),
+            "the same start: its own clock"
+        );
+        assert_eq!(
+            at_1970.age_ns(&stamp(2, 5_000, Some(20_000 * DAY))),
+            None,
+            "it was not synchronised then"
+        );
         let known = stamp(1, 1_000, Some(20_000 * DAY));
-        assert_eq!(known.age_ns(&stamp(2, 5_000, None)), None, "it is not synchronised now");
-        assert_eq!(known.age_ns(&stamp(2, 5_000, Some(20_001 * DAY))), u64::try_from(DAY).ok());
-        assert_eq!(known.age_ns(&stamp(2, 5_000, Some(19_000 * DAY))), None, "it cannot be younger than nothing");
+        assert_eq!(
+            known.age_ns(&stamp(2, 5_000, None)),
+            None,
+            "it is not synchronised now"
+        );
+        assert_eq!(
+            known.age_ns(&stamp(2, 5_000, Some(20_001 * DAY))),
+            u64::try_from(DAY).ok()
+        );
+        assert_eq!(
+            known.age_ns(&stamp(2, 5_000, Some(19_000 * DAY))),
+            None,
+            "it cannot be younger than nothing"
+        );
     }
 }

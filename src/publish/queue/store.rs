@@ -4,7 +4,9 @@
 //! every page; each record has a checksum of its own besides, as a page may go bad while the file is open.
 
 use super::record::{Record, Stamp};
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,12 +46,20 @@ impl Dropped {
 
     pub(super) fn plus(self, other: Self) -> Self {
         let Self { full, old, damaged } = other;
-        Self { full: self.full + full, old: self.old + old, damaged: self.damaged + damaged }
+        Self {
+            full: self.full + full,
+            old: self.old + old,
+            damaged: self.damaged + damaged,
+        }
     }
 
     /// Each count at its highest.
     pub(super) fn max(self, other: Self) -> Self {
-        Self { full: self.full.max(other.full), old: self.old.max(other.old), damaged: self.damaged.max(other.damaged) }
+        Self {
+            full: self.full.max(other.full),
+            old: self.old.max(other.old),
+            damaged: self.damaged.max(other.damaged),
+        }
     }
 }
 
@@ -73,12 +83,20 @@ pub(crate) enum StoreError {
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
         match error.into() {
-            redb::Error::Io(e) if e.kind() != ErrorKind::InvalidData && e.kind() != ErrorKind::UnexpectedEof => {
-                Self::Refused { kind: e.kind(), reason: e.to_string() }
+            redb::Error::Io(e)
+                if e.kind() != ErrorKind::InvalidData && e.kind() != ErrorKind::UnexpectedEof =>
+            {
+                Self::Refused {
+                    kind: e.kind(),
+                    reason: e.to_string(),
+                }
             }
-            e @ (redb::Error::PreviousIo | redb::Error::DatabaseAlreadyOpen | redb::Error::LockPoisoned(_)) => {
-                Self::Refused { kind: ErrorKind::ResourceBusy, reason: e.to_string() }
-            }
+            e @ (redb::Error::PreviousIo
+            | redb::Error::DatabaseAlreadyOpen
+            | redb::Error::LockPoisoned(_)) => Self::Refused {
+                kind: ErrorKind::ResourceBusy,
+                reason: e.to_string(),
+            },
             e => Self::Damaged(e.to_string()),
         }
     }
@@ -136,7 +154,11 @@ impl Store {
         open: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
     ) -> Result<Self, StoreError> {
         guarded(|| {
-            let db = open(Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true))?;
+            let db = open(
+                Builder::new()
+                    .set_cache_size(CACHE_BYTES)
+                    .set_check_integrity_on_open(true),
+            )?;
             let txn = db.begin_write()?;
             let (last, totals) = {
                 let events = txn.open_table(EVENTS)?;
@@ -144,7 +166,12 @@ impl Store {
                 (events.last()?.map(|(key, _)| key.value()), totals)
             };
             txn.abort()?;
-            Ok(Self { db, bounds, base: base.unwrap_or_else(|| last.map_or(0, |key| key + 1)), totals })
+            Ok(Self {
+                db,
+                bounds,
+                base: base.unwrap_or_else(|| last.map_or(0, |key| key + 1)),
+                totals,
+            })
         })
     }
 
@@ -163,7 +190,10 @@ impl Store {
     }
 
     fn commit_unguarded(&mut self, batch: &Batch) -> Result<Option<i64>, StoreError> {
-        let mut totals = Totals { dropped: batch.dropped.max(self.totals.dropped), ..self.totals };
+        let mut totals = Totals {
+            dropped: batch.dropped.max(self.totals.dropped),
+            ..self.totals
+        };
         let mut below = None;
         let txn = self.db.begin_write()?;
         {
@@ -182,7 +212,9 @@ impl Store {
                 }
             }
             for _ in 0..DROPS_AT_ONCE {
-                let oldest = events.first()?.map(|(key, value)| (key.value(), value.value().to_vec()));
+                let oldest = events
+                    .first()?
+                    .map(|(key, value)| (key.value(), value.value().to_vec()));
                 let Some((key, bytes)) = oldest else { break };
                 let full = totals.bytes > self.bounds.bytes;
                 if !full && !self.is_old(key, &bytes, &batch.now) {
@@ -190,13 +222,21 @@ impl Store {
                 }
                 events.remove(key)?;
                 totals.less(&bytes);
-                *(if full { &mut totals.dropped.full } else { &mut totals.dropped.old }) += 1;
+                *(if full {
+                    &mut totals.dropped.full
+                } else {
+                    &mut totals.dropped.old
+                }) += 1;
                 below = Some(self.id(key) + 1);
             }
             let mut table = txn.open_table(TOTALS)?;
             let Dropped { full, old, damaged } = totals.dropped;
             let counts = [("entries", totals.entries), ("bytes", totals.bytes)];
-            for (name, count) in counts.into_iter().chain([("full", full), ("old", old), ("damaged", damaged)]) {
+            for (name, count) in
+                counts
+                    .into_iter()
+                    .chain([("full", full), ("old", old), ("damaged", damaged)])
+            {
                 table.insert(name, count)?;
             }
         }
@@ -214,8 +254,14 @@ impl Store {
     pub(super) fn read(&self, range: &Range<i64>, count: usize) -> Result<Read, StoreError> {
         guarded(|| {
             let events = self.db.begin_read()?.open_table(EVENTS)?;
-            let mut found = Read { next: range.end, ..Read::default() };
-            for entry in events.range(self.key(range.start)..self.key(range.end))?.take(count) {
+            let mut found = Read {
+                next: range.end,
+                ..Read::default()
+            };
+            for entry in events
+                .range(self.key(range.start)..self.key(range.end))?
+                .take(count)
+            {
                 let (key, value) = entry?;
                 let id = self.id(key.value());
                 match Record::decode(key.value(), value.value()) {
@@ -247,7 +293,10 @@ impl Store {
 /// What a file holds that nobody writes at present; `None` if it was not closed in order.
 pub(super) fn look(path: &Path) -> Result<Option<Totals>, StoreError> {
     guarded(|| {
-        let db = match Builder::new().set_cache_size(CACHE_BYTES).open_read_only(path) {
+        let db = match Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .open_read_only(path)
+        {
             Err(DatabaseError::RepairAborted) => return Ok(None),
             db => db?,
         };
@@ -261,8 +310,16 @@ pub(super) fn look(path: &Path) -> Result<Option<Totals>, StoreError> {
 impl Totals {
     fn of(table: &impl ReadableTable<&'static str, u64>) -> Result<Self, StoreError> {
         let get = |key: &str| Ok::<_, StoreError>(table.get(key)?.map_or(0, |v| v.value()));
-        let dropped = Dropped { full: get("full")?, old: get("old")?, damaged: get("damaged")? };
-        Ok(Self { entries: get("entries")?, bytes: get("bytes")?, dropped })
+        let dropped = Dropped {
+            full: get("full")?,
+            old: get("old")?,
+            damaged: get("damaged")?,
+        };
+        Ok(Self {
+            entries: get("entries")?,
+            bytes: get("bytes")?,
+            dropped,
+        })
     }
 
     fn less(&mut self, value: &[u8]) {
@@ -273,6 +330,10 @@ impl Totals {
 
 /// redb may panic on pages that were altered under it: to the queue that is one more way of being damaged.
 fn guarded<T>(action: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let panicked = |_| Err(StoreError::Damaged("its pages contradict each other".into()));
+    let panicked = |_| {
+        Err(StoreError::Damaged(
+            "its pages contradict each other".into(),
+        ))
+    };
     catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(panicked)
 }

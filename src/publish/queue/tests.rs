@@ -13,23 +13,45 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-const BOUNDS: Bounds = Bounds { bytes: 40_000, age: Duration::from_secs(3600) };
-const WIDE: Bounds = Bounds { bytes: 1 << 30, ..BOUNDS };
-const LIMITS: Limits =
-    Limits { sync_every: Duration::from_secs(5), sync_events: 7, memory: 30, age: Duration::from_secs(3600) };
+const BOUNDS: Bounds = Bounds {
+    bytes: 40_000,
+    age: Duration::from_secs(3600),
+};
+const WIDE: Bounds = Bounds {
+    bytes: 1 << 30,
+    ..BOUNDS
+};
+const LIMITS: Limits = Limits {
+    sync_every: Duration::from_secs(5),
+    sync_events: 7,
+    memory: 30,
+    age: Duration::from_secs(3600),
+};
 /// The payload of the event with this number: its bytes follow from it.
 fn payload(number: u64) -> Vec<u8> {
     let length = 40 + number.wrapping_mul(7919) % 1400;
-    number.to_be_bytes().into_iter().chain((0..length).map(|i| (number ^ i) as u8)).collect()
+    number
+        .to_be_bytes()
+        .into_iter()
+        .chain((0..length).map(|i| (number ^ i) as u8))
+        .collect()
 }
 
 fn record(number: u64) -> Record {
-    Record { topic: "t/belt/event".into(), payload: payload(number), queued: Stamp::default() }
+    Record {
+        topic: "t/belt/event".into(),
+        payload: payload(number),
+        queued: Stamp::default(),
+    }
 }
 
 fn number(record: &Record) -> u64 {
     let number = u64::from_be_bytes(*record.payload.first_chunk().expect("a number"));
-    assert_eq!(*record, self::record(number), "what is delivered is what was queued, to the bit");
+    assert_eq!(
+        *record,
+        self::record(number),
+        "what is delivered is what was queued, to the bit"
+    );
     number
 }
 
@@ -139,7 +161,9 @@ impl World {
                 let mut platter = self.disk.lock();
                 platter.fails_at = Some(platter.writes + writes);
             }
-            Step::Refuse(refuses) => self.disk.lock().refuses = refuses.then_some(ErrorKind::StorageFull),
+            Step::Refuse(refuses) => {
+                self.disk.lock().refuses = refuses.then_some(ErrorKind::StorageFull)
+            }
         }
         // The process ends with its power.
         if self.disk.lock().dead {
@@ -148,7 +172,11 @@ impl World {
     }
 
     fn send(&mut self) {
-        let live = if self.live_first { self.queue.next_live() } else { None };
+        let live = if self.live_first {
+            self.queue.next_live()
+        } else {
+            None
+        };
         if self.under_way.len() < 5
             && let Some((id, record)) = live.or_else(|| self.queue.next_of_backlog())
         {
@@ -203,7 +231,9 @@ impl World {
     }
 
     fn missing(&self) -> BTreeSet<u64> {
-        (0..self.pushed).filter(|n| !self.acknowledged.contains(n)).collect()
+        (0..self.pushed)
+            .filter(|n| !self.acknowledged.contains(n))
+            .collect()
     }
 }
 

@@ -32,21 +32,35 @@ pub(super) fn of_event(json: &[u8]) -> Option<(String, Vec<Metric>)> {
     let timestamp = u64::try_from(taken.as_millisecond()).ok()?;
     let metric = |(pointer, datatype): &(&str, DataType)| {
         let found = event.pointer(pointer).filter(|v| !v.is_null());
-        Metric::new(&pointer[1..], *datatype, found.and_then(|v| value(v, *datatype)), timestamp)
+        Metric::new(
+            &pointer[1..],
+            *datatype,
+            found.and_then(|v| value(v, *datatype)),
+            timestamp,
+        )
     };
     Some((camera, OF_EVENT.iter().map(metric).collect()))
 }
 
 /// A camera of which nothing is known yet.
 pub(super) fn unknown(timestamp: u64) -> Vec<Metric> {
-    OF_EVENT.iter().map(|(pointer, datatype)| Metric::new(&pointer[1..], *datatype, None, timestamp)).collect()
+    OF_EVENT
+        .iter()
+        .map(|(pointer, datatype)| Metric::new(&pointer[1..], *datatype, None, timestamp))
+        .collect()
 }
 
 fn value(json: &Json, datatype: DataType) -> Option<Value> {
     match datatype {
-        DataType::String => Some(Value::Text(json.as_str().map_or_else(|| json.to_string(), str::to_owned))),
+        DataType::String => Some(Value::Text(
+            json.as_str()
+                .map_or_else(|| json.to_string(), str::to_owned),
+        )),
         DataType::Boolean => json.as_bool().map(Value::Boolean),
-        #[expect(clippy::cast_possible_truncation, reason = "the event's numbers are f32, or milliseconds")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the event's numbers are f32, or milliseconds"
+        )]
         DataType::Float => json.as_f64().map(|f| Value::Float(f as f32)),
         DataType::Int64 | DataType::UInt64 => json.as_u64().map(Value::Long),
     }

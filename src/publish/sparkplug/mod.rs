@@ -35,13 +35,22 @@ impl Address {
 
     /// The node's death: the will of a connection, and its end. It has no sequence number.
     pub(super) fn death(&self, bd_seq: u8, now_ms: u64) -> (String, Vec<u8>) {
-        let payload = Payload { timestamp: Some(now_ms), metrics: vec![bd_seq_metric(bd_seq, now_ms)], seq: None };
+        let payload = Payload {
+            timestamp: Some(now_ms),
+            metrics: vec![bd_seq_metric(bd_seq, now_ms)],
+            seq: None,
+        };
         (self.topic("NDEATH", None), payload.encode_to_vec())
     }
 }
 
 fn bd_seq_metric(bd_seq: u8, now_ms: u64) -> Metric {
-    Metric::new("bdSeq", DataType::Int64, Some(Value::Long(bd_seq.into())), now_ms)
+    Metric::new(
+        "bdSeq",
+        DataType::Int64,
+        Some(Value::Long(bd_seq.into())),
+        now_ms,
+    )
 }
 
 /// A message to be published, and what is so once it is.
@@ -117,8 +126,19 @@ pub(super) struct Sparkplug {
 
 impl Sparkplug {
     pub(super) fn new(address: Address, cameras: impl IntoIterator<Item = String>) -> Self {
-        let cameras = cameras.into_iter().map(|name| (name, Camera::default())).collect();
-        Self { address, bd_seq: 0, seq: 0, phase: Phase::Deaf, cameras, report: Report::default(), changed: false }
+        let cameras = cameras
+            .into_iter()
+            .map(|name| (name, Camera::default()))
+            .collect();
+        Self {
+            address,
+            bd_seq: 0,
+            seq: 0,
+            phase: Phase::Deaf,
+            cameras,
+            report: Report::default(),
+            changed: false,
+        }
     }
 
     /// A connection is made whose will has this number.
@@ -135,8 +155,12 @@ impl Sparkplug {
 
     /// A command, of which there is one: say all births again.
     pub(super) fn heard(&mut self, payload: &[u8]) {
-        let Ok(payload) = Payload::decode(payload) else { return };
-        let asks = |m: &Metric| m.name.as_deref() == Some(REBIRTH) && m.value == Some(Value::Boolean(true));
+        let Ok(payload) = Payload::decode(payload) else {
+            return;
+        };
+        let asks = |m: &Metric| {
+            m.name.as_deref() == Some(REBIRTH) && m.value == Some(Value::Boolean(true))
+        };
         if payload.metrics.iter().any(asks) && self.phase == Phase::Born {
             self.begin();
         }
@@ -181,11 +205,26 @@ impl Sparkplug {
             return Some(self.birth(name, camera.last.clone(), now_ms));
         }
         if self.changed {
-            let metrics = self.node_metrics(now_ms).into_iter().map(|m| m.into_data(false)).collect();
+            let metrics = self
+                .node_metrics(now_ms)
+                .into_iter()
+                .map(|m| m.into_data(false))
+                .collect();
             return Some(self.message("NDATA", None, metrics, now_ms, Then::Told));
         }
-        let gone = self.cameras.iter().find(|(_, c)| c.is_born && !c.is_up && !backlog);
-        gone.map(|(name, _)| self.message("DDEATH", Some(name), Vec::new(), now_ms, Then::Dead(name.clone())))
+        let gone = self
+            .cameras
+            .iter()
+            .find(|(_, c)| c.is_born && !c.is_up && !backlog);
+        gone.map(|(name, _)| {
+            self.message(
+                "DDEATH",
+                Some(name),
+                Vec::new(),
+                now_ms,
+                Then::Dead(name.clone()),
+            )
+        })
     }
 
     /// An event's message, or the birth that must come first. `None` if it is no event.
@@ -195,7 +234,11 @@ impl Sparkplug {
         if !known.is_some_and(|c| c.is_born) {
             return Some(self.birth(&camera, known.and_then(|c| c.last.clone()), now_ms));
         }
-        let data = metrics.iter().cloned().map(|m| m.into_data(historical)).collect();
+        let data = metrics
+            .iter()
+            .cloned()
+            .map(|m| m.into_data(historical))
+            .collect();
         // What is past is not what a later birth is to say.
         let then = Then::Data((!historical).then(|| (camera.clone(), metrics)));
         Some(self.message("DDATA", Some(&camera), data, now_ms, then))
@@ -204,7 +247,12 @@ impl Sparkplug {
     /// The last word on this connection.
     pub(super) fn farewell(&self, now_ms: u64) -> Option<Message> {
         let (topic, payload) = self.address.death(self.bd_seq, now_ms);
-        self.is_born().then_some(Message { topic, payload, acknowledged: true, then: Then::Farewell })
+        self.is_born().then_some(Message {
+            topic,
+            payload,
+            acknowledged: true,
+            then: Then::Farewell,
+        })
     }
 
     /// Notes that the client took a message.
@@ -218,7 +266,9 @@ impl Sparkplug {
             Then::Born(name) => self.cameras.entry(name).or_default().is_born = true,
             Then::Dead(name) => self.cameras.entry(name).or_default().is_born = false,
             Then::Told => self.changed = false,
-            Then::Data(Some((name, metrics))) => self.cameras.entry(name).or_default().last = Some(metrics),
+            Then::Data(Some((name, metrics))) => {
+                self.cameras.entry(name).or_default().last = Some(metrics)
+            }
             Then::Data(None) => {}
             Then::Farewell => self.phase = Phase::Gone,
         }
@@ -227,8 +277,18 @@ impl Sparkplug {
     fn node_birth(&self, now_ms: u64) -> Message {
         let mut metrics = vec![
             bd_seq_metric(self.bd_seq, now_ms),
-            Metric::new(REBIRTH, DataType::Boolean, Some(Value::Boolean(false)), now_ms),
-            Metric::new("Properties/Software", DataType::String, Some(Value::Text("constancy".into())), now_ms),
+            Metric::new(
+                REBIRTH,
+                DataType::Boolean,
+                Some(Value::Boolean(false)),
+                now_ms,
+            ),
+            Metric::new(
+                "Properties/Software",
+                DataType::String,
+                Some(Value::Text("constancy".into())),
+                now_ms,
+            ),
             Metric::new(
                 "Properties/Version",
                 DataType::String,
@@ -242,16 +302,40 @@ impl Sparkplug {
 
     /// The node's metrics that may change.
     fn node_metrics(&self, now_ms: u64) -> Vec<Metric> {
-        let Report { storage, waiting, dropped } = &self.report;
+        let Report {
+            storage,
+            waiting,
+            dropped,
+        } = &self.report;
         let text = |text: &str| Some(Value::Text(text.to_owned()));
         let mut metrics = vec![
-            Metric::new("Queue/storage", DataType::String, text(storage).filter(|_| !storage.is_empty()), now_ms),
-            Metric::new("Queue/waiting", DataType::UInt64, Some(Value::Long(*waiting)), now_ms),
-            Metric::new("Queue/dropped", DataType::UInt64, Some(Value::Long(*dropped)), now_ms),
+            Metric::new(
+                "Queue/storage",
+                DataType::String,
+                text(storage).filter(|_| !storage.is_empty()),
+                now_ms,
+            ),
+            Metric::new(
+                "Queue/waiting",
+                DataType::UInt64,
+                Some(Value::Long(*waiting)),
+                now_ms,
+            ),
+            Metric::new(
+                "Queue/dropped",
+                DataType::UInt64,
+                Some(Value::Long(*dropped)),
+                now_ms,
+            ),
         ];
         metrics.extend(self.cameras.iter().map(|(name, camera)| {
             let fault = camera.fault.as_deref().and_then(text);
-            Metric::new(format!("Cameras/{name}/fault"), DataType::String, fault, now_ms)
+            Metric::new(
+                format!("Cameras/{name}/fault"),
+                DataType::String,
+                fault,
+                now_ms,
+            )
         }));
         metrics
     }
@@ -259,13 +343,35 @@ impl Sparkplug {
     /// A camera's birth, with what was last known of it.
     fn birth(&self, camera: &str, last: Option<Vec<Metric>>, now_ms: u64) -> Message {
         let metrics = last.unwrap_or_else(|| metrics::unknown(now_ms));
-        self.message("DBIRTH", Some(camera), metrics, now_ms, Then::Born(camera.to_owned()))
+        self.message(
+            "DBIRTH",
+            Some(camera),
+            metrics,
+            now_ms,
+            Then::Born(camera.to_owned()),
+        )
     }
 
-    fn message(&self, kind: &str, camera: Option<&str>, metrics: Vec<Metric>, now_ms: u64, then: Then) -> Message {
-        let payload = Payload { timestamp: Some(now_ms), metrics, seq: Some(self.seq.into()) };
+    fn message(
+        &self,
+        kind: &str,
+        camera: Option<&str>,
+        metrics: Vec<Metric>,
+        now_ms: u64,
+        then: Then,
+    ) -> Message {
+        let payload = Payload {
+            timestamp: Some(now_ms),
+            metrics,
+            seq: Some(self.seq.into()),
+        };
         let topic = self.address.topic(kind, camera);
-        Message { topic, payload: payload.encode_to_vec(), acknowledged: false, then }
+        Message {
+            topic,
+            payload: payload.encode_to_vec(),
+            acknowledged: false,
+            then,
+        }
     }
 }
 

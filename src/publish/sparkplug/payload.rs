@@ -59,7 +59,12 @@ pub(super) enum DataType {
 
 impl Metric {
     /// A value, or none, with its type.
-    pub(super) fn new(name: impl Into<String>, datatype: DataType, value: Option<Value>, timestamp: u64) -> Self {
+    pub(super) fn new(
+        name: impl Into<String>,
+        datatype: DataType,
+        value: Option<Value>,
+        timestamp: u64,
+    ) -> Self {
         Self {
             name: Some(name.into()),
             timestamp: Some(timestamp),

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// A port that nothing listens on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a free port")
+        .port()
 }
 
 pub struct Broker {
@@ -38,11 +41,16 @@ impl Broker {
         let lines = lines.replace("FOLDER", &folder.path().to_string_lossy());
         // As root, mosquitto would change to a user who may not read the folder. It hands on what it acknowledges before it
         // acknowledges it, so that killing it loses nothing of that.
-        let config =
-            format!("listener {port} 127.0.0.1\nuser root\nmax_queued_messages 0\nmax_inflight_messages 0\n{lines}");
+        let config = format!(
+            "listener {port} 127.0.0.1\nuser root\nmax_queued_messages 0\nmax_inflight_messages 0\n{lines}"
+        );
         let path = folder.path().join("mosquitto.conf");
         std::fs::write(&path, config).expect("the broker's configuration");
-        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let program = if Path::new("/usr/sbin/mosquitto").exists() {
+            "/usr/sbin/mosquitto"
+        } else {
+            "mosquitto"
+        };
         let mut child = Command::new(program)
             .arg("-c")
             .arg(&path)
@@ -51,10 +59,17 @@ impl Broker {
             .spawn()
             .expect("mosquitto: run tools/setup.sh");
         wait_for("mosquitto to listen", || {
-            assert!(child.try_wait().ok().flatten().is_none(), "mosquitto ended at once");
+            assert!(
+                child.try_wait().ok().flatten().is_none(),
+                "mosquitto ended at once"
+            );
             TcpStream::connect(("127.0.0.1", port)).ok()
         });
-        Self { port, child, _folder: folder }
+        Self {
+            port,
+            child,
+            _folder: folder,
+        }
     }
 
     pub fn url(&self) -> String {
@@ -104,10 +119,18 @@ impl Link {
         let shared = Arc::clone(&under_way);
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                let Ok(far) = TcpStream::connect(("127.0.0.1", to_port.load(Ordering::SeqCst))) else { continue };
-                let (Ok(near_again), Ok(far_again)) = (near.try_clone(), far.try_clone()) else { return };
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to_port.load(Ordering::SeqCst)))
+                else {
+                    continue;
+                };
+                let (Ok(near_again), Ok(far_again)) = (near.try_clone(), far.try_clone()) else {
+                    return;
+                };
                 if let Ok(both) = near.try_clone().and_then(|n| Ok([n, far.try_clone()?])) {
-                    shared.lock().unwrap_or_else(PoisonError::into_inner).extend(both);
+                    shared
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend(both);
                 }
                 Self::copy(near, far);
                 Self::copy(far_again, near_again);
@@ -136,7 +159,12 @@ impl Link {
 
     /// Breaks every connection, with whatever is on the way; new ones are possible.
     pub fn cut(&self) {
-        for stream in self.under_way.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for stream in self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -173,7 +201,11 @@ struct Log {
 }
 
 fn options(broker: &Broker) -> MqttOptions {
-    MqttOptions::new(format!("subscriber-{}", fastrand::u32(..)), "127.0.0.1", broker.port)
+    MqttOptions::new(
+        format!("subscriber-{}", fastrand::u32(..)),
+        "127.0.0.1",
+        broker.port,
+    )
 }
 
 /// Publishes one message as a user, and returns when the broker has taken it, dropped it, or hung up.
@@ -181,7 +213,9 @@ pub fn publish_as(broker: &Broker, user: &str, password: &str, topic: &str, payl
     let mut options = options(broker);
     options.set_credentials(user, password);
     let (client, mut connection) = Client::new(options, 4);
-    client.publish(topic, QoS::AtLeastOnce, false, payload).expect("publish");
+    client
+        .publish(topic, QoS::AtLeastOnce, false, payload)
+        .expect("publish");
     let over = |n: &Result<Event, _>| matches!(n, Err(_) | Ok(Event::Incoming(Packet::PubAck(_))));
     let _ = connection.iter().find(over);
 }
@@ -214,7 +248,9 @@ impl Subscriber {
         options.set_keep_alive(Duration::from_secs(30));
         options.set_max_packet_size(8 << 20, 8 << 20);
         let (client, mut connection) = Client::new(options, 16);
-        client.subscribe(filter, QoS::AtLeastOnce).expect("subscription is sent");
+        client
+            .subscribe(filter, QoS::AtLeastOnce)
+            .expect("subscription is sent");
         let log = Arc::new(Log::default());
         let (subscribed, ready) = std::sync::mpsc::channel();
         let for_thread = Arc::clone(&log);
@@ -230,7 +266,11 @@ impl Subscriber {
                             retained: p.retain,
                             at: SystemTime::now(),
                         };
-                        for_thread.heard.lock().unwrap_or_else(PoisonError::into_inner).push(heard);
+                        for_thread
+                            .heard
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(heard);
                         for_thread.more.notify_all();
                     }
                     Ok(_) => {}
@@ -238,7 +278,9 @@ impl Subscriber {
                 }
             }
         });
-        ready.recv_timeout(LIMIT).expect("the broker confirms the subscription");
+        ready
+            .recv_timeout(LIMIT)
+            .expect("the broker confirms the subscription");
         Self { log, client }
     }
 
@@ -247,40 +289,83 @@ impl Subscriber {
         self.wait_long(what, LIMIT, ready)
     }
 
-    pub fn wait_long<T>(&self, what: &str, limit: Duration, mut ready: impl FnMut(&[Heard]) -> Option<T>) -> T {
+    pub fn wait_long<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut ready: impl FnMut(&[Heard]) -> Option<T>,
+    ) -> T {
         let deadline = Instant::now() + limit;
-        let mut heard = self.log.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self
+            .log
+            .heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(found) = ready(&heard) {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let tail: Vec<String> = heard.iter().rev().take(3).map(|h| format!("{} {}", h.topic, h.text())).collect();
-            assert!(!left.is_zero(), "waited {} s for {what}; heard {}, last {tail:?}", limit.as_secs(), heard.len());
-            heard = self.log.more.wait_timeout(heard, left).unwrap_or_else(PoisonError::into_inner).0;
+            let tail: Vec<String> = heard
+                .iter()
+                .rev()
+                .take(3)
+                .map(|h| format!("{} {}", h.topic, h.text()))
+                .collect();
+            assert!(
+                !left.is_zero(),
+                "waited {} s for {what}; heard {}, last {tail:?}",
+                limit.as_secs(),
+                heard.len()
+            );
+            heard = self
+                .log
+                .more
+                .wait_timeout(heard, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
     /// Waits for a message on a topic that ends so, and which `fits`.
     pub fn message(&self, topic: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
         let what = format!("a message on …{topic}");
-        self.wait(&what, |heard| heard.iter().find(|h| h.topic.ends_with(topic) && fits(h)).cloned())
+        self.wait(&what, |heard| {
+            heard
+                .iter()
+                .find(|h| h.topic.ends_with(topic) && fits(h))
+                .cloned()
+        })
     }
 
     /// Publishes something, as any other program would.
     pub fn publish(&self, topic: &str, payload: &[u8], retain: bool) {
-        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("publish");
+        self.client
+            .publish(topic, QoS::AtLeastOnce, retain, payload)
+            .expect("publish");
     }
 
     /// Everything that was heard so far.
     pub fn heard(&self) -> Vec<Heard> {
-        self.log.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log
+            .heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The events that were heard so far.
     pub fn events(&self) -> Vec<Value> {
-        let heard = self.log.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.iter().filter(|h| h.is_event()).map(Heard::json).collect()
+        let heard = self
+            .log
+            .heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        heard
+            .iter()
+            .filter(|h| h.is_event())
+            .map(Heard::json)
+            .collect()
     }
 
     /// Waits for `count` events.

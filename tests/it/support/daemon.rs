@@ -21,7 +21,11 @@ pub struct Setup {
 impl Setup {
     /// A configuration of the tiny model with two labels, and whatever `rest` says.
     pub fn new(rest: &str) -> Self {
-        let setup = Self { folder: tempfile::tempdir().expect("folder"), env: Vec::new(), args: Vec::new() };
+        let setup = Self {
+            folder: tempfile::tempdir().expect("folder"),
+            env: Vec::new(),
+            args: Vec::new(),
+        };
         setup.write(rest);
         setup
     }
@@ -73,9 +77,22 @@ impl Setup {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the daemon starts");
-        let stdout = child.stdout.take().map(Lines::read).expect("stdout is piped");
-        let stderr = child.stderr.take().map(Lines::read).expect("stderr is piped");
-        Daemon { child, stdout, stderr, setup: self }
+        let stdout = child
+            .stdout
+            .take()
+            .map(Lines::read)
+            .expect("stdout is piped");
+        let stderr = child
+            .stderr
+            .take()
+            .map(Lines::read)
+            .expect("stderr is piped");
+        Daemon {
+            child,
+            stdout,
+            stderr,
+            setup: self,
+        }
     }
 }
 
@@ -92,7 +109,11 @@ impl Lines {
         let shared = lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
-                shared.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                shared
+                    .lines
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
             }
             shared.ended.store(true, Ordering::Release);
         });
@@ -100,7 +121,10 @@ impl Lines {
     }
 
     fn get(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -130,10 +154,16 @@ impl Daemon {
                 let took = start.elapsed();
                 // What it wrote last may still be in the pipes.
                 let ended = |lines: &Lines| lines.ended.load(Ordering::Acquire).then_some(());
-                wait_for("the end of its output", || ended(&self.stdout).and(ended(&self.stderr)));
+                wait_for("the end of its output", || {
+                    ended(&self.stdout).and(ended(&self.stderr))
+                });
                 return (status, took);
             }
-            assert!(start.elapsed() < limit, "still running after {limit:?}; log:\n{}", self.log());
+            assert!(
+                start.elapsed() < limit,
+                "still running after {limit:?}; log:\n{}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -151,8 +181,19 @@ impl Daemon {
     /// Waits for a line of the log that holds `text`, `times` times.
     pub fn wait_log_times(&self, text: &str, times: usize) {
         let deadline = Instant::now() + LIMIT;
-        while self.stderr.get().iter().filter(|l| l.contains(text)).count() < times {
-            assert!(Instant::now() < deadline, "no `{text}` in the log:\n{}", self.log());
+        while self
+            .stderr
+            .get()
+            .iter()
+            .filter(|l| l.contains(text))
+            .count()
+            < times
+        {
+            assert!(
+                Instant::now() < deadline,
+                "no `{text}` in the log:\n{}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -163,7 +204,11 @@ impl Daemon {
 
     /// The events on stdout, where no broker is configured.
     pub fn events(&self) -> Vec<Value> {
-        self.stdout.get().iter().map(|l| serde_json::from_str(l).expect("a line of JSON")).collect()
+        self.stdout
+            .get()
+            .iter()
+            .map(|l| serde_json::from_str(l).expect("a line of JSON"))
+            .collect()
     }
 
     /// Waits for `count` events on stdout.

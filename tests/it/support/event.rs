@@ -1,8 +1,8 @@
 //! An event as the daemon makes it of a decision; for the benches, too.
 
-use constancy::classify::Decision;
-use constancy::frame::Timestamp;
 use constancy::publish::{Event, LatencyMs, rfc3339};
+use constancy_core::classify::Decision;
+use constancy_core::frame::Timestamp;
 
 const BOOT_ID: &str = "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11";
 
@@ -25,7 +25,12 @@ pub fn event<'a>(device: &'a str, decision: &'a Decision, taken: Timestamp, seq:
         in_support: decision.in_support,
         shift: decision.shift,
         top: &decision.top,
-        latency_ms: LatencyMs { capture: 1.0, preprocess: 2.0, embed: 3.0, classify: 4.0 },
+        latency_ms: LatencyMs {
+            capture: 1.0,
+            preprocess: 2.0,
+            embed: 3.0,
+            classify: 4.0,
+        },
         model: "0123456789ab",
         projection: "identity",
         dropped_frames: 0,

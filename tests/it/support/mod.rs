@@ -3,12 +3,13 @@
 mod broker;
 mod daemon;
 mod event;
+mod images;
 
 pub use broker::{Broker, Heard, Link, Subscriber, free_port, publish_as};
 pub use daemon::{Daemon, Setup};
 pub use event::event;
+pub use images::{jpeg, picture};
 
-use image::{ColorType, ImageEncoder, RgbImage, codecs::jpeg::JpegEncoder};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,9 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// A file of `tests/fixtures`.
 pub fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(path)
 }
 
 /// The small CLIP with random weights, image and text tower.
@@ -27,20 +30,28 @@ pub fn tiny_model() -> PathBuf {
 
 /// A file of the test data that is not part of the project; says that the test is skipped where it is missing.
 pub fn test_data(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("CONSTANCY_TEST_DATA").map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
+    let root = std::env::var_os("CONSTANCY_TEST_DATA")
+        .map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
     let path = root.join(path);
     if path.exists() {
         return Some(path);
     }
-    println!("SKIPPED: {} is not there; set CONSTANCY_TEST_DATA to the folder of test data", path.display());
+    println!(
+        "SKIPPED: {} is not there; set CONSTANCY_TEST_DATA to the folder of test data",
+        path.display()
+    );
     None
 }
 
 /// A Python with the packages that judge what is published; says that the test is skipped where there is none.
 pub fn judges() -> Option<PathBuf> {
-    let python = std::env::var_os("CONSTANCY_TEST_JUDGES").map(PathBuf::from).filter(|p| p.exists());
+    let python = std::env::var_os("CONSTANCY_TEST_JUDGES")
+        .map(PathBuf::from)
+        .filter(|p| p.exists());
     if python.is_none() {
-        println!("SKIPPED: CONSTANCY_TEST_JUDGES names no Python with pysparkplug and jinja2; `make test` makes one");
+        println!(
+            "SKIPPED: CONSTANCY_TEST_JUDGES names no Python with pysparkplug and jinja2; `make test` makes one"
+        );
     }
     python
 }
@@ -58,28 +69,6 @@ pub fn stderr(output: &std::process::Output) -> String {
 /// What it wrote to stdout.
 pub fn stdout(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A picture that no other `seed` gives: soft blobs of colour, as a camera's picture has few edges.
-pub fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
-    let phase = f64::from(seed) * 0.7;
-    RgbImage::from_fn(width, height, |x, y| {
-        let (u, v) = (f64::from(x) / f64::from(width) * 9.0, f64::from(y) / f64::from(height) * 7.0);
-        let wave = |a: f64| (127.5 + 100.0 * a.sin()) as u8;
-        let grain = (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503).wrapping_add(seed)) >> 28;
-        let pixel = [wave(u + phase), wave(v - phase), wave(u + v + 2.0 * phase)];
-        image::Rgb(pixel.map(|c| c.saturating_add(grain as u8)))
-    })
-}
-
-/// [`picture`] as a JPEG file's bytes.
-pub fn jpeg(width: u32, height: u32, seed: u32) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let rgb = picture(width, height, seed);
-    JpegEncoder::new_with_quality(&mut bytes, 90)
-        .write_image(rgb.as_raw(), width, height, ColorType::Rgb8.into())
-        .expect("JPEG in memory");
-    bytes
 }
 
 /// A folder of `count` different JPEG images.
@@ -113,7 +102,10 @@ pub fn overflowing_model(manifest: &Path) {
         Some(("mean", _)) => "mean = [0.0, 0.0, 0.0]".to_owned(),
         Some(("std", _)) => "std = [1e-38, 1e-38, 1e-38]".to_owned(),
         Some((key @ ("file" | "tokenizer"), file)) => {
-            format!("{key} = \"{}\"", tower.with_file_name(file.trim_matches('"')).display())
+            format!(
+                "{key} = \"{}\"",
+                tower.with_file_name(file.trim_matches('"')).display()
+            )
         }
         _ => line.to_owned(),
     });
@@ -127,7 +119,11 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = ready() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {} s for {what}", LIMIT.as_secs());
+        assert!(
+            Instant::now() < deadline,
+            "waited {} s for {what}",
+            LIMIT.as_secs()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -45,7 +45,11 @@ impl Disk {
 
     fn living(&self) -> Result<MutexGuard<'_, Platter>> {
         let platter = self.lock();
-        if platter.dead { Err(Error::from(ErrorKind::Other)) } else { Ok(platter) }
+        if platter.dead {
+            Err(Error::from(ErrorKind::Other))
+        } else {
+            Ok(platter)
+        }
     }
 
     fn writable(&self) -> Result<MutexGuard<'_, Platter>> {
@@ -105,7 +109,10 @@ impl StorageBackend for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let (platter, at) = (self.living()?, offset as usize);
-        let bytes = platter.now.get(at..at + out.len()).ok_or(ErrorKind::UnexpectedEof)?;
+        let bytes = platter
+            .now
+            .get(at..at + out.len())
+            .ok_or(ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
@@ -150,8 +157,20 @@ impl Place for Disk {
 
     fn move_aside(&self) -> Result<String> {
         let mut platter = self.lock();
-        let Platter { writes, fails_at, refuses, aside, .. } = *platter;
-        *platter = Platter { writes, fails_at, refuses, aside: aside + 1, ..Platter::default() };
+        let Platter {
+            writes,
+            fails_at,
+            refuses,
+            aside,
+            ..
+        } = *platter;
+        *platter = Platter {
+            writes,
+            fails_at,
+            refuses,
+            aside: aside + 1,
+            ..Platter::default()
+        };
         Ok("aside".into())
     }
 

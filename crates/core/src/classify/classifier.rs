@@ -1,0 +1,248 @@
+//! Cosine to every class, or a probe's logits; softmax, top-k.
+
+use super::bank::ClassBank;
+use super::probe::Probe;
+use super::reject::Support;
+use crate::icm::Projection;
+use crate::numeric::{dot, unit};
+use serde::Serialize;
+
+/// How many classes a decision lists unless told.
+pub const DEFAULT_TOP_K: usize = 5;
+/// Least score of a known class unless told, `0..=1`.
+pub const DEFAULT_THRESHOLD: f32 = 0.5;
+
+/// A class and its probability.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scored {
+    pub class: String,
+    /// Softmax over all classes, `0..=1`.
+    pub score: f32,
+}
+
+/// What one image was taken for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The best class first; at most `top_k`, never empty.
+    pub top: Vec<Scored>,
+    /// Score of the best class less that of the second, `0..=1`.
+    pub margin: f32,
+    /// The score reaches the threshold, and the image is not known to be outside what the classes were made from.
+    pub known: bool,
+    /// Whether the image is like the examples; `None` where the bank cannot tell.
+    pub in_support: Option<bool>,
+    /// How far outside, as [`Support::shift`] has it.
+    pub shift: Option<f32>,
+}
+
+/// Names embeddings by their nearest class, or by the bank's probe.
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    labels: Vec<String>,
+    /// Unit rows in the space that embeddings are compared in.
+    rows: Vec<Vec<f32>>,
+    projection: Option<Projection>,
+    support: Option<Support>,
+    probe: Option<Probe>,
+    logit_scale: f32,
+    top_k: usize,
+    /// Least score of a known class, `0..=1`.
+    threshold: f32,
+}
+
+impl Classifier {
+    /// A classifier over `bank`'s classes in `projection`'s subspace. `projection_digest` decides whether
+    /// the bank's measure of support and its probe apply; [`ClassBank::check_probe`] says where the probe does not.
+    #[must_use]
+    pub fn new(
+        bank: ClassBank,
+        projection: Option<Projection>,
+        projection_digest: &str,
+        logit_scale: f32,
+    ) -> Self {
+        let map = |row: &Vec<f32>| {
+            projection
+                .as_ref()
+                .map_or_else(|| unit(row), |p| p.apply(row))
+        };
+        Self {
+            rows: bank.rows.iter().map(map).collect(),
+            support: bank.support.filter(|s| s.projection == projection_digest),
+            probe: bank.probe.filter(|p| p.projection == projection_digest),
+            labels: bank.labels,
+            projection,
+            logit_scale,
+            top_k: DEFAULT_TOP_K,
+            threshold: DEFAULT_THRESHOLD,
+        }
+    }
+
+    /// The same over another bank's classes.
+    #[must_use]
+    pub fn with_bank(&self, bank: ClassBank, projection_digest: &str) -> Self {
+        let other = Self::new(
+            bank,
+            self.projection.clone(),
+            projection_digest,
+            self.logit_scale,
+        );
+        other.with_limits(self.top_k, self.threshold)
+    }
+
+    /// Another least score of a known class, `0..=1`.
+    #[must_use]
+    pub fn with_threshold(self, threshold: f32) -> Self {
+        Self { threshold, ..self }
+    }
+
+    /// How many classes a decision lists, and the least score of a known one.
+    #[must_use]
+    pub fn with_limits(self, top_k: usize, threshold: f32) -> Self {
+        Self {
+            top_k,
+            threshold,
+            ..self
+        }
+    }
+
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Whether decisions can tell an image that resembles no example.
+    #[must_use]
+    pub fn has_support(&self) -> bool {
+        self.support.is_some()
+    }
+
+    /// Whether decisions come from a probe.
+    #[must_use]
+    pub fn has_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// The probability of every class, in the bank's order, and the cosine to the nearest, which tells what resembles
+    /// no example even where a probe decides.
+    #[must_use]
+    pub fn probabilities(&self, embedding: &[f32]) -> (Vec<f32>, f32) {
+        let z = self
+            .projection
+            .as_ref()
+            .map_or_else(|| unit(embedding), |p| p.apply(embedding));
+        let cosines: Vec<f32> = self.rows.iter().map(|row| dot(&z, row)).collect();
+        let nearest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let logits = match &self.probe {
+            Some(probe) => probe.logits(&z),
+            None => cosines.iter().map(|c| self.logit_scale * c).collect(),
+        };
+        (softmax(&logits), nearest)
+    }
+
+    /// What an embedding `[D]` of any length is taken for.
+    #[must_use]
+    pub fn classify(&self, embedding: &[f32]) -> Decision {
+        let (scores, nearest) = self.probabilities(embedding);
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        let score = |rank: usize| order.get(rank).map_or(0.0, |&i| scores[i]);
+        let shift = self.support.as_ref().map(|s| s.shift(nearest));
+        let in_support = shift.map(|s| s <= 1.0);
+        let top = order.iter().take(self.top_k.max(1));
+        Decision {
+            top: top
+                .map(|&i| Scored {
+                    class: self.labels[i].clone(),
+                    score: scores[i],
+                })
+                .collect(),
+            margin: score(0) - score(1),
+            known: score(0) >= self.threshold && in_support != Some(false),
+            in_support,
+            shift,
+        }
+    }
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = logits.iter().map(|l| (l - most).exp()).collect();
+    let total: f32 = weights.iter().sum();
+    weights.iter().map(|w| w / total).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::BankOrigin;
+
+    fn bank() -> ClassBank {
+        let probe = Probe {
+            projection: "identity".into(),
+            c: 0.316,
+            weights: vec![vec![-1.0, 0.0], vec![2.0, 0.0]],
+            biases: vec![0.5, -0.5],
+        };
+        ClassBank {
+            labels: vec!["ok".into(), "defect".into()],
+            templates: Vec::new(),
+            origin: BankOrigin::Images,
+            encoder_sha256: "aa".into(),
+            rows: vec![vec![1.0, 0.0], vec![0.0, 1.0]],
+            support: Some(Support {
+                projection: "identity".into(),
+                examples: 50,
+                median_cosine: 0.9,
+                tail_cosine: 0.8,
+            }),
+            probe: Some(probe),
+        }
+    }
+
+    #[test]
+    fn a_probe_decides_and_the_class_means_tell_what_is_unknown() {
+        let bank = ClassBank::parse(&bank().to_bytes().unwrap()).unwrap();
+        let classifier = Classifier::new(bank, None, "identity", 100.0);
+        assert!(classifier.has_probe() && classifier.has_support());
+        let (probabilities, nearest) = classifier.probabilities(&[3.0, 0.0]);
+        assert!(
+            (probabilities[1] - 1.0 / (1.0 + (-2.0f32).exp())).abs() < 1e-6,
+            "{probabilities:?}"
+        );
+        assert!((nearest - 1.0).abs() < 1e-6);
+        let near = classifier.classify(&[3.0, 0.0]);
+        assert_eq!(
+            (near.top[0].class.as_str(), near.known, near.in_support),
+            ("defect", true, Some(true))
+        );
+        let far = classifier.classify(&[3.0, -3.0]);
+        assert_eq!(
+            (far.top[0].class.as_str(), far.known, far.in_support),
+            ("defect", false, Some(false))
+        );
+    }
+
+    #[test]
+    fn a_probe_of_another_projection_is_refused_by_name_and_never_used() {
+        let bank = bank();
+        let error = bank.check_probe("0123456789ab", 2).unwrap_err().to_string();
+        assert!(
+            error.contains("identity") && error.contains("0123456789ab"),
+            "{error}"
+        );
+        assert!(
+            error.contains("make the bank again with `constancy classes`"),
+            "{error}"
+        );
+        assert!(
+            bank.check_probe("identity", 3)
+                .unwrap_err()
+                .to_string()
+                .contains("width 2, the projection gives 3")
+        );
+        bank.check_probe("identity", 2).unwrap();
+        let classifier = Classifier::new(bank, None, "0123456789ab", 100.0);
+        assert!(!classifier.has_probe() && !classifier.has_support());
+        assert_eq!(classifier.classify(&[3.0, 0.0]).top[0].class, "ok");
+    }
+}

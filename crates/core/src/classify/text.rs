@@ -1,0 +1,111 @@
+//! Labels to class embeddings: prompt templates, tokens, and the average over templates.
+
+use crate::numeric::unit;
+use crate::numeric::unit_mean;
+use thiserror::Error;
+
+/// Why labels could not be turned into classes.
+#[derive(Debug, Error)]
+pub enum TextError {
+    #[error("not a tokenizer.json that can be used: {0}")]
+    Tokenizer(String),
+    #[error("prompt `{0}` cannot be tokenised: {1}")]
+    Encode(String, String),
+    #[error("prompt template `{0}` has no {{}} for the label")]
+    Template(String),
+    #[error("there are no labels")]
+    NoLabels,
+    #[error("label `{0}` is given twice")]
+    Duplicate(String),
+    #[error("a label is empty")]
+    EmptyLabel,
+}
+
+/// CLIP's tokenizer, from Hugging Face's `tokenizer.json`.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    context_length: usize,
+    pad_token_id: i64,
+}
+
+impl Tokenizer {
+    /// `context_length` tokens per prompt, filled up with `pad_token_id`.
+    pub fn parse(json: &[u8], context_length: usize, pad_token_id: i64) -> Result<Self, TextError> {
+        let unusable = |e: tokenizers::Error| TextError::Tokenizer(e.to_string());
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(unusable)?;
+        // The file's own padding and truncation are for batches of training; the tower's length decides here.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(unusable)?;
+        Ok(Self {
+            inner,
+            context_length,
+            pad_token_id,
+        })
+    }
+
+    /// Token ids `[context_length]` with start and end, and how many of them are not padding.
+    /// A prompt that is too long loses its last words and keeps its end token, as CLIP has it.
+    pub fn encode(&self, prompt: &str) -> Result<(Vec<i64>, usize), TextError> {
+        let encoded = self
+            .inner
+            .encode(prompt, true)
+            .map_err(|e| TextError::Encode(prompt.into(), e.to_string()))?;
+        let mut ids: Vec<i64> = encoded.get_ids().iter().map(|&id| i64::from(id)).collect();
+        if ids.len() > self.context_length {
+            let end = ids.last().copied();
+            ids.truncate(self.context_length - 1);
+            ids.extend(end);
+        }
+        let used = ids.len();
+        ids.resize(self.context_length, self.pad_token_id);
+        Ok((ids, used))
+    }
+}
+
+/// Checks that every template has a place for the label.
+pub fn check_templates(templates: &[String]) -> Result<(), TextError> {
+    match templates.iter().find(|t| !t.contains("{}")) {
+        Some(template) => Err(TextError::Template(template.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Unit class embeddings, one per label: the mean over templates of the prompts' unit embeddings,
+/// normalised (Radford et al. 2021, section 3.1.4). Without templates the label itself is the prompt.
+pub fn class_embeddings<E: From<TextError>>(
+    labels: &[String],
+    templates: &[String],
+    mut embed: impl FnMut(&str) -> Result<Vec<f32>, E>,
+) -> Result<Vec<Vec<f32>>, E> {
+    check_templates(templates)?;
+    check_labels(labels)?;
+    let bare = ["{}".to_owned()];
+    let templates = if templates.is_empty() {
+        &bare[..]
+    } else {
+        templates
+    };
+    labels
+        .iter()
+        .map(|label| {
+            let prompts = templates.iter().map(|t| t.replace("{}", label));
+            let embeddings = prompts.map(|p| embed(&p)).collect::<Result<Vec<_>, E>>()?;
+            Ok(unit_mean(embeddings.iter().map(|e| unit(e))))
+        })
+        .collect()
+}
+
+fn check_labels(labels: &[String]) -> Result<(), TextError> {
+    if labels.is_empty() {
+        return Err(TextError::NoLabels);
+    }
+    for (i, label) in labels.iter().enumerate() {
+        if label.trim().is_empty() {
+            return Err(TextError::EmptyLabel);
+        }
+        if labels[..i].contains(label) {
+            return Err(TextError::Duplicate(label.clone()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,327 @@
+//! DomainBed's folder layout, `environment/class/image`: PACS, VLCS, OfficeHome, TerraIncognita and DomainNet as they lie
+//! on disk; and `class/image`, where there is one environment. Paths in, a list out; whoever calls has looked through the
+//! folders.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a folder is no data set of several environments.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum FoldersError {
+    #[error("{root} holds no images; expected {root}/ENVIRONMENT/CLASS/IMAGE")]
+    NoImages { root: PathBuf },
+    #[error(
+        "{root} holds one environment, `{environment}`; at least two are needed, to leave one out: expected {root}/ENVIRONMENT/CLASS/IMAGE"
+    )]
+    OneEnvironment { root: PathBuf, environment: String },
+    #[error(
+        "{root} holds one class, `{class}`; at least two are needed: expected {root}/ENVIRONMENT/CLASS/IMAGE"
+    )]
+    OneClass { root: PathBuf, class: String },
+    #[error(
+        "{path} lies in no class folder of an environment; expected {root}/ENVIRONMENT/CLASS/IMAGE"
+    )]
+    Depth { root: PathBuf, path: PathBuf },
+    #[error("{path} is not in {root}")]
+    Outside { root: PathBuf, path: PathBuf },
+    #[error("{path}: the name of its environment or class is not UTF-8; rename the folder")]
+    Name { path: PathBuf },
+}
+
+/// An environment that has no image of a class which others have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingClass {
+    pub environment: String,
+    pub class: String,
+}
+
+impl fmt::Display for MissingClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { environment, class } = self;
+        write!(
+            f,
+            "environment `{environment}` has no image of class `{class}`; it is judged by its other classes"
+        )
+    }
+}
+
+/// One image of a data set.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Item {
+    /// Index into [`Domains::environments`].
+    pub environment: usize,
+    /// Index into [`Domains::classes`].
+    pub class: usize,
+    pub path: PathBuf,
+}
+
+/// Labelled images of several environments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domains {
+    /// By name.
+    pub environments: Vec<String>,
+    /// Of all environments, by name.
+    pub classes: Vec<String>,
+    /// By environment, class and path.
+    pub items: Vec<Item>,
+    /// What is to be warned of, by environment and class.
+    pub missing: Vec<MissingClass>,
+}
+
+impl Domains {
+    /// Arranges the images under `root`, in any order. Folders below the class's are the class's; whatever begins with
+    /// a dot is no image (file managers leave such things).
+    pub fn arrange(root: &Path, images: &[PathBuf]) -> Result<Self, FoldersError> {
+        let mut found: BTreeMap<(String, String), BTreeSet<&PathBuf>> = BTreeMap::new();
+        for path in images {
+            if let Some(names) = names(root, path)? {
+                found.entry(names).or_default().insert(path);
+            }
+        }
+        let environments: Vec<String> = distinct(found.keys().map(|(environment, _)| environment));
+        if let [environment] = &environments[..] {
+            return Err(FoldersError::OneEnvironment {
+                root: root.into(),
+                environment: environment.clone(),
+            });
+        }
+        Self::sorted(root, environments, found)
+    }
+
+    /// Arranges images of one environment, `class/image`, or of several, whatever their number.
+    pub fn arrange_any(root: &Path, images: &[PathBuf]) -> Result<Self, FoldersError> {
+        let in_class_folders = |path: &PathBuf| {
+            path.strip_prefix(root)
+                .is_ok_and(|inside| inside.iter().count() == 2)
+        };
+        let mut found: BTreeMap<(String, String), BTreeSet<&PathBuf>> = BTreeMap::new();
+        let only = root
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let one = images
+            .iter()
+            .filter(|path| !is_hidden(root, path))
+            .all(in_class_folders);
+        for path in images {
+            let names = if one {
+                class_name(root, path)?.map(|class| (only.clone(), class))
+            } else {
+                names(root, path)?
+            };
+            if let Some(names) = names {
+                found.entry(names).or_default().insert(path);
+            }
+        }
+        let environments = distinct(found.keys().map(|(environment, _)| environment));
+        Self::sorted(root, environments, found)
+    }
+
+    fn sorted(
+        root: &Path,
+        environments: Vec<String>,
+        mut found: BTreeMap<(String, String), BTreeSet<&PathBuf>>,
+    ) -> Result<Self, FoldersError> {
+        let classes: Vec<String> = distinct(found.keys().map(|(_, class)| class));
+        match &classes[..] {
+            [] => return Err(FoldersError::NoImages { root: root.into() }),
+            [class] => {
+                return Err(FoldersError::OneClass {
+                    root: root.into(),
+                    class: class.clone(),
+                });
+            }
+            _ => {}
+        }
+        let (mut items, mut missing) = (Vec::new(), Vec::new());
+        for (e, environment) in environments.iter().enumerate() {
+            for (c, class) in classes.iter().enumerate() {
+                match found.remove(&(environment.clone(), class.clone())) {
+                    Some(paths) => {
+                        items.extend(paths.into_iter().map(|p| Item {
+                            environment: e,
+                            class: c,
+                            path: p.clone(),
+                        }));
+                    }
+                    None => missing.push(MissingClass {
+                        environment: environment.clone(),
+                        class: class.clone(),
+                    }),
+                }
+            }
+        }
+        Ok(Self {
+            environments,
+            classes,
+            items,
+            missing,
+        })
+    }
+}
+
+/// The names of the folders between the root and an image, and the image's; `None` where it is hidden.
+fn parts<'p>(root: &Path, path: &'p Path) -> Result<Option<Vec<&'p OsStr>>, FoldersError> {
+    let outside = |_| FoldersError::Outside {
+        root: root.into(),
+        path: path.into(),
+    };
+    let parts: Vec<&OsStr> = path.strip_prefix(root).map_err(outside)?.iter().collect();
+    Ok((!parts
+        .iter()
+        .any(|part| part.to_string_lossy().starts_with('.')))
+    .then_some(parts))
+}
+
+fn is_hidden(root: &Path, path: &Path) -> bool {
+    matches!(parts(root, path), Ok(None))
+}
+
+/// Environment and class of an image; `None` where it is hidden.
+fn names(root: &Path, path: &Path) -> Result<Option<(String, String)>, FoldersError> {
+    let Some(parts) = parts(root, path)? else {
+        return Ok(None);
+    };
+    let [environment, class, _, ..] = &parts[..] else {
+        return Err(FoldersError::Depth {
+            root: root.into(),
+            path: path.into(),
+        });
+    };
+    match (environment.to_str(), class.to_str()) {
+        (Some(environment), Some(class)) => Ok(Some((environment.into(), class.into()))),
+        _ => Err(FoldersError::Name { path: path.into() }),
+    }
+}
+
+/// The class of an image where there is one environment; `None` where it is hidden.
+fn class_name(root: &Path, path: &Path) -> Result<Option<String>, FoldersError> {
+    let Some(parts) = parts(root, path)? else {
+        return Ok(None);
+    };
+    let class = parts.first().and_then(|class| class.to_str());
+    class
+        .map(|class| Some(class.into()))
+        .ok_or_else(|| FoldersError::Name { path: path.into() })
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    names
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrange(images: &[&str]) -> Result<Domains, FoldersError> {
+        let images: Vec<PathBuf> = images.iter().map(PathBuf::from).collect();
+        Domains::arrange(Path::new("/data"), &images)
+    }
+
+    #[test]
+    fn images_are_sorted_whatever_order_the_disk_has() {
+        let forward = [
+            "/data/photo/dog/2.jpg",
+            "/data/photo/dog/1.jpg",
+            "/data/art/cat/x/9.png",
+            "/data/art/dog/1.jpg",
+        ];
+        let mut backward = forward;
+        backward.reverse();
+        let domains = arrange(&forward).unwrap();
+        assert_eq!(arrange(&backward).unwrap(), domains);
+        assert_eq!(domains.environments, ["art", "photo"]);
+        assert_eq!(domains.classes, ["cat", "dog"]);
+        let items: Vec<(usize, usize, &str)> = domains
+            .items
+            .iter()
+            .map(|i| (i.environment, i.class, i.path.to_str().unwrap()))
+            .collect();
+        let expected = [
+            (0, 0, "/data/art/cat/x/9.png"),
+            (0, 1, "/data/art/dog/1.jpg"),
+            (1, 1, "/data/photo/dog/1.jpg"),
+            (1, 1, "/data/photo/dog/2.jpg"),
+        ];
+        assert_eq!(items, expected);
+        let warning = domains.missing[0].to_string();
+        assert!(
+            warning.contains("`photo` has no image of class `cat`"),
+            "{warning}"
+        );
+        assert_eq!(domains.missing.len(), 1);
+    }
+
+    #[test]
+    fn one_environment_may_have_class_folders_alone() {
+        let any = |images: &[&str]| {
+            let images: Vec<PathBuf> = images.iter().map(PathBuf::from).collect();
+            Domains::arrange_any(Path::new("/data"), &images)
+        };
+        let classes = any(&[
+            "/data/ok/1.jpg",
+            "/data/bad/2.jpg",
+            "/data/.cache/a/b/c.jpg",
+        ])
+        .unwrap();
+        assert_eq!(
+            (&classes.environments[..], &classes.classes[..]),
+            (&["data".into()][..], &["bad".into(), "ok".into()][..])
+        );
+        let one = any(&["/data/line/ok/1.jpg", "/data/line/bad/2.jpg"]).unwrap();
+        assert_eq!(
+            (one.environments, one.items.len()),
+            (vec!["line".to_owned()], 2)
+        );
+        assert!(matches!(
+            any(&["/data/ok/1.jpg"]),
+            Err(FoldersError::OneClass { .. })
+        ));
+        assert!(matches!(
+            any(&["/data/ok/1.jpg", "/data/line/bad/2.jpg"]),
+            Err(FoldersError::Depth { .. })
+        ));
+    }
+
+    #[test]
+    fn what_is_no_such_data_set_is_refused_with_the_layout() {
+        let error = |images: &[&str]| arrange(images).unwrap_err();
+        for (images, culprit) in [
+            (&[][..], "/data holds no images"),
+            (
+                &["/data/._1.jpg", "/data/.cache/dog/1.jpg"],
+                "/data holds no images",
+            ),
+            (
+                &["/data/photo/dog/1.jpg", "/data/photo/cat/1.jpg"],
+                "one environment, `photo`",
+            ),
+            (
+                &["/data/photo/dog/1.jpg", "/data/art/dog/1.jpg"],
+                "one class, `dog`",
+            ),
+            (
+                &["/data/dog/1.jpg"],
+                "/data/dog/1.jpg lies in no class folder",
+            ),
+        ] {
+            let message = error(images).to_string();
+            assert!(
+                message.contains(culprit) && message.contains("ENVIRONMENT/CLASS/IMAGE"),
+                "{message}"
+            );
+        }
+        assert!(matches!(
+            error(&["/elsewhere/photo/dog/1.jpg"]),
+            FoldersError::Outside { .. }
+        ));
+    }
+}

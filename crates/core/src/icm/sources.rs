@@ -1,0 +1,391 @@
+//! What may be looked at while a map is fitted and chosen: images of the source environments, and nothing else.
+
+use super::embeddings::{Embeddings, transposed_product};
+use super::moments::Moments;
+use super::spectrum::Spectrum;
+use nalgebra::DMatrix;
+use thiserror::Error;
+
+/// Why images, labels and interventions do not fit together.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SourceError {
+    #[error("there are {found} {what} for {images} images")]
+    Count {
+        what: &'static str,
+        found: usize,
+        images: usize,
+    },
+    #[error("{what}: {index} is not among the {count} that have names")]
+    Index {
+        what: &'static str,
+        index: usize,
+        count: usize,
+    },
+    #[error("family `{family}` changes image {image}, but there are {images} only")]
+    Image {
+        family: String,
+        image: usize,
+        images: usize,
+    },
+    #[error(
+        "family `{family}` has embeddings of width {found}, the images have {width}; embed all with one model"
+    )]
+    Width {
+        family: String,
+        found: usize,
+        width: usize,
+    },
+    #[error("family `{0}` is given twice")]
+    Duplicate(String),
+    #[error("there is no environment `{0}`")]
+    NoEnvironment(String),
+    #[error("there are no images under `{0}`")]
+    NoFamily(String),
+}
+
+/// The encoder in moments that no file keeps: where no image leaves its encoder, any name will do.
+pub(super) const SAME_ENCODER: &str = "";
+
+/// Images under one family of interventions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Family {
+    pub name: String,
+    /// The index of the original of each; an image may be changed not at all, once or more often.
+    pub of: Vec<usize>,
+    /// As many as `of`.
+    pub changed: Embeddings,
+}
+
+impl Family {
+    /// Of the images that have a `place`, which is their new index.
+    fn pick(&self, place: &[Option<usize>]) -> Self {
+        let kept: Vec<usize> = (0..self.of.len())
+            .filter(|&i| place[self.of[i]].is_some())
+            .collect();
+        Self {
+            name: self.name.clone(),
+            of: kept.iter().filter_map(|&i| place[self.of[i]]).collect(),
+            changed: self.changed.pick(&kept),
+        }
+    }
+}
+
+/// Pairs whose originals are no images of the set, such as captions and their edits; they belong to every part of it.
+#[derive(Debug, Clone, PartialEq)]
+struct Pairs {
+    name: String,
+    originals: Embeddings,
+    /// As many.
+    changed: Embeddings,
+}
+
+/// Images, and what interventions made of them; no labels.
+#[derive(Debug, Clone)]
+pub struct Interventions {
+    originals: Embeddings,
+    families: Vec<Family>,
+    pairs: Option<Pairs>,
+}
+
+impl Interventions {
+    /// Checks that the parts belong together.
+    pub fn new(originals: Embeddings, families: Vec<Family>) -> Result<Self, SourceError> {
+        let (images, width) = (originals.len(), originals.width());
+        for (i, family) in families.iter().enumerate() {
+            let name = || family.name.clone();
+            if families[..i].iter().any(|f| f.name == family.name) {
+                return Err(SourceError::Duplicate(name()));
+            }
+            if family.changed.width() != width {
+                return Err(SourceError::Width {
+                    family: name(),
+                    found: family.changed.width(),
+                    width,
+                });
+            }
+            if family.of.len() != family.changed.len() {
+                let found = family.of.len();
+                return Err(SourceError::Count {
+                    what: "originals",
+                    found,
+                    images: family.changed.len(),
+                });
+            }
+            if let Some(&image) = family.of.iter().find(|&&of| of >= images) {
+                return Err(SourceError::Image {
+                    family: name(),
+                    image,
+                    images,
+                });
+            }
+        }
+        Ok(Self {
+            originals,
+            families,
+            pairs: None,
+        })
+    }
+
+    /// With a family of pairs that are not of these images, such as captions and their edits. MapSet are fitted to it,
+    /// and not judged by it: it is never left out.
+    pub fn with_pairs(
+        self,
+        name: &str,
+        originals: Embeddings,
+        changed: Embeddings,
+    ) -> Result<Self, SourceError> {
+        let width = self.originals.width();
+        if self.families.iter().any(|f| f.name == name) {
+            return Err(SourceError::Duplicate(name.into()));
+        }
+        if let Some(found) = [&originals, &changed]
+            .map(Embeddings::width)
+            .into_iter()
+            .find(|&w| w != width)
+        {
+            return Err(SourceError::Width {
+                family: name.into(),
+                found,
+                width,
+            });
+        }
+        if originals.len() != changed.len() {
+            return Err(SourceError::Count {
+                what: "originals",
+                found: originals.len(),
+                images: changed.len(),
+            });
+        }
+        Ok(Self {
+            pairs: Some(Pairs {
+                name: name.into(),
+                originals,
+                changed,
+            }),
+            ..self
+        })
+    }
+
+    #[must_use]
+    pub fn originals(&self) -> &Embeddings {
+        &self.originals
+    }
+
+    #[must_use]
+    pub fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    /// How many pairs there are.
+    #[must_use]
+    pub fn pairs(&self) -> u64 {
+        let of_images = self
+            .families
+            .iter()
+            .map(|family| family.of.len())
+            .sum::<usize>();
+        (of_images + self.pairs.as_ref().map_or(0, |pairs| pairs.originals.len())) as u64
+    }
+
+    /// The images at `indices`, in that order, with what interventions made of them.
+    #[must_use]
+    pub fn pick(&self, indices: &[usize]) -> Self {
+        let place = self.places(indices);
+        Self {
+            originals: self.originals.pick(indices),
+            families: self
+                .families
+                .iter()
+                .map(|family| family.pick(&place))
+                .collect(),
+            pairs: self.pairs.clone(),
+        }
+    }
+
+    /// What one family made of the images at `indices`; `None` where there is no such family.
+    pub(super) fn pick_family(&self, name: &str, indices: &[usize]) -> Option<Family> {
+        let family = self.families.iter().find(|family| family.name == name)?;
+        Some(family.pick(&self.places(indices)))
+    }
+
+    /// Per image, its place among `indices`.
+    fn places(&self, indices: &[usize]) -> Vec<Option<usize>> {
+        let mut place = vec![None; self.originals.len()];
+        for (new, &old) in indices.iter().enumerate() {
+            place[old] = Some(new);
+        }
+        place
+    }
+
+    /// The same in as few coordinates as the images span, where these are fewer than the width: every length and every
+    /// angle stays, and so does what is fitted to them and chosen by them, in a fraction of the time. `None` where they
+    /// are not fewer.
+    pub(super) fn compact(&self) -> Option<Self> {
+        let pairs = self.pairs.iter().flat_map(|p| [&p.originals, &p.changed]);
+        let parts: Vec<&Embeddings> = [&self.originals]
+            .into_iter()
+            .chain(self.families.iter().map(|f| &f.changed))
+            .chain(pairs)
+            .collect();
+        let (width, count) = (
+            self.originals.width(),
+            parts.iter().map(|part| part.len()).sum::<usize>(),
+        );
+        if count >= width {
+            return None;
+        }
+        let values = parts
+            .iter()
+            .flat_map(|part| part.columns().iter().copied())
+            .collect();
+        let columns = DMatrix::from_vec(width, count, values);
+        // With X = U S Vᵀ, the coordinates in U are S Vᵀ, and XᵀX = V S² Vᵀ.
+        let spectrum = Spectrum::of(&transposed_product(&columns, &columns))?;
+        let roots = spectrum.values.map(|value: f64| value.max(0.0).sqrt());
+        let coordinates = DMatrix::from_diagonal(&roots) * spectrum.vectors.transpose();
+        let mut from = 0;
+        let mut next = |part: &Embeddings| {
+            from += part.len();
+            Embeddings {
+                columns: coordinates
+                    .columns(from - part.len(), part.len())
+                    .into_owned(),
+            }
+        };
+        Some(Self {
+            originals: next(&self.originals),
+            families: self
+                .families
+                .iter()
+                .map(|f| Family {
+                    name: f.name.clone(),
+                    of: f.of.clone(),
+                    changed: next(&f.changed),
+                })
+                .collect(),
+            pairs: self.pairs.as_ref().map(|p| Pairs {
+                name: p.name.clone(),
+                originals: next(&p.originals),
+                changed: next(&p.changed),
+            }),
+        })
+    }
+
+    /// Without what one family made of them.
+    pub(super) fn without_family(mut self, name: &str) -> Self {
+        self.families.retain(|family| family.name != name);
+        self
+    }
+
+    /// Without the pairs that belong to every part.
+    pub(super) fn without_pairs(self) -> Self {
+        Self {
+            pairs: None,
+            ..self
+        }
+    }
+
+    /// The moments of all images and pairs.
+    #[must_use]
+    pub fn moments(&self, encoder_sha256: &str) -> Moments {
+        let mut moments = self.moments_of_pairs(encoder_sha256);
+        moments.add_units(self.originals.columns());
+        for family in self.families.iter().filter(|family| !family.of.is_empty()) {
+            let differences =
+                self.originals.columns().select_columns(&family.of) - family.changed.columns();
+            moments.add_differences(&family.name, &differences);
+        }
+        moments
+    }
+
+    /// Those of the pairs alone that are not of these images.
+    pub(super) fn moments_of_pairs(&self, encoder_sha256: &str) -> Moments {
+        let mut moments = Moments::new(encoder_sha256, self.originals.width());
+        if let Some(pairs) = &self.pairs {
+            moments.add_differences(
+                &pairs.name,
+                &(pairs.originals.columns() - pairs.changed.columns()),
+            );
+        }
+        moments
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::icm) fn embeddings(values: &[f32]) -> Embeddings {
+        let rows: Vec<Vec<f32>> = values.iter().map(|&v| vec![v, 1.0]).collect();
+        Embeddings::new(2, &rows, |i| i.to_string()).unwrap()
+    }
+
+    pub(in crate::icm) fn family(of: &[usize], values: &[f32]) -> Family {
+        Family {
+            name: "blur".into(),
+            of: of.to_vec(),
+            changed: embeddings(values),
+        }
+    }
+
+    #[test]
+    fn changed_images_follow_their_originals() {
+        let images = Interventions::new(
+            embeddings(&[0.0, 1.0, 2.0]),
+            vec![family(&[2, 0, 2], &[5.0, 6.0, 7.0])],
+        )
+        .unwrap();
+        let picked = images.pick(&[2, 1]);
+        assert_eq!(picked.originals(), &embeddings(&[2.0, 1.0]));
+        assert_eq!(picked.families(), [family(&[0, 0], &[5.0, 7.0])]);
+        assert_eq!(picked.moments("aa").families()["blur"], 2);
+    }
+
+    #[test]
+    fn pairs_of_other_things_belong_to_every_part() {
+        let images =
+            Interventions::new(embeddings(&[0.0, 1.0]), vec![family(&[0, 1], &[5.0, 6.0])])
+                .unwrap();
+        let refused = images
+            .clone()
+            .with_pairs("blur", embeddings(&[1.0]), embeddings(&[2.0]))
+            .unwrap_err();
+        assert_eq!(refused, SourceError::Duplicate("blur".into()));
+        let refused = images
+            .clone()
+            .with_pairs("captions", embeddings(&[1.0]), embeddings(&[2.0, 3.0]))
+            .unwrap_err();
+        assert_eq!(refused.to_string(), "there are 1 originals for 2 images");
+        let images = images
+            .with_pairs("captions", embeddings(&[1.0]), embeddings(&[2.0]))
+            .unwrap();
+        let counts = |images: &Interventions| {
+            images
+                .moments("aa")
+                .families()
+                .into_values()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (counts(&images), counts(&images.pick(&[1]))),
+            (vec![2, 1], vec![1, 1])
+        );
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together_are_refused() {
+        let refused = |families| {
+            Interventions::new(embeddings(&[0.0, 1.0]), families)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(
+            refused(vec![family(&[0, 2], &[5.0, 6.0])])
+                .contains("`blur` changes image 2, but there are 2")
+        );
+        assert!(refused(vec![family(&[0], &[5.0, 6.0])]).contains("1 originals for 2 images"));
+        assert!(
+            refused(vec![family(&[], &[]), family(&[], &[])]).contains("`blur` is given twice")
+        );
+    }
+}

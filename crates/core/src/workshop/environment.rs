@@ -1,0 +1,271 @@
+//! Named environments: from which range each variant cause is drawn.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a JPEG quality is 1 to 100"
+)]
+
+use super::scene::{Light, Pose, Sensor, Surface, Variant};
+use crate::numeric::Rng;
+
+/// Bounds of a cause that is drawn uniformly.
+pub type Range = (f32, f32);
+
+/// An environment. Fields are the ranges of the fields of [`Light`] and [`Sensor`] with the same names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Environment {
+    /// What it is called on the command line and in captions' files.
+    pub name: &'static str,
+    /// Like daylight; the shipped model is trained on these only.
+    pub daylight_like: bool,
+    /// Its light in a caption: "under …".
+    pub light_name: &'static str,
+    level: Range,
+    /// Turns, as [`Light::direction`].
+    direction: Range,
+    directed: Range,
+    kelvin: Range,
+    tint: [f32; 3],
+    shadow: Range,
+    softness: Range,
+    front: Range,
+    haze: Range,
+    pool: Range,
+    exposure: Range,
+    shot_noise: Range,
+    read_noise: Range,
+    blur: Range,
+    vignette: Range,
+    jpeg_quality: Range,
+    monochrome: bool,
+}
+
+/// An even, bright, slightly noisy view that the named environments differ from.
+const PLAIN: Environment = Environment {
+    name: "plain",
+    daylight_like: true,
+    light_name: "plain light",
+    level: (0.9, 1.1),
+    direction: (0.5, 1.0),
+    directed: (0.2, 0.5),
+    kelvin: (5000.0, 6500.0),
+    tint: [1.0, 1.0, 1.0],
+    shadow: (0.2, 0.5),
+    softness: (0.01, 0.03),
+    front: (1.0, 1.0),
+    haze: (0.0, 0.01),
+    pool: (0.0, 0.1),
+    exposure: (0.85, 1.15),
+    shot_noise: (0.5, 2.5),
+    read_noise: (0.3, 1.0),
+    blur: (0.0, 0.002),
+    vignette: (0.0, 0.25),
+    jpeg_quality: (75.0, 100.0),
+    monochrome: false,
+};
+
+/// Every environment, those like daylight first.
+pub const ENVIRONMENTS: [Environment; 10] = [
+    Environment {
+        name: "noon",
+        light_name: "bright daylight",
+        level: (1.0, 1.4),
+        directed: (0.4, 0.7),
+        kelvin: (5200.0, 6000.0),
+        shadow: (0.5, 0.75),
+        softness: (0.004, 0.015),
+        ..PLAIN
+    },
+    Environment {
+        name: "overcast",
+        light_name: "soft grey daylight",
+        level: (0.65, 0.95),
+        directed: (0.0, 0.2),
+        kelvin: (6500.0, 8000.0),
+        shadow: (0.1, 0.3),
+        softness: (0.03, 0.06),
+        ..PLAIN
+    },
+    Environment {
+        name: "morning",
+        light_name: "warm morning light",
+        level: (0.7, 1.05),
+        direction: (0.9, 1.1),
+        directed: (0.45, 0.8),
+        kelvin: (3800.0, 4800.0),
+        shadow: (0.4, 0.65),
+        softness: (0.01, 0.03),
+        ..PLAIN
+    },
+    Environment {
+        name: "workshop-lamp",
+        light_name: "a workshop lamp",
+        level: (0.6, 1.0),
+        direction: (0.0, 1.0),
+        directed: (0.3, 0.6),
+        kelvin: (3000.0, 4200.0),
+        shadow: (0.4, 0.7),
+        pool: (0.3, 0.7),
+        shot_noise: (1.5, 4.0),
+        vignette: (0.1, 0.35),
+        ..PLAIN
+    },
+    Environment {
+        name: "dusk",
+        daylight_like: false,
+        light_name: "dim blue dusk light",
+        level: (0.12, 0.28),
+        kelvin: (9000.0, 12000.0),
+        shadow: (0.1, 0.3),
+        softness: (0.03, 0.06),
+        exposure: (0.9, 1.3),
+        shot_noise: (4.0, 8.0),
+        read_noise: (2.0, 4.0),
+        ..PLAIN
+    },
+    Environment {
+        name: "night-ir",
+        daylight_like: false,
+        light_name: "infrared light at night",
+        level: (0.35, 0.7),
+        direction: (0.0, 1.0),
+        directed: (0.0, 0.2),
+        shadow: (0.3, 0.6),
+        pool: (0.7, 1.0),
+        shot_noise: (5.0, 10.0),
+        read_noise: (2.0, 5.0),
+        vignette: (0.4, 0.7),
+        monochrome: true,
+        ..PLAIN
+    },
+    Environment {
+        name: "backlight",
+        daylight_like: false,
+        light_name: "strong backlight",
+        level: (1.6, 2.4),
+        direction: (0.65, 0.85),
+        directed: (0.5, 0.8),
+        shadow: (0.3, 0.5),
+        front: (0.10, 0.25),
+        haze: (0.03, 0.12),
+        exposure: (0.6, 0.9),
+        ..PLAIN
+    },
+    Environment {
+        name: "red-signal",
+        daylight_like: false,
+        light_name: "red signal light",
+        level: (0.5, 0.9),
+        direction: (0.0, 1.0),
+        tint: [1.0, 0.22, 0.16],
+        shadow: (0.4, 0.7),
+        pool: (0.2, 0.6),
+        shot_noise: (2.0, 5.0),
+        ..PLAIN
+    },
+    Environment {
+        name: "blue-signal",
+        daylight_like: false,
+        light_name: "blue signal light",
+        level: (0.5, 0.9),
+        direction: (0.0, 1.0),
+        tint: [0.20, 0.38, 1.0],
+        shadow: (0.4, 0.7),
+        pool: (0.2, 0.6),
+        shot_noise: (2.0, 5.0),
+        ..PLAIN
+    },
+    Environment {
+        name: "low-light",
+        daylight_like: false,
+        light_name: "very low light",
+        level: (0.05, 0.12),
+        kelvin: (2600.0, 3400.0),
+        exposure: (1.2, 2.2),
+        shot_noise: (7.0, 13.0),
+        read_noise: (3.0, 6.0),
+        blur: (0.001, 0.004),
+        ..PLAIN
+    },
+];
+
+impl Environment {
+    /// The environment of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        ENVIRONMENTS.iter().find(|e| e.name == name)
+    }
+
+    /// Variant causes drawn from this environment's ranges.
+    pub(super) fn sample(&self, rng: &mut Rng) -> Variant {
+        Variant {
+            environment: self.name,
+            surface: rng.pick(&Surface::ALL),
+            light: self.light(rng),
+            pose: pose(rng),
+            sensor: self.sensor(rng),
+            grain: rng.next_u64(),
+        }
+    }
+
+    fn light(&self, rng: &mut Rng) -> Light {
+        let mut draw = |(low, high): Range| rng.between(low, high);
+        Light {
+            level: draw(self.level),
+            direction: draw(self.direction),
+            directed: draw(self.directed),
+            kelvin: draw(self.kelvin),
+            tint: self.tint,
+            shadow: draw(self.shadow),
+            shadow_softness: draw(self.softness),
+            front: draw(self.front),
+            haze: draw(self.haze),
+            pool: draw(self.pool),
+        }
+    }
+
+    fn sensor(&self, rng: &mut Rng) -> Sensor {
+        let mut draw = |(low, high): Range| rng.between(low, high);
+        Sensor {
+            exposure: draw(self.exposure),
+            white_balance: draw((0.2, 0.8)),
+            shot_noise: draw(self.shot_noise),
+            read_noise: draw(self.read_noise),
+            blur: draw(self.blur),
+            vignette: draw(self.vignette),
+            jpeg_quality: draw(self.jpeg_quality) as u8,
+            monochrome: self.monochrome,
+        }
+    }
+}
+
+/// The jitter of a camera on a bracket that is knocked now and then, and of parts laid down by hand.
+fn pose(rng: &mut Rng) -> Pose {
+    Pose {
+        rotation: rng.between(-0.06, 0.06),
+        scale: rng.between(0.92, 1.12),
+        shift: [rng.between(-0.10, 0.10), rng.between(-0.10, 0.10)],
+        tilt: rng.between(0.0, 0.12),
+        tilt_axis: rng.unit(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_found() {
+        for (i, environment) in ENVIRONMENTS.iter().enumerate() {
+            assert_eq!(Environment::named(environment.name), Some(environment));
+            assert!(
+                ENVIRONMENTS[..i]
+                    .iter()
+                    .all(|e| e.light_name != environment.light_name)
+            );
+        }
+        assert_eq!(Environment::named("moon"), None);
+        assert_eq!(ENVIRONMENTS.iter().filter(|e| e.daylight_like).count(), 4);
+    }
+}

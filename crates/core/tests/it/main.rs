@@ -1,0 +1,30 @@
+//! `constancy-core` against golden numbers that Python wrote, and against truths that are known.
+
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "test pictures are small"
+)]
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failing test panics"
+)]
+
+#[path = "../../../../tests/it/support/images.rs"]
+mod images;
+
+mod icm;
+mod interventions;
+mod preprocess;
+
+use std::path::{Path, PathBuf};
+
+/// A file of `tests/fixtures`.
+fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures")
+        .join(path)
+}

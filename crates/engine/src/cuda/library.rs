@@ -1,0 +1,169 @@
+//! Our kernels on the GPU: compiled when a tower is loaded, launched on tract's stream.
+
+use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
+use cudarc::nvrtc::{Ptx, result as nvrtc, sys};
+use std::collections::HashMap;
+use std::ffi::CString;
+use tract_cuda::with_cuda_stream;
+use tract_gpu::tensor::DeviceTensor;
+use tract_onnx::prelude::{DatumType, Tensor, TractResult};
+use tract_onnx::tract_hir::internal::{anyhow, bail, ensure};
+
+const SOURCE: &str = include_str!("kernels.cu");
+/// Kernels that there are for both types, and those for one alone.
+const BOTH: [&str; 5] = ["patches", "norm", "activate", "attention", "conv"];
+/// Those that take eight halves at a time.
+const WIDE: [&str; 2] = ["norm_wide", "activate_wide"];
+/// Threads of a block where a thread makes one value.
+const BLOCK: u32 = 256;
+
+/// The compiled kernels.
+pub(super) struct Library {
+    functions: HashMap<String, CudaFunction>,
+    /// Depth of the heads that `attention_tiles` is compiled for.
+    tiles: Option<usize>,
+}
+
+/// One argument of a kernel.
+#[derive(Clone, Copy)]
+pub(super) enum Arg {
+    Pointer(u64),
+    Int(i32),
+    Count(u32),
+    Float(f32),
+}
+
+impl Library {
+    /// Compiles for the GPU that tract uses; `depth` is that of the tower's attention heads.
+    pub(super) fn compile(depth: Option<usize>) -> TractResult<Self> {
+        with_cuda_stream(|stream| {
+            let context = stream.context();
+            let (major, minor) = context.compute_capability()?;
+            let tiles = depth.filter(|d| major >= 8 && d % 16 == 0 && (16..=128).contains(d));
+            let mut options = vec![
+                "--std=c++17".to_owned(),
+                format!("--gpu-architecture=sm_{major}{minor}"),
+            ];
+            options.extend(tiles.map(|d| format!("-DDEPTH={d}")));
+            let module = context.load_module(Ptx::from_binary(machine_code(&options)?))?;
+            let mut names: Vec<String> = BOTH
+                .iter()
+                .flat_map(|k| [format!("{k}_f16"), format!("{k}_f32")])
+                .collect();
+            names.extend(WIDE.map(String::from));
+            names.extend(tiles.map(|_| "attention_tiles".into()));
+            let functions = names
+                .into_iter()
+                .map(|name| Ok((name.clone(), module.load_function(&name)?)));
+            Ok(Self {
+                functions: functions.collect::<TractResult<_>>()?,
+                tiles,
+            })
+        })
+    }
+
+    /// Whether heads of `depth` go through the matrix unit.
+    pub(super) fn has_tiles(&self, depth: usize) -> bool {
+        self.tiles == Some(depth)
+    }
+
+    /// Launches `kernel`, of the type of the values unless `dt` is `None`.
+    pub(super) fn launch(
+        &self,
+        kernel: &str,
+        dt: Option<DatumType>,
+        config: LaunchConfig,
+        args: &[Arg],
+    ) -> TractResult<()> {
+        let name = match dt {
+            Some(DatumType::F16) => format!("{kernel}_f16"),
+            Some(DatumType::F32) => format!("{kernel}_f32"),
+            Some(other) => bail!("no kernel `{kernel}` for {other:?}"),
+            None => kernel.to_owned(),
+        };
+        let function = self
+            .functions
+            .get(&name)
+            .ok_or_else(|| anyhow!("no kernel `{name}`"))?;
+        with_cuda_stream(|stream| {
+            let mut builder = stream.launch_builder(function);
+            for arg in args {
+                match arg {
+                    Arg::Pointer(v) => builder.arg(v),
+                    Arg::Int(v) => builder.arg(v),
+                    Arg::Count(v) => builder.arg(v),
+                    Arg::Float(v) => builder.arg(v),
+                };
+            }
+            // SAFETY: each caller gives the arguments in the kernel's order, and pointers to as many values as its
+            // counts say.
+            unsafe { builder.launch(config)? };
+            Ok(())
+        })
+    }
+}
+
+/// The kernels' machine code: PTX would have to be of a version that the driver knows.
+fn machine_code(options: &[String]) -> TractResult<Vec<u8>> {
+    let source = CString::new(SOURCE)?;
+    let program = nvrtc::create_program(&source, Some(c"kernels.cu"))?;
+    // SAFETY: the program is alive until it is destroyed below.
+    let compiled = unsafe { nvrtc::compile_program(program, options) };
+    let code = match compiled {
+        Ok(()) => read_code(program),
+        Err(e) => {
+            // SAFETY: as above.
+            let log = unsafe { nvrtc::get_program_log(program) }.unwrap_or_default();
+            let log: String = log
+                .iter()
+                .map(|&c| char::from(c.to_ne_bytes()[0]))
+                .take_while(|&c| c != '\0')
+                .collect();
+            Err(anyhow!(
+                "NVRTC does not compile constancy's kernels: {e:?} {log}"
+            ))
+        }
+    };
+    // SAFETY: as above, and nothing uses it after this.
+    unsafe { nvrtc::destroy_program(program) }?;
+    code
+}
+
+fn read_code(program: sys::nvrtcProgram) -> TractResult<Vec<u8>> {
+    let mut size = 0;
+    // SAFETY: the program is compiled, and the buffer has the size that NVRTC asks for.
+    unsafe {
+        sys::nvrtcGetCUBINSize(program, &raw mut size).result()?;
+        let mut code = vec![0u8; size];
+        sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast()).result()?;
+        Ok(code)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "no larger tensor is let through"
+)]
+pub(super) fn int(value: usize) -> Arg {
+    Arg::Int(value as i32)
+}
+
+/// A grid of one thread for each of `count` values.
+pub(super) fn one_each(count: u32) -> LaunchConfig {
+    LaunchConfig {
+        grid_dim: (count.div_ceil(BLOCK), 1, 1),
+        block_dim: (BLOCK, 1, 1),
+        shared_mem_bytes: 0,
+    }
+}
+
+/// Where a tensor's values begin on the GPU; they must lie one after the other.
+pub(super) fn address(tensor: &DeviceTensor) -> TractResult<u64> {
+    let packed = Tensor::natural_strides(tensor.shape());
+    ensure!(
+        tensor.strides() == packed.as_slice(),
+        "a kernel got a tensor that is not packed: {tensor:?}"
+    );
+    Ok(tensor.device_buffer_ptr() as u64 + tensor.buffer_offset::<u64>())
+}

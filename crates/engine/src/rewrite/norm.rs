@@ -1,0 +1,125 @@
+//! Layer normalisation, as one operator or as the nine that older exporters write.
+
+use super::super::onnx::{Graph, Index, attribute_float, attribute_int, attribute_ints, pb};
+use super::{Fused, NormSpec, Spec, Specs, either_way};
+
+/// A layer normalisation over the last axis.
+pub(super) fn norms(
+    graph: &Graph,
+    index: &Index,
+    _: &Specs,
+    node: &pb::NodeProto,
+) -> Option<Fused> {
+    let (input, gain, shift, epsilon) = match node.op_type.as_str() {
+        "LayerNormalization" => {
+            let last = attribute_int(node, "axis").unwrap_or(-1) == -1;
+            if !last
+                || node
+                    .output
+                    .iter()
+                    .skip(1)
+                    .any(|o| !index.consumers(o).is_empty())
+            {
+                return None;
+            }
+            let gain = graph.constant(index, node.input.get(1)?)?.floats();
+            let shift = match node.input.get(2).filter(|n| !n.is_empty()) {
+                Some(name) => graph.constant(index, name)?.floats(),
+                None => vec![0.0; gain.len()],
+            };
+            (
+                node.input[0].clone(),
+                gain,
+                shift,
+                attribute_float(node, "epsilon").unwrap_or(1e-5),
+            )
+        }
+        "Add" => spelled_out(graph, index, node)?,
+        _ => return None,
+    };
+    (gain.len() == shift.len() && gain.len() > 1).then(|| Fused {
+        inputs: vec![input],
+        spec: Spec::Norm(NormSpec {
+            name: node.output[0].clone(),
+            gain,
+            shift,
+            epsilon,
+        }),
+    })
+}
+
+/// `Add(Mul(Div(d, Sqrt(Add(ReduceMean(Pow(d, 2)), ε))), gain), shift)` with `d = Sub(x, ReduceMean(x))`.
+fn spelled_out(
+    graph: &Graph,
+    index: &Index,
+    add: &pb::NodeProto,
+) -> Option<(String, Vec<f32>, Vec<f32>, f32)> {
+    let producer = |name: &str, kind: &str| {
+        let node = &graph.nodes[index.producer(name)?];
+        (node.op_type == kind).then_some(node)
+    };
+    let with_constant = |node: &pb::NodeProto| {
+        either_way(node)
+            .into_iter()
+            .find_map(|(value, c)| Some((value.to_owned(), graph.constant(index, c)?.floats())))
+    };
+    let (scaled, shift) = with_constant(add)?;
+    let (unit, gain) = with_constant(producer(&scaled, "Mul")?)?;
+    let div = producer(&unit, "Div")?;
+    let centred = producer(&div.input[0], "Sub")?;
+    let (widened, epsilon) =
+        with_constant(producer(&producer(&div.input[1], "Sqrt")?.input[0], "Add")?)?;
+    let mean_of = |name: &str| {
+        let mean = producer(name, "ReduceMean")?;
+        let axes = attribute_ints(mean, "axes").map(<[i64]>::to_vec);
+        let axes = axes.or_else(|| Some(graph.constant(index, mean.input.get(1)?)?.integers()))?;
+        (axes == [-1]).then(|| mean.input[0].clone())
+    };
+    let squared = &graph.nodes[index.producer(&mean_of(&widened)?)?];
+    let centre = &div.input[0];
+    let is_square = match squared.op_type.as_str() {
+        "Pow" => &squared.input[0] == centre && graph.scalar(index, &squared.input[1]) == Some(2.0),
+        "Mul" => squared.input.iter().all(|i| i == centre),
+        _ => false,
+    };
+    let x = &centred.input[0];
+    let whole = is_square && mean_of(&centred.input[1]).as_ref() == Some(x) && epsilon.len() == 1;
+    whole.then(|| (x.clone(), gain, shift, epsilon[0]))
+}
+
+/// Moves a normalisation into the products that take it, where nothing else does.
+pub(super) fn into_products(graph: &mut Graph, specs: &mut Specs) {
+    let index = graph.index();
+    let norms: Vec<(String, NormSpec)> = specs
+        .iter()
+        .filter_map(|(name, spec)| match spec {
+            Spec::Norm(norm) => Some((name.clone(), norm.clone())),
+            _ => None,
+        })
+        .collect();
+    for (name, norm) in norms {
+        let consumers = index.consumers(&name).to_vec();
+        let takes = |i: usize| {
+            let node = &graph.nodes[i];
+            let plain = matches!(specs.get(&node.name), Some(Spec::Linear(l)) if l.norm.is_none() && l.patches.is_none());
+            plain && node.input[0] == name && node.input.iter().filter(|i| **i == name).count() == 1
+        };
+        if consumers.is_empty() || !consumers.iter().all(|&i| takes(i)) || index.is_output(&name) {
+            continue;
+        }
+        let Some(input) = index
+            .producer(&name)
+            .map(|i| graph.nodes[i].input[0].clone())
+        else {
+            continue;
+        };
+        for i in consumers {
+            if let Some(Spec::Linear(linear)) = specs.get_mut(&graph.nodes[i].name) {
+                linear.norm = Some(norm.clone());
+                graph.nodes[i].input[0].clone_from(&input);
+            }
+        }
+    }
+    graph.drop_unused();
+    super::prune(graph, specs);
+}

@@ -1,0 +1,145 @@
+//! The patch embedding: a convolution whose squares do not overlap is a product of patches with a matrix.
+
+use super::super::onnx::{Constant, Element, Graph, Index, attribute_int, attribute_ints, pb};
+use super::attention::Layout;
+use super::linear::{dynamic_parts, integer_product};
+use super::shapes::Shapes;
+use super::{Fused, LinearSpec, Patches, Spec, Specs, WeightSpec, either_way};
+use constancy_kernels::Activation;
+
+/// The node that brings a patch embedding `[B, D, h, w]` to `[B, h·w, D]`.
+pub(super) fn patches(
+    graph: &Graph,
+    index: &Index,
+    _: &Specs,
+    node: &pb::NodeProto,
+    shapes: &Shapes,
+) -> Option<Fused> {
+    if node.op_type != "Transpose" {
+        return None;
+    }
+    let layout = Layout::trace(graph, index, shapes, &node.output[0])?;
+    let source = &graph.nodes[index.producer(&layout.source)?];
+    let (input, weight, convolution) = convolution(graph, index, source)?;
+    let &[batch, channels, height, width] = shapes.get(&input)?.as_slice() else {
+        return None;
+    };
+    let &[columns, of_channels, size, across] = weight.data.shape.as_slice() else {
+        return None;
+    };
+    let patches = Patches {
+        channels,
+        size,
+        rows: height / size.max(1),
+        columns: width / size.max(1),
+    };
+    if channels != of_channels || size != across || !is_patchwise(convolution, size) || size == 0 {
+        return None;
+    }
+    let count = patches.rows * patches.columns;
+    let turned = (0..batch * count * columns).map(|i| {
+        let (b, p, d) = (i / (count * columns), i / columns % count, i % columns);
+        (b * columns + d) * count + p
+    });
+    if layout.shape != [batch, count, columns] || !layout.indices.iter().copied().eq(turned) {
+        return None;
+    }
+    let depth = channels * size * size;
+    let data = Constant {
+        shape: vec![columns, depth],
+        ..weight.data
+    };
+    let spec = LinearSpec {
+        parts: vec![WeightSpec {
+            data,
+            transposed: true,
+            ..weight
+        }],
+        depth,
+        columns,
+        norm: None,
+        activation: Activation::None,
+        residual: false,
+        patches: Some(patches),
+    };
+    Some(Fused {
+        inputs: vec![input],
+        spec: Spec::Linear(spec),
+    })
+}
+
+/// Steps as wide as its kernel, nothing beyond the edge.
+fn is_patchwise(node: &pb::NodeProto, size: usize) -> bool {
+    let all =
+        |name, value: i64| attribute_ints(node, name).is_none_or(|v| v.iter().all(|&x| x == value));
+    let steps = attribute_ints(node, "strides")
+        .is_some_and(|s| s.iter().all(|&x| usize::try_from(x) == Ok(size)));
+    let padded = node
+        .attribute
+        .iter()
+        .any(|a| a.name == "auto_pad" && a.s != b"NOTSET" && a.s != b"VALID");
+    steps
+        && all("pads", 0)
+        && all("dilations", 1)
+        && attribute_int(node, "group").unwrap_or(1) == 1
+        && !padded
+}
+
+/// Input, weights and node of a convolution, in f32 or dynamically quantised, with its bias.
+fn convolution<'a>(
+    graph: &'a Graph,
+    index: &Index,
+    node: &'a pb::NodeProto,
+) -> Option<(String, WeightSpec, &'a pb::NodeProto)> {
+    let constant = |name: &str| graph.constant(index, name).filter(|c| c.shape.len() == 4);
+    match node.op_type.as_str() {
+        "Conv" => {
+            let data = constant(node.input.get(1)?)
+                .filter(|c| matches!(c.element, Element::F32 | Element::F16))?;
+            let bias = match node.input.get(2).filter(|n| !n.is_empty()) {
+                Some(name) => graph.constant(index, name)?.floats(),
+                None => vec![],
+            };
+            let weight = WeightSpec {
+                data,
+                transposed: true,
+                scales: vec![],
+                zeros: vec![],
+                bias,
+            };
+            Some((through_casts(graph, index, &node.input[0]), weight, node))
+        }
+        "Mul" => either_way(node).into_iter().find_map(|(sums, scale)| {
+            let product = integer_product(graph, index, sums, "ConvInteger")?;
+            let data = constant(product.input.get(1)?)?;
+            let (input, scales, zeros) = dynamic_parts(graph, index, product, scale)?;
+            let weight = WeightSpec {
+                data,
+                transposed: true,
+                scales,
+                zeros,
+                bias: vec![],
+            };
+            Some((through_casts(graph, index, &input), weight, product))
+        }),
+        "Add" => either_way(node).into_iter().find_map(|(value, bias)| {
+            let (input, mut weight, product) =
+                convolution(graph, index, &graph.nodes[index.producer(value)?])?;
+            let bias = graph.constant(index, bias)?;
+            let per_channel = bias.len() == weight.data.shape[0] && weight.bias.is_empty();
+            weight.bias = per_channel.then(|| bias.floats())?;
+            Some((input, weight, product))
+        }),
+        _ => None,
+    }
+}
+
+/// The image behind casts from float to float.
+fn through_casts(graph: &Graph, index: &Index, name: &str) -> String {
+    match index.producer(name).map(|i| &graph.nodes[i]) {
+        Some(cast) if cast.op_type == "Cast" && attribute_int(cast, "to") == Some(1) => {
+            through_casts(graph, index, &cast.input[0])
+        }
+        _ => name.to_owned(),
+    }
+}

@@ -1,0 +1,127 @@
+//! The shape of every value, by tract's own analysis, and the values that turn out constant with it.
+
+use super::super::onnx::{Graph, pb};
+use super::super::ops::FusedNode;
+use super::Specs;
+use std::collections::HashMap;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
+#[allow(clippy::wildcard_imports, reason = "tract's macros and traits")]
+use tract_onnx::tract_hir::internal::*;
+
+/// What is known of every value.
+pub(in super::super) struct Shapes {
+    shapes: HashMap<String, Vec<usize>>,
+    /// Integers that do not depend on the image, such as the targets of reshapes.
+    integers: HashMap<String, (Vec<usize>, Vec<i64>)>,
+}
+
+impl Shapes {
+    /// Analyses `graph` with its inputs fixed.
+    pub(super) fn of(
+        graph: &Graph,
+        specs: &Specs,
+        inputs: &[(&str, InferenceFact)],
+    ) -> TractResult<Self> {
+        let mut model = parse(graph, &|name| specs.get(name).map(FusedNode::placeholder))?;
+        let outlets = model.input_outlets()?.to_vec();
+        for (slot, outlet) in outlets.iter().enumerate() {
+            if let Some((_, fact)) = inputs
+                .iter()
+                .find(|(name, _)| *name == model.node(outlet.node).name)
+            {
+                model.set_input_fact(slot, fact.clone())?;
+            }
+        }
+        model.analyse(true)?;
+        let (mut shapes, mut integers) = (HashMap::new(), HashMap::new());
+        for node in model.nodes() {
+            for (slot, output) in node.outputs.iter().enumerate() {
+                let label = model.outlet_label(OutletId::new(node.id, slot));
+                let Some(name) = label.or((slot == 0).then_some(node.name.as_str())) else {
+                    continue;
+                };
+                let Some(dims) = output.fact.shape.concretize() else {
+                    continue;
+                };
+                let dims: Result<Vec<usize>, _> = dims.iter().map(DimLike::to_usize).collect();
+                let Ok(dims) = dims else { continue };
+                if let Some(value) = output.fact.value.concretize()
+                    && let Some(values) = as_integers(&value)
+                {
+                    integers.insert(name.to_owned(), (dims.clone(), values));
+                }
+                shapes.insert(name.to_owned(), dims);
+            }
+        }
+        Ok(Self { shapes, integers })
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Vec<usize>> {
+        self.shapes.get(name)
+    }
+
+    /// Puts a constant in the place of every integer that does not depend on the image.
+    pub(super) fn fold_constants(&self, graph: &mut Graph) {
+        let is_folded = |node: &pb::NodeProto| {
+            node.output.len() == 1 && self.integers.contains_key(&node.output[0])
+        };
+        let folded: Vec<String> = graph
+            .nodes
+            .iter()
+            .filter(|n| n.op_type != "Constant" && is_folded(n))
+            .map(|n| n.output[0].clone())
+            .collect();
+        graph
+            .nodes
+            .retain(|n| !n.output.first().is_some_and(|o| folded.contains(o)));
+        for name in folded {
+            let (shape, values) = &self.integers[&name];
+            graph.add_initializer(pb::TensorProto {
+                name,
+                data_type: pb::tensor_proto::DataType::Int64 as i32,
+                dims: shape
+                    .iter()
+                    .filter_map(|&d| i64::try_from(d).ok())
+                    .collect(),
+                raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                ..pb::TensorProto::default()
+            });
+        }
+        graph.drop_unused();
+    }
+}
+
+/// Integers of shapes and indices; anything else is left to tract.
+fn as_integers(value: &Tensor) -> Option<Vec<i64>> {
+    if !matches!(value.datum_type(), DatumType::I64 | DatumType::TDim) || value.len() > 4096 {
+        return None;
+    }
+    let cast = value.cast_to::<i64>().ok()?;
+    Some(
+        cast.try_as_plain_ram()
+            .ok()?
+            .as_slice::<i64>()
+            .ok()?
+            .to_vec(),
+    )
+}
+
+/// The graph as tract's, with the fused nodes in it.
+///
+/// `fused` gives the operator of a fused node.
+pub(in super::super) fn parse(
+    graph: &Graph,
+    fused: &dyn Fn(&str) -> Option<Box<dyn InferenceOp>>,
+) -> TractResult<InferenceModel> {
+    let onnx = tract_onnx::onnx()
+        .with_ignore_value_info(true)
+        .with_ignore_output_shapes(true);
+    let mut model = onnx.model_for_proto_model(&graph.to_model())?;
+    for node in model.nodes_mut() {
+        if let Some(op) = fused(&node.name) {
+            node.op = op;
+        }
+    }
+    Ok(model)
+}

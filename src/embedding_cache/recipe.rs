@@ -1,0 +1,102 @@
+//! Everything that an embedding depends on beside the image.
+
+use constancy_core::preprocess::Transform;
+use constancy_engine::{Encoder, EngineOptions, Precision};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Raised when preprocessing, interventions or operators come to give other numbers within one version.
+const REVISION: u32 = 1;
+
+/// How embeddings of one cache came about: those of another recipe do not mix with them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Recipe {
+    json: String,
+    width: usize,
+    encoder_sha256: String,
+}
+
+/// As it is written into the cache.
+#[derive(Serialize)]
+struct Fields<'a> {
+    encoder_sha256: &'a str,
+    output: &'a str,
+    width: usize,
+    input: &'a Transform,
+    precision: Precision,
+    /// Without operators of ours.
+    plain: bool,
+    /// Operators of other instruction sets round differently.
+    isa: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<String>,
+    constancy: &'static str,
+    revision: u32,
+}
+
+impl Recipe {
+    /// Of what `encoder`, loaded with `options`, makes.
+    pub(crate) fn new(
+        encoder: &Encoder,
+        options: &EngineOptions,
+    ) -> Result<Self, serde_json::Error> {
+        let manifest = encoder.manifest();
+        let info = encoder.info();
+        let fields = Fields {
+            encoder_sha256: encoder.sha256(),
+            output: &manifest.output.name,
+            width: manifest.output.width,
+            input: &manifest.transform(),
+            precision: options.precision,
+            plain: options.plain,
+            isa: info.isa.name(),
+            gpu: info.gpu,
+            constancy: env!("CARGO_PKG_VERSION"),
+            revision: REVISION,
+        };
+        let json = serde_json::to_string(&fields)?;
+        Ok(Self {
+            json,
+            width: manifest.output.width,
+            encoder_sha256: encoder.sha256().into(),
+        })
+    }
+
+    /// For tests of what does not ask an encoder.
+    #[cfg(test)]
+    pub(super) fn named(encoder_sha256: &str, width: usize) -> Self {
+        let json = format!("{{\"encoder_sha256\":\"{encoder_sha256}\",\"width\":{width}}}");
+        Self {
+            json,
+            width,
+            encoder_sha256: encoder_sha256.into(),
+        }
+    }
+
+    /// One line.
+    #[must_use]
+    pub(super) fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Values of an embedding.
+    #[must_use]
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// A file name that no other recipe has.
+    pub(super) fn file_name(&self) -> String {
+        let digest: String = Sha256::digest(&self.json)
+            .iter()
+            .take(6)
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        format!(
+            "{}-{digest}.embeddings",
+            self.encoder_sha256
+                .get(..12)
+                .unwrap_or(&self.encoder_sha256)
+        )
+    }
+}
