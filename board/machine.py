@@ -1,24 +1,41 @@
-"""An emulated ARM board: Debian's packages unpacked into a root, Debian's kernel, booted by QEMU under systemd.
+"""An emulated ARM board: Debian's packages unpacked into a root file system and booted by QEMU, with Debian's kernel and
+systemd.
 
-Nothing of it is installed on this machine, and apt's own configuration is left alone. What is downloaded is kept.
+Installs nothing on this machine and leaves apt's configuration alone. Keeps its downloads.
 """
 import os, pathlib, queue, re, shutil, subprocess, threading, time
 
-# dpkg with what it and packages' scripts call, so that the board installs the package as any Debian does.
+# dpkg, and the programs that it and the packages' scripts call: the board installs the package as any Debian does.
 ROOT_PACKAGES = ["usr-is-merged", "systemd", "udev", "kmod", "v4l-utils", "busybox-static", "iproute2", "libgcc-s1",
                  "dpkg", "libc-bin", "perl-base", "init-system-helpers"]
 KERNEL = "linux-image-arm64"
-# ext4 asks for its checksum by name, which modules.dep does not list.
+# ext4 requests crc32c by name, so modules.dep does not list it.
 MODULES = ["virtio_mmio", "virtio_blk", "virtio_net", "crc32c_generic", "ext4", "vivid"]
 MARK = "@@"
-# Where the package under test lies on the board.
+# Path of the package under test on the board.
 PACKAGE = "root/constancy.deb"
-# Where Debian keeps mke2fs and depmod, and where users' PATH does not look.
+# Debian keeps mke2fs and depmod there; PATH of ordinary users lacks both.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
 class Failed(Exception):
-    """What went wrong, in a line."""
+    """What went wrong, in one line."""
+
+
+class Deadline:
+    """The only limit in real time, for the whole run: on a busy machine every single step may take long."""
+
+    def __init__(self, limit_s):
+        self.limit_s, self.end = limit_s, time.monotonic() + limit_s
+
+    def left_s(self):
+        return max(0.0, self.end - time.monotonic())
+
+    def is_over(self):
+        return not self.left_s()
+
+    def __str__(self):
+        return f"gave up when the run's {self.limit_s:.0f} s were over (--limit-s)"
 
 
 def run(*command, **options):
@@ -29,7 +46,7 @@ def run(*command, **options):
 
 
 def apt(folder, *arguments):
-    """apt as an ARM machine without any package would have it, from this machine's own archive."""
+    """Runs apt-get for an ARM machine with no package installed, from this machine's own archive."""
     for sub in ["lists/partial", "cache/archives/partial"]:
         (folder / sub).mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
@@ -39,11 +56,11 @@ def apt(folder, *arguments):
 
 
 def download(folder):
-    """The packages' files, downloaded once for a list of packages."""
+    """Returns the packages' files. Downloads them once for each list of packages."""
     asked = " ".join([*ROOT_PACKAGES, KERNEL])
     wanted = folder / "wanted"
     if not wanted.exists() or wanted.read_text().splitlines()[0] != asked:
-        # apt does not name what it has.
+        # apt does not list files that are in its cache already.
         shutil.rmtree(folder / "cache", ignore_errors=True)
         apt(folder, "update")
         lines = apt(folder, "--print-uris", "--no-install-recommends", "--yes", "install", *ROOT_PACKAGES, KERNEL)
@@ -54,14 +71,14 @@ def download(folder):
 
 def unpack(package, root):
     archive = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
-    # /bin and /lib are links into /usr, which stay.
+    # /bin and /lib stay links into /usr.
     run("tar", "-x", "--keep-directory-symlink", "-C", root, stdin=archive.stdout)
     if archive.wait():
-        raise Failed(f"{package} is no Debian package; make it again")
+        raise Failed(f"{package} is not a Debian package; delete {package.parents[2]} and run this again")
 
 
 def know_packages(root, packages):
-    """dpkg's list of what is installed, which unpacking by hand has not written."""
+    """Writes dpkg's database of installed packages, which unpacking by hand does not."""
     database = root / "var/lib/dpkg"
     for name in ["info", "updates", "triggers", "parts", "alternatives"]:
         (database / name).mkdir(parents=True, exist_ok=True)
@@ -78,7 +95,7 @@ def know_packages(root, packages):
 
 
 def make_root(root, packages):
-    """Debian without its installation scripts: users, network and a shell on the console are written down here."""
+    """Unpacks Debian without running installation scripts; writes users, network and a console shell by hand."""
     shutil.rmtree(root, ignore_errors=True)
     for name in ["bin", "sbin", "lib"]:
         (root / "usr" / name).mkdir(parents=True)
@@ -95,11 +112,13 @@ def make_root(root, packages):
         "etc/fstab": "",
         "etc/machine-id": "",
         "etc/systemd/network/wired.network": "[Match]\nName=e*\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n",
-        # The only console; the host types commands into it. No interactive shell, which would edit the line.
+        # The only console: the host types commands into it. An interactive shell would edit the line.
         "etc/systemd/system/console.service": "[Service]\nStandardInput=tty-force\nStandardOutput=tty\n"
         "TTYPath=/dev/ttyAMA0\nEnvironment=PATH=/usr/sbin:/usr/bin SYSTEMD_COLORS=0\n"
         "ExecStart=/bin/sh /etc/console.sh\n",
         "etc/console.sh": 'stty -echo\necho @@ready\nwhile read -r line; do eval "$line"; done\n',
+        # A service that starts or stops slowly has not failed: the emulator may be slow.
+        "etc/systemd/system/service.d/slow.conf": "[Service]\nTimeoutStartSec=15min\nTimeoutStopSec=5min\n",
     }
     for name, text in files.items():
         path = root / name
@@ -115,7 +134,7 @@ def make_root(root, packages):
 
 
 def choose_units(root):
-    """What systemd starts: the console and the network, and nothing that a board for one test can do without."""
+    """Makes systemd start the console and the network, and masks what one test run does not need."""
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True, exist_ok=True)
     (wants / "console.service").symlink_to("/etc/systemd/system/console.service")
@@ -127,7 +146,7 @@ def choose_units(root):
 
 
 def keep_modules(root, without):
-    """Leaves of the kernel's modules those that are needed; returns the kernel's version."""
+    """Deletes all kernel modules but the needed ones; returns the kernel's version."""
     folder = next((root / "usr/lib/modules").iterdir())
     run("depmod", "-b", root, folder.name)
     needs = {}
@@ -143,7 +162,7 @@ def keep_modules(root, without):
 
 
 def make_initramfs(root, version, file):
-    """What mounts the disk: a static shell and the disk's drivers."""
+    """Makes the initramfs that mounts the disk: a static shell and the disk's drivers."""
     small = file.parent / "initramfs"
     shutil.rmtree(small, ignore_errors=True)
     for name in ["bin", "proc", "sys", "dev", "new"]:
@@ -168,7 +187,7 @@ def make_initramfs(root, version, file):
 
 
 def prepare(folder, package, without=()):
-    """A disk and what boots it, in `folder`: kernel, initramfs, disk."""
+    """Makes kernel, initramfs and disk in `folder`."""
     packages = download(folder / "packages")
     work = folder / "board"
     work.mkdir(parents=True, exist_ok=True)
@@ -190,9 +209,11 @@ def prepare(folder, package, without=()):
 
 
 class Board:
-    """A booted board, whose shell answers. Its clock is read there: what the console takes is no time of the daemon's."""
+    """A booted board with a shell. Times are read from the board's own clock, so that the console's delay is not in
+    them."""
 
-    def __init__(self, work, cores=2, memory_mb=1024, core="cortex-a76"):
+    def __init__(self, work, deadline, cores=2, memory_mb=1024, core="cortex-a76"):
+        self.deadline = deadline
         self.lines = queue.Queue()
         self.started = time.monotonic()
         self.log = open(work / "console.log", "w")
@@ -221,33 +242,37 @@ class Board:
                 self.lines.put(text)
         self.lines.put(None)
 
-    def _wait_for_shell(self, limit_s=180):
-        # What is typed before the console is open may be lost.
-        line, end = "", time.monotonic() + limit_s
-        while line != MARK + "ready":
-            try:
-                line = self.lines.get(timeout=max(0.01, end - time.monotonic()))
-            except queue.Empty:
-                raise Failed(f"the board has not booted after {limit_s} s; see console.log") from None
-            if line is None:
-                raise Failed("the board went off while it booted; see console.log")
+    def _next_line(self, doing):
+        """The next line on the console."""
+        try:
+            line = self.lines.get(timeout=max(0.01, self.deadline.left_s()))
+        except queue.Empty:
+            raise Failed(f"{doing} does not end; {self.deadline}; see console.log") from None
+        if line is None:
+            # For whoever asks again.
+            self.lines.put(None)
+            raise Failed(f"the board went off: {doing}; see console.log")
+        return line
+
+    def _wait_for_shell(self):
+        # Input may be lost until the console is open.
+        while self._next_line("booting") != MARK + "ready":
+            pass
         self.boot_s = time.monotonic() - self.started
 
     def _type(self, text):
-        self.process.stdin.write(text.encode() + b"\n")
+        try:
+            self.process.stdin.write(text.encode() + b"\n")
+        except BrokenPipeError:
+            raise Failed("the board went off; see console.log") from None
 
-    def run(self, command, limit_s=30, check=True):
-        """The output of a command on the board."""
+    def run(self, command, check=True):
+        """Runs a command on the board; returns its output."""
         number = f"{time.monotonic_ns()}"
         self._type(f"( {command} ) 2>&1; echo @'@'{number} $?")
-        out, end = [], time.monotonic() + limit_s
+        out = []
         while True:
-            try:
-                line = self.lines.get(timeout=max(0.01, end - time.monotonic()))
-            except queue.Empty:
-                raise Failed(f"`{command}` on the board takes more than {limit_s} s") from None
-            if line is None:
-                raise Failed(f"the board went off at `{command}`; see console.log")
+            line = self._next_line(f"`{command}` on the board")
             if line.startswith(MARK + number):
                 code = int(line.split()[1])
                 if code and check:
@@ -256,9 +281,32 @@ class Board:
             if not line.startswith(MARK):
                 out.append(line)
 
-    def clock(self, command="true", limit_s=60):
-        """Runs a command; the board's monotonic clock in seconds, after it."""
-        return float(self.run(f"{{ {command}; }} >/dev/null && cut -d' ' -f1 /proc/uptime", limit_s).splitlines()[-1])
+    def wait(self, condition, or_else):
+        """Asks again and again until the condition holds."""
+        while not condition():
+            if self.deadline.is_over():
+                raise Failed(f"{or_else}; {self.deadline}")
+            time.sleep(0.5)
+
+    def clock(self, command="true"):
+        """Runs a command; returns the board's monotonic clock after it, seconds."""
+        return float(self.run(f"{{ {command}; }} >/dev/null && cut -d' ' -f1 /proc/uptime").splitlines()[-1])
+
+    def starved_s(self):
+        """Seconds that the emulator's threads have waited for a processor of this machine, all together."""
+        total_ns = 0
+        for file in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
+            try:
+                total_ns += int(file.read_text().split()[1])
+            except (OSError, IndexError, ValueError):
+                # The thread has ended, or this kernel does not count.
+                continue
+        return total_ns / 1e9
+
+    def check(self):
+        """Fails if the board is off."""
+        if self.process.poll() is not None:
+            raise Failed("the board went off; see console.log")
 
     def off(self):
         self.process.kill()

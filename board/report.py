@@ -1,4 +1,4 @@
-"""What is printed."""
+"""What the run prints."""
 
 
 def say(text):

@@ -1,7 +1,7 @@
-# Read by the setup scripts: which of Debian's packages are missing, and how to install them.
+# Sourced by the setup scripts: finds out which Debian packages are missing, and installs them.
 
 missing=""
-need() { # package, command that succeeds where it is there
+need() { # package, command that succeeds if the package is installed
     package=$1
     shift
     "$@" >/dev/null 2>&1 || case $missing in
@@ -10,7 +10,7 @@ need() { # package, command that succeeds where it is there
     esac
 }
 
-# Installs what `need` found missing; with --check only says it.
+# Installs what `need` found missing; with --check only lists it.
 install_missing() {
     [ -n "$missing" ] || return 0
     if [ "${1:-}" = "--check" ]; then
@@ -22,7 +22,7 @@ install_missing() {
         as_root=sudo
     fi
     if ! command -v apt-get >/dev/null 2>&1 || { [ -n "$as_root" ] && ! command -v sudo >/dev/null 2>&1; }; then
-        echo "please install, with this system's package manager:$missing" >&2
+        echo "missing:$missing; install them with this system's package manager" >&2
         exit 69
     fi
     echo "installing:$missing"

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Installs what `make deb` and `make board` need beside cross compilers and this machine lacks: an emulator, tools that make
-# its disk, an MQTT client, cargo-deb, lintian.
+# Installs what `make deb` and `make board` need besides cross compilers and this machine lacks: an emulator, tools that make
+# its disk, mosquitto and its clients, cargo-deb, lintian.
 #
-#   tools/setup-board.sh          prints what it installs, nothing where nothing is missing
-#   tools/setup-board.sh --check  says what is missing, installs nothing
+#   tools/setup-board.sh          installs what is missing and prints it
+#   tools/setup-board.sh --check  lists what is missing, installs nothing
 set -eu
 . "$(dirname "$0")/packages.sh"
 
 need qemu-system-arm command -v qemu-system-aarch64
-# QEMU's network cards want its boot files.
+# QEMU's network cards need its boot files.
 need ipxe-qemu test -e /usr/lib/ipxe/qemu
 need cpio command -v cpio
 need kmod sh -c 'command -v depmod || test -x /usr/sbin/depmod'

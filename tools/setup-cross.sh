@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs what `make test-arm` needs and this machine lacks: linkers and C libraries for 64- and 32-bit ARM, an
-# emulator, and Rust's standard library for both, as rustup has it or else as source to build it from.
+# Installs what `make test-arm` needs and this machine lacks: linkers and C libraries for 64- and 32-bit ARM, an emulator, and
+# Rust's standard library for both: prebuilt if rustup has it, otherwise its source.
 #
-#   tools/setup-cross.sh          prints what it installs, nothing where nothing is missing
-#   tools/setup-cross.sh --check  says what is missing, installs nothing
+#   tools/setup-cross.sh          installs what is missing and prints it
+#   tools/setup-cross.sh --check  lists what is missing, installs nothing
 set -eu
 . "$(dirname "$0")/packages.sh"
 
@@ -24,7 +24,7 @@ for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do
     [ -d "$rustlib/$target/lib" ] || absent="$absent $target"
 done
 [ -n "$absent" ] || exit 0
-# Cargo builds the standard library from source where it is there.
+# If its source is there, Cargo builds the standard library from it.
 [ ! -e "$source/std/Cargo.toml" ] || exit 0
 if [ "${1:-}" = "--check" ]; then
     echo "missing: Rust's standard library for$absent"
@@ -39,8 +39,8 @@ if command -v rustup >/dev/null 2>&1; then
     fi
 fi
 
-# Debian's backports carry the source of many versions. Their suite is asked beside this machine's own, from the same
-# archive, with lists in a folder of their own: nothing is left in apt's configuration.
+# Debian's backports have the source of many versions. Uses this machine's archive with the suites below, and keeps apt's lists
+# in a temporary folder: apt's configuration stays as it is.
 version=$(rustc --version | cut -d' ' -f2)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -65,6 +65,6 @@ for suite in trixie-backports trixie; do
     cp -r "$work"/unpacked/usr/src/rustc-*/library "$source"
     exit 0
 done
-echo "Rust's standard library for$absent is not to be had here: neither by rustup nor, in version $version, as" \
-    "Debian's package rust-src. On a machine that has it, copy its library/ to $source" >&2
+echo "Rust's standard library for$absent is not available: neither from rustup nor, in version $version, from Debian's" \
+    "package rust-src. Copy library/ from a machine that has it to $source" >&2
 exit 69

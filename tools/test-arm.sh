@@ -1,7 +1,7 @@
 #!/bin/bash
-# Runs on emulated ARM cores what computes there in its own way: the kernels, of which each core must find the instruction
-# sets that it has and no other, and on 64-bit ones preprocessing and the renderer against the same golden numbers as here.
-# What is right or wrong shows, not what is fast.
+# Runs the code that differs between processors on emulated ARM cores: the kernels, where each core must find exactly the
+# instruction sets that it has, and on 64-bit cores preprocessing and the renderer, against the same golden numbers as on this
+# machine. Shows whether results are right; says nothing about speed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ TARGET=aarch64
 on cortex-a53 "portable neon"
 on cortex-a76 "portable neon neon-dotprod"
 on max "portable neon neon-dotprod neon-i8mm"
-# The program there and the one here must draw the same pictures.
+# The emulated program and the native one must draw the same pictures.
 TARGET=aarch64 cross/build.sh
 CONSTANCY_AARCH64_BINARY=$(realpath "${CARGO_TARGET_DIR:-target}/cross/aarch64/constancy") \
     env -u RUSTC_BOOTSTRAP cargo test --quiet --release --locked -p constancy --test it workshop::another_processor
