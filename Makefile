@@ -1,46 +1,49 @@
-# make demo       the main job, with nothing else set up: about 20 s on a rendered workshop; installs what is missing
-# make test       everything that can be checked here; installs what is missing
-# make test-long  the tests of the queue at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices
-# make test-arm   kernels, preprocessing and renderer on emulated ARM cores; installs what is missing
-# make test-asan  the kernels under AddressSanitizer
-# make cross      the programs for another machine, TARGET=aarch64, armv7 or x86_64: without GPU support, and with it for
-#                 CUDA 13 and for JetPack 6; or one of them, GPU=none, cuda or cuda-jetpack6
-# make deb        their Debian packages
-# make board      the package on an emulated ARM board with cameras, which are then broken; installs what is missing
-# make lint       formatting and lints, warnings are errors
-# make lint-cuda  lints of the builds with GPU support; they build tract anew
-# make bench      one criterion bench per stage of a frame's path, and what publishing an event costs
-# make bench-gpu  everything that is claimed of GPUs, judged on a machine that has one: speed beside PyTorch and ONNX
-#                 Runtime, embeddings beside the CPU's, ten minutes of the daemon; GPU=cuda-jetpack6 for CUDA 12.6
-# make golden     writes the golden numbers of tests/fixtures anew, and runs quantised towers in ONNX Runtime (Python)
+# make demo       runs the daemon on a rendered workshop, with a broker of its own (20 s)
+# make test       runs every test that this machine can run
+# make test-isa   runs the engine's tests once per instruction set; ISA=avx2 runs one
+# make test-long  runs the queue's tests at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices
+# make test-arm   runs kernels, preprocessing and renderer on emulated ARM cores
+# make test-asan  runs the kernels' tests under AddressSanitizer (1 min)
+# make cross      builds the programs for another machine, TARGET=aarch64, armv7 or x86_64: without GPU support, for CUDA 13
+#                 and for JetPack 6; GPU=none, cuda or cuda-jetpack6 builds one of them
+# make deb        builds their Debian packages
+# make board      installs the package on an emulated ARM board and breaks its cameras
+# make lint       checks formatting, lints, API documentation and licences; warnings are errors
+# make lint-cuda  lints the builds with GPU support, which compile tract anew
+# make bench      runs one criterion bench per stage of a frame's path, and measures what publishing an event costs
+# make bench-gpu  on a machine with an NVIDIA GPU: measures speed beside PyTorch and ONNX Runtime, compares embeddings with
+#                 the CPU's, runs the daemon for ten minutes; GPU=cuda-jetpack6 for CUDA 12.6
+# make golden     writes the golden numbers of tests/fixtures, and runs quantised towers in ONNX Runtime (Python)
+#
+# All targets install what they need and this machine lacks.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# A fresh clone under CI shares one target folder with the next.
+# Under CI, fresh clones share one target folder.
 ifdef CI
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/constancy/target
 endif
 target := $(or $(CARGO_TARGET_DIR),target)
 
-# Inputs that are not part of the project: images, and full-size towers with random weights.
+# Test data outside the project: images, and full-size towers with random weights.
 export CONSTANCY_TEST_DATA ?= $(abspath ../shared/data)
 tower_script := $(wildcard ../shared/tools/clip_model.py)
 ifneq ($(tower_script),)
-# A tower of CLIP ViT-B/32's real size, for the share of a frame's time that is not the tower's.
+# A tower of ViT-B/32's size, to measure what a frame costs besides the tower.
 tower := $(target)/towers/clip-vit-b32.onnx
 export CONSTANCY_TEST_TOWER := $(abspath $(tower))
 endif
 
-# Programs that are not ours judge what is published: an implementation of Sparkplug, and Home Assistant's templates.
+# Other programs check what is published: a Sparkplug implementation, and Home Assistant's templates.
 judges := $(target)/venv-judges
 export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
 
 .PHONY: help setup demo test test-isa test-long test-arm test-asan cross deb board lint lint-cuda bench bench-gpu golden
 
 help:
-	@grep -E '^# make' Makefile | cut -c3-
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 setup:
 	@tools/setup.sh
@@ -49,25 +52,27 @@ demo: setup
 	cargo build --release --locked --bin constancy
 	@$(target)/release/constancy demo
 
-# One profile for everything: tract without optimisation crawls.
+# Release profile only: tract is too slow without optimisation.
 test: setup $(tower) $(judges)/ready
 	cargo test --release --locked --workspace
 
 test-long: setup
 	CONSTANCY_TEST_LONG=1 PROPTEST_CASES=3000 cargo test --release --locked queue -- --nocapture
 
-# What computes on the instruction set: the kernels test every one of them in `make test` already.
+# The tests that depend on the instruction set. The kernels' own tests cover every set in `make test`.
 ISA ?= portable avx2 avx-vnni avx512-vnni avx512-bf16
 test-isa: setup
-	for isa in $(ISA); do echo "== CONSTANCY_ISA=$$isa"; CONSTANCY_ISA=$$isa \
-	    cargo test --release --locked -p constancy-engine -p constancy \
-	    -- encoder quantise pocket fit overhead; done
+	@for isa in $(ISA); do \
+	    echo "== CONSTANCY_ISA=$$isa" && export CONSTANCY_ISA=$$isa && \
+	    cargo test --release --locked -p constancy-kernels -p constancy-engine && \
+	    cargo test --release --locked --test it -- encoder:: quantise:: pocket:: fit::; \
+	done
 
 test-arm: setup
 	@tools/setup-cross.sh
 	@tools/test-arm.sh
 
-# 32-bit machines have no CUDA.
+# CUDA does not exist for 32-bit ARM.
 builds = $(or $(GPU),$(if $(filter armv7,$(TARGET)),none,none cuda cuda-jetpack6))
 
 cross: setup
@@ -84,7 +89,7 @@ board: setup
 	@tools/setup-board.sh
 	@package=$$(TARGET=aarch64 GPU=none packaging/deb.sh) && board/board.py "$$package" $(target)/board
 
-# Only the sanitizer needs more than a stable compiler lets through; --target keeps it out of build scripts.
+# RUSTC_BOOTSTRAP enables the sanitizer on stable. --target keeps it out of build scripts.
 test-asan:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --release --locked -p constancy-kernels --lib \
 	    --target $(shell rustc -vV | sed -n 's/^host: //p')
@@ -92,21 +97,23 @@ test-asan:
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items
+	@tools/licences.sh
 
 lint-cuda: setup
 	for build in cuda cuda-jetpack6; do \
-	    cargo clippy --release --locked --features $$build --lib --bins -- -D warnings; done
+	    cargo clippy --release --locked -p constancy-engine -p constancy --features $$build --lib --bins -- -D warnings; done
 
 bench: setup $(tower)
 	cargo bench --locked
 
-# Towers of public models' shapes with random weights, where they can be made: they take as long as the real ones.
+# Towers in the shapes of public models with random weights; they run as long as the real ones.
 ifneq ($(tower_script),)
 MODELS ?= $(patsubst %,$(target)/towers/%.toml,clip-vit-b32 clip-vit-b16 mobileclip2-s0)
 endif
 
 bench-gpu: setup $(MODELS)
-	@[ -n "$(MODELS)" ] || { echo "say MODELS=\"MANIFEST.toml …\": models/*.toml tell where the files come from" >&2; exit 64; }
+	@[ -n "$(MODELS)" ] || { echo "set MODELS=\"MANIFEST.toml …\"; models/*.toml name the files' sources" >&2; exit 64; }
 	cargo build --release --locked --features $(or $(GPU),cuda) --bin constancy
 	python3 -m venv $(target)/venv-gpu
 	$(target)/venv-gpu/bin/pip install --quiet numpy torch timm onnxruntime-gpu

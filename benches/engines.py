@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Times constancy and other engines on the same towers, alternating, one thread each unless told; prints ratios.
+"""Compares the latency of constancy with other engines on the same towers, in alternating runs.
 
     cargo build --release
-    pip install numpy onnxruntime openvino             without openvino, it is left out
-    cargo install rten-cli                             without it, rten is left out
-    benches/engines.py MANIFEST.toml…                  medians of several rounds, and constancy ÷ each engine
-    benches/engines.py --threads 2 MANIFEST.toml…
+    pip install numpy onnxruntime openvino             openvino is optional
+    cargo install rten-cli                             optional
+    benches/engines.py MANIFEST.toml…                  prints medians over rounds, and constancy ÷ each engine
+    benches/engines.py --threads 2 MANIFEST.toml…      threads per engine; defaults to 1
 
-constancy's figure is `constancy bench`, the median of its runs; ONNX Runtime's and OpenVINO's are medians of as many
-runs in this process, rten's is the median of the runs that `rten` prints. The order changes from round to round, so
-that a machine that slows down slows all. `tract` is `constancy bench --plain`: the same file on tract alone.
+The figure for constancy is the median that `constancy bench` reports. Those for ONNX Runtime and OpenVINO are medians of
+the same number of runs in this process; that for rten is the median of the runs that `rten` prints. The order of the
+engines is reversed every round, so that a machine that slows down affects all of them. `tract` is
+`constancy bench --plain`: the same file on plain tract.
 """
 import argparse, importlib.util, json, os, pathlib, re, shutil, statistics, subprocess, time, tomllib
 
@@ -28,7 +29,7 @@ def constancy(manifest, args, *more):
 
 
 class Tower:
-    """A model file with an input."""
+    """A model file, and a random input for it."""
 
     def __init__(self, manifest):
         described = tomllib.loads(pathlib.Path(manifest).read_text())
@@ -78,7 +79,7 @@ def rten(tower, args):
 
 
 def others(manifest, args):
-    """The engines that run here, by name; one that cannot run this file is left out, and said so."""
+    """The installed engines by name. Prints and leaves out an engine that cannot run this file."""
     tower, engines = Tower(manifest), {}
     makers = {"ORT": onnx_runtime}
     if importlib.util.find_spec("openvino"):
@@ -89,8 +90,8 @@ def others(manifest, args):
         try:
             engines[name] = make(tower, args)
             engines[name]()
-        except Exception as error:  # whatever an engine says of a file that it cannot run
-            print(f"{name} does not run {tower.file}: {str(error).splitlines()[0]}")
+        except Exception as error:  # engines raise errors of their own for a file that they cannot run
+            print(f"{name} cannot run {tower.file}: {str(error).splitlines()[0]}")
             engines.pop(name, None)
     engines["tract"] = lambda: constancy(manifest, args, "--plain")[0]
     return engines
@@ -100,11 +101,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", nargs="+")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=20, help="of each engine in a round")
+    parser.add_argument("--runs", type=int, default=20, help="runs of each engine per round")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     if not (TARGET / "release" / "constancy").exists():
-        parser.error(f"{TARGET}/release/constancy is not there: cargo build --release")
+        parser.error(f"{TARGET}/release/constancy does not exist; run cargo build --release")
     print(f"ONNX Runtime {ort.__version__}, {args.threads} thread(s), {args.rounds} rounds of {args.runs} runs")
     for manifest in args.manifests:
         engines = others(manifest, args)

@@ -1,14 +1,14 @@
-//! What publishing one event costs: processor time, and bytes written to disk. Needs mosquitto.
+//! The cost of publishing one event: processor time, and bytes written. Needs mosquitto.
 
-#![allow(unreachable_pub, reason = "a bench has no outside")]
+#![allow(unreachable_pub, reason = "a bench exports nothing")]
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a bench says so by panicking, and prints its figures"
+    reason = "a bench reports errors by panicking, and prints its figures"
 )]
 
 #[path = "../tests/it/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests need more of it")]
+#[allow(dead_code, unused_imports, reason = "the tests use more of it")]
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -36,7 +36,7 @@ fn processor_s() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// Bytes that this process has written so far, to sockets and files, and how many of these the disk gets.
+/// Bytes that this process has written so far: to sockets and files, and to disk.
 fn written_bytes() -> [u64; 2] {
     let io = std::fs::read_to_string("/proc/self/io").expect("/proc/self/io");
     ["wchar: ", "write_bytes: "].map(|name| {
@@ -59,9 +59,9 @@ fn sink(port: u16, mqtt: &str, queue: &str) -> Sink {
     Sink::open(&settings).expect("sink")
 }
 
-/// Publishes `count` events, `each` at a time and then a pause, and prints what one of them cost.
+/// Publishes `count` events, with a pause after every `each` of them, and prints the cost of one.
 fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
-    // As many classes as an event has unless told.
+    // An event lists five classes by default.
     let labels = [
         "an intact gear",
         "a broken gear",
@@ -83,17 +83,17 @@ fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
         in_support: Some(true),
         shift: Some(0.3),
     };
-    // Connection and file are there.
+    // Until the connection is up and the file is open.
     std::thread::sleep(Duration::from_millis(1500));
     let (processor, written) = (processor_s(), written_bytes());
     for seq in 0..count {
-        let taken = Timestamp {
+        let captured_at = Timestamp {
             monotonic_ns: seq,
             unix_ns: 1_795_516_504_123_456_789,
             clock_synced: true,
         };
-        sink.event(&event("bench", &decision, taken, seq))
-            .expect("the event is taken");
+        sink.event(&event("bench", &decision, captured_at, seq))
+            .expect("the event is accepted");
         if (seq + 1) % each == 0 {
             std::thread::sleep(pause);
         }

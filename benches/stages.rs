@@ -1,11 +1,11 @@
-//! One bench per stage of a frame's path. `make bench` runs them; CONSTANCY_TEST_TOWER names a tower of CLIP
-//! ViT-B/32's real size, without which the tower of the fixtures stands in.
+//! One benchmark for each stage of a frame's path; `make bench` runs them. The embedding stage uses the CLIP ViT-B/32
+//! tower that CONSTANCY_TEST_TOWER names, or the small tower of the test fixtures.
 
-#![allow(unreachable_pub, reason = "a bench has no outside")]
+#![allow(unreachable_pub, reason = "a bench exports nothing")]
 #![allow(
     clippy::expect_used,
     clippy::cast_possible_truncation,
-    reason = "a bench says so by panicking"
+    reason = "a bench reports errors by panicking"
 )]
 
 #[path = "../tests/it/support/event.rs"]
@@ -16,7 +16,9 @@ use constancy_core::classify::{BankOrigin, ClassBank, Classifier};
 use constancy_core::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
 use constancy_core::intervene::{Family, intervene};
 use constancy_core::numeric::Rng;
-use constancy_core::preprocess::{Area, Preprocessor, RgbImage, Transform, View, Viewer, decode};
+use constancy_core::preprocess::{
+    Area, Preprocessor, RgbImage, Transform, View, ViewMasker, decode,
+};
 use constancy_core::workshop::{Condition, ENVIRONMENTS, Part, Scene, render};
 use constancy_engine::{Encoder, EngineOptions};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -24,7 +26,7 @@ use image::{ColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
-const TAKEN: Timestamp = Timestamp {
+const CAPTURED_AT: Timestamp = Timestamp {
     monotonic_ns: 1,
     unix_ns: 1_795_516_504_123_456_789,
     clock_synced: true,
@@ -53,7 +55,7 @@ fn mjpeg() -> Frame {
     JpegEncoder::new_with_quality(&mut bytes, 90)
         .write_image(&picture(), SIZE.0, SIZE.1, ColorType::Rgb8.into())
         .expect("JPEG in memory");
-    Frame::compressed(PixelFormat::Jpeg, bytes, TAKEN)
+    Frame::compressed(PixelFormat::Jpeg, bytes, CAPTURED_AT)
 }
 
 fn raw(format: PixelFormat, bytes_per_row: u32, rows: u32) -> Frame {
@@ -70,7 +72,7 @@ fn raw(format: PixelFormat, bytes_per_row: u32, rows: u32) -> Frame {
         height: SIZE.1,
         stride_bytes: bytes_per_row as usize,
         color,
-        taken: TAKEN,
+        captured_at: CAPTURED_AT,
         file: None,
         truth: None,
     }
@@ -111,7 +113,7 @@ fn preprocessing(c: &mut Criterion) {
     group.finish();
 }
 
-/// What a mask and a region cost, on a decoded picture.
+/// Masks and regions on a decoded picture.
 fn viewing(c: &mut Criterion) {
     let corner = Area::Polygon(vec![[0.0, 0.0], [0.4, 0.0], [0.3, 0.3], [0.0, 0.5]]);
     let mask = View {
@@ -132,7 +134,7 @@ fn viewing(c: &mut Criterion) {
         ("two masks, 34 % of the picture", mask),
         ("region, 64 % of the picture", region),
     ] {
-        let mut viewer = Viewer::new([122, 116, 104]);
+        let mut viewer = ViewMasker::new([122, 116, 104]);
         group.bench_function(name, |b| {
             b.iter_batched_ref(
                 || rgb.clone(),
@@ -144,7 +146,7 @@ fn viewing(c: &mut Criterion) {
     group.finish();
 }
 
-/// What `fit` does to each image besides embedding it, and what the workshop's camera costs.
+/// Interventions, which `fit` applies to each image, and renders, which the synthetic camera takes.
 fn making_images(c: &mut Criterion) {
     let pixels = picture().into_iter().take(256 * 256 * 3).collect();
     let image = RgbImage {
@@ -166,7 +168,7 @@ fn making_images(c: &mut Criterion) {
     });
 }
 
-/// The manifest of the tower to measure.
+/// Name and manifest of the tower to measure.
 fn tower(folder: &Path) -> (String, PathBuf) {
     let tiny = fixture("encoder/vision-fp32.toml");
     let Some(path) = std::env::var_os("CONSTANCY_TEST_TOWER")
@@ -216,7 +218,7 @@ fn deciding(c: &mut Criterion) {
     )
     .expect("model");
     let projection = frame_encoder
-        .projection(&fixture("projection/tiny.safetensors"))
+        .load_projection(&fixture("projection/tiny.safetensors"))
         .expect("projection");
     let mut rng = fastrand::Rng::with_seed(3);
     let mut row = || (0..48).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();
@@ -241,7 +243,7 @@ fn deciding(c: &mut Criterion) {
     let decision = classifier.classify(&embedding);
     c.bench_function("event to JSON", |b| {
         b.iter(|| {
-            serde_json::to_vec(&event::event("bench", black_box(&decision), TAKEN, 1))
+            serde_json::to_vec(&event::event("bench", black_box(&decision), CAPTURED_AT, 1))
                 .expect("JSON")
         });
     });

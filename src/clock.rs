@@ -1,9 +1,9 @@
-//! The two clocks of a frame, and whether the wall clock can be trusted.
+//! Reads the two clocks of a timestamp, and whether the wall clock is synchronised.
 
 use constancy_core::frame::Timestamp;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Both clocks, now.
+/// The present time on both clocks.
 #[must_use]
 pub(crate) fn now() -> Timestamp {
     Timestamp {
@@ -13,25 +13,28 @@ pub(crate) fn now() -> Timestamp {
     }
 }
 
-/// Both clocks at the moment when `CLOCK_MONOTONIC` showed `monotonic_ns`, as drivers stamp their buffers.
+/// Older stamps are not believed.
+const MAX_AGE_NS: u64 = 10_000_000_000;
+
+/// Both clocks at a driver's stamp, `monotonic_ns` on `CLOCK_MONOTONIC`. The present time if there is no stamp (0), or
+/// if it lies in the future or more than 10 s in the past, as from a driver that uses another clock.
 #[must_use]
 pub(crate) fn at(monotonic_ns: u64) -> Timestamp {
     let now = now();
-    // A driver that stamps by another clock must not move a frame into the future or far into the past.
     let age_ns = now.monotonic_ns.saturating_sub(monotonic_ns);
-    if monotonic_ns == 0 || age_ns > 10_000_000_000 {
+    if monotonic_ns == 0 || age_ns > MAX_AGE_NS {
         return now;
     }
-    let age = i64::try_from(age_ns).unwrap_or(0);
     Timestamp {
         monotonic_ns: now.monotonic_ns - age_ns,
-        unix_ns: now.unix_ns - age,
+        unix_ns: now.unix_ns.saturating_sub_unsigned(age_ns),
         ..now
     }
 }
 
-/// `CLOCK_MONOTONIC`, nanoseconds.
+/// `CLOCK_MONOTONIC` in nanoseconds.
 #[must_use]
+#[expect(clippy::cast_sign_loss, reason = "the clock counts up from 0")]
 pub(crate) fn monotonic_ns() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -39,10 +42,10 @@ pub(crate) fn monotonic_ns() -> u64 {
     };
     // SAFETY: `time` is a valid timespec to write to; CLOCK_MONOTONIC exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Nanoseconds since the Unix epoch; 0 while the wall clock is set before it.
 fn unix_ns() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -50,7 +53,7 @@ fn unix_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Whether the kernel holds the wall clock for synchronised (`adjtimex`, as `timedatectl` asks it).
+/// Whether the kernel says that the wall clock is synchronised (`adjtimex`, which `timedatectl` reads as well).
 fn clock_synced() -> bool {
     // SAFETY: all-zero is a valid timex; with `modes` 0 the call only reads the clock's state into it.
     let state = unsafe {

@@ -1,5 +1,5 @@
-//! **constancy** looks through a camera, recognises what it sees with a CLIP vision tower, keeps being right when light,
-//! weather or sensor change, and publishes its answer over MQTT.
+//! **constancy** recognises what a camera sees with a CLIP vision tower, stays right when light, weather or sensor
+//! change, and publishes its answer over MQTT.
 //!
 //! # One frame, from the camera to the broker
 //!
@@ -9,24 +9,24 @@
 //!        MQTT <── publish::MqttPublisher <── publish::Event <── classify <── Projection::apply
 //! ```
 //!
-//! 1. A camera thread (`daemon`) asks its `capture::Source` for the next [`constancy_core::frame::Frame`]. The frame
-//!    stays as the camera sent it.
-//! 2. The slot keeps only the newest frame; a frame that is replaced is counted and was never decoded.
-//! 3. [`constancy_core::preprocess::Preprocessor`] decodes, resizes, crops and normalises: `[1, 3, H, W]`, f32.
-//! 4. [`constancy_engine::Encoder`] turns that into an embedding `[D]`.
-//! 5. [`constancy_core::icm::Projection`] keeps the invariant part `[k]` and normalises it; without a projection the
+//! 1. A capture thread (`daemon`) gets the next [`constancy_core::frame::Frame`] from its `capture::Source`, still in
+//!    the camera's own format.
+//! 2. The slot keeps only the newest frame; a frame that is replaced is counted, and was never decoded.
+//! 3. [`constancy_core::preprocess::Preprocessor`] decodes, resizes, crops and normalises it: `[1, 3, H, W]`, f32.
+//! 4. [`constancy_engine::Encoder`] computes the embedding `[D]`.
+//! 5. [`constancy_core::icm::Projection`] keeps its invariant part `[k]`, normalised; without a projection the
 //!    embedding stays whole.
 //! 6. [`constancy_core::classify::Classifier`] compares it with every class: cosine × logit scale, softmax, top-k, and
-//!    whether it is known at all.
-//! 7. [`publish::Event`] is the answer; a queue, on disk where there is a folder for it, holds it until the broker has
+//!    whether the class is known at all.
+//! 7. [`publish::Event`] is the result. A queue, on disk if a folder is configured, holds it until the broker has
 //!    acknowledged it.
 //!
 //! # Modules
 //!
-//! The program's own modules, each of which may use those before it: `clock`, `threads`, [`config`], [`recognizer`],
-//! `capture`, `embedding_cache`, [`publish`], `daemon`, [`cli`]. They are private but for what tests and benches reach.
-//! `tests/it/architecture.rs` holds that order; the crates `constancy-core`, `constancy-engine` and `constancy-kernels`
-//! hold the rest.
+//! The program's own modules, each of which may use the modules before it: `threads`, `clock`, [`config`],
+//! `capture`, [`recognizer`], `embedding_cache`, [`publish`], `daemon`, [`cli`]. Only those that tests and benches
+//! use are public. `tests/it/architecture.rs` checks the order; the crates `constancy-core`, `constancy-engine` and
+//! `constancy-kernels` contain the rest.
 
 mod capture;
 pub mod cli;

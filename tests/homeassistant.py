@@ -1,8 +1,9 @@
-"""Evaluates a discovery message's templates as Home Assistant does, in Jinja's sandbox, on the messages of their topics.
+"""Renders the templates of a discovery message as Home Assistant does, in Jinja's sandbox.
 
     homeassistant.py MESSAGES.json
 
-{"config": the discovery message, "states": {topic: payload as text, …}}. Prints what each component shows as JSON.
+MESSAGES.json is {"config": the discovery message, "states": {topic: last payload as text, …}}. Prints as JSON what each
+entity shows.
 """
 
 import json

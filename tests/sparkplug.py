@@ -1,10 +1,10 @@
-"""Checks what an edge node has said against rules of Sparkplug B 3.0, by the names that its TCK gives them.
+"""Checks the messages of an edge node against rules of Sparkplug B 3.0, which it names as the TCK does.
 
     sparkplug.py RECORD.jsonl
 
-A line of the record is a message as a subscriber of spBv1.0/# with QoS 1 heard it, in order:
-{"topic": …, "qos": …, "retain": …, "payload": hexadecimal}. Decoded by pysparkplug, which shares no code with the
-daemon. Prints what was seen; names the broken rules and exits with 1 if there are any.
+Each line of the record is a message that a subscriber to spBv1.0/# with QoS 1 received, in order:
+{"topic": …, "qos": …, "retain": …, "payload": hexadecimal}. pysparkplug decodes them; it shares no code with the
+daemon. Prints a report as JSON, which names the broken rules, and exits with 1 if there are any or an event is missing.
 """
 
 import json
@@ -15,9 +15,8 @@ from pysparkplug import DataType, DBirth, DData, DDeath, Metric, NBirth, NData
 from pysparkplug._protobuf import Payload
 
 
-
 class NDeath:
-    """pysparkplug's own loses the timestamp."""
+    """Replaces pysparkplug's own class, which drops the timestamp."""
 
     def __init__(self, payload):
         self.timestamp = payload.timestamp if payload.HasField("timestamp") else 0

@@ -12,7 +12,7 @@ on() { # core, its instruction sets
     . cross/target.sh
     CONSTANCY_EXPECT_ISA="$2" cargo test --quiet --release --locked -p constancy-kernels --lib --target "$triple" $std
     if [ "$TARGET" = aarch64 ]; then
-        cargo test --quiet --release --locked -p constancy-core --target "$triple" $std -- preprocess:: workshop::
+        cargo test --quiet --release --locked -p constancy-core --lib --tests --target "$triple" $std -- preprocess:: workshop::
     fi
 }
 

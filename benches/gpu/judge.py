@@ -1,22 +1,22 @@
-"""What the measured lines come to: goals met, missed or not judged, and tables. Nothing here measures, waits or prints."""
+"""Judges measurements: goals met, missed or not judged, and tables. Nothing here measures, waits or prints."""
 
-# Throughput may be this many times less than the best rival's.
+# The best other engine's throughput may be up to this many times ours.
 BEHIND = 1.3
 LEAST_COSINE = 0.999
-# A run that counts: minutes, and different frames.
+# The least minutes and different frames of a long run that is judged.
 MINUTES, FRAMES = 10, 1000
-# Memory is flat if a straight line through what was seen after the first fifth of the run rises by no more than this
-# share of it, or so many MiB, until the end.
+# Memory is flat if a line fitted to the samples after the first fifth of the run rises by at most this share of their
+# mean, or by this many MiB, whichever is more.
 GROWTH, GROWTH_MIB = 0.02, 8
-# A decision is the CPU's if no score is further from it; where the CPU's own two best are nearer to each other than this,
-# they may change places.
+# A decision agrees with the CPU's if no score differs by more than this. The two best classes may swap if the CPU's
+# scores for them are closer than this.
 SCORE = 0.05
 
 MET, MISSED, OPEN = "met", "MISSED", "not judged"
 
 
 def growth(samples):
-    """What a least-squares line through `(seconds, MiB)` rises by after the first fifth, and what it may."""
+    """By how much a least-squares line through `(seconds, MiB)` rises after the first fifth, and the limit."""
     settled = [s for s in samples if s[0] >= samples[0][0] + (samples[-1][0] - samples[0][0]) / 5]
     if len(settled) < 3:
         return None
@@ -28,7 +28,7 @@ def growth(samples):
 
 
 def differs(event, cpu):
-    """How far an event's scores are from the CPU's of the same frame, and whether it decides otherwise."""
+    """The largest difference between an event's scores and the CPU's for the frame, and whether the decisions differ."""
     scores = {c["class"]: c["score"] for c in cpu["top"]}
     worst = max((abs(c["score"] - scores[c["class"]]) for c in event["top"] if c["class"] in scores), default=1.0)
     other = event["class"] != cpu["class"] and cpu["margin"] > SCORE
@@ -36,7 +36,7 @@ def differs(event, cpu):
 
 
 def rivals(lines, model, batch):
-    """Each rival's line that is its best for this model and batch, by name."""
+    """The best measurement of each other engine for this model and batch, by name."""
     best = {}
     for line in lines:
         if line.get("model") == model and line.get("batch") == batch and "median_ms" in line:
@@ -52,7 +52,7 @@ def own(lines, model, batch):
 
 
 def missing(lines, model):
-    """Why rivals of a model were not measured."""
+    """Why other engines were not measured on a model."""
     whys = (f"{l['part']}: {l.get('left_out') or l['failed']}" for l in lines
             if l["part"] in ("torch", "ort") and l.get("model", model) == model and ("left_out" in l or "failed" in l))
     return list(dict.fromkeys(whys))
@@ -89,7 +89,7 @@ def cosine(lines, model):
 
 
 def steady(lines):
-    """Verdicts on the long run."""
+    """The verdicts on the long run."""
     found = next((l for l in lines if l["part"] == "steady" and ("frames" in l or "failed" in l)), None)
     goals = [f"{MINUTES} minutes: memory flat", f"{MINUTES} minutes: {FRAMES} frames decided as by the CPU"]
     if found is None or "failed" in found:
@@ -129,7 +129,7 @@ def verdicts(lines, models, device):
 
 
 def exit_code(judged):
-    """0 where every goal is met, 1 where one is missed, 3 where one could not be judged."""
+    """0 if all goals are met, 1 if one is missed, 3 if one could not be judged."""
     results = {v["verdict"] for v in judged}
     return 1 if MISSED in results else 3 if OPEN in results else 0
 
@@ -143,7 +143,7 @@ def figure(line, key):
 
 
 def tables(lines, models, judged):
-    """Everything in Markdown: speed, profile, verdicts."""
+    """Speed, profile and verdicts as Markdown tables."""
     names = sorted({name for m in models for b in (1, 32) for name in rivals(lines, m, b)})
     out = [row(["tower", "batch", "unit", "constancy", *names]), row(["---"] * (4 + len(names)))]
     for model in models:

@@ -1,14 +1,14 @@
-"""The daemon on recorded frames for a long while: whether memory grows, and whether every decision is the CPU's."""
+"""Runs the daemon on recorded frames for a long time, and records its memory and whether its decisions match the CPU's."""
 import json, pathlib, subprocess, tempfile, threading, time
 
 import judge
 
-# Of the renders; others than the shipped model's tests and training have.
+# Seed of the renders; training and tests of the shipped model use others.
 SEED = 907_000
 CLASSES_FROM, LIGHT = 300, "noon"
 
 
-def steady(model, args, tell):
+def steady(model, args, record):
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         bank = model.manifest.parent / "classes.safetensors"
@@ -35,7 +35,7 @@ def steady(model, args, tell):
         reader = threading.Thread(target=tally.read, args=[daemon.stdout])
         reader.start()
         try:
-            minutes = watch(daemon, tally, model, args, tell)
+            minutes = watch(daemon, tally, model, args, record)
         finally:
             daemon.terminate()
             try:
@@ -44,18 +44,18 @@ def steady(model, args, tell):
                 daemon.kill()
         reader.join()
         said = log.read_text()
-        # The CPU agrees with itself; the log says where it took over.
+        # After a fallback, the CPU would be compared with itself; the log shows fallbacks.
         signs = ["the GPU is lost", "is not a number", "runs on the CPU"]
         lost = [line for line in said.splitlines() if any(sign in line for sign in signs)]
         if not tally.events:
-            raise RuntimeError(f"no event came: {said[-1500:]}")
-        tell(part="steady", model=model.name, minutes=minutes, events=tally.events, frames=len(tally.seen),
+            raise RuntimeError(f"the daemon published no event: {said[-1500:]}")
+        record(part="steady", model=model.name, minutes=minutes, events=tally.events, frames=len(tally.seen),
              differing=tally.differing, worst=tally.worst, example=tally.example, held=not lost, exit=daemon.returncode,
              embed_ms=tally.median_embed_ms(), log=lost[:3])
 
 
 def make_bank(model, args, folder):
-    """A class bank of renders, for a model that has none beside it."""
+    """Makes a class bank from renders, for a model that has none beside it."""
     renders = folder / "classes"
     args.constancy_run(["synth", "--out", renders, "--count", CLASSES_FROM, "--size", "320x240", "--format", "folders",
                         "--environments", LIGHT])
@@ -64,22 +64,22 @@ def make_bank(model, args, folder):
     return bank
 
 
-def watch(daemon, tally, model, args, tell):
-    """Looks at memory until the time is over or the daemon ends; minutes from the first event."""
+def watch(daemon, tally, model, args, record):
+    """Samples memory until the time is over or the daemon ends. Returns the minutes since the first event."""
     begun = time.monotonic()
     while not tally.events and daemon.poll() is None and time.monotonic() - begun < args.limit:
         time.sleep(0.2)
     start = time.monotonic()
     every = min(5, args.minutes * 60 / 20)
     while time.monotonic() - start < args.minutes * 60 and daemon.poll() is None:
-        tell(part="steady", model=model.name, seconds=round(time.monotonic() - start, 1), events=tally.events,
+        record(part="steady", model=model.name, seconds=round(time.monotonic() - start, 1), events=tally.events,
              **memory_mib(daemon.pid))
         time.sleep(every)
     return round((time.monotonic() - start) / 60, 2)
 
 
 class Tally:
-    """Events as they come, against the CPU's of the same file."""
+    """Compares events with the CPU's for the same file, as they arrive."""
 
     def __init__(self, cpu):
         self.cpu, self.seen, self.events, self.differing = cpu, set(), 0, 0
@@ -104,7 +104,7 @@ class Tally:
 
 
 def memory_mib(pid):
-    """Resident memory of the daemon and of its processes, and what is used of the card; None where it cannot be seen."""
+    """Resident memory of the daemon and of its children, and memory in use on the card; None where it cannot be read."""
     def resident(process):
         for line in pathlib.Path(f"/proc/{process}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):

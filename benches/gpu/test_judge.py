@@ -1,4 +1,4 @@
-"""The verdicts of benches/gpu.py on lines that are made up: run by `make test`, or by itself."""
+"""Tests the verdicts of benches/gpu.py on made-up measurements; run by `make test`."""
 import pathlib, sys, types, unittest, unittest.mock
 
 sys.dont_write_bytecode = True

@@ -1,6 +1,6 @@
-"""The towers' architectures in PyTorch, with random weights: eager, compiled, and compiled with CUDA graphs.
+"""The architectures of the towers in PyTorch, with random weights: eager, compiled, and compiled with CUDA graphs.
 
-Each runs in a process of its own. Compilers run side by side while nothing is timed; times are taken one after the other.
+Each runs in a process of its own. They compile in parallel while nothing is timed, and are timed one after the other.
 """
 import importlib.util, json, os, select, statistics, subprocess, sys, tempfile, time
 
@@ -22,7 +22,7 @@ def runs_of(batch, runs):
 
 
 def timed(run, count):
-    """Milliseconds of `count` runs, in order, after some that are not counted."""
+    """Sorted milliseconds of `count` runs, after warm-up runs that are not counted."""
     times = []
     for _ in range(count + WARM_UP):
         start = time.perf_counter()
@@ -38,7 +38,7 @@ def figures(batch, times):
 
 
 def twin(name, edge, width):
-    """The architecture in PyTorch, in halves on the GPU."""
+    """The architecture in PyTorch, in half precision on the GPU."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -86,7 +86,7 @@ def twin(name, edge, width):
 
 
 def worker(name, edge, width, mode, runs):
-    """Compiles, says so, waits for its turn, and times."""
+    """Compiles, prints `ready`, waits for a line on stdin, and measures."""
     import torch
     if not torch.cuda.is_available():
         why = "see nvidia-smi" if torch.version.cuda else "it is built without CUDA"
@@ -114,19 +114,20 @@ def worker(name, edge, width, mode, runs):
 
 
 class Twins:
-    """PyTorch's processes."""
+    """The PyTorch processes."""
 
-    def __init__(self, models, args, tell):
-        self.workers, self.args, self.tell, self.waited = [], args, tell, False
+    def __init__(self, models, args, record):
+        self.workers, self.args, self.record, self.waited = [], args, record, False
         if models and importlib.util.find_spec("torch") is None:
-            tell(part="torch", left_out="PyTorch is not installed (pip install torch)")
+            record(part="torch", left_out="PyTorch is not installed (pip install torch)")
             models = []
         for model in models:
             if model.name not in TRANSFORMERS and model.name not in TIMM:
-                tell(part="torch", model=model.name, left_out="there is no twin of it: name encoder.name as in models/")
+                reason = "there is no twin of it; encoder.name must be one of those in models/"
+                record(part="torch", model=model.name, left_out=reason)
             elif model.name in TIMM and importlib.util.find_spec("timm") is None:
                 said = "its twin is timm's, which is not installed (pip install timm)"
-                tell(part="torch", model=model.name, left_out=said)
+                record(part="torch", model=model.name, left_out=said)
             else:
                 self.workers += [self.start(model, mode) for mode in args.modes.split(",")]
 
@@ -138,7 +139,7 @@ class Twins:
         return model, mode, process, errors
 
     def wait(self):
-        """Until each has compiled, failed, or had its time; once."""
+        """Waits, on the first call, until each has compiled, failed or exceeded the limit."""
         if self.waited:
             return
         self.waited = True
@@ -151,7 +152,7 @@ class Twins:
             process.kill()
             errors.seek(0)
             said = errors.read().strip()[-800:] if readable else "it took too long to compile"
-            self.tell(part="torch", model=model.name, mode=mode, failed=said)
+            self.record(part="torch", model=model.name, mode=mode, failed=said)
         self.workers = ready
 
     def run(self):
@@ -160,13 +161,13 @@ class Twins:
                 lines = process.communicate("go\n", timeout=self.args.limit)[0].splitlines()
             except subprocess.TimeoutExpired:
                 process.kill()
-                self.tell(part="torch", model=model.name, mode=mode, failed="it took too long")
+                self.record(part="torch", model=model.name, mode=mode, failed="it took too long")
                 continue
             for line in lines:
-                self.tell(**json.loads(line))
+                self.record(**json.loads(line))
             if process.returncode:
                 errors.seek(0)
-                self.tell(part="torch", model=model.name, mode=mode, failed=errors.read().strip()[-800:])
+                self.record(part="torch", model=model.name, mode=mode, failed=errors.read().strip()[-800:])
 
 
 if __name__ == "__main__":

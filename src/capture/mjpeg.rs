@@ -1,23 +1,23 @@
-//! Finding JPEG images in a stream of bytes.
+//! Splits a byte stream into JPEG images.
 
-/// An image larger than this is taken for a lost end marker.
+/// An image that grows larger has lost its end marker.
 const MAX_IMAGE_BYTES: usize = 32 << 20;
 
-/// What the stream held next.
+/// A part of the stream.
 #[derive(Debug, PartialEq)]
-pub(super) enum Cut {
-    Whole(Vec<u8>),
-    /// An image that another one interrupted, or that never ends.
-    Short,
+pub(super) enum Piece {
+    Image(Vec<u8>),
+    /// An image that another one interrupted, or that never ended.
+    Incomplete,
 }
 
-/// Cuts a byte stream into JPEG images.
+/// Splits a byte stream into JPEG images.
 ///
-/// Segments are skipped by their lengths, so that a thumbnail inside one does not end the image.
+/// It skips segments by their lengths, so a thumbnail inside a segment does not end the image.
 #[derive(Default)]
 pub(super) struct Splitter {
     buffer: Vec<u8>,
-    /// How far `buffer` is known to belong to the image at its start.
+    /// Bytes of `buffer` that are known to belong to the image at its start.
     scanned: usize,
     in_image: bool,
     in_scan: bool,
@@ -28,8 +28,8 @@ impl Splitter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next image, if its end has come.
-    pub(super) fn next(&mut self) -> Option<Cut> {
+    /// The next image, once its end has arrived.
+    pub(super) fn next(&mut self) -> Option<Piece> {
         if !self.in_image && !self.find_start() {
             return None;
         }
@@ -38,23 +38,23 @@ impl Splitter {
             let image = std::mem::replace(&mut self.buffer, rest);
             (self.scanned, self.in_image, self.in_scan) = (0, false, false);
             return Some(if image.ends_with(&[0xff, 0xd9]) {
-                Cut::Whole(image)
+                Piece::Image(image)
             } else {
-                Cut::Short
+                Piece::Incomplete
             });
         }
         if self.buffer.len() > MAX_IMAGE_BYTES {
             *self = Self::default();
-            return Some(Cut::Short);
+            return Some(Piece::Incomplete);
         }
         None
     }
 
-    /// Drops what stands before the next start-of-image marker.
+    /// Drops everything before the next start-of-image marker; returns whether there is one.
     fn find_start(&mut self) -> bool {
         let start = self.buffer.windows(3).position(|w| w == [0xff, 0xd8, 0xff]);
         let Some(at) = start else {
-            // The marker itself may be cut in two by the end of what has come.
+            // The buffer may end in the middle of a marker.
             let keep = self.buffer.len().min(2);
             self.buffer.drain(..self.buffer.len() - keep);
             return false;
@@ -64,7 +64,7 @@ impl Splitter {
         true
     }
 
-    /// One past the image's last byte.
+    /// The index after the image's last byte, once it has arrived.
     fn find_end(&mut self) -> Option<usize> {
         loop {
             let at = self.scanned;
@@ -86,7 +86,7 @@ impl Splitter {
             };
             match (marker_start, marker) {
                 (0xff, 0xd9) => return Some(at + 2),
-                // Another image begins: this one was cut short.
+                // Another image begins: this one is incomplete.
                 (0xff, 0xd8) => return Some(at),
                 (0xff, 0xff) => self.scanned += 1,
                 (0xff, 0x01 | 0xd0..=0xd7) => self.scanned += 2,
@@ -97,7 +97,7 @@ impl Splitter {
                     self.scanned = at + 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
                     self.in_scan = marker == 0xda;
                 }
-                // No marker where one must be: look for the next.
+                // There is no marker where one must be: search for the next.
                 _ => self.in_scan = true,
             }
         }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A minimal image: a segment that holds an end marker, a scan with stuffing and restarts.
+    /// A minimal image: a segment that contains an end marker, and a scan with stuffed bytes and restart markers.
     fn image(payload: &[u8]) -> Vec<u8> {
         let mut image = b"\xff\xd8\xff\xe1\x00\x06\xff\xd9\xff\xd8\xff\xda\x00\x03\x01".to_vec();
         for &byte in payload {
@@ -122,7 +122,7 @@ mod tests {
         image
     }
 
-    fn split(stream: &[u8], piece: usize) -> Vec<Cut> {
+    fn split(stream: &[u8], piece: usize) -> Vec<Piece> {
         let mut splitter = Splitter::default();
         let mut images = Vec::new();
         for bytes in stream.chunks(piece) {
@@ -141,24 +141,28 @@ mod tests {
         ) {
             let images: Vec<Vec<u8>> = payloads.iter().map(|p| image(p)).collect();
             let stream: Vec<u8> = images.iter().flat_map(|i| [&garbage[..], i].concat()).collect();
-            prop_assert_eq!(split(&stream, piece), images.into_iter().map(Cut::Whole).collect::<Vec<_>>());
+            prop_assert_eq!(split(&stream, piece), images.into_iter().map(Piece::Image).collect::<Vec<_>>());
         }
 
         #[test]
         fn any_bytes_are_survived(stream in prop::collection::vec(any::<u8>(), 0..2000), piece in 1usize..300) {
-            let len = |cut: &Cut| if let Cut::Whole(image) = cut { image.len() } else { 0 };
+            let len = |piece: &Piece| if let Piece::Image(image) = piece { image.len() } else { 0 };
             prop_assert!(split(&stream, piece).iter().map(len).sum::<usize>() <= stream.len());
         }
     }
 
     #[test]
-    fn an_image_cut_short_does_not_swallow_the_next() {
+    fn an_incomplete_image_does_not_swallow_the_next() {
         let whole = image(b"abc");
         let cut = &whole[..whole.len() - 4];
         let stream = [cut, &whole[..], &whole[..]].concat();
         assert_eq!(
             split(&stream, 7),
-            [Cut::Short, Cut::Whole(whole.clone()), Cut::Whole(whole)]
+            [
+                Piece::Incomplete,
+                Piece::Image(whole.clone()),
+                Piece::Image(whole)
+            ]
         );
     }
 }

@@ -1,10 +1,10 @@
-//! The rhythm of sources that are not cameras.
+//! The frame rate of sources that are not cameras.
 
 use std::time::{Duration, Instant};
 
-/// When the next frame is due.
+/// Decides when the next frame is due.
 pub(super) struct Pace {
-    /// Frames per second; without it a frame is always due.
+    /// Frames per second; if `None`, a frame is always due.
     rate: Option<f64>,
     due: Instant,
 }
@@ -17,15 +17,15 @@ impl Pace {
         }
     }
 
-    /// Waits until a frame is due, `limit` at most; whether it is.
-    pub(super) fn wait(&mut self, limit: Duration) -> bool {
+    /// Waits up to `timeout` for a frame to be due, and returns whether it is.
+    pub(super) fn wait(&mut self, timeout: Duration) -> bool {
         let Some(rate) = self.rate else { return true };
         let left = self.due.saturating_duration_since(Instant::now());
-        std::thread::sleep(left.min(limit));
-        if left > limit {
+        std::thread::sleep(left.min(timeout));
+        if left > timeout {
             return false;
         }
-        // After a pause the frames that were missed are not made up for.
+        // Frames missed during a pause are not made up for.
         let behind = self.due.elapsed() > Duration::from_secs(1);
         let from = if behind { Instant::now() } else { self.due };
         self.due = from + Duration::from_secs_f64(1.0 / rate);

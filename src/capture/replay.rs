@@ -1,7 +1,8 @@
-//! Images from disk, shown as if by a camera.
+//! Replays image files as a camera would deliver them.
 
+use super::error::CaptureError;
 use super::pace::Pace;
-use super::{CaptureError, Next, Source};
+use super::source::{Next, Source};
 use crate::clock;
 use crate::config::ReplaySettings;
 use constancy_core::frame::{Frame, PixelFormat};
@@ -11,11 +12,12 @@ use std::time::Duration;
 
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
-/// The images of a folder or a list.
+/// Replays the images of a folder or a list.
 pub(super) struct ReplaySource {
     settings: ReplaySettings,
     images: Vec<PathBuf>,
-    at: usize,
+    /// Index of the next image.
+    next_image: usize,
     pace: Pace,
 }
 
@@ -25,44 +27,44 @@ impl ReplaySource {
         Ok(Self {
             settings: settings.clone(),
             images,
-            at: 0,
+            next_image: 0,
             pace: Pace::new(settings.rate),
         })
     }
 
-    /// Begins again, with what the folder holds by now.
+    /// Starts again with the images that the folder or the list has now.
     fn rewind(&mut self) -> Result<(), CaptureError> {
         self.images = list_images(&self.settings.path)?;
-        self.at = 0;
+        self.next_image = 0;
         Ok(())
     }
 }
 
 impl Source for ReplaySource {
-    fn next(&mut self, wait: Duration) -> Result<Next, CaptureError> {
-        if self.at == self.images.len() {
+    fn next(&mut self, timeout: Duration) -> Result<Next, CaptureError> {
+        if self.next_image == self.images.len() {
             if !self.settings.looping {
                 return Ok(Next::End);
             }
             self.rewind()?;
         }
-        if !self.pace.wait(wait) {
+        if !self.pace.wait(timeout) {
             return Ok(Next::Nothing);
         }
-        let path = &self.images[self.at];
+        let path = &self.images[self.next_image];
         match std::fs::read(path) {
             Ok(data) => {
-                self.at += 1;
+                self.next_image += 1;
                 let frame = Frame::compressed(PixelFormat::ImageFile, data, clock::now());
                 Ok(Next::Frame(Frame {
                     file: Some(Arc::new(path.clone())),
                     ..frame
                 }))
             }
-            // One file may be gone while the others are there; a vanished folder is the source's fault.
+            // One missing file is skipped; a missing folder or list is a failure of the source.
             Err(source) if self.settings.path.exists() => {
                 log::warn!("{} cannot be read: {source}; skipped", path.display());
-                self.at += 1;
+                self.next_image += 1;
                 Ok(Next::Damaged)
             }
             Err(source) => Err(CaptureError::Read {
@@ -89,7 +91,7 @@ impl Source for ReplaySource {
     }
 }
 
-/// The images of a folder and its subfolders in the order of their names, or those that a text file lists.
+/// The images of a folder and its subfolders, sorted by path, or the images that a text file lists, one per line.
 pub(crate) fn list_images(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
     let unreadable = |source| CaptureError::Read {
         path: path.into(),

@@ -1,48 +1,43 @@
-//! V4L2 cameras: choosing a format, setting controls and reading them back, frames from mapped buffers.
+//! V4L2 cameras: negotiates the format, sets controls and reads them back, and takes frames from mapped buffers.
 
 mod device;
+mod formats;
+mod listing;
 
-pub(crate) use device::{ControlInfo, controls, devices, formats};
+pub(crate) use listing::{ControlInfo, controls, devices, formats};
 
-use super::{CaptureError, Next, Source};
+use super::error::CaptureError;
+use super::source::{Next, Source};
 use crate::clock;
 use crate::config::{V4lFormat, V4lSettings};
 use constancy_core::frame::{ColorEncoding, Frame, PixelFormat};
-use device::{Camera, CameraControl, fourcc_name};
+use device::{Camera, CameraControl};
+use formats::{FORMATS, fourcc_name};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-use v4l::buffer::{Flags, Type};
+use v4l::buffer::{Flags, Metadata, Type};
 use v4l::format::{Colorspace, Quantization};
 use v4l::io::mmap::Stream;
 use v4l::io::traits::CaptureStream;
 use v4l::video::Capture;
 use v4l::{Format, FourCC};
 
-/// Enough for the driver to fill one while another is copied and a third waits.
+/// Enough for the driver to fill one while another is copied and further ones wait.
 const BUFFERS: u32 = 4;
 
-/// What is tried for `format = "auto"`, best first: MJPEG carries the highest rates over USB.
-const FORMATS: [(V4lFormat, &[u8; 4], PixelFormat); 6] = [
-    (V4lFormat::Mjpeg, b"MJPG", PixelFormat::Jpeg),
-    (V4lFormat::Mjpeg, b"JPEG", PixelFormat::Jpeg),
-    (V4lFormat::Yuyv, b"YUYV", PixelFormat::Yuyv),
-    (V4lFormat::Nv12, b"NV12", PixelFormat::Nv12),
-    (V4lFormat::Uyvy, b"UYVY", PixelFormat::Uyvy),
-    (V4lFormat::Grey, b"GREY", PixelFormat::Grey),
-];
-
-/// A camera that streams.
+/// An open camera and its stream.
 pub(crate) struct V4lSource {
     path: PathBuf,
+    /// `None` only while it is dropped.
     stream: Option<Stream<'static>>,
     format: Format,
     pixel_format: PixelFormat,
     color: ColorEncoding,
-    /// How long the first frame may take.
+    /// How long a frame may take.
     stall: Duration,
     streaming: bool,
-    /// The driver's number of the last frame.
+    /// The driver's sequence number of the last frame.
     sequence: Option<u32>,
     lost: u64,
 }
@@ -83,9 +78,9 @@ impl V4lSource {
     }
 
     fn frame(&self, data: Vec<u8>, monotonic_ns: u64) -> Frame {
-        let taken = clock::at(monotonic_ns);
+        let captured_at = clock::at(monotonic_ns);
         if self.pixel_format == PixelFormat::Jpeg {
-            return Frame::compressed(PixelFormat::Jpeg, data, taken);
+            return Frame::compressed(PixelFormat::Jpeg, data, captured_at);
         }
         Frame {
             data,
@@ -94,7 +89,7 @@ impl V4lSource {
             height: self.format.height,
             stride_bytes: self.format.stride as usize,
             color: self.color,
-            taken,
+            captured_at,
             file: None,
             truth: None,
         }
@@ -102,14 +97,15 @@ impl V4lSource {
 }
 
 impl Source for V4lSource {
-    fn next(&mut self, wait: Duration) -> Result<Next, CaptureError> {
+    fn next(&mut self, timeout: Duration) -> Result<Next, CaptureError> {
         let Some(stream) = &mut self.stream else {
-            return Ok(Next::End);
+            let reason = format!("{}: the stream is closed", self.path.display());
+            return Err(CaptureError::Internal(reason));
         };
-        // `next` queues the buffer it gave before, so it must only be called when another one is ready;
-        // the first call starts the stream.
+        // `next` returns the previous buffer to the driver, so it may only be called when another one is ready. Its
+        // first call starts the stream.
         if self.streaming {
-            let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+            let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
             match stream.handle().poll(libc::POLLIN, millis) {
                 Ok(0) => return Ok(Next::Nothing),
                 Ok(_) => {}
@@ -119,31 +115,23 @@ impl Source for V4lSource {
         }
         stream.set_timeout(self.stall);
         self.streaming = true;
-        let taken = stream.next();
-        if let Ok((_, meta)) = &taken {
-            self.lost += skipped(self.sequence.replace(meta.sequence), meta.sequence);
-        }
-        match taken {
-            Ok((_, meta)) if meta.flags.contains(Flags::ERROR) || meta.bytesused == 0 => {
-                Ok(Next::Damaged)
-            }
+        let (data, meta) = match stream.next() {
             Ok((bytes, meta)) => {
                 let used = (meta.bytesused as usize).min(bytes.len());
-                let data = bytes[..used].to_vec();
-                let stamp: Duration = meta.timestamp.into();
-                let monotonic = meta.flags.contains(Flags::TIMESTAMP_MONOTONIC);
-                let monotonic_ns = if monotonic {
-                    u64::try_from(stamp.as_nanos()).unwrap_or(0)
-                } else {
-                    0
-                };
-                Ok(Next::Frame(self.frame(data, monotonic_ns)))
+                (bytes[..used].to_vec(), *meta)
             }
-            Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Err(CaptureError::Stalled {
-                seconds: self.stall.as_secs_f64(),
-            }),
-            Err(e) => Err(self.error("reading a frame", e)),
+            Err(e) if e.kind() == std::io::ErrorKind::TimedOut => {
+                return Err(CaptureError::Stalled {
+                    seconds: self.stall.as_secs_f64(),
+                });
+            }
+            Err(e) => return Err(self.error("reading a frame", e)),
+        };
+        self.lost += skipped(self.sequence.replace(meta.sequence), meta.sequence);
+        if meta.flags.contains(Flags::ERROR) || meta.bytesused == 0 {
+            return Ok(Next::Damaged);
         }
+        Ok(Next::Frame(self.frame(data, stamp_ns(&meta))))
     }
 
     fn lost(&mut self) -> u64 {
@@ -163,7 +151,7 @@ impl Source for V4lSource {
 
 impl Drop for V4lSource {
     fn drop(&mut self) {
-        // The stream panics on being dropped if the driver refuses to stop, as one that is going away may.
+        // Dropping the stream panics if the driver refuses to stop it, as may happen when the camera is unplugged.
         let stream = self.stream.take();
         if catch_unwind(AssertUnwindSafe(move || drop(stream))).is_err() {
             log::warn!(
@@ -174,7 +162,16 @@ impl Drop for V4lSource {
     }
 }
 
-/// How many frames the driver numbered between two that it gave. Numbers wrap; where they run backwards it began anew.
+/// The driver's stamp on `CLOCK_MONOTONIC`; 0 if it has none.
+fn stamp_ns(meta: &Metadata) -> u64 {
+    if !meta.flags.contains(Flags::TIMESTAMP_MONOTONIC) {
+        return 0;
+    }
+    let stamp: Duration = meta.timestamp.into();
+    u64::try_from(stamp.as_nanos()).unwrap_or(0)
+}
+
+/// How many sequence numbers lie between two frames. They wrap; if they run backwards, the driver has started again.
 fn skipped(last: Option<u32>, now: u32) -> u64 {
     let steps = last.map_or(0, |last| now.wrapping_sub(last));
     if steps > u32::MAX / 2 {
@@ -217,7 +214,7 @@ fn negotiate(
     if (format.width, format.height) != (settings.width, settings.height) {
         let (width, height) = (format.width, format.height);
         log::info!(
-            "{}: gives {width}×{height}, the nearest to what is configured",
+            "{}: delivers {width}×{height}, the nearest to the configured size",
             settings.device.display()
         );
     }
@@ -230,12 +227,12 @@ fn set_rate(camera: &Camera, fps: u32) {
         Ok(got) if got.interval.numerator * fps != got.interval.denominator => {
             let (numerator, denominator) = (got.interval.numerator, got.interval.denominator);
             log::info!(
-                "{}: gives {denominator}/{numerator} frames/s for {fps}",
+                "{}: delivers {denominator}/{numerator} frames/s instead of {fps}",
                 camera.path.display()
             );
         }
         Ok(_) => {}
-        Err(e) => log::warn!("{e}; going on at the camera's own rate"),
+        Err(e) => log::warn!("{e}; using the camera's own rate"),
     }
 }
 
@@ -252,8 +249,8 @@ fn apply_controls(camera: &Camera, settings: &V4lSettings) -> Result<(), Capture
     camera.set_named(&settings.controls)
 }
 
-/// `encoding` is `enum v4l2_ycbcr_encoding`. What is neither of the two that are told apart here, BT.2020 and
-/// SMPTE 240M, lies nearer to BT.709.
+/// The frame's colour encoding; `encoding` is `enum v4l2_ycbcr_encoding`. BT.2020 and SMPTE 240M are treated as BT.709,
+/// the nearer of the two supported matrices.
 fn color_encoding(format: &Format, pixel_format: PixelFormat, encoding: u32) -> ColorEncoding {
     // V4L2's defaults: limited range for YUV, full for grey and for JPEG's colour space.
     let full_range = match format.quantization {
@@ -268,26 +265,11 @@ fn color_encoding(format: &Format, pixel_format: PixelFormat, encoding: u32) -> 
             format.colorspace,
             Colorspace::Rec709 | Colorspace::DCIP3 | Colorspace::Rec2020 | Colorspace::SMPTE240M
         ),
-        // 709, xvYCC 709, the two of BT.2020, SMPTE 240M.
+        // BT.709, xvYCC 709, both of BT.2020, SMPTE 240M.
         2 | 4 | 6 | 7 | 8 => true,
         _ => false,
     };
     ColorEncoding { full_range, bt709 }
-}
-
-/// Where a device path leads, for messages about links that dangle.
-pub(super) fn open_hint(path: &Path, source: &std::io::Error) -> &'static str {
-    match source.kind() {
-        std::io::ErrorKind::NotFound if path.is_symlink() => {
-            "the link leads to nothing: is the camera plugged in?"
-        }
-        std::io::ErrorKind::NotFound => {
-            "is the camera plugged in? `constancy camera list` shows those there are"
-        }
-        std::io::ErrorKind::PermissionDenied => "add the user to group `video`",
-        std::io::ErrorKind::ResourceBusy => "another program uses it",
-        _ => "see `constancy camera list`",
-    }
 }
 
 #[cfg(test)]
@@ -295,13 +277,13 @@ mod tests {
     use super::skipped;
 
     #[test]
-    fn frames_that_the_driver_lost_show_in_its_numbers() {
-        assert_eq!(skipped(None, 17), 0, "the first has none before it");
+    fn gaps_in_the_sequence_numbers_are_lost_frames() {
+        assert_eq!(skipped(None, 17), 0, "nothing comes before the first frame");
         assert_eq!(skipped(Some(17), 18), 0);
         assert_eq!(skipped(Some(17), 21), 3);
         assert_eq!(skipped(Some(u32::MAX), 0), 0, "numbers wrap");
         assert_eq!(skipped(Some(u32::MAX - 1), 1), 2);
         assert_eq!(skipped(Some(0), 0), 0, "a driver that does not count");
-        assert_eq!(skipped(Some(900), 3), 0, "a driver that began anew");
+        assert_eq!(skipped(Some(900), 3), 0, "a driver that started again");
     }
 }

@@ -1,4 +1,4 @@
-//! `constancy bench`: how fast this machine runs a model, and where the time goes.
+//! `constancy bench`: measures how fast this machine runs a model, and the share of each operator.
 
 use super::CliError;
 use super::model_args::ModelArgs;
@@ -9,27 +9,27 @@ use constancy_engine::Encoder;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// Runs that are not counted.
+/// Warm-up runs, which are not counted.
 const WARM_UP: usize = 3;
-/// Of the images.
+/// Seed of the noise images.
 const SEED: u64 = 1;
 
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Images to embed
+    /// Number of batches to time
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
-    /// Images that are embedded together
+    /// Number of images per batch
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     batch: u32,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// What was measured.
+/// The measurements of one model.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     model: &'a str,
@@ -46,7 +46,7 @@ struct Report<'a> {
     images_per_second: f64,
     weights_mb: f64,
     peak_resident_mb: f64,
-    /// Share of each kind of operator in the time of an image.
+    /// Time of each kind of operator in one batch, in descending order.
     operators: Vec<Share>,
 }
 
@@ -87,8 +87,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         peak_resident_mb: peak_resident_mb(),
         operators: shares(encoder, &input, args.batch as usize)?,
     };
-    // Figures of the CPU under the GPU's name would be worse than none.
-    encoder.gpu_held()?;
+    // If the GPU was lost, the CPU made these figures: report an error instead.
+    encoder.ensure_no_fallback()?;
     if args.json {
         json_line(&report)
     } else {
@@ -96,7 +96,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     }
 }
 
-/// Milliseconds of each run, in order.
+/// Milliseconds of each run, sorted.
 fn measure(encoder: &Encoder, input: &[f32], args: &BenchArgs) -> Result<Vec<f64>, CliError> {
     let mut times = Vec::new();
     for run in 0..WARM_UP + args.runs as usize {
@@ -110,7 +110,7 @@ fn measure(encoder: &Encoder, input: &[f32], args: &BenchArgs) -> Result<Vec<f64
     Ok(times)
 }
 
-/// Time by kind of operator, the largest first; the median of several images.
+/// Time of each kind of operator in descending order, from the median of several profiles.
 fn shares(encoder: &Encoder, input: &[f32], batch: usize) -> Result<Vec<Share>, CliError> {
     const ROUNDS: usize = 9;
     let mut rounds = Vec::new();
@@ -173,7 +173,7 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The most memory that this process has had resident, MB; 0 where the system does not tell.
+/// Peak resident memory of this process, MB; 0 if the system does not report it.
 fn peak_resident_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));

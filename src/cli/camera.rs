@@ -1,4 +1,4 @@
-//! `constancy camera`: what cameras there are, what they can do, and one frame of one of them.
+//! `constancy camera`: lists cameras, their formats and controls, and saves a frame.
 
 use super::CliError;
 use super::output::{json_line, line, write_file};
@@ -7,14 +7,14 @@ use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, SourceSettings, V4lFormat, V4lSettings};
 use clap::{Args, Subcommand};
 use constancy_core::frame::{Frame, PixelFormat};
-use constancy_core::preprocess::{RgbImage, View, Viewer};
+use constancy_core::preprocess::{RgbImage, View, ViewMasker};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What hides a camera's masks in a picture for people; the daemon takes the model's own mean, which is a grey as well.
-const HIDING: [u8; 3] = [128; 3];
+/// Fills masked areas of a saved frame. The daemon fills them with the model's mean, which is also a grey.
+const MASK_COLOUR: [u8; 3] = [128; 3];
 
 #[derive(Debug, Args)]
 pub(super) struct CameraArgs {
@@ -24,43 +24,43 @@ pub(super) struct CameraArgs {
 
 #[derive(Debug, Subcommand)]
 enum CameraCommand {
-    /// List the cameras that are plugged in
+    /// List connected cameras
     List {
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// List the pixel formats, sizes and rates of a camera
+    /// List the pixel formats, sizes and frame rates of a camera
     Formats {
-        /// /dev/videoN or /dev/v4l/by-id/…
+        /// Camera device, such as /dev/video0 or /dev/v4l/by-id/…
         device: PathBuf,
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// List the controls of a camera, their ranges and present values
+    /// List the controls of a camera with their ranges and current values
     Controls {
-        /// /dev/videoN or /dev/v4l/by-id/…
+        /// Camera device, such as /dev/video0 or /dev/v4l/by-id/…
         device: PathBuf,
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Save what is looked at of one frame as PNG, or the frame as JPEG where the camera sends that
+    /// Save one frame as PNG, with the camera's region and masks applied, or as the camera's own JPEG
     Grab(GrabArgs),
 }
 
 #[derive(Debug, Args)]
 struct GrabArgs {
-    /// /dev/videoN or /dev/v4l/by-id/…; or the name of a camera in --config
+    /// Camera device, such as /dev/video0; with --config, the name of a camera
     camera: String,
-    /// Take the camera and its settings from this configuration
+    /// Configuration file to take the camera and its settings from
     #[arg(short, long)]
     config: Option<PathBuf>,
-    /// Frames to pass over first, while exposure settles
+    /// Number of frames to skip while exposure settles
     #[arg(long, default_value_t = 5)]
     skip: u32,
-    /// The image to write: .png, or .jpg for a camera that sends JPEG
+    /// Image to write: .png, or .jpg if the camera sends JPEG
     #[arg(short, long, default_value = "frame.png")]
     output: PathBuf,
 }
@@ -80,7 +80,7 @@ fn list(json: bool) -> Result<(), CliError> {
         return devices.iter().try_for_each(json_line);
     }
     if devices.is_empty() {
-        return line("no camera found; one that other programs see may need group `video`");
+        return line("no camera found; if other programs see one, add this user to group `video`");
     }
     for device in devices {
         line(&format!(
@@ -160,7 +160,7 @@ fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
         let found = settings.cameras.into_iter().find(|c| c.name == args.camera);
         return found.ok_or_else(|| {
             CliError::Usage(format!(
-                "no camera `{}` in {}; it has {}",
+                "there is no camera `{}` in {}; it names {}",
                 args.camera,
                 config.display(),
                 names.join(", ")
@@ -185,7 +185,7 @@ fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
     })
 }
 
-/// The first good frame after `skip`; sources that end give what they have.
+/// The first good frame after `skip` others; recordings skip none.
 fn one_frame(settings: &CameraSettings, skip: u32) -> Result<Frame, CliError> {
     let mut source = capture::open(settings)?;
     let skip = if source.is_live() { skip } else { 0 };
@@ -211,7 +211,7 @@ fn one_frame(settings: &CameraSettings, skip: u32) -> Result<Frame, CliError> {
     }
 }
 
-/// A JPEG as the camera sent it; or what is to be seen of it as PNG.
+/// The file to write: the camera's own JPEG, or the visible part of the frame as PNG.
 fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError> {
     let extension = output
         .extension()
@@ -224,8 +224,8 @@ fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError
         }
         "png" => {
             let mut rgb = RgbImage::default();
-            Viewer::new(HIDING)
-                .see(frame, view, &mut rgb)
+            ViewMasker::new(MASK_COLOUR)
+                .decode(frame, view, &mut rgb)
                 .map_err(crate::recognizer::FrameError::Decode)?;
             let mut png = Cursor::new(Vec::new());
             image::write_buffer_with_format(
@@ -243,7 +243,7 @@ fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError
             Ok(png.into_inner())
         }
         _ => Err(CliError::Usage(format!(
-            "{}: name a .png (a .jpg only where the camera sends JPEG and all of it is looked at)",
+            "{}: name a .png file; .jpg needs a camera that sends JPEG and has no region or mask",
             output.display()
         ))),
     }

@@ -1,4 +1,4 @@
-//! `constancy check`: tries everything that a configuration names, without running the daemon.
+//! `constancy check`: tries the configuration, GPU, model, cameras, broker and queue without running the daemon.
 
 use super::output::{json_line, line};
 use super::{CliError, exit};
@@ -12,19 +12,20 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// How long the broker may take to answer.
 const BROKER_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// The configuration file
+    /// Configuration file
     #[arg(short, long, default_value = "/etc/constancy/constancy.toml")]
     config: PathBuf,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// What one check found.
+/// The result of one check.
 #[derive(Serialize)]
 struct Finding {
     check: String,
@@ -97,7 +98,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
     }
 }
 
-/// The driver and its GPUs; nothing where there is no driver and none is asked for.
+/// The driver and its GPUs; `None` if there is no driver and the configuration does not ask for a GPU.
 fn gpu(device: Device) -> Option<Finding> {
     let described = Driver::open().and_then(|driver| {
         let devices = driver.devices()?;
@@ -158,7 +159,7 @@ fn model(settings: &Settings) -> Finding {
                 ),
             )
         }
-        Err(e) => Finding::bad("model", &e, exit::bundle(&e)),
+        Err(e) => Finding::bad("model", &e, exit::recognizer(&e)),
     }
 }
 

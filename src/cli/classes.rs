@@ -1,7 +1,7 @@
-//! `constancy classes`: makes a class bank.
+//! `constancy classes`: creates a class bank.
 
 use super::CliError;
-use super::model_args::{LabelArgs, Loaded, ModelArgs};
+use super::model_args::{LabelArgs, LoadedModel, ModelArgs};
 use super::output::{for_each_image, line, write_file};
 use crate::capture::list_images;
 use crate::recognizer::{FrameEncoder, IDENTITY, LoadedProjection};
@@ -16,24 +16,23 @@ pub(super) struct ClassesArgs {
     model: ModelArgs,
     #[command(flatten)]
     labels: LabelArgs,
-    /// A folder with one subfolder of example images per class, named like the class
+    /// Folder with one subfolder of example images per class, named after the class
     #[arg(long, value_name = "DIR")]
     from_images: Option<PathBuf>,
-    /// Use only the first N images of each class, by name
+    /// Use only the first N images of each class, in order of name
     #[arg(long, value_name = "N", requires = "from_images", value_parser = clap::value_parser!(u32).range(1..))]
     per_class: Option<u32>,
-    /// With --labels: a folder of images as they are to be expected, unsorted, at least 20, so that the bank can tell
-    /// what is unlike them
+    /// Folder of at least 20 typical images, unsorted, by which the bank recognises images unlike them; needs --labels
     #[arg(long, value_name = "DIR", requires = "labels")]
     like: Option<PathBuf>,
-    /// The class bank to write
+    /// Class bank to write
     #[arg(short, long, default_value = "classes.safetensors")]
     output: PathBuf,
 }
 
 pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
     let labels = args.labels.labels()?;
-    let Loaded {
+    let LoadedModel {
         mut frame_encoder,
         projection,
         ..
@@ -46,7 +45,7 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
             args.per_class,
         )?,
         (None, Some(labels)) => {
-            let bank = frame_encoder.bank_of_labels(&labels, &args.labels.prompts)?;
+            let bank = frame_encoder.bank_from_labels(&labels, &args.labels.prompts)?;
             match &args.like {
                 Some(folder) => {
                     with_support(&mut frame_encoder, bank, projection.as_ref(), folder)?
@@ -54,7 +53,11 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
                 None => bank,
             }
         }
-        (None, None) => return Err(CliError::Usage("give --labels or --from-images".into())),
+        (None, None) => {
+            return Err(CliError::Usage(
+                "no classes are named; give --labels or --from-images".into(),
+            ));
+        }
     };
     write_file(&args.output, &bank.to_bytes()?)?;
     let support = bank.support.as_ref().map_or_else(String::new, |s| {
@@ -71,7 +74,7 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
     ))
 }
 
-/// Lets a bank of labels tell what is unlike the images of a folder.
+/// Adds a measure of what is unlike the images in a folder to a bank of labels.
 fn with_support(
     frame_encoder: &mut FrameEncoder,
     bank: ClassBank,
@@ -92,7 +95,7 @@ fn with_support(
     );
     if support.is_none() {
         return Err(CliError::Usage(format!(
-            "{} has too few images: at least 20 are needed",
+            "--like {} has too few images; at least 20 are needed",
             folder.display()
         )));
     }
@@ -130,7 +133,7 @@ fn from_images(
     })
 }
 
-/// The subfolders of `folder` with their names, in order.
+/// Name and path of every subfolder of `folder`, sorted.
 fn class_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, CliError> {
     let read = |source| CliError::Read {
         path: folder.into(),
@@ -151,7 +154,7 @@ fn class_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, CliError> {
     classes.sort();
     if classes.is_empty() {
         return Err(CliError::Usage(format!(
-            "{} has no subfolders; expected one per class",
+            "--from-images {} has no subfolders; make one for each class",
             folder.display()
         )));
     }

@@ -1,8 +1,8 @@
-//! `constancy classify`: what images show.
+//! `constancy classify`: classifies images.
 
 use super::CliError;
 use super::model_args::{LabelArgs, ModelArgs, recognizer};
-use super::output::{expand, for_each_image, json_line, line};
+use super::output::{for_each_image, image_files, json_line, line};
 use clap::Args;
 use constancy_core::classify::{Decision, Scored};
 use serde::Serialize;
@@ -10,20 +10,20 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub(super) struct ClassifyArgs {
-    /// Images, or folders of images
+    /// Images or folders of images
     #[arg(required = true)]
     images: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     labels: LabelArgs,
-    /// A class bank to choose from, as `constancy classes` writes it
+    /// Class bank, as written by `constancy classes`
     #[arg(long)]
     classes: Option<PathBuf>,
-    /// How many classes to show
+    /// Number of classes to list for each image
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     top: u16,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -47,7 +47,7 @@ pub(super) fn run(args: &ClassifyArgs) -> Result<(), CliError> {
         args.classes.as_deref(),
         args.top.into(),
     )?;
-    let images = expand(&args.images)?;
+    let images = image_files(&args.images)?;
     for_each_image(&images, false, |index, frame| {
         let path = &images[index];
         let (decision, _) = recognizer.recognize(frame)?;

@@ -1,10 +1,10 @@
-//! `constancy demo`: the whole path on a rendered workshop, with a real broker, for about twenty seconds.
+//! `constancy demo`: the daemon and a broker at work on a rendered workshop, by default for twenty seconds.
 //!
-//! The daemon is this program again, run as anybody would run it. The demonstration only listens to what it
-//! publishes, draws each scene a second time to ask raw CLIP about it, and counts.
+//! The daemon is `constancy run` in a process of its own. The demo subscribes to its events, renders each scene again to
+//! classify it with raw CLIP, and counts correct answers.
 
-mod score;
-mod stage;
+mod processes;
+mod scores;
 
 use super::CliError;
 use super::output::line;
@@ -12,46 +12,48 @@ use crate::clock;
 use crate::config::Settings;
 use crate::recognizer::Recognizer;
 use clap::Args;
-use constancy_core::frame::{Frame, Truth};
-use constancy_core::workshop::{Environment, Scene, render};
-use score::{Answer, Scores};
+use constancy_core::frame::{Frame, GroundTruth};
+use constancy_core::workshop::{ENVIRONMENTS, Environment, Scene, render};
+use processes::Processes;
+use scores::{Answer, Scores};
 use serde::Deserialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use stage::Stage;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Where the shipped model is looked for: in a checkout, and where packages put it.
+/// Folders to look for the shipped model in: a checkout's, and the package's.
 const MODEL_FOLDERS: [&str; 2] = ["models/pocket", "/usr/share/constancy/models/pocket"];
-/// Pixels of a frame.
+/// Width and height of a frame, pixels.
 const SIZE: (u32, u32) = (640, 480);
-/// How long a frame may take from the daemon to here before something is wrong.
-const SILENCE: Duration = Duration::from_secs(15);
+/// Where the daemon of [`config`] publishes its events.
+const TOPIC: &str = "constancy/demo/workshop/event";
+/// If no event arrives for this long, something is wrong.
+const SILENCE_LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// How long it lasts
+    /// Duration in seconds
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Frames per second
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=100))]
     rate: u64,
-    /// Which scenes are drawn
+    /// Random seed for the scenes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..1 << 21))]
     seed: u64,
-    /// The folder of the shipped model
+    /// Folder of the shipped model
     #[arg(long)]
     model: Option<PathBuf>,
 }
 
-/// What the demonstration reads of an event.
+/// The fields of an event that the demo reads.
 #[derive(Deserialize)]
-struct Heard {
+struct ReceivedEvent {
     class: String,
     known: bool,
-    truth: Option<Truth>,
+    truth: Option<GroundTruth>,
 }
 
 pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
@@ -60,49 +62,81 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let model = model_folder(args)?;
-    let mut stage = Stage::set(&model, args)?;
-    let mut settings = Settings::read(&stage.config())?;
+    let mut processes = Processes::start(TOPIC, |port| config(&model, port, args))?;
+    let mut settings = Settings::read(&processes.config())?;
     settings.model.projection = None;
     let mut raw = Recognizer::load(&settings)?;
-    let port = stage.port();
+    let port = processes.port();
     line(&format!(
         "broker on port {port}, the daemon looks at a rendered workshop with pocket; one line per event"
     ))?;
-    line(&score::heading())?;
+    line(&scores::heading())?;
     let mut scores = Scores::default();
     let end = Instant::now() + Duration::from_secs(args.seconds);
-    let mut last_heard = Instant::now();
+    let mut last_event = Instant::now();
     while Instant::now() < end && !stop.load(Ordering::Relaxed) {
-        if let Some(answer) = listen(&mut stage, &mut raw)? {
-            last_heard = Instant::now();
+        if let Some(answer) = next_answer(&mut processes, &mut raw)? {
+            last_event = Instant::now();
             scores.add(answer);
             line(&scores.last_line())?;
         } else {
-            stage.check(last_heard.elapsed() < SILENCE)?;
+            processes.check(last_event.elapsed() >= SILENCE_LIMIT)?;
         }
     }
-    let (published, heard) = stage.strike()?;
+    let (published, received) = processes.stop()?;
     line("")?;
     scores.table().iter().try_for_each(|row| line(row))?;
     line(&format!(
-        "\n{published} events published, {heard} heard by a subscriber, {} lost",
-        published.saturating_sub(heard)
+        "\n{published} events published, {received} heard by a subscriber, {} lost",
+        published.saturating_sub(received)
     ))
 }
 
-/// The next event, with what raw CLIP says of the same scene.
-fn listen(stage: &mut Stage, raw: &mut Recognizer) -> Result<Option<Answer>, CliError> {
-    let Some(payload) = stage.hear(Duration::from_millis(100))? else {
+/// The daemon's configuration.
+fn config(model: &Path, port: u16, args: &DemoArgs) -> String {
+    let model = model.display();
+    let (width, height) = SIZE;
+    // The demo shows every environment once.
+    let environments = ENVIRONMENTS.len() as u64;
+    let frames_each = (args.seconds * args.rate / environments).max(1);
+    let (rate, seed) = (args.rate, args.seed);
+    format!(
+        r#"device = "demo"
+[model]
+manifest = "{model}/pocket.toml"
+projection = "{model}/projection.safetensors"
+[classes]
+bank = "{model}/classes.safetensors"
+[[camera]]
+name = "workshop"
+[camera.synthetic]
+rate = {rate}
+seed = {seed}
+frames_each = {frames_each}
+width = {width}
+height = {height}
+[mqtt]
+broker = "mqtt://127.0.0.1:{port}"
+"#
+    )
+}
+
+/// The next event's answer, with that of raw CLIP for the same scene.
+fn next_answer(
+    processes: &mut Processes,
+    raw: &mut Recognizer,
+) -> Result<Option<Answer>, CliError> {
+    let Some(payload) = processes.next_event(Duration::from_millis(100))? else {
         return Ok(None);
     };
-    let event: Heard = serde_json::from_slice(&payload)?;
+    let event: ReceivedEvent = serde_json::from_slice(&payload)?;
     let Some(truth) = event.truth else {
         return Ok(None);
     };
     let Some(environment) = Environment::named(&truth.environment) else {
         return Ok(None);
     };
-    let frame = draw(&truth, environment);
+    let frame = render_again(&truth, environment);
     let (decision, _) = raw.recognize(&frame)?;
     Ok(Some(Answer {
         environment: environment.name,
@@ -113,11 +147,11 @@ fn listen(stage: &mut Stage, raw: &mut Recognizer) -> Result<Option<Answer>, Cli
     }))
 }
 
-/// The frame that the daemon saw, drawn again: the same scene gives the same bytes.
-fn draw(truth: &Truth, environment: &Environment) -> Frame {
+/// Renders the frame that the daemon saw; the same scene gives the same bytes.
+fn render_again(truth: &GroundTruth, environment: &Environment) -> Frame {
     let (width, height) = SIZE;
     Frame::rgb(
-        render(&Scene::numbered(truth.seed, environment), width, height),
+        render(&Scene::from_seed(truth.seed, environment), width, height),
         width,
         height,
         clock::now(),
@@ -134,7 +168,7 @@ fn model_folder(args: &DemoArgs) -> Result<PathBuf, CliError> {
         .find(|folder| folder.join("pocket.toml").is_file());
     let found = found.ok_or_else(|| {
         let path = candidates[0].join("pocket.toml");
-        let hint = "run it in a checkout of constancy, or name the folder with --model";
+        let hint = "run the demo in a checkout of constancy, or name the folder of the shipped model with --model";
         CliError::Read {
             path,
             source: std::io::Error::new(std::io::ErrorKind::NotFound, hint),

@@ -1,8 +1,8 @@
-//! `constancy embed`: the embeddings of images, for other programs.
+//! `constancy embed`: prints or saves the embeddings of images.
 
 use super::CliError;
-use super::model_args::{Loaded, ModelArgs};
-use super::output::{expand, for_each_image, json_line, write_file};
+use super::model_args::{LoadedModel, ModelArgs};
+use super::output::{for_each_image, image_files, json_line, write_file};
 use clap::Args;
 use constancy_core::numeric::unit;
 use safetensors::tensor::{Dtype, TensorView};
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub(super) struct EmbedArgs {
-    /// Images, or folders of images
+    /// Images or folders of images
     #[arg(required = true)]
     images: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
-    /// Save a safetensors file with `embeddings` [N, D] f32 and the files' names instead of printing JSON lines
+    /// Write a safetensors file with `embeddings` [N, D] f32 and the file names, instead of printing JSON lines
     #[arg(short, long)]
     output: Option<PathBuf>,
 }
@@ -29,12 +29,12 @@ struct Line<'a> {
 }
 
 pub(super) fn run(args: &EmbedArgs) -> Result<(), CliError> {
-    let Loaded {
+    let LoadedModel {
         mut frame_encoder,
         projection,
         ..
     } = args.model.load()?;
-    let images = expand(&args.images)?;
+    let images = image_files(&args.images)?;
     let mut files: Vec<&Path> = Vec::new();
     let mut rows: Vec<f32> = Vec::new();
     let result = for_each_image(&images, args.output.is_some(), |index, frame| {

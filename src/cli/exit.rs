@@ -1,4 +1,4 @@
-//! Every error's exit code, after BSD's sysexits; systemd must not restart on [`CONFIG`].
+//! The exit code of every error, after sysexits(3). systemd must not restart the daemon on [`CONFIG`].
 
 use super::CliError;
 use crate::capture::CaptureError;
@@ -14,13 +14,13 @@ use std::io::ErrorKind;
 
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
-/// An image, a model, a projection or a class bank is wrong.
+/// An image, a model, a projection or a class bank is invalid.
 pub const DATA: u8 = 65;
-/// A file that was named is not there.
+/// A named file does not exist.
 pub const NO_INPUT: u8 = 66;
 /// A camera or the broker cannot be reached.
 pub const UNAVAILABLE: u8 = 69;
-/// Something that should not have happened.
+/// An internal error.
 pub const INTERNAL: u8 = 70;
 /// A result cannot be written.
 pub const CANNOT_CREATE: u8 = 73;
@@ -28,7 +28,7 @@ pub const CANNOT_CREATE: u8 = 73;
 pub const CONFIG: u8 = 78;
 
 impl CliError {
-    /// The process's exit code for this error.
+    /// The exit code for this error.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -36,7 +36,7 @@ impl CliError {
             Self::Folders(FoldersError::NoImages { .. }) => NO_INPUT,
             Self::Daemon(e) => daemon(e),
             Self::Config(e) => config(e),
-            Self::Bundle(e) => bundle(e),
+            Self::Recognizer(e) => recognizer(e),
             Self::Frame(FrameError::Decode(_))
             | Self::Image { .. }
             | Self::SomeFailed { .. }
@@ -58,9 +58,12 @@ impl CliError {
             Self::Read { source, .. } => input(source),
             Self::Write { .. } => CANNOT_CREATE,
             Self::Start { .. } => UNAVAILABLE,
-            Self::Output(_) | Self::Json(_) | Self::Projection(_) | Self::DaemonEnded { .. } => {
-                INTERNAL
-            }
+            Self::Frame(FrameError::Internal(_))
+            | Self::Embed(EmbedError::Internal(_))
+            | Self::Output(_)
+            | Self::Json(_)
+            | Self::Projection(_)
+            | Self::DaemonEnded { .. } => INTERNAL,
             Self::CheckFailed { code, .. } => *code,
         }
     }
@@ -77,7 +80,7 @@ fn input(error: &std::io::Error) -> u8 {
 fn daemon(error: &DaemonError) -> u8 {
     match error {
         DaemonError::Config(e) => config(e),
-        DaemonError::Bundle(e) => bundle(e),
+        DaemonError::Recognizer(e) => recognizer(e),
         DaemonError::Model(e) => model(e),
         DaemonError::Publish(e) => publish(e),
         DaemonError::System(_) => INTERNAL,
@@ -103,7 +106,7 @@ pub(super) fn config(error: &ConfigError) -> u8 {
     }
 }
 
-pub(super) fn bundle(error: &RecognizerError) -> u8 {
+pub(super) fn recognizer(error: &RecognizerError) -> u8 {
     match error {
         RecognizerError::Model(e) => model(e),
         RecognizerError::Read { source, .. } => input(source),
@@ -138,6 +141,7 @@ pub(super) fn capture(error: &CaptureError) -> u8 {
         CaptureError::Read { source, .. } => input(source),
         CaptureError::Empty { .. } => NO_INPUT,
         CaptureError::Control { .. } => CONFIG,
+        CaptureError::Internal(_) => INTERNAL,
         _ => UNAVAILABLE,
     }
 }

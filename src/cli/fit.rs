@@ -1,75 +1,97 @@
-//! `constancy fit`: from images under interventions, or from the moments of other fits, to a projection.
+//! `constancy fit`: fits a projection to images under interventions, or to the moments of other fits.
 
 mod captions;
 mod choice;
 mod report;
 
 use super::CliError;
-use super::image_embeddings::{EmbeddingArgs, Families, Select, families};
-use super::output::{expand, json_line, write_file};
+use super::image_embeddings::{CriterionArg, EmbeddingArgs, FamilySelection, parse_families};
+use super::output::{image_files, json_line, write_file};
 use crate::capture::list_images;
 use crate::clock;
-use crate::embedding_cache::{EmbedError, ImageEmbeddings, Wanted};
+use crate::embedding_cache::{EmbedError, ImageEmbeddings, InterventionPlan};
 use crate::publish::rfc3339;
 use captions::CaptionArgs;
-use choice::{ChoiceArgs, Evidence};
+use choice::{ChoiceArgs, FitData};
 use clap::Args;
 use constancy_core::icm::{
     Domains, Fitter, FoldersError, Map, MapSpec, Moments, Provenance, Selection,
 };
-use report::{Fitted, Report, Seconds};
+use report::{FitRecord, Report, Seconds};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub(super) struct FitArgs {
-    /// Images, or folders of images; one folder CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE where labels are looked at
+    /// Images or folders of images; to use labels, one folder laid out as CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE
     #[arg(required_unless_present = "merge")]
     images: Vec<PathBuf>,
     #[command(flatten)]
     embedding: EmbeddingArgs,
-    /// Interventions on each image, separated by commas: names, or the sets `paper`, `camera` and `all`. `same-class`
-    /// beside them makes pairs of images of one class as well
-    #[arg(long, value_name = "LIST", default_value = "all", value_parser = families)]
-    interventions: Families,
-    /// Interventions of each family on each image
+    /// Intervention families to apply to each image: comma-separated names, or the sets `paper`, `camera` and `all`
+    ///
+    /// Add `same-class` to pair images of the same class as well.
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = parse_families)]
+    interventions: FamilySelection,
+    /// Number of interventions of each family on each image
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     draws: u32,
     #[command(flatten)]
     captions: CaptionArgs,
     #[command(flatten)]
     choice: ChoiceArgs,
-    /// Write the sums that the fit was made from as well: those of several runs or devices can be merged, and hold no
-    /// image
+    /// Also write the moments that the map is fitted to; they contain no images, and --merge combines several
     #[arg(long, value_name = "FILE")]
     moments_out: Option<PathBuf>,
-    /// Fit to the sums of other runs instead of images; with --map, since there are no images to choose by
+    /// Fit to moments of other runs instead of images; needs --map, because there are no images to choose by
     #[arg(long, value_name = "MOMENTS", num_args = 1.., conflicts_with_all = ["images", "model", "config"])]
     merge: Vec<PathBuf>,
-    /// The projection to write
+    /// Projection to write
     #[arg(short, long, default_value = "projection.safetensors")]
     output: PathBuf,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// The images, and what their folders say of them.
-struct Sources {
-    images: Vec<PathBuf>,
-    /// Where they lie in one folder ENVIRONMENT/CLASS/IMAGE, in the order of `images`.
+/// The images, and the labels that their folders give them.
+struct InputImages {
+    paths: Vec<PathBuf>,
+    /// In the order of `paths`, if their folders name environments and classes.
     domains: Option<Domains>,
 }
 
 impl FitArgs {
-    /// Whether the names of folders are to be classes.
-    fn takes_labels(&self) -> bool {
-        let chosen_by = self.choice.select();
+    /// Whether the names of folders are used as labels.
+    fn uses_labels(&self) -> bool {
+        let criterion = self.choice.criterion();
         self.interventions.same_class
             || matches!(
-                chosen_by,
-                Some(Select::Environments | Select::Interventions)
+                criterion,
+                Some(CriterionArg::Environments | CriterionArg::Interventions)
             )
+    }
+
+    /// The readable images, with labels if these are used.
+    fn fit_data<'a>(
+        &self,
+        embedded: ImageEmbeddings,
+        domains: Option<&'a Domains>,
+    ) -> Result<FitData<'a>, CliError> {
+        let ImageEmbeddings {
+            kept,
+            interventions,
+            ..
+        } = embedded;
+        let labels = domains.filter(|_| self.uses_labels());
+        FitData::new(interventions, labels, &kept, self.interventions.same_class)
+    }
+
+    fn write_moments(&self, moments: &Moments) -> Result<(), CliError> {
+        match &self.moments_out {
+            Some(path) => write_file(path, &moments.to_bytes()?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -83,61 +105,52 @@ pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
 
 fn from_images(args: &FitArgs) -> Result<(), CliError> {
     let start = Instant::now();
-    let sources = sources(args)?;
-    let crowd = args.embedding.load()?;
-    let captions = args.captions.embeddings(&crowd, sources.domains.as_ref())?;
-    let wanted = Wanted {
-        families: args.interventions.images.clone(),
+    let input = input_images(args)?;
+    let loaded = args.embedding.load()?;
+    let captions = args.captions.embeddings(&loaded, input.domains.as_ref())?;
+    let plan = InterventionPlan {
+        families: args.interventions.interventions.clone(),
         draws: args.draws,
         seed: args.embedding.seed,
     };
-    let ImageEmbeddings {
-        kept,
-        interventions: mut images,
-        tally,
-    } = args
-        .embedding
-        .embed_images(&crowd, &sources.images, &wanted)?;
-    if kept.is_empty() {
-        return Err(CliError::SomeFailed {
-            failed: tally.unreadable,
-            total: sources.images.len(),
-        });
+    let mut embedded = args.embedding.embed_images(&loaded, &input.paths, &plan)?;
+    let stats = embedded.stats;
+    let some_failed = || CliError::SomeFailed {
+        failed: stats.unreadable,
+        total: input.paths.len(),
+    };
+    if embedded.kept.is_empty() {
+        return Err(some_failed());
     }
     if let Some((originals, changed)) = captions {
-        images = images
+        embedded.interventions = embedded
+            .interventions
             .with_pairs(captions::FAMILY, originals, changed)
             .map_err(EmbedError::Source)?;
     }
-    let domains = sources.domains.as_ref();
-    let labels = domains.filter(|_| args.takes_labels());
-    let evidence = Evidence::new(images, labels, &kept, args.interventions.same_class)?;
-    let moments = evidence.moments(crowd.frame_encoder.encoder().sha256());
-    if let Some(path) = &args.moments_out {
-        write_file(path, &moments.to_bytes()?)?;
-    }
+    let domains = input.domains.as_ref();
+    let data = args.fit_data(embedded, domains)?;
+    let moments = data.moments(loaded.frame_encoder.encoder().sha256());
+    args.write_moments(&moments)?;
     let mut report = Report::new(&args.output, &moments);
-    report.gathered(domains, &tally, &wanted);
+    report.add_images(domains, &stats, &plan);
     let choosing = Instant::now();
     let (spec, selection) = args
         .choice
-        .choose(&evidence, wanted.seed, &crowd, &args.captions)?;
+        .choose(&data, plan.seed, &loaded, &args.captions)?;
     report.seconds.choosing = choosing.elapsed().as_secs_f64();
     finish(args, &moments, spec, selection.as_ref(), report, start)?;
-    match tally.unreadable {
-        0 => Ok(()),
-        failed => Err(CliError::SomeFailed {
-            failed,
-            total: sources.images.len(),
-        }),
+    if stats.unreadable > 0 {
+        return Err(some_failed());
     }
+    Ok(())
 }
 
 fn from_moments(args: &FitArgs) -> Result<(), CliError> {
     let start = Instant::now();
     let Some(spec) = args.choice.fixed() else {
         return Err(CliError::Usage(
-            "merged moments hold no images to choose a map by; say which with --map, such as --map remove:20 or --map soft:1".into(),
+            "merged moments hold no images to choose a map by; name one, such as --map remove:20 or --map soft:1".into(),
         ));
     };
     let mut merged: Option<Moments> = None;
@@ -159,15 +172,13 @@ fn from_moments(args: &FitArgs) -> Result<(), CliError> {
     let Some(moments) = merged else {
         return Err(CliError::Usage("--merge names no file".into()));
     };
-    if let Some(path) = &args.moments_out {
-        write_file(path, &moments.to_bytes()?)?;
-    }
+    args.write_moments(&moments)?;
     let mut report = Report::new(&args.output, &moments);
-    report.merged(&args.merge);
+    report.add_merged(&args.merge);
     finish(args, &moments, spec, None, report, start)
 }
 
-/// Fits the map, writes it, and says so.
+/// Fits the map, writes the projection, and prints the report.
 fn finish<'a>(
     args: &'a FitArgs,
     moments: &Moments,
@@ -179,7 +190,7 @@ fn finish<'a>(
     let fitting = Instant::now();
     let fitter = Fitter::new(moments)?;
     let map = fitter.fit(&spec)?;
-    report.fitted(&map, fitter.removed(&map), selection, fitter.warning());
+    report.add_map(&map, fitter.removed(&map), selection, fitter.warning());
     for warning in &report.warnings {
         log::warn!("{warning}");
     }
@@ -196,7 +207,7 @@ fn finish<'a>(
         &args.output,
         &map,
         moments.encoder_sha256(),
-        &report.provenance(),
+        &report.record(),
     )?;
     if args.json {
         json_line(&report)
@@ -209,18 +220,18 @@ fn write(
     path: &Path,
     map: &Map,
     encoder_sha256: &str,
-    fitted: &Fitted<'_>,
+    record: &FitRecord<'_>,
 ) -> Result<(), CliError> {
     let created = rfc3339(epoch_ns().unwrap_or_else(|| clock::now().unix_ns));
     let bytes = map.to_bytes(&Provenance {
         encoder_sha256,
         created: &created,
-        fitted,
+        fitted: record,
     })?;
     write_file(path, &bytes)
 }
 
-/// The time that a reproducible build is to write (reproducible-builds.org/specs/source-date-epoch).
+/// The time that reproducible builds set (reproducible-builds.org/specs/source-date-epoch).
 fn epoch_ns() -> Option<i64> {
     std::env::var("SOURCE_DATE_EPOCH")
         .ok()?
@@ -229,48 +240,46 @@ fn epoch_ns() -> Option<i64> {
         .checked_mul(1_000_000_000)
 }
 
-/// The images that were named, sorted by environment and class where their folder has these.
-fn sources(args: &FitArgs) -> Result<Sources, CliError> {
-    let (select, labels) = (args.choice.select(), args.takes_labels());
-    let root = match &args.images[..] {
-        [root] if root.is_dir() => root,
-        _ if labels => {
-            return Err(CliError::Usage(
-                "labels are the names of folders in one folder; give one with CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE in it"
-                    .into(),
-            ));
-        }
-        _ => {
-            return Ok(Sources {
-                images: expand(&args.images)?,
-                domains: None,
-            });
-        }
-    };
-    let images = list_images(root)?;
-    let arranged = match select {
-        Some(Select::Environments) => Domains::arrange(root, &images),
-        _ if labels => Domains::arrange_any(root, &images),
-        _ => Domains::arrange(root, &images),
+/// The images that the arguments name, sorted by environment and class if their folder is laid out so.
+fn input_images(args: &FitArgs) -> Result<InputImages, CliError> {
+    match &args.images[..] {
+        [root] if root.is_dir() => images_of_folder(args, root),
+        _ if args.uses_labels() => Err(CliError::Usage(
+            "labels come from folder names; give one folder, laid out as CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE"
+                .into(),
+        )),
+        _ => Ok(InputImages {
+            paths: image_files(&args.images)?,
+            domains: None,
+        }),
+    }
+}
+
+fn images_of_folder(args: &FitArgs, root: &Path) -> Result<InputImages, CliError> {
+    let by_environment = args.choice.criterion() == Some(CriterionArg::Environments);
+    let paths = list_images(root)?;
+    let arranged = if args.uses_labels() && !by_environment {
+        Domains::arrange_any(root, &paths)
+    } else {
+        Domains::arrange(root, &paths)
     };
     match arranged {
         Ok(domains) => {
-            if select == Some(Select::Environments) {
+            if by_environment {
                 domains
                     .missing
                     .iter()
                     .for_each(|missing| log::warn!("{missing}"));
             }
-            let images = domains.items.iter().map(|item| item.path.clone()).collect();
-            Ok(Sources {
-                images,
+            Ok(InputImages {
+                paths: domains.items.iter().map(|item| item.path.clone()).collect(),
                 domains: Some(domains),
             })
         }
         Err(error @ FoldersError::NoImages { .. }) => Err(error.into()),
-        Err(error) if labels => Err(error.into()),
-        Err(_) => Ok(Sources {
-            images,
+        Err(error) if args.uses_labels() => Err(error.into()),
+        Err(_) => Ok(InputImages {
+            paths,
             domains: None,
         }),
     }

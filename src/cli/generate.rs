@@ -1,18 +1,18 @@
-//! `constancy generate`: manual pages and completions, for those who make packages.
+//! `constancy generate`: writes man pages and shell completions, for packages.
 
-use super::{Cli, CliError};
-use clap::{Args, CommandFactory, ValueEnum as _};
+use super::CliError;
+use clap::{Args, Command, ValueEnum as _};
 use clap_complete::Shell;
 use std::fs::create_dir_all;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(super) struct GenerateArgs {
-    /// The folder to write: a manual page per subcommand in man1/, a completion per shell in completions/
+    /// Folder to write to: man pages into man1/, completions into completions/
     folder: PathBuf,
 }
 
-pub(super) fn run(args: &GenerateArgs) -> Result<(), CliError> {
+pub(super) fn run(args: &GenerateArgs, mut command: Command) -> Result<(), CliError> {
     let write = |source| CliError::Write {
         path: args.folder.clone(),
         source,
@@ -21,9 +21,9 @@ pub(super) fn run(args: &GenerateArgs) -> Result<(), CliError> {
     create_dir_all(&pages)
         .and_then(|()| create_dir_all(&completions))
         .map_err(write)?;
-    clap_mangen::generate_to(Cli::command(), &pages).map_err(write)?;
+    clap_mangen::generate_to(command.clone(), &pages).map_err(write)?;
     for &shell in Shell::value_variants() {
-        clap_complete::generate_to(shell, &mut Cli::command(), "constancy", &completions)
+        clap_complete::generate_to(shell, &mut command, "constancy", &completions)
             .map_err(write)?;
     }
     Ok(())

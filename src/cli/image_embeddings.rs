@@ -1,11 +1,12 @@
-//! Embeddings of many images under interventions, for subcommands that fit or judge: arguments, progress, reports.
+//! Embeddings of many images under interventions, for `fit` and `eval`: arguments, progress, and errors on the terminal.
 
 use super::CliError;
-use super::model_args::{Chosen, EncoderArgs};
+use super::model_args::{EncoderArgs, ResolvedEncoder};
 use super::output::progress;
 use crate::config::Settings;
 use crate::embedding_cache::{
-    Cache, CacheError, CachedEncoder, EmbedError, Event, ImageEmbeddings, Recipe, Wanted,
+    Cache, CacheError, CachedEncoder, EmbedError, ImageEmbeddings, InterventionPlan, Progress,
+    Recipe,
 };
 use crate::recognizer::FrameEncoder;
 use clap::{Args, ValueEnum};
@@ -16,89 +17,89 @@ use indicatif::ProgressBar;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Which encoder looks, and where its embeddings are kept.
+/// Which encoder to use, and where to cache its embeddings.
 #[derive(Debug, Args)]
 pub(super) struct EmbeddingArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// Decides how strong each intervention is, and how images are split: the same seed gives the same result
+    /// Random seed for the strength of interventions and for splits of images
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Keep embeddings in this folder, so that none is computed twice; ~/.cache/constancy unless given
+    /// Cache embeddings in this folder; defaults to ~/.cache/constancy
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Compute everything, and keep nothing
+    /// Compute all embeddings, and cache none
     #[arg(long, conflicts_with = "cache")]
     no_cache: bool,
 }
 
-/// What `--select` offers.
+/// The values of `--select`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Select {
-    /// Whether images are found again under interventions that the fit has not seen; needs no labels
+pub(super) enum CriterionArg {
+    /// How often an image is matched to itself under an unseen intervention; needs no labels
     Identification,
-    /// Accuracy on each environment, with map and classes learnt from the others; needs ENVIRONMENT/CLASS/IMAGE
+    /// Accuracy on each environment after learning from the others; needs ENVIRONMENT/CLASS/IMAGE
     Environments,
-    /// Accuracy under interventions that the fit has not seen; needs CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE
+    /// Accuracy under unseen interventions; needs CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE
     Interventions,
 }
 
-impl From<Select> for Criterion {
-    fn from(select: Select) -> Self {
-        match select {
-            Select::Identification => Self::Identification,
-            Select::Environments => Self::LeftOutEnvironment,
-            Select::Interventions => Self::LeftOutIntervention,
+impl From<CriterionArg> for Criterion {
+    fn from(arg: CriterionArg) -> Self {
+        match arg {
+            CriterionArg::Identification => Self::Identification,
+            CriterionArg::Environments => Self::LeftOutEnvironment,
+            CriterionArg::Interventions => Self::LeftOutIntervention,
         }
     }
 }
 
-/// Families that were named together.
+/// The families of one `--interventions` list.
 #[derive(Debug, Clone)]
-pub(super) struct Families {
-    /// Of interventions.
-    pub images: Vec<Family>,
-    /// Whether two images of one class are a pair, too.
+pub(super) struct FamilySelection {
+    pub interventions: Vec<Family>,
+    /// Whether images of the same class are paired as well.
     pub same_class: bool,
 }
 
-impl Families {
+impl FamilySelection {
     pub(super) fn names(&self) -> Vec<String> {
-        let images = self.images.iter().map(|family| family.name());
-        images
+        let interventions = self.interventions.iter().map(|family| family.name());
+        interventions
             .chain(self.same_class.then_some(SAME_CLASS))
             .map(str::to_owned)
             .collect()
     }
 }
 
-/// Reads what [`Family::parse_list`] does, and `same-class`; refuses a list without interventions.
-pub(super) fn families(list: &str) -> Result<Families, String> {
-    let (of_labels, of_images): (Vec<&str>, Vec<&str>) = list
+/// Parses what [`Family::parse_list`] does, and `same-class`; refuses a list without interventions.
+pub(super) fn parse_families(list: &str) -> Result<FamilySelection, String> {
+    let (same_class, names): (Vec<&str>, Vec<&str>) = list
         .split(',')
         .map(str::trim)
         .partition(|&name| name == SAME_CLASS);
-    let images = Family::parse_list(&of_images.join(",")).map_err(|e| e.to_string())?;
-    if images.is_empty() {
+    let interventions = Family::parse_list(&names.join(",")).map_err(|e| e.to_string())?;
+    if interventions.is_empty() {
         return Err("name at least one intervention on images, or a set".into());
     }
-    Ok(Families {
-        images,
-        same_class: !of_labels.is_empty(),
+    Ok(FamilySelection {
+        interventions,
+        same_class: !same_class.is_empty(),
     })
 }
 
-/// An encoder that many images are to be sent through: each by one thread, several at a time.
-pub(super) struct Crowd {
+/// A loaded encoder that embeds several images at a time, each on one thread.
+pub(super) struct LoadedEncoder {
     pub frame_encoder: FrameEncoder,
-    /// The configuration, if the model was chosen by one.
+    /// The configuration, if one names the model.
     pub settings: Option<Settings>,
     engine: EngineOptions,
+    /// Images that are embedded at a time.
     threads: usize,
 }
 
-impl Crowd {
-    /// The classes' embeddings by the text tower, for folders' names.
+impl LoadedEncoder {
+    /// The text tower's embedding of each class, which is named like its folder.
     pub(super) fn class_embeddings(
         &self,
         classes: &[String],
@@ -106,7 +107,7 @@ impl Crowd {
     ) -> Result<Embeddings, CliError> {
         let bank = self
             .frame_encoder
-            .bank_of_labels(&spoken(classes), prompts)?;
+            .bank_from_labels(&labels_of_folders(classes), prompts)?;
         let width = self.frame_encoder.encoder().manifest().output.width;
         Ok(
             Embeddings::new(width, &bank.rows, |i| bank.labels[i].clone())
@@ -115,8 +116,8 @@ impl Crowd {
     }
 }
 
-/// Folders' names as prompts have them.
-pub(super) fn spoken(classes: &[String]) -> Vec<String> {
+/// Class labels for prompts, from names of folders: `hex_bolt` becomes `hex bolt`.
+pub(super) fn labels_of_folders(classes: &[String]) -> Vec<String> {
     classes
         .iter()
         .map(|class| class.replace('_', " "))
@@ -125,19 +126,19 @@ pub(super) fn spoken(classes: &[String]) -> Vec<String> {
 
 impl EmbeddingArgs {
     /// Loads the encoder.
-    pub(super) fn load(&self) -> Result<Crowd, CliError> {
-        let Chosen {
+    pub(super) fn load(&self) -> Result<LoadedEncoder, CliError> {
+        let ResolvedEncoder {
             manifest,
             engine,
             settings,
-        } = self.encoder.chosen()?;
+        } = self.encoder.resolve()?;
         let threads = engine.threads.unwrap_or_else(performance_cores);
         let engine = EngineOptions {
             threads: Some(1),
             ..engine
         };
         let frame_encoder = FrameEncoder::load(&manifest, &engine)?;
-        Ok(Crowd {
+        Ok(LoadedEncoder {
             frame_encoder,
             settings,
             engine,
@@ -145,25 +146,25 @@ impl EmbeddingArgs {
         })
     }
 
-    /// The embeddings of images, with progress on a terminal; unreadable images are reported, and counted in the result.
+    /// Embeds images, with a progress bar on a terminal. Unreadable images are reported, and counted in the result.
     pub(super) fn embed_images(
         &self,
-        crowd: &Crowd,
+        loaded: &LoadedEncoder,
         images: &[PathBuf],
-        wanted: &Wanted,
+        plan: &InterventionPlan,
     ) -> Result<ImageEmbeddings, CliError> {
-        let recipe = Recipe::new(crowd.frame_encoder.encoder(), &crowd.engine)?;
+        let recipe = Recipe::new(loaded.frame_encoder.encoder(), &loaded.engine)?;
         let mut encoder = CachedEncoder::new(
-            crowd.frame_encoder.encoder(),
+            loaded.frame_encoder.encoder(),
             self.open_cache(&recipe)?,
-            crowd.threads,
+            loaded.threads,
         );
         let mut bar = ProgressBar::hidden();
-        let gathered = encoder.embed_images(images, wanted, &mut |event| match event {
-            Event::Start { missing } => bar = progress(missing, "embeddings", true),
-            Event::Embedded(more) => bar.inc(more as u64),
-            Event::Unreadable { path, reason } => bar.suspend(|| {
-                // Where stderr is gone, nobody reads this either.
+        let gathered = encoder.embed_images(images, plan, &mut |event| match event {
+            Progress::Start { missing } => bar = progress(missing, "embeddings", true),
+            Progress::Embedded(more) => bar.inc(more as u64),
+            Progress::Unreadable { path, reason } => bar.suspend(|| {
+                // If stderr is closed, there is nowhere to report this.
                 let _ = writeln!(std::io::stderr(), "error: {}: {reason}", path.display());
             }),
         })?;
@@ -171,21 +172,21 @@ impl EmbeddingArgs {
         Ok(gathered)
     }
 
-    /// A cache that cannot be opened is done without, but never mixed with another encoder's.
+    /// Opens the cache. One that cannot be read or written is left out; one of another encoder is an error.
     fn open_cache(&self, recipe: &Recipe) -> Result<Option<Cache>, CliError> {
         if self.no_cache {
             return Ok(None);
         }
         let Some(folder) = self.cache.clone().or_else(Cache::default_folder) else {
             log::warn!(
-                "neither XDG_CACHE_HOME nor HOME is set: nothing is kept; --cache DIR says where"
+                "embeddings are not cached: neither XDG_CACHE_HOME nor HOME is set; name a folder with --cache"
             );
             return Ok(None);
         };
         match Cache::open(Path::new(&folder), recipe) {
             Ok(cache) => Ok(Some(cache)),
             Err(error @ CacheError::Io { .. }) => {
-                log::warn!("{error}; going on without a cache: what is computed is not kept");
+                log::warn!("{error}; going on without a cache: new embeddings are not kept");
                 Ok(None)
             }
             Err(error) => Err(error.into()),

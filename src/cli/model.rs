@@ -1,4 +1,4 @@
-//! `constancy model`: makes small model files, and says how alike two models are.
+//! `constancy model`: quantises models, and compares them.
 
 mod compare;
 mod images;
@@ -15,9 +15,9 @@ pub(super) struct ModelCommandArgs {
 
 #[derive(Debug, Subcommand)]
 enum ModelCommand {
-    /// Write the small file of an fp32 image tower that boards should load
+    /// Convert an fp32 image tower to int8 or fp16
     Quantise(quantise::QuantiseArgs),
-    /// Say how alike two image towers' embeddings are
+    /// Compare the embeddings of two image towers
     Compare(compare::CompareArgs),
 }
 

@@ -1,4 +1,4 @@
-//! The arguments that say which model looks: a configuration, or the parts by themselves.
+//! Arguments that name the model: a configuration, or a manifest with a projection and classes.
 
 use super::CliError;
 use crate::config::{ClassSettings, Settings};
@@ -8,48 +8,48 @@ use constancy_core::classify::DEFAULT_THRESHOLD;
 use constancy_engine::{Device, EngineOptions, Precision};
 use std::path::{Path, PathBuf};
 
-/// Which encoder and projection.
+/// The encoder and the projection.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// The invariant projection; identity unless given, or the configuration's
+    /// Projection file to apply; defaults to the one in --config, or to none
     #[arg(short, long, conflicts_with = "config")]
     projection: Option<PathBuf>,
 }
 
-/// Which encoder.
+/// The encoder.
 #[derive(Debug, Args)]
 pub(super) struct EncoderArgs {
-    /// Take the model, and what else is used of it, from this configuration
+    /// Configuration file to take the model and its settings from
     #[arg(short, long)]
     config: Option<PathBuf>,
-    /// The model's manifest
+    /// Manifest of the model
     #[arg(short, long, conflicts_with = "config")]
     model: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
 }
 
-/// How the model is run; what is given stands above the configuration.
+/// How to run the model. These arguments override the configuration.
 #[derive(Debug, Args)]
 pub(super) struct EngineArgs {
-    /// Compute in bytes or in f32, whatever the file has
+    /// Compute in int8 or fp32, or as the model file is stored
     #[arg(long, value_enum)]
     pub precision: Option<PrecisionArg>,
-    /// Where the image tower runs: auto (on a GPU where there is one), cpu, cuda or cuda:N; the CPU unless given, or the
-    /// configuration's
+    /// Device for the image tower: auto (a GPU if there is one), cpu, cuda or cuda:N; defaults to the one in --config, or
+    /// to cpu
     #[arg(long)]
     pub device: Option<Device>,
-    /// Threads that compute; as many as there are performance cores unless given
+    /// Number of threads; defaults to the number of performance cores
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: Option<u8>,
-    /// Without operators of our own, on tract alone: to compare
+    /// Run on plain tract, without the fused operators, for comparison
     #[arg(long, conflicts_with = "precision")]
     pub plain: bool,
 }
 
-/// `--precision`.
+/// The values of `--precision`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum PrecisionArg {
     File,
@@ -58,7 +58,8 @@ pub(super) enum PrecisionArg {
 }
 
 impl EngineArgs {
-    pub(super) fn over(&self, options: &EngineOptions) -> EngineOptions {
+    /// `options`, overridden by the arguments that are given.
+    pub(super) fn apply_to(&self, options: &EngineOptions) -> EngineOptions {
         let precision = self.precision.map_or(options.precision, |p| match p {
             PrecisionArg::File => Precision::File,
             PrecisionArg::Int8 => Precision::Int8,
@@ -73,25 +74,25 @@ impl EngineArgs {
     }
 }
 
-/// A model without classes.
-pub(super) struct Loaded {
+/// A loaded model, and the classes that its configuration names.
+pub(super) struct LoadedModel {
     pub frame_encoder: FrameEncoder,
     pub projection: Option<LoadedProjection>,
     pub classes: Option<ClassSettings>,
 }
 
 impl ModelArgs {
-    pub(super) fn load(&self) -> Result<Loaded, CliError> {
-        let chosen = self.encoder.chosen()?;
-        let frame_encoder = FrameEncoder::load(&chosen.manifest, &chosen.engine)?;
-        let (projection, classes) = match chosen.settings {
+    pub(super) fn load(&self) -> Result<LoadedModel, CliError> {
+        let encoder = self.encoder.resolve()?;
+        let frame_encoder = FrameEncoder::load(&encoder.manifest, &encoder.engine)?;
+        let (projection, classes) = match encoder.settings {
             Some(settings) => (settings.model.projection, Some(settings.classes)),
             None => (self.projection.clone(), None),
         };
         let projection = projection
-            .map(|p| frame_encoder.projection(&p))
+            .map(|p| frame_encoder.load_projection(&p))
             .transpose()?;
-        Ok(Loaded {
+        Ok(LoadedModel {
             frame_encoder,
             projection,
             classes,
@@ -99,20 +100,20 @@ impl ModelArgs {
     }
 }
 
-/// Which model is to be loaded, and how it is run.
-pub(super) struct Chosen {
+/// The model to load and how to run it, after the arguments and the configuration are combined.
+pub(super) struct ResolvedEncoder {
     pub manifest: PathBuf,
     pub engine: EngineOptions,
-    /// The configuration, if it was chosen by one.
+    /// The configuration, if one names the model.
     pub settings: Option<Settings>,
 }
 
 impl EncoderArgs {
-    pub(super) fn chosen(&self) -> Result<Chosen, CliError> {
+    pub(super) fn resolve(&self) -> Result<ResolvedEncoder, CliError> {
         if let Some(config) = &self.config {
             let settings = Settings::read(config)?;
-            let engine = self.engine.over(&settings.engine);
-            return Ok(Chosen {
+            let engine = self.engine.apply_to(&settings.engine);
+            return Ok(ResolvedEncoder {
                 manifest: settings.model.manifest.clone(),
                 engine,
                 settings: Some(settings),
@@ -121,28 +122,28 @@ impl EncoderArgs {
         let manifest = self
             .model
             .clone()
-            .ok_or_else(|| CliError::Usage("give --model or --config".into()))?;
-        Ok(Chosen {
+            .ok_or_else(|| CliError::Usage("no model is named; give --model or --config".into()))?;
+        Ok(ResolvedEncoder {
             manifest,
-            engine: self.engine.over(&EngineOptions::default()),
+            engine: self.engine.apply_to(&EngineOptions::default()),
             settings: None,
         })
     }
 }
 
-/// Which labels, in which prompts.
+/// Labels and the prompts to put them in.
 #[derive(Debug, Args)]
 pub(super) struct LabelArgs {
-    /// Class names, separated by commas; or @FILE with one a line
+    /// Comma-separated class labels, or @FILE with one label per line
     #[arg(short, long)]
     pub labels: Option<String>,
-    /// A prompt template with {} for the label; repeat it to average over several
+    /// Prompt template, with {} for the label; repeat to average over several templates
     #[arg(long = "prompt", default_value = "a photo of {}")]
     pub prompts: Vec<String>,
 }
 
 impl LabelArgs {
-    /// The labels that were given, if any.
+    /// The labels, if any are given.
     pub(super) fn labels(&self) -> Result<Option<Vec<String>>, CliError> {
         let Some(given) = &self.labels else {
             return Ok(None);
@@ -172,7 +173,7 @@ impl LabelArgs {
     }
 }
 
-/// Everything for a decision that lists `top` classes, from arguments or a configuration.
+/// A recogniser from arguments or a configuration; its decisions list `top` classes.
 pub(super) fn recognizer(
     model: &ModelArgs,
     labels: &LabelArgs,
@@ -182,24 +183,27 @@ pub(super) fn recognizer(
     let given = labels.labels()?;
     if given.is_some() && bank.is_some() {
         return Err(CliError::Usage(
-            "--labels and --classes exclude each other".into(),
+            "--labels cannot be used with --classes".into(),
         ));
     }
-    let Loaded {
+    let LoadedModel {
         frame_encoder,
         projection,
         classes,
     } = model.load()?;
     let (bank, threshold) = match (given, bank, classes) {
         (Some(given), ..) => (
-            frame_encoder.bank_of_labels(&given, &labels.prompts)?,
+            frame_encoder.bank_from_labels(&given, &labels.prompts)?,
             DEFAULT_THRESHOLD,
         ),
-        (None, Some(path), _) => (frame_encoder.bank(path)?, DEFAULT_THRESHOLD),
-        (None, None, Some(settings)) => (frame_encoder.bank_of(&settings)?, settings.threshold),
+        (None, Some(path), _) => (frame_encoder.load_bank(path)?, DEFAULT_THRESHOLD),
+        (None, None, Some(settings)) => (
+            frame_encoder.configured_bank(&settings)?,
+            settings.threshold,
+        ),
         (None, None, None) => {
             return Err(CliError::Usage(
-                "say what to choose from: --labels \"a, b\" or --classes BANK".into(),
+                "no classes are named; give --labels \"a, b\" or --classes BANK".into(),
             ));
         }
     };

@@ -1,4 +1,4 @@
-//! Images in, results out: what `classify`, `embed` and `classes` share.
+//! Reading images and writing results, for all subcommands.
 
 use super::CliError;
 use crate::capture::list_images;
@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A still image as a frame.
+/// Reads an image file as a frame.
 pub(super) fn read_frame(path: &Path) -> Result<Frame, CliError> {
     let data = std::fs::read(path).map_err(|source| CliError::Read {
         path: path.into(),
@@ -23,8 +23,8 @@ pub(super) fn read_frame(path: &Path) -> Result<Frame, CliError> {
     ))
 }
 
-/// The images that arguments name; a folder stands for those in it.
-pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+/// The image files that arguments name; a folder stands for the images in it.
+pub(super) fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut images = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -36,7 +36,7 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     Ok(images)
 }
 
-/// Does something with every image, named by its place in the list. One that cannot be read is reported, counted, and passed over.
+/// Calls `each` with the index of every image and its frame. An image that cannot be read is reported, counted and skipped.
 pub(super) fn for_each_image(
     images: &[PathBuf],
     show_progress: bool,
@@ -74,7 +74,7 @@ pub(super) fn for_each_image(
     }
 }
 
-/// A progress bar on stderr, if that is a terminal and the work may take a while.
+/// A progress bar on stderr, if stderr is a terminal and the work may take a while.
 pub(super) fn progress(total: usize, what: &str, wanted: bool) -> ProgressBar {
     let bar = ProgressBar::new(total as u64);
     if !wanted || total < 20 {
@@ -90,17 +90,17 @@ pub(super) fn progress(total: usize, what: &str, wanted: bool) -> ProgressBar {
     bar
 }
 
-/// One line on stdout.
+/// Writes one line to stdout.
 pub(super) fn line(text: &str) -> Result<(), CliError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
-/// One JSON value on a line of stdout.
+/// Writes one JSON value as a line to stdout.
 pub(super) fn json_line(value: &impl serde::Serialize) -> Result<(), CliError> {
     line(&serde_json::to_string(value)?)
 }
 
-/// Writes a result whole or not at all.
+/// Writes a file atomically.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let failed = |source| CliError::Write {
         path: path.into(),

@@ -1,4 +1,4 @@
-//! `constancy synth`: renders images of the workshop, with a caption and the truth for each.
+//! `constancy synth`: renders images of a workshop, each with a caption and its ground truth.
 
 use super::CliError;
 use super::output::{line, write_file};
@@ -14,43 +14,43 @@ use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub(super) struct SynthArgs {
-    /// The folder to write: images, and captions.jsonl with a line for each
+    /// Folder to write images and captions.jsonl to
     #[arg(short, long, required_unless_present = "bench")]
     out: Option<PathBuf>,
-    /// How many images
+    /// Number of images
     #[arg(short = 'n', long, default_value_t = 100)]
     count: u64,
-    /// Which scenes: the same seed gives the same images
+    /// Random seed; the same seed gives the same images
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..1 << 21))]
     seed: u64,
-    /// Environments in turn, separated by commas; or `seen` (those that the shipped model learnt from), `unseen`, `all`
+    /// Comma-separated environments to cycle through; or `seen` (used to train the shipped model), `unseen`, `all`
     #[arg(short, long, default_value = "seen", value_parser = environments)]
     environments: Environments,
-    /// Width and height, pixels
+    /// Width and height in pixels
     #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = size)]
     size: (u32, u32),
-    /// What to write
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Png)]
     format: Format,
-    /// Images 2i and 2i + 1 show the same specimen, with everything else different
+    /// Render pairs: images 2i and 2i + 1 show the same specimen, and everything else differs
     #[arg(long)]
     pairs: bool,
-    /// Pairs that differ in light and camera only
+    /// Render pairs that differ only in light and camera
     #[arg(long, conflicts_with = "pairs")]
     relit: bool,
-    /// Write nothing; measure the speed and print a checksum
+    /// Write nothing; print the speed and a checksum
     #[arg(long)]
     bench: bool,
 }
 
-/// What `--format` offers.
+/// The values of `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// One PNG file for each image
+    /// One PNG file per image
     Png,
-    /// The same in folders ENVIRONMENT/CLASS, as `fit` and `eval` take them
+    /// PNG files in folders ENVIRONMENT/CLASS, as `fit` and `eval` read them
     Folders,
-    /// One frames.bin with 8-bit RGB, image after image
+    /// All images in one frames.bin, as 8-bit RGB
     Raw,
 }
 
@@ -64,16 +64,16 @@ fn environments(list: &str) -> Result<Environments, String> {
             .filter(|e| e.daylight_like == daylight_like)
             .collect()
     };
-    let of = |name: &str| {
+    let named = |name: &str| {
         let names = || ENVIRONMENTS.map(|e| e.name).join(", ");
         Environment::named(name.trim())
-            .ok_or_else(|| format!("there is no environment `{name}`; there are {}", names()))
+            .ok_or_else(|| format!("there is no environment `{name}`; choose from {}", names()))
     };
     Ok(Environments(match list {
         "seen" => chosen(true),
         "unseen" => chosen(false),
         "all" => ENVIRONMENTS.iter().collect(),
-        names => names.split(',').map(of).collect::<Result<_, _>>()?,
+        names => names.split(',').map(named).collect::<Result<_, _>>()?,
     }))
 }
 
@@ -97,12 +97,27 @@ struct Line<'a> {
     surface: &'a str,
     environment: &'a str,
     light: &'a str,
-    /// With the environment, by which the scene can be drawn again where it is not one of a pair.
+    /// Together with the environment, reproduces the scene, except for the second of a pair.
     seed: u64,
 }
 
+impl<'a> Line<'a> {
+    fn new(file: &'a str, scene: &Scene, environment: &Environment, seed: u64) -> Self {
+        Self {
+            file,
+            caption: caption(scene),
+            part: scene.invariant.part.name(),
+            condition: scene.invariant.condition.name(),
+            surface: scene.variant.surface.name(),
+            environment: environment.name,
+            light: environment.light_name,
+            seed,
+        }
+    }
+}
+
 impl SynthArgs {
-    /// The scene of image `i`, its environment and seed: every image can be drawn alone.
+    /// Scene, environment and seed of image `i`, independently of all other images.
     fn scene(&self, i: u64) -> (Scene, &'static Environment, u64) {
         let all = &self.environments.0;
         let number = |i: u64| (self.seed << 32) + i;
@@ -113,7 +128,7 @@ impl SynthArgs {
             )]
             let environment = all[(i % all.len() as u64) as usize];
             return (
-                Scene::numbered(number(i), environment),
+                Scene::from_seed(number(i), environment),
                 environment,
                 number(i),
             );
@@ -138,61 +153,74 @@ pub(super) fn run(args: &SynthArgs) -> Result<(), CliError> {
 }
 
 fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CliError::Write { path, source }
-    };
-    fs::create_dir_all(out).map_err(failed(out))?;
-    let captions_path = out.join("captions.jsonl");
-    let mut captions =
-        BufWriter::new(File::create(&captions_path).map_err(failed(&captions_path))?);
-    let frames_path = out.join("frames.bin");
+    fs::create_dir_all(out).map_err(|source| CliError::Write {
+        path: out.into(),
+        source,
+    })?;
+    let mut captions = OutputFile::create(out.join("captions.jsonl"))?;
     let mut frames = match args.format {
-        Format::Raw => Some(BufWriter::new(
-            File::create(&frames_path).map_err(failed(&frames_path))?,
-        )),
+        Format::Raw => Some(OutputFile::create(out.join("frames.bin"))?),
         Format::Png | Format::Folders => None,
     };
     for i in 0..args.count {
         let (scene, environment, seed) = args.scene(i);
         let pixels = render(&scene, args.size.0, args.size.1);
-        let file = if let Some(frames) = &mut frames {
-            frames.write_all(&pixels).map_err(failed(&frames_path))?;
-            "frames.bin".to_owned()
-        } else if args.format == Format::Folders {
-            png(
-                out,
-                format!(
-                    "{}/{}/{i:06}.png",
-                    environment.name,
-                    scene.invariant.class()
-                ),
-                &pixels,
-                args.size,
-            )?
-        } else {
-            png(out, format!("{i:06}.png"), &pixels, args.size)?
+        let file = match (&mut frames, args.format) {
+            (Some(frames), _) => {
+                frames.write(&pixels)?;
+                "frames.bin".to_owned()
+            }
+            (None, Format::Folders) => {
+                let class = scene.invariant.class();
+                let name = format!("{}/{class}/{i:06}.png", environment.name);
+                png(out, name, &pixels, args.size)?
+            }
+            (None, _) => png(out, format!("{i:06}.png"), &pixels, args.size)?,
         };
-        let text = serde_json::to_string(&Line {
-            file: &file,
-            caption: caption(&scene),
-            part: scene.invariant.part.name(),
-            condition: scene.invariant.condition.name(),
-            surface: scene.variant.surface.name(),
-            environment: environment.name,
-            light: environment.light_name,
-            seed,
-        })?;
-        writeln!(captions, "{text}").map_err(failed(&captions_path))?;
+        let mut text = serde_json::to_string(&Line::new(&file, &scene, environment, seed))?;
+        text.push('\n');
+        captions.write(text.as_bytes())?;
     }
-    captions.flush().map_err(failed(&captions_path))?;
-    frames
-        .map_or(Ok(()), |mut f| f.flush())
-        .map_err(failed(&frames_path))?;
+    captions.finish()?;
+    frames.map_or(Ok(()), OutputFile::finish)?;
     line(&format!("{}: {} images", out.display(), args.count))
 }
 
-/// Writes an image, and the folder that it lies in.
+/// A buffered file whose errors name it.
+struct OutputFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl OutputFile {
+    fn create(path: PathBuf) -> Result<Self, CliError> {
+        match File::create(&path) {
+            Ok(file) => Ok(Self {
+                path,
+                file: BufWriter::new(file),
+            }),
+            Err(source) => Err(CliError::Write { path, source }),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.file
+            .write_all(bytes)
+            .map_err(|source| CliError::Write {
+                path: self.path.clone(),
+                source,
+            })
+    }
+
+    fn finish(mut self) -> Result<(), CliError> {
+        self.file.flush().map_err(|source| CliError::Write {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+/// Writes an image, and creates its folder.
 fn png(
     out: &Path,
     name: String,

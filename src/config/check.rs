@@ -1,19 +1,22 @@
-//! What must hold of a configuration beyond its types.
+//! Checks that the types cannot express: ranges, names, combinations of keys, and files that must exist.
 
-use super::{
-    BrokerAddress, CameraSettings, ConfigError, MqttSettings, PayloadFormat, PublishSettings,
-    QueueSettings, ReplaySettings, Settings, SourceSettings, SyntheticSettings, V4lSettings,
-    is_topic_name,
+use super::camera::{
+    CameraSettings, ReplaySettings, SourceSettings, SyntheticSettings, V4lSettings,
 };
+use super::error::ConfigError;
+use super::mqtt::{BrokerAddress, MqttSettings, PayloadFormat, is_topic_name};
+use super::publish::PublishSettings;
+use super::queue::QueueSettings;
+use super::settings::{ClassSettings, Settings, SnapshotSettings};
 use constancy_core::preprocess::View;
 use constancy_core::workshop::{ENVIRONMENTS, Environment};
 use std::path::Path;
 
-/// Seeds of the synthetic source: with the frame's number they make a number that JSON's readers keep whole.
+/// Limit of the synthetic source's seeds: combined with a frame's number, they must fit the 53 bits that JSON readers keep.
 const SYNTHETIC_SEEDS: u32 = 1 << 21;
 const TOPIC_NAME: &str = "expected 1 to 64 of A–Z, a–z, 0–9, _ and -";
 
-/// A key and what is wrong with it.
+/// A key, and what is wrong with its value.
 type Problem = (String, String);
 
 pub(super) fn check(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
@@ -40,7 +43,20 @@ pub(super) fn check(settings: &Settings, path: &Path) -> Result<(), ConfigError>
 
 fn values(settings: &Settings) -> Result<(), Problem> {
     topic_name("device", &settings.device)?;
-    let classes = &settings.classes;
+    class_source(&settings.classes)?;
+    if let Some(threads) = settings.engine.threads {
+        within("engine.threads", threads as f64, 1.0, 64.0)?;
+    }
+    class_limits(&settings.classes)?;
+    cameras(&settings.cameras)?;
+    mqtt(&settings.mqtt)?;
+    queue(&settings.queue)?;
+    sparkplug(settings)?;
+    snapshots(&settings.snapshots)?;
+    topic_prefix("homeassistant.prefix", &settings.homeassistant.prefix)
+}
+
+fn class_source(classes: &ClassSettings) -> Result<(), Problem> {
     match (&classes.bank, classes.labels.is_empty()) {
         (Some(_), false) => fail(
             "classes.labels",
@@ -50,36 +66,18 @@ fn values(settings: &Settings) -> Result<(), Problem> {
         _ => {}
     }
     constancy_core::classify::check_templates(&classes.prompts)
-        .map_err(|e| ("classes.prompts".into(), format!("is wrong: {e}")))?;
-    if let Some(threads) = settings.engine.threads {
-        within("engine.threads", threads as f64, 1.0, 64.0)?;
-    }
+        .map_err(|e| ("classes.prompts".into(), format!("is wrong: {e}")))
+}
+
+fn class_limits(classes: &ClassSettings) -> Result<(), Problem> {
     within("classes.top_k", classes.top_k as f64, 1.0, 100.0)?;
-    within("classes.threshold", f64::from(classes.threshold), 0.0, 1.0)?;
-    cameras(&settings.cameras)?;
-    mqtt(&settings.mqtt)?;
-    queue(&settings.queue)?;
-    sparkplug(settings)?;
-    within(
-        "snapshots.max_files",
-        settings.snapshots.max_files as f64,
-        1.0,
-        1e6,
-    )?;
-    within(
-        "snapshots.max_mib",
-        settings.snapshots.max_mib as f64,
-        1.0,
-        1e6,
-    )?;
-    if settings.homeassistant.prefix.split('/').all(is_topic_name) {
-        return Ok(());
-    }
-    let prefix = &settings.homeassistant.prefix;
-    fail(
-        "homeassistant.prefix",
-        &format!("is `{prefix}`; between slashes {TOPIC_NAME}"),
-    )
+    within("classes.threshold", f64::from(classes.threshold), 0.0, 1.0)
+}
+
+fn snapshots(snapshots: &SnapshotSettings) -> Result<(), Problem> {
+    let (files, mib) = (snapshots.max_files as f64, snapshots.max_mib as f64);
+    within("snapshots.max_files", files, 1.0, 1e6)?;
+    within("snapshots.max_mib", mib, 1.0, 1e6)
 }
 
 fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
@@ -95,24 +93,24 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
         within(&key("stall_s"), camera.stall_s, 0.1, 3600.0)?;
         publish(&camera.publish, key)?;
         view(&camera.view, key)?;
-        match &camera.source {
-            SourceSettings::V4l(settings) => v4l(settings, key)?,
-            SourceSettings::Pipe(pipe) if pipe.command.is_empty() => {
-                fail(
-                    &key("pipe.command"),
-                    "is empty, expected a program and its arguments",
-                )?;
-            }
-            SourceSettings::Replay(ReplaySettings {
-                rate: Some(rate), ..
-            }) => {
-                within(&key("replay.rate"), *rate, 0.001, 1000.0)?;
-            }
-            SourceSettings::Synthetic(settings) => synthetic(settings, key)?,
-            SourceSettings::Pipe(_) | SourceSettings::Replay(_) => {}
-        }
+        source(&camera.source, key)?;
     }
     Ok(())
+}
+
+fn source(source: &SourceSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
+    match source {
+        SourceSettings::V4l(settings) => v4l(settings, key),
+        SourceSettings::Pipe(pipe) if pipe.command.is_empty() => fail(
+            &key("pipe.command"),
+            "is empty, expected a program and its arguments",
+        ),
+        SourceSettings::Replay(ReplaySettings {
+            rate: Some(rate), ..
+        }) => within(&key("replay.rate"), *rate, 0.001, 1000.0),
+        SourceSettings::Synthetic(settings) => synthetic(settings, key),
+        SourceSettings::Pipe(_) | SourceSettings::Replay(_) => Ok(()),
+    }
 }
 
 fn publish(publish: &PublishSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
@@ -158,53 +156,29 @@ fn v4l(v4l: &V4lSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
 }
 
 fn synthetic(synthetic: &SyntheticSettings, key: impl Fn(&str) -> String) -> Result<(), Problem> {
-    let unknown = synthetic
-        .environments
-        .iter()
-        .find(|name| Environment::named(name).is_none());
+    environments(&synthetic.environments, &key("synthetic.environments"))?;
+    let frames_each = synthetic.frames_each as f64;
+    within(&key("synthetic.frames_each"), frames_each, 1.0, 1e9)?;
+    let (seed, max_seed) = (synthetic.seed as f64, f64::from(SYNTHETIC_SEEDS - 1));
+    within(&key("synthetic.seed"), seed, 0.0, max_seed)?;
+    let rate = synthetic.rate.unwrap_or(1.0);
+    within(&key("synthetic.rate"), rate, 0.001, 1000.0)?;
+    let (width, height) = (f64::from(synthetic.width), f64::from(synthetic.height));
+    within(&key("synthetic.width"), width, 16.0, 4096.0)?;
+    within(&key("synthetic.height"), height, 16.0, 4096.0)
+}
+
+fn environments(names: &[String], key: &str) -> Result<(), Problem> {
+    let unknown = names.iter().find(|name| Environment::named(name).is_none());
     if let Some(name) = unknown {
-        let names: Vec<&str> = ENVIRONMENTS.iter().map(|e| e.name).collect();
-        fail(
-            &key("synthetic.environments"),
-            &format!("names `{name}`; there are {}", names.join(", ")),
-        )?;
+        let known: Vec<&str> = ENVIRONMENTS.iter().map(|e| e.name).collect();
+        let known = known.join(", ");
+        fail(key, &format!("names `{name}`, expected any of {known}"))?;
     }
-    if synthetic.environments.is_empty() {
-        fail(
-            &key("synthetic.environments"),
-            "is empty; leave it out for all",
-        )?;
+    if names.is_empty() {
+        fail(key, "is empty; leave it out to use all")?;
     }
-    within(
-        &key("synthetic.frames_each"),
-        synthetic.frames_each as f64,
-        1.0,
-        1e9,
-    )?;
-    within(
-        &key("synthetic.seed"),
-        synthetic.seed as f64,
-        0.0,
-        f64::from(SYNTHETIC_SEEDS - 1),
-    )?;
-    within(
-        &key("synthetic.rate"),
-        synthetic.rate.unwrap_or(1.0),
-        0.001,
-        1000.0,
-    )?;
-    within(
-        &key("synthetic.width"),
-        f64::from(synthetic.width),
-        16.0,
-        4096.0,
-    )?;
-    within(
-        &key("synthetic.height"),
-        f64::from(synthetic.height),
-        16.0,
-        4096.0,
-    )
+    Ok(())
 }
 
 fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
@@ -216,6 +190,20 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
         }
         None => true,
     };
+    credentials(mqtt, tls)?;
+    topic_prefix("mqtt.prefix", &mqtt.prefix)?;
+    if !is_topic_name(&mqtt.sparkplug_group) {
+        fail(
+            "mqtt.sparkplug_group",
+            &format!("is `{}`; {TOPIC_NAME}", mqtt.sparkplug_group),
+        )?;
+    }
+    let keep_alive_s = f64::from(mqtt.keep_alive_s);
+    within("mqtt.keep_alive_s", keep_alive_s, 5.0, 3600.0)?;
+    within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)
+}
+
+fn credentials(mqtt: &MqttSettings, tls: bool) -> Result<(), Problem> {
     let tls_keys = [
         ("mqtt.ca_file", &mqtt.ca_file),
         ("mqtt.client_cert_file", &mqtt.client_cert_file),
@@ -230,35 +218,16 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
     if mqtt.client_cert_file.is_some() != mqtt.client_key_file.is_some() {
         fail(
             "mqtt.client_cert_file",
-            "and `mqtt.client_key_file` belong together; give both or neither",
+            "and `mqtt.client_key_file` belong together; set both or neither",
         )?;
     }
     if mqtt.password_file.is_some() && mqtt.username.is_none() {
-        fail("mqtt.password_file", "needs `mqtt.username` beside it")?;
+        fail("mqtt.password_file", "needs `mqtt.username` too")?;
     }
-    let prefix_ok = mqtt.prefix.split('/').all(is_topic_name);
-    if !prefix_ok {
-        fail(
-            "mqtt.prefix",
-            &format!("is `{}`; between slashes {TOPIC_NAME}", mqtt.prefix),
-        )?;
-    }
-    if !is_topic_name(&mqtt.sparkplug_group) {
-        fail(
-            "mqtt.sparkplug_group",
-            &format!("is `{}`; {TOPIC_NAME}", mqtt.sparkplug_group),
-        )?;
-    }
-    within(
-        "mqtt.keep_alive_s",
-        f64::from(mqtt.keep_alive_s),
-        5.0,
-        3600.0,
-    )?;
-    within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)
+    Ok(())
 }
 
-/// What only plain messages have.
+/// Refuses what works with JSON messages only.
 fn sparkplug(settings: &Settings) -> Result<(), Problem> {
     if settings.mqtt.payload == PayloadFormat::Json {
         return Ok(());
@@ -266,13 +235,13 @@ fn sparkplug(settings: &Settings) -> Result<(), Problem> {
     if settings.homeassistant.discovery {
         fail(
             "homeassistant.discovery",
-            "cannot read Sparkplug; leave `mqtt.payload` at \"json\"",
+            "does not work with Sparkplug; it needs `mqtt.payload` at \"json\"",
         )?;
     }
     if !settings.mqtt.commands.is_empty() {
         fail(
             "mqtt.commands",
-            "are plain messages; they need `mqtt.payload` at \"json\"",
+            "do not work with Sparkplug; they need `mqtt.payload` at \"json\"",
         )?;
     }
     Ok(())
@@ -288,7 +257,7 @@ fn queue(queue: &QueueSettings) -> Result<(), Problem> {
     within("queue.drain_delay_s", queue.drain_delay_s, 0.0, 86_400.0)
 }
 
-/// Files that must be there when the daemon starts, and the keys that name them. A camera need not: it may come.
+/// Files that must exist when the daemon starts, and the keys that name them. A camera may be plugged in later.
 fn files(settings: &Settings) -> Vec<(String, &Path)> {
     let mqtt = &settings.mqtt;
     let single = [
@@ -320,6 +289,15 @@ fn topic_name(key: &str, name: &str) -> Result<(), Problem> {
         Ok(())
     } else {
         fail(key, &format!("is `{name}`, {TOPIC_NAME}"))
+    }
+}
+
+/// Names between slashes.
+fn topic_prefix(key: &str, prefix: &str) -> Result<(), Problem> {
+    if prefix.split('/').all(is_topic_name) {
+        Ok(())
+    } else {
+        fail(key, &format!("is `{prefix}`; between slashes {TOPIC_NAME}"))
     }
 }
 

@@ -1,18 +1,17 @@
-//! `[camera.publish]`: which of a camera's decisions become events, and when its state changes; `[homeassistant]`,
-//! `[snapshots]`, and the commands that `mqtt.commands` may allow.
+//! `[camera.publish]`: which of a camera's decisions become events, and when its state changes.
 
-use constancy_core::classify::Steadiness;
+use constancy_core::classify::DebounceRules;
 use serde::Deserialize;
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// Which decisions become events.
+/// `camera.publish.when`: which decisions become events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum When {
+pub enum PublishWhen {
     #[default]
+    /// All of them.
     Every,
-    /// Those by which the camera's state changes.
+    /// Those that change the camera's state.
     OnChange,
 }
 
@@ -20,24 +19,25 @@ pub enum When {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PublishSettings {
-    pub when: When,
-    /// Seconds between two events at least; a change that comes sooner is told then.
+    pub when: PublishWhen,
+    /// Minimum seconds between two events. A change that comes sooner is published when they have passed.
     pub at_most_every_s: f64,
-    /// With `on-change`: seconds after which there is an event although nothing has changed.
+    /// With `on-change`: publish an event after this many seconds without a change.
     pub heartbeat_s: Option<f64>,
-    /// A new class or "unknown" becomes the state when so many of the last `of` frames give it.
+    /// The state changes when this many of the last `of` frames give the new class, or "unknown".
     pub agree: usize,
+    /// How many of the last frames `agree` counts among.
     pub of: usize,
-    /// Least score at which the present class stays known; `classes.threshold` unless given.
+    /// Minimum score at which the current class stays known. Defaults to `classes.threshold`.
     pub stay_threshold: Option<f32>,
-    /// Seconds that a state stays at least.
+    /// Minimum seconds that a state lasts.
     pub dwell_s: f64,
 }
 
 impl Default for PublishSettings {
     fn default() -> Self {
         Self {
-            when: When::Every,
+            when: PublishWhen::Every,
             at_most_every_s: 0.0,
             heartbeat_s: None,
             agree: 1,
@@ -49,93 +49,15 @@ impl Default for PublishSettings {
 }
 
 impl PublishSettings {
+    /// When a new answer becomes the camera's state.
     #[must_use]
-    pub fn steadiness(&self) -> Steadiness {
+    pub fn steadiness(&self) -> DebounceRules {
         let dwell = Duration::from_secs_f64(self.dwell_s);
-        Steadiness {
+        DebounceRules {
             agree: self.agree,
             of: self.of,
             stay_threshold: self.stay_threshold,
             dwell,
-        }
-    }
-}
-
-/// `[homeassistant]`: whether Home Assistant is told of this device.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HomeAssistantSettings {
-    pub discovery: bool,
-    /// First part of Home Assistant's own topics.
-    pub prefix: String,
-}
-
-impl Default for HomeAssistantSettings {
-    fn default() -> Self {
-        Self {
-            discovery: false,
-            prefix: "homeassistant".into(),
-        }
-    }
-}
-
-/// `mqtt.payload`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PayloadFormat {
-    /// JSON on topics of our own.
-    #[default]
-    Json,
-    /// Sparkplug B 3.0.
-    Sparkplug,
-}
-
-/// What may be commanded over MQTT, by the last part of its topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CommandName {
-    /// Whether the camera's frames are looked at.
-    Enabled,
-    /// What the camera's answer is chosen from.
-    Labels,
-    /// Least score of a known class.
-    Threshold,
-    /// A picture of the next frame.
-    Snapshot,
-}
-
-impl CommandName {
-    pub const ALL: [Self; 4] = [Self::Enabled, Self::Labels, Self::Threshold, Self::Snapshot];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Enabled => "enabled",
-            Self::Labels => "labels",
-            Self::Threshold => "threshold",
-            Self::Snapshot => "snapshot",
-        }
-    }
-}
-
-/// `[snapshots]`: the frames of events, as JPEG files.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SnapshotSettings {
-    /// Where they go; none are kept unless it is given.
-    pub folder: Option<PathBuf>,
-    /// Files at most; the oldest go.
-    pub max_files: usize,
-    /// MiB at most.
-    pub max_mib: u64,
-}
-
-impl Default for SnapshotSettings {
-    fn default() -> Self {
-        Self {
-            folder: None,
-            max_files: 1000,
-            max_mib: 256,
         }
     }
 }

@@ -1,6 +1,7 @@
-//! One thread per camera: it opens the source, hands over frames, and opens it again when it fails.
+//! One thread per camera: it opens the source, puts frames into the camera's slot, and reopens the source after a
+//! failure.
 
-use super::slot::Exchange;
+use super::slot::FrameSlots;
 use crate::capture::{self, CaptureError, Next, Source};
 use crate::config::CameraSettings;
 use crate::threads::wait_for_end;
@@ -12,39 +13,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a source may wait before the thread looks whether it is to stop.
+/// How long a source may block before the thread checks whether it should stop.
 const TICK: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
-/// A camera that is plugged in again is there within seconds.
+/// A camera that is plugged in again delivers frames within seconds.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A source that ran for this long is given a new start.
+/// A source that ran at least this long resets the backoff.
 const RAN_WELL: Duration = Duration::from_secs(2);
-/// A picture may stay the same, bit for bit, for this many times `stall_s` before the stream counts as frozen.
+/// The picture may stay bit-identical for this many times `stall_s` before the stream counts as frozen.
 const FROZEN_STALLS: f64 = 6.0;
 
-/// The threads of all cameras.
-pub(super) struct Cameras {
-    pub(super) exchange: Arc<Exchange>,
+/// The capture threads of all cameras.
+pub(super) struct CaptureThreads {
+    pub(super) slots: Arc<FrameSlots>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Cameras {
+impl CaptureThreads {
+    /// Starts one thread per camera; a camera's index in `settings` is its slot's index.
     pub(super) fn start(settings: &[CameraSettings]) -> std::io::Result<Self> {
-        let exchange = Arc::new(Exchange::new(settings.len()));
+        let slots = Arc::new(FrameSlots::new(settings.len()));
         let stop = Arc::new(AtomicBool::new(false));
         let start = |(index, settings): (usize, &CameraSettings)| {
-            let camera = Camera {
+            let thread = CaptureThread {
                 index,
                 settings: settings.clone(),
-                exchange: Arc::clone(&exchange),
+                slots: Arc::clone(&slots),
                 stop: Arc::clone(&stop),
-                freshness: Freshness::new(settings.stall_s),
-                told: String::new(),
+                stalls: StallDetector::new(settings.stall_s),
+                logged_fault: String::new(),
             };
             thread::Builder::new()
                 .name(format!("camera {}", settings.name))
-                .spawn(move || camera.run())
+                .spawn(move || thread.run())
         };
         let threads = settings
             .iter()
@@ -52,37 +54,36 @@ impl Cameras {
             .map(start)
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            exchange,
+            slots,
             stop,
             threads,
         })
     }
 
-    /// Stops the threads, waiting `limit` at most: one may be inside the driver.
+    /// Stops the threads and waits up to `limit`: a thread may be blocked inside a driver.
     pub(super) fn stop(self, limit: Duration) {
         self.stop.store(true, Ordering::Relaxed);
         wait_for_end(&self.threads, Instant::now() + limit);
     }
 }
 
-struct Camera {
+struct CaptureThread {
     index: usize,
     settings: CameraSettings,
-    exchange: Arc<Exchange>,
+    slots: Arc<FrameSlots>,
     stop: Arc<AtomicBool>,
-    freshness: Freshness,
-    /// The fault that was logged last, since the last frame.
-    told: String,
+    stalls: StallDetector,
+    /// The fault logged since the last frame; empty if there is none.
+    logged_fault: String,
 }
 
-impl Camera {
-    /// Runs the source again and again: the one home of the retry policy.
+impl CaptureThread {
+    /// Runs the source until it ends, and reopens it after each failure. The retry policy lives only here.
     fn run(mut self) {
-        let name = self.settings.name.clone();
         let mut backoff = BACKOFF_MIN;
         while !self.stopping() {
             let start = Instant::now();
-            // A driver's odd answer makes a dependency panic; that is this camera's fault, not the daemon's end.
+            // A dependency may panic on a driver's unexpected answer; that is a fault of this camera alone.
             let result = catch_unwind(AssertUnwindSafe(|| self.run_once()));
             let message = match result {
                 Ok(Ok(())) => break,
@@ -95,30 +96,34 @@ impl Camera {
             if start.elapsed() > RAN_WELL {
                 backoff = BACKOFF_MIN;
             }
-            // A camera that is away for days must not fill the journal.
-            let level = if message == self.told {
-                log::Level::Debug
-            } else {
-                log::Level::Warn
-            };
-            log::log!(
-                level,
-                "camera {name}: {message}; trying again in {:.1} s",
-                backoff.as_secs_f64()
-            );
-            self.told.clone_from(&message);
-            self.exchange.fault(self.index, message);
+            self.log_fault(&message, backoff);
+            self.slots.set_fault(self.index, message);
             self.pause(backoff);
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
-        self.exchange.end(self.index);
+        self.slots.set_ended(self.index);
     }
 
-    /// The source from opening to its end or failure.
-    fn run_once(&mut self) -> Result<(), CaptureError> {
-        let mut source = capture::open(&self.settings)?;
-        // After a fault it is told when it is there again, not with every attempt.
-        let level = if self.told.is_empty() {
+    /// Logs a new fault as a warning. A repeated one is logged at debug level: a camera that is away for days must not
+    /// fill the journal.
+    fn log_fault(&mut self, message: &str, backoff: Duration) {
+        let level = if message == self.logged_fault {
+            log::Level::Debug
+        } else {
+            log::Level::Warn
+        };
+        log::log!(
+            level,
+            "camera {}: {message}; trying again in {:.1} s",
+            self.settings.name,
+            backoff.as_secs_f64()
+        );
+        message.clone_into(&mut self.logged_fault);
+    }
+
+    /// After a fault this is logged at debug level only: the first frame shows that the source works again.
+    fn log_opened(&self, source: &dyn Source) {
+        let level = if self.logged_fault.is_empty() {
             log::Level::Info
         } else {
             log::Level::Debug
@@ -129,31 +134,37 @@ impl Camera {
             self.settings.name,
             source.describe()
         );
-        self.freshness.opened();
+    }
+
+    /// Opens the source and reads it until it ends or fails.
+    fn run_once(&mut self) -> Result<(), CaptureError> {
+        let mut source = capture::open(&self.settings)?;
+        self.log_opened(source.as_ref());
+        self.stalls.reset();
         while !self.stopping() {
             match source.next(TICK)? {
                 Next::Frame(frame) => {
-                    if !std::mem::take(&mut self.told).is_empty() {
+                    if !std::mem::take(&mut self.logged_fault).is_empty() {
                         log::info!("camera {}: {}", self.settings.name, source.describe());
                     }
                     let lost = source.lost();
                     if lost > 0 {
-                        self.exchange.lost(self.index, lost);
+                        self.slots.add_dropped(self.index, lost);
                     }
                     self.hand_over(frame, source.as_ref())?;
                 }
                 Next::Damaged => {
-                    self.exchange.damaged(self.index);
-                    // One is skipped; nothing else for long is silence, too.
+                    self.slots.add_damaged(self.index);
+                    // One damaged frame is skipped; a stream of nothing else counts as silence.
                     if source.is_live() {
-                        self.freshness.silence()?;
+                        self.stalls.check_silence()?;
                     }
                 }
                 Next::End => return Ok(()),
                 Next::Nothing => {
-                    self.exchange.alive(self.index);
+                    self.slots.heartbeat(self.index);
                     if source.is_live() {
-                        self.freshness.silence()?;
+                        self.stalls.check_silence()?;
                     }
                 }
             }
@@ -163,16 +174,16 @@ impl Camera {
 
     fn hand_over(&mut self, frame: Frame, source: &dyn Source) -> Result<(), CaptureError> {
         if source.is_live() {
-            self.freshness.frame(&frame)?;
+            self.stalls.check_frame(&frame)?;
         }
         if source.waits_for_reader() {
-            while !self.exchange.wait_empty(self.index, TICK) {
+            while !self.slots.wait_empty(self.index, TICK) {
                 if self.stopping() {
                     return Ok(());
                 }
             }
         }
-        self.exchange.put(self.index, frame);
+        self.slots.put(self.index, frame);
         Ok(())
     }
 
@@ -183,25 +194,26 @@ impl Camera {
     fn pause(&self, length: Duration) {
         let end = Instant::now() + length;
         while !self.stopping() && Instant::now() < end {
-            self.exchange.alive(self.index);
+            self.slots.heartbeat(self.index);
             thread::sleep(TICK.min(end.saturating_duration_since(Instant::now())));
         }
     }
 }
 
-/// Tells a live stream from one that is silent or frozen.
-struct Freshness {
+/// Detects that a live stream is silent or frozen.
+struct StallDetector {
     stall: Duration,
     last_frame: Instant,
     last_hash: u64,
-    /// Since when the picture is the same.
+    /// When the present picture was first seen.
     same_since: Instant,
-    /// A picture that was there again after reopening: then it is the scene that does not change, as in full darkness.
+    /// A picture that came again after the source was reopened: the scene itself does not change, as in full darkness.
     accepted: Option<u64>,
+    /// The picture that was last reported as frozen.
     suspected: Option<u64>,
 }
 
-impl Freshness {
+impl StallDetector {
     fn new(stall_s: f64) -> Self {
         let now = Instant::now();
         Self {
@@ -214,12 +226,14 @@ impl Freshness {
         }
     }
 
-    fn opened(&mut self) {
+    /// Restarts the time limits when the source was opened.
+    fn reset(&mut self) {
         self.last_frame = Instant::now();
         self.same_since = Instant::now();
     }
 
-    fn silence(&self) -> Result<(), CaptureError> {
+    /// Fails when the last frame is older than `stall_s`.
+    fn check_silence(&self) -> Result<(), CaptureError> {
         if self.last_frame.elapsed() > self.stall {
             return Err(CaptureError::Stalled {
                 seconds: self.stall.as_secs_f64(),
@@ -228,12 +242,13 @@ impl Freshness {
         Ok(())
     }
 
-    fn frame(&mut self, frame: &Frame) -> Result<(), CaptureError> {
+    /// Records a frame; fails when the picture has stayed the same for too long.
+    fn check_frame(&mut self, frame: &Frame) -> Result<(), CaptureError> {
         let hash = content_hash(&frame.data);
         self.last_frame = Instant::now();
         if self.suspected.take() == Some(hash) {
             log::info!(
-                "the picture is the same after opening the source again: nothing moves, or it is dark"
+                "the picture is the same after reopening the source: nothing moves, or it is dark"
             );
             self.accepted = Some(hash);
         }
@@ -252,7 +267,7 @@ impl Freshness {
     }
 }
 
-/// A hash of a sample of the bytes: sensor noise changes them all, so one in 16 lines of cache is enough.
+/// A hash of a sample of the frame's bytes: sensor noise changes all of them, so 64 bytes of every 1024 are enough.
 fn content_hash(data: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     data.len().hash(&mut hasher);
@@ -268,43 +283,49 @@ mod tests {
     use constancy_core::frame::{PixelFormat, Timestamp};
 
     fn frame(byte: u8) -> Frame {
-        let taken = Timestamp {
+        let captured_at = Timestamp {
             monotonic_ns: 0,
             unix_ns: 0,
             clock_synced: false,
         };
-        Frame::compressed(PixelFormat::Jpeg, vec![byte; 5000], taken)
+        Frame::compressed(PixelFormat::Jpeg, vec![byte; 5000], captured_at)
     }
 
     #[test]
-    fn a_frozen_picture_is_a_fault_once_and_then_the_scene() {
-        let mut freshness = Freshness::new(0.0);
-        freshness.opened();
-        assert!(freshness.frame(&frame(1)).is_ok(), "a new picture is fresh");
+    fn a_frozen_picture_is_a_fault_once_and_then_accepted() {
+        let mut stalls = StallDetector::new(0.0);
+        stalls.reset();
+        assert!(
+            stalls.check_frame(&frame(1)).is_ok(),
+            "a new picture is fresh"
+        );
         assert!(matches!(
-            freshness.frame(&frame(1)),
+            stalls.check_frame(&frame(1)),
             Err(CaptureError::Frozen { .. })
         ));
-        freshness.opened();
+        stalls.reset();
         assert!(
-            freshness.frame(&frame(1)).is_ok(),
+            stalls.check_frame(&frame(1)).is_ok(),
             "the same after reopening is the scene"
         );
-        assert!(freshness.frame(&frame(1)).is_ok());
-        assert!(freshness.frame(&frame(2)).is_ok());
+        assert!(stalls.check_frame(&frame(1)).is_ok());
+        assert!(stalls.check_frame(&frame(2)).is_ok());
         assert!(
-            matches!(freshness.frame(&frame(2)), Err(CaptureError::Frozen { .. })),
-            "another may freeze again"
+            matches!(
+                stalls.check_frame(&frame(2)),
+                Err(CaptureError::Frozen { .. })
+            ),
+            "another picture may freeze again"
         );
     }
 
     #[test]
     fn silence_is_a_fault() {
-        let freshness = Freshness::new(0.0);
+        let stalls = StallDetector::new(0.0);
         assert!(matches!(
-            freshness.silence(),
+            stalls.check_silence(),
             Err(CaptureError::Stalled { .. })
         ));
-        assert!(Freshness::new(60.0).silence().is_ok());
+        assert!(StallDetector::new(60.0).check_silence().is_ok());
     }
 }

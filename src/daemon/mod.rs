@@ -1,58 +1,44 @@
-//! The daemon: cameras in, decisions out, until somebody asks it to stop.
+//! The daemon: it turns frames into events until it is asked to stop or every source has ended.
 //!
-//! [`run`] is its whole life. Frames come from the camera threads through one slot each and are looked at
-//! here, on the thread that called; the MQTT thread sends what this one hands over.
+//! [`run`] is its whole life. The capture threads put frames into one slot per camera; the loop here takes them out and
+//! processes them on the calling thread; the MQTT thread sends what the loop publishes.
 
-mod camera;
+mod capture_threads;
+mod error;
 mod pipeline;
-mod policy;
+mod publish_policy;
 mod service;
 mod slot;
 mod snapshots;
 
-use crate::config::{ConfigError, PayloadFormat, Settings};
-use crate::publish::{Left, PreparedSink, PublishError, Sink};
-use crate::recognizer::{Recognizer, RecognizerError};
-use camera::Cameras;
-use constancy_engine::ModelError;
+pub(crate) use error::DaemonError;
+
+use crate::config::{CameraSettings, PayloadFormat, Settings};
+use crate::publish::{PreparedSink, Sink, Undelivered};
+use crate::recognizer::Recognizer;
+use capture_threads::CaptureThreads;
 use pipeline::Pipeline;
 use service::{Requests, ServiceManager};
-use slot::{Taken, Waiting};
+use slot::CaptureUpdate;
 use snapshots::SnapshotWriter;
 use std::path::Path;
 use std::time::Duration;
-use thiserror::Error;
 
-/// How long the loop waits for a frame before it looks after everything else.
+/// How long the loop waits for a frame before it checks signals, commands and the status line.
 const TICK: Duration = Duration::from_millis(100);
-/// Leaving may take 2 s after a signal: capture stops first, then the queue drains.
+/// The daemon leaves within 2 s of a signal: capture stops first, then the queue drains.
 const STOP_CAPTURE: Duration = Duration::from_millis(400);
 const DRAIN: Duration = Duration::from_millis(1200);
 const CLOSE_SNAPSHOTS: Duration = Duration::from_millis(200);
-/// When a recording has come to its end nobody waits, and everything should arrive.
+/// When all recordings have ended nobody waits for the exit, and every message should arrive.
 const DRAIN_AT_END: Duration = Duration::from_secs(30);
-/// Before a reload opens a camera again, the old thread must have let go of it.
+/// How long a reload waits for the old capture threads to close their cameras before it opens them again.
 const STOP_FOR_RELOAD: Duration = Duration::from_secs(2);
 
-/// Why the daemon could not start, or had to end.
-#[derive(Debug, Error)]
-pub enum DaemonError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Bundle(#[from] RecognizerError),
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-    #[error("the system refuses a thread or a signal handler: {0}")]
-    System(#[from] std::io::Error),
-}
-
 /// Why the loop ended.
-enum Leave {
-    Asked,
-    AllEnded,
+enum StopReason {
+    Signal,
+    SourcesEnded,
 }
 
 /// Runs the daemon with the configuration at `config` until it is asked to stop or its recordings end.
@@ -64,73 +50,67 @@ pub(crate) fn run(config: &Path) -> Result<(), DaemonError> {
     log_loaded(&recognizer);
     let sink = Sink::open(&settings)?;
     let mut daemon = Daemon {
-        pipeline: Pipeline::new(settings.device.clone(), recognizer, sink),
-        cameras: Cameras::start(&settings.cameras)?,
+        pipeline: Pipeline::new(&settings, recognizer, sink),
+        capture: CaptureThreads::start(&settings.cameras)?,
         settings,
         manager,
     };
     daemon.open_snapshots()?;
     let result = daemon.serve(config, &requests);
     ServiceManager::stopping();
-    daemon.leave(matches!(result, Ok(Leave::AllEnded)));
+    daemon.shut_down(matches!(result, Ok(StopReason::SourcesEnded)));
     result.map(drop)
 }
 
 struct Daemon {
     settings: Settings,
     pipeline: Pipeline,
-    cameras: Cameras,
+    capture: CaptureThreads,
     manager: ServiceManager,
 }
 
 impl Daemon {
-    fn serve(&mut self, config: &Path, requests: &Requests) -> Result<Leave, DaemonError> {
+    fn serve(&mut self, config: &Path, requests: &Requests) -> Result<StopReason, DaemonError> {
         self.manager.ready("waiting for the first frame");
         loop {
-            if requests.stop_asked() {
+            if requests.stop_requested() {
                 log::info!("asked to stop");
-                return Ok(Leave::Asked);
+                return Ok(StopReason::Signal);
             }
-            if requests.reload_asked() {
+            if requests.take_reload() {
                 self.reload(config)?;
             }
-            match self.cameras.exchange.take(TICK, self.pipeline.max_batch()) {
-                Taken::Frames(frames) => {
-                    let name = |w: &Waiting| self.settings.cameras[w.camera].name.as_str();
-                    let named: Vec<_> = frames.into_iter().map(|w| (name(&w), w)).collect();
-                    self.pipeline.frames(&named, &self.settings.cameras)?;
+            match self.capture.slots.take(TICK, self.pipeline.max_batch()) {
+                CaptureUpdate::Frames(frames) => {
+                    self.pipeline.process(&frames)?;
                     self.feed_watchdog();
                 }
-                Taken::Fault { camera, message } => {
-                    self.pipeline
-                        .fault(&self.settings.cameras[camera].name, &message)?;
-                    // A camera that is known to be away is no reason to be restarted.
+                CaptureUpdate::Fault { camera, message } => {
+                    self.pipeline.fault(camera, &message)?;
+                    // A camera that is known to be away is no reason for a restart.
                     self.feed_watchdog();
                 }
-                Taken::Nothing => {}
-                Taken::Ended => {
+                CaptureUpdate::Timeout => {}
+                CaptureUpdate::Ended => {
                     log::info!("every source has come to its end");
-                    return Ok(Leave::AllEnded);
+                    return Ok(StopReason::SourcesEnded);
                 }
             }
-            self.pipeline.run_commands(&self.settings)?;
+            self.pipeline.run_commands(&self.settings.classes.prompts)?;
             let pipeline = &mut self.pipeline;
             self.manager.status(|| pipeline.describe());
         }
     }
 
-    /// Feeds the watchdog, unless a camera's thread hangs in its driver.
+    /// Feeds the watchdog, unless a capture thread hangs in its driver.
     fn feed_watchdog(&mut self) {
-        if self
-            .manager
-            .watchdog()
-            .is_none_or(|limit| self.cameras.exchange.all_alive(limit))
-        {
+        let watchdog = self.manager.watchdog();
+        if watchdog.is_none_or(|limit| self.capture.slots.all_alive(limit)) {
             self.manager.feed();
         }
     }
 
-    /// Takes a new configuration if all of it is good, and keeps the old one otherwise.
+    /// Adopts the new configuration if all of it loads, and keeps the old one otherwise.
     fn reload(&mut self, config: &Path) -> Result<(), DaemonError> {
         ServiceManager::reloading();
         match self.load(config) {
@@ -142,33 +122,18 @@ impl Daemon {
         Ok(())
     }
 
-    /// Everything that a new configuration needs, before anything of the old one is touched. A sink only
-    /// where it changes, and not started: the queue's file belongs to the old one yet.
+    /// Loads everything that a new configuration needs before anything of the old one is touched. The sink is `None`
+    /// where it does not change, and is not started yet: the old one still holds the queue's file.
     fn load(
         &self,
         config: &Path,
     ) -> Result<(Settings, Recognizer, Option<PreparedSink>), DaemonError> {
         let settings = Settings::read(config)?;
         let recognizer = self.manager.while_loading(|| Recognizer::load(&settings))?;
-        // Those who hear of the cameras, or command them, must know which there are.
-        let cameras = |s: &Settings| {
-            let names = s.cameras.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
-            let told = s.homeassistant.discovery || s.mqtt.payload == PayloadFormat::Sparkplug;
-            (told || !s.mqtt.commands.is_empty()).then_some(names)
-        };
-        let kept = |s: &Settings| {
-            (
-                s.mqtt.clone(),
-                s.queue.clone(),
-                s.device.clone(),
-                s.homeassistant.clone(),
-                cameras(s),
-            )
-        };
-        let sink = if kept(&settings) == kept(&self.settings) {
-            None
-        } else {
+        let sink = if needs_new_sink(&self.settings, &settings) {
             Some(PreparedSink::new(&settings)?)
+        } else {
+            None
         };
         Ok((settings, recognizer, sink))
     }
@@ -180,20 +145,18 @@ impl Daemon {
         sink: Option<PreparedSink>,
     ) -> Result<(), DaemonError> {
         log_loaded(&recognizer);
-        self.pipeline.forget_commands();
-        self.pipeline.recognizer = recognizer;
-        self.pipeline.device.clone_from(&settings.device);
+        self.pipeline.cancel_commands(&settings.cameras);
+        self.pipeline.configure(&settings, recognizer);
         if let Some(sink) = sink {
-            report_left_behind(
-                std::mem::replace(&mut self.pipeline.sink, Sink::Stdout).close(DRAIN),
-            );
+            let old = std::mem::replace(&mut self.pipeline.sink, Sink::Stdout);
+            report_undelivered(old.close(DRAIN));
             self.pipeline.sink = sink.start(&settings)?;
             self.pipeline.forget_published();
         }
         if settings.cameras != self.settings.cameras {
-            let idle = Cameras::start(&[])?;
-            std::mem::replace(&mut self.cameras, idle).stop(STOP_FOR_RELOAD);
-            self.cameras = Cameras::start(&settings.cameras)?;
+            let none = CaptureThreads::start(&[])?;
+            std::mem::replace(&mut self.capture, none).stop(STOP_FOR_RELOAD);
+            self.capture = CaptureThreads::start(&settings.cameras)?;
         }
         self.settings = settings;
         self.open_snapshots()?;
@@ -201,42 +164,57 @@ impl Daemon {
         Ok(())
     }
 
-    /// Where the frames of events go from now on.
+    /// Closes the old snapshot folder, if there is one, and opens the configured one.
     fn open_snapshots(&mut self) -> Result<(), DaemonError> {
         if let Some(snapshots) = self.pipeline.snapshots.take() {
             snapshots.close(CLOSE_SNAPSHOTS);
         }
         self.pipeline.snapshots = SnapshotWriter::open(
             &self.settings.snapshots,
-            self.pipeline.recognizer.hiding_colour(),
+            self.pipeline.recognizer.mask_colour(),
         )?;
         Ok(())
     }
 
-    fn leave(mut self, at_end: bool) {
-        self.cameras.stop(STOP_CAPTURE);
+    fn shut_down(mut self, at_end: bool) {
+        let (close_snapshots, drain) = if at_end {
+            (DRAIN_AT_END, DRAIN_AT_END)
+        } else {
+            (CLOSE_SNAPSHOTS, DRAIN)
+        };
+        self.capture.stop(STOP_CAPTURE);
         if let Some(snapshots) = self.pipeline.snapshots.take() {
-            snapshots.close(if at_end {
-                DRAIN_AT_END
-            } else {
-                CLOSE_SNAPSHOTS
-            });
+            snapshots.close(close_snapshots);
         }
-        let limit = if at_end { DRAIN_AT_END } else { DRAIN };
-        report_left_behind(self.pipeline.sink.close(limit));
+        report_undelivered(self.pipeline.sink.close(drain));
     }
 }
 
-fn report_left_behind(left: Left) {
+/// Whether the sink's settings differ, including the cameras' names where the broker learns them or commands name them.
+fn needs_new_sink(old: &Settings, new: &Settings) -> bool {
+    let names = |s: &Settings| {
+        let announced = s.homeassistant.discovery || s.mqtt.payload == PayloadFormat::Sparkplug;
+        let name = |camera: &CameraSettings| camera.name.clone();
+        (announced || !s.mqtt.commands.is_empty())
+            .then(|| s.cameras.iter().map(name).collect::<Vec<_>>())
+    };
+    old.mqtt != new.mqtt
+        || old.queue != new.queue
+        || old.device != new.device
+        || old.homeassistant != new.homeassistant
+        || names(old) != names(new)
+}
+
+fn report_undelivered(left: Undelivered) {
     match left {
-        Left { messages: 0, .. } => {}
-        Left {
+        Undelivered { messages: 0, .. } => {}
+        Undelivered {
             messages,
             on_disk: true,
         } => {
             log::info!("{messages} messages wait on disk and are sent after the next start");
         }
-        Left {
+        Undelivered {
             messages,
             on_disk: false,
         } => {

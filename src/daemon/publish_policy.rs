@@ -1,18 +1,20 @@
-//! Which decisions become events.
+//! Decides which decisions become events.
 
-use crate::config::{PublishSettings, When};
+use crate::config::{PublishSettings, PublishWhen};
 use std::time::Duration;
 
-/// What is remembered of one camera's events.
+/// One camera's event rate limit, and the state that it needs.
 #[derive(Debug, Default)]
-pub(super) struct Policy {
+pub(super) struct PublishPolicy {
+    /// `CLOCK_MONOTONIC` of the last event's frame.
     last_ns: Option<u64>,
-    /// The answer has changed since the last event.
+    /// The camera's answer has changed since the last event.
     changed: bool,
 }
 
-impl Policy {
-    /// Whether the decision about a frame taken at `monotonic_ns` becomes an event; `changed`: it is another answer.
+impl PublishPolicy {
+    /// Whether the decision on a frame captured at `monotonic_ns` becomes an event, which is then counted as published.
+    /// `changed` says that this frame changed the camera's answer.
     pub(super) fn is_due(
         &mut self,
         changed: bool,
@@ -21,12 +23,12 @@ impl Policy {
     ) -> bool {
         self.changed |= changed;
         let Some(last_ns) = self.last_ns else {
-            return self.published(monotonic_ns);
+            return self.mark_published(monotonic_ns);
         };
         let waited = Duration::from_nanos(monotonic_ns.saturating_sub(last_ns));
         let wanted = match settings.when {
-            When::Every => true,
-            When::OnChange => {
+            PublishWhen::Every => true,
+            PublishWhen::OnChange => {
                 self.changed
                     || settings
                         .heartbeat_s
@@ -34,10 +36,10 @@ impl Policy {
             }
         };
         let due = wanted && waited >= Duration::from_secs_f64(settings.at_most_every_s);
-        due && self.published(monotonic_ns)
+        due && self.mark_published(monotonic_ns)
     }
 
-    fn published(&mut self, monotonic_ns: u64) -> bool {
+    fn mark_published(&mut self, monotonic_ns: u64) -> bool {
         (self.last_ns, self.changed) = (Some(monotonic_ns), false);
         true
     }
@@ -47,24 +49,24 @@ impl Policy {
 mod tests {
     use super::*;
 
-    /// The frames, a second apart, that become events; changes at those of `changes`.
+    /// The frames that become events, of twelve that are a second apart; the answer changes at those in `changes`.
     fn events(changes: &[u64], settings: &PublishSettings) -> Vec<u64> {
-        let mut policy = Policy::default();
+        let mut policy = PublishPolicy::default();
         let due = |s: &u64| policy.is_due(changes.contains(s), s * 1_000_000_000, settings);
         (0..12).filter(due).collect()
     }
 
     #[test]
-    fn every_decision_or_some() {
+    fn each_rule_selects_its_frames() {
         let every = PublishSettings::default();
         assert_eq!(events(&[], &every).len(), 12);
-        let seldom = PublishSettings {
+        let limited = PublishSettings {
             at_most_every_s: 5.0,
             ..every.clone()
         };
-        assert_eq!(events(&[3], &seldom), [0, 5, 10]);
+        assert_eq!(events(&[3], &limited), [0, 5, 10]);
         let on_change = PublishSettings {
-            when: When::OnChange,
+            when: PublishWhen::OnChange,
             ..every
         };
         assert_eq!(events(&[0, 3, 4], &on_change), [0, 3, 4]);
@@ -80,7 +82,7 @@ mod tests {
         assert_eq!(
             events(&[0, 1, 8], &both),
             [0, 3, 8],
-            "a change that comes too soon is told later"
+            "a change that comes too soon is published later"
         );
     }
 }

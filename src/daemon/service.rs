@@ -1,23 +1,24 @@
-//! The daemon as systemd and the operator see it: signals, readiness, status line, watchdog.
+//! The daemon's side of the service manager: signals, readiness, status line, watchdog.
 
 use constancy_engine::gpu_is_starting;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals as Iterator;
+use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the status line is renewed at most.
+/// The status line is renewed at most this often.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// How often the service manager hears that a GPU is being prepared, where no watchdog wants it oftener.
+/// How often the service manager is notified while a GPU is being prepared; more often if the watchdog needs it.
 const PREPARING_EVERY: Duration = Duration::from_secs(10);
-/// What is asked for each time: the GPU's own test may take half a minute after it.
-const PREPARING_MORE: Duration = Duration::from_secs(90);
+/// The time that each of these notifications asks for, in microseconds: the GPU's self-test may take another half
+/// minute.
+const PREPARING_EXTENSION_US: u32 = 90_000_000;
 
-/// What signals have asked for.
+/// Requests that came as signals.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Requests {
     stop: Arc<AtomicBool>,
@@ -25,10 +26,11 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Starts the thread that waits for signals: SIGTERM and SIGINT stop, the second one at once; SIGHUP reloads.
+    /// Starts the thread that waits for signals: SIGTERM and SIGINT stop the daemon, a second one at once; SIGHUP
+    /// reloads.
     pub(super) fn listen() -> std::io::Result<Self> {
         let requests = Self::default();
-        let mut signals = Iterator::new([SIGTERM, SIGINT, SIGHUP])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let shared = requests.clone();
         thread::Builder::new()
             .name("signals".into())
@@ -45,19 +47,19 @@ impl Requests {
         Ok(requests)
     }
 
-    pub(super) fn stop_asked(&self) -> bool {
+    pub(super) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Whether a reload was asked for; asks once.
-    pub(super) fn reload_asked(&self) -> bool {
+    /// Whether a reload was requested since the last call.
+    pub(super) fn take_reload(&self) -> bool {
         self.reload.swap(false, Ordering::Relaxed)
     }
 }
 
-/// The line to systemd; does nothing where there is none.
+/// The connection to systemd; without systemd it does nothing.
 pub(super) struct ServiceManager {
-    /// How often the watchdog wants a sign.
+    /// The watchdog's interval.
     watchdog: Option<Duration>,
     last_fed: Option<Instant>,
     last_status: Option<Instant>,
@@ -72,23 +74,23 @@ impl ServiceManager {
         }
     }
 
-    fn tell(states: &[NotifyState<'_>]) {
+    fn notify(states: &[NotifyState<'_>]) {
         if let Err(e) = sd_notify::notify(states) {
             log::debug!("service manager: {e}");
         }
     }
 
-    /// Loads by `work`. Where a GPU is prepared meanwhile, which takes minutes at its first start, neither the time for
-    /// starting runs out nor the watchdog's; the GPU's start has a limit of its own.
+    /// Runs `work`, which loads models. While a GPU is being prepared, which takes minutes at its first start, it
+    /// extends the start timeout and feeds the watchdog; the GPU's start has a time limit of its own.
     pub(super) fn while_loading<T>(&self, work: impl FnOnce() -> T) -> T {
         let every = self.watchdog.map_or(PREPARING_EVERY, |interval| {
             (interval / 4).min(PREPARING_EVERY)
         });
         let (loading, ended) = mpsc::channel::<()>();
-        let tell = move || {
+        let notify = move || {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 if gpu_is_starting() {
-                    Self::tell(&[
+                    Self::notify(&[
                         preparing(),
                         NotifyState::Watchdog,
                         NotifyState::Status("preparing the GPU"),
@@ -96,7 +98,7 @@ impl ServiceManager {
                 }
             }
         };
-        if let Err(e) = thread::Builder::new().name("loading".into()).spawn(tell) {
+        if let Err(e) = thread::Builder::new().name("loading".into()).spawn(notify) {
             log::warn!(
                 "the system refuses a thread, so the service manager may not wait for a GPU to be prepared: {e}"
             );
@@ -107,51 +109,51 @@ impl ServiceManager {
     }
 
     pub(super) fn ready(&mut self, status: &str) {
-        Self::tell(&[NotifyState::Ready, NotifyState::Status(status)]);
-        // The time that the first frame may take begins now.
+        Self::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+        // The watchdog's interval for the first frame begins now.
         self.last_fed = None;
         self.feed();
     }
 
     pub(super) fn reloading() {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => Self::tell(&[NotifyState::Reloading, now]),
-            Err(_) => Self::tell(&[NotifyState::Reloading]),
+            Ok(now) => Self::notify(&[NotifyState::Reloading, now]),
+            Err(_) => Self::notify(&[NotifyState::Reloading]),
         }
     }
 
     pub(super) fn stopping() {
-        Self::tell(&[NotifyState::Stopping]);
+        Self::notify(&[NotifyState::Stopping]);
     }
 
-    /// Renews the status line if it is time.
+    /// Renews the status line if it is older than [`STATUS_EVERY`].
     pub(super) fn status(&mut self, status: impl FnOnce() -> String) {
         if self
             .last_status
             .is_none_or(|at| at.elapsed() >= STATUS_EVERY)
         {
             self.last_status = Some(Instant::now());
-            Self::tell(&[NotifyState::Status(&status())]);
+            Self::notify(&[NotifyState::Status(&status())]);
         }
     }
 
-    /// The interval that the watchdog was given, if there is one.
+    /// The watchdog's interval, if there is a watchdog.
     pub(super) fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// Tells the watchdog that a frame got through; four times per interval at most.
+    /// Feeds the watchdog, at most four times per interval.
     pub(super) fn feed(&mut self) {
         let Some(interval) = self.watchdog else {
             return;
         };
         if self.last_fed.is_none_or(|at| at.elapsed() >= interval / 4) {
             self.last_fed = Some(Instant::now());
-            Self::tell(&[NotifyState::Watchdog]);
+            Self::notify(&[NotifyState::Watchdog]);
         }
     }
 }
 
 fn preparing() -> NotifyState<'static> {
-    NotifyState::ExtendTimeoutUsec(u32::try_from(PREPARING_MORE.as_micros()).unwrap_or(u32::MAX))
+    NotifyState::ExtendTimeoutUsec(PREPARING_EXTENSION_US)
 }

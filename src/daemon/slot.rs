@@ -1,33 +1,34 @@
-//! One place per camera for the newest frame, between the capture threads and the one that looks.
+//! The newest frame of each camera, between the capture threads and the daemon's loop.
 //!
-//! A frame that is still there when the next one comes is replaced and counted: what is
-//! published is always as young as it can be, and a slow model never builds up a backlog.
+//! Each camera has one slot. A new frame replaces one that still waits there, and the replaced frame is counted as
+//! dropped: the loop always gets the newest frame, and a slow model never builds up a backlog.
 
 use constancy_core::frame::Frame;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A camera's frame that waited to be looked at.
+/// A frame taken from its camera's slot.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct CameraFrame {
+    /// The camera's index.
     pub(super) camera: usize,
     pub(super) frame: Frame,
-    /// Frames that were replaced before this one was taken, or that never came, since the last one that was.
+    /// Frames lost since the camera's last `CameraFrame`: replaced in the slot, or reported lost by the source.
     pub(super) dropped: u64,
-    /// Frames that the camera itself gave up, since the last one taken.
+    /// Damaged frames that the source skipped since the camera's last `CameraFrame`.
     pub(super) damaged: u64,
 }
 
-/// Something that the camera threads have for the one that looks.
+/// What the capture threads have for the daemon's loop.
 #[derive(Debug)]
-pub(super) enum Taken {
-    /// At least one, each of another camera.
-    Frames(Vec<Waiting>),
-    /// The camera does not work, and why.
+pub(super) enum CaptureUpdate {
+    /// One frame or more, at most one per camera.
+    Frames(Vec<CameraFrame>),
+    /// The camera does not work; `message` says why.
     Fault { camera: usize, message: String },
-    /// Nothing within the time given.
-    Nothing,
-    /// Every camera has come to its end.
+    /// Nothing came within the timeout.
+    Timeout,
+    /// Every source has ended.
     Ended,
 }
 
@@ -35,177 +36,189 @@ pub(super) enum Taken {
 struct Slot {
     frame: Option<Frame>,
     fault: Option<String>,
-    /// The frame that waits was taken after the fault: a fault that is over before anybody looked is told all the same.
-    fault_first: bool,
+    /// The waiting frame was captured after the fault, so the fault is reported before it.
+    fault_precedes_frame: bool,
     dropped: u64,
     damaged: u64,
     ended: bool,
-    last_sign: Instant,
+    /// When the capture thread last called.
+    last_heartbeat: Instant,
 }
 
 #[derive(Debug)]
-struct Slots {
+struct State {
     slots: Vec<Slot>,
-    /// Whose turn it is, so that no camera starves another.
-    turn: usize,
+    /// The camera that is served first next time, so that no camera starves another.
+    first: usize,
 }
 
-impl Slots {
-    /// A camera's fault, if it has one and no frame from before it waits.
-    fn take_fault(&mut self, camera: usize) -> Option<Taken> {
+impl State {
+    /// Takes the camera's fault, unless a frame captured before it still waits.
+    fn take_fault(&mut self, camera: usize) -> Option<CaptureUpdate> {
         let slot = &mut self.slots[camera];
-        if slot.frame.is_some() && !slot.fault_first {
+        if slot.frame.is_some() && !slot.fault_precedes_frame {
             return None;
         }
         let message = slot.fault.take()?;
-        self.turn = camera + 1;
-        Some(Taken::Fault { camera, message })
+        self.first = camera + 1;
+        Some(CaptureUpdate::Fault { camera, message })
+    }
+
+    /// Takes the waiting frames of up to `max_frames` of the cameras in `order`.
+    fn take_frames(
+        &mut self,
+        order: impl Iterator<Item = usize>,
+        max_frames: usize,
+    ) -> Vec<CameraFrame> {
+        let mut frames = Vec::new();
+        for camera in order {
+            let slot = &mut self.slots[camera];
+            if frames.len() < max_frames
+                && let Some(frame) = slot.frame.take()
+            {
+                frames.push(CameraFrame {
+                    camera,
+                    frame,
+                    dropped: std::mem::take(&mut slot.dropped),
+                    damaged: std::mem::take(&mut slot.damaged),
+                });
+                self.first = camera + 1;
+            }
+        }
+        frames
+    }
+
+    fn all_ended(&self) -> bool {
+        self.slots.iter().all(|slot| slot.ended)
     }
 }
 
-/// The slots of all cameras.
+/// The slots of all cameras, by the camera's index.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    slots: Mutex<Slots>,
+pub(super) struct FrameSlots {
+    state: Mutex<State>,
     filled: Condvar,
     emptied: Condvar,
 }
 
-impl Exchange {
+impl FrameSlots {
     #[must_use]
     pub(super) fn new(cameras: usize) -> Self {
         let slot = || Slot {
             frame: None,
             fault: None,
-            fault_first: false,
+            fault_precedes_frame: false,
             dropped: 0,
             damaged: 0,
             ended: false,
-            last_sign: Instant::now(),
+            last_heartbeat: Instant::now(),
         };
-        let slots = Slots {
+        let state = State {
             slots: std::iter::repeat_with(slot).take(cameras).collect(),
-            turn: 0,
+            first: 0,
         };
         Self {
-            slots: Mutex::new(slots),
+            state: Mutex::new(state),
             filled: Condvar::new(),
             emptied: Condvar::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(&self, camera: usize, change: impl FnOnce(&mut Slot) -> T) -> T {
-        let mut slots = self.lock();
-        let slot = &mut slots.slots[camera];
-        slot.last_sign = Instant::now();
-        let result = change(slot);
-        drop(slots);
+    /// Changes a slot on behalf of its capture thread, and wakes the loop.
+    fn update(&self, camera: usize, change: impl FnOnce(&mut Slot)) {
+        let mut state = self.lock();
+        let slot = &mut state.slots[camera];
+        slot.last_heartbeat = Instant::now();
+        change(slot);
+        drop(state);
         self.filled.notify_one();
-        result
     }
 
-    /// Puts a frame in; one that is still there is dropped.
+    /// Stores a frame; a frame that still waits is replaced and counted as dropped.
     pub(super) fn put(&self, camera: usize, frame: Frame) {
-        self.with(camera, |slot| {
+        self.update(camera, |slot| {
             slot.dropped += u64::from(slot.frame.replace(frame).is_some());
-            slot.fault_first = slot.fault.is_some();
+            slot.fault_precedes_frame = slot.fault.is_some();
         });
     }
 
-    /// Waits until the slot is empty, `wait` at most; whether it is.
-    pub(super) fn wait_empty(&self, camera: usize, wait: Duration) -> bool {
-        let occupied = |s: &mut Slots| {
-            s.slots[camera].last_sign = Instant::now();
-            s.slots[camera].frame.is_some()
+    /// Waits up to `timeout` for the slot to be empty, and returns whether it is.
+    pub(super) fn wait_empty(&self, camera: usize, timeout: Duration) -> bool {
+        let occupied = |state: &mut State| {
+            state.slots[camera].last_heartbeat = Instant::now();
+            state.slots[camera].frame.is_some()
         };
-        let waited = self.emptied.wait_timeout_while(self.lock(), wait, occupied);
-        let (_guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        !timeout.timed_out()
+        let waited = self
+            .emptied
+            .wait_timeout_while(self.lock(), timeout, occupied);
+        let (_guard, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        !result.timed_out()
     }
 
-    /// Counts frames that never came here.
-    pub(super) fn lost(&self, camera: usize, frames: u64) {
-        self.with(camera, |slot| slot.dropped += frames);
+    /// Counts frames that were lost before they reached the slot.
+    pub(super) fn add_dropped(&self, camera: usize, frames: u64) {
+        self.update(camera, |slot| slot.dropped += frames);
     }
 
-    /// Counts a frame that the camera gave damaged.
-    pub(super) fn damaged(&self, camera: usize) {
-        self.with(camera, |slot| slot.damaged += 1);
+    /// Counts a damaged frame that the source skipped.
+    pub(super) fn add_damaged(&self, camera: usize) {
+        self.update(camera, |slot| slot.damaged += 1);
     }
 
-    /// Tells that the camera does not work. A frame that still waits is looked at first.
-    pub(super) fn fault(&self, camera: usize, message: String) {
-        self.with(camera, |slot| {
+    /// Reports that the camera does not work. A frame that still waits is processed first.
+    pub(super) fn set_fault(&self, camera: usize, message: String) {
+        self.update(camera, |slot| {
             slot.fault = Some(message);
-            slot.fault_first = false;
+            slot.fault_precedes_frame = false;
         });
     }
 
-    /// Tells that the camera thread is well though there is no frame.
-    pub(super) fn alive(&self, camera: usize) {
-        self.lock().slots[camera].last_sign = Instant::now();
+    /// Reports that the capture thread is running although it has no frame.
+    pub(super) fn heartbeat(&self, camera: usize) {
+        self.lock().slots[camera].last_heartbeat = Instant::now();
     }
 
-    /// Tells that this camera gives nothing more.
-    pub(super) fn end(&self, camera: usize) {
-        self.with(camera, |slot| slot.ended = true);
+    /// Reports that this camera will send nothing more.
+    pub(super) fn set_ended(&self, camera: usize) {
+        self.update(camera, |slot| slot.ended = true);
     }
 
-    /// Whether every camera thread has given a sign of life within `limit`.
+    /// Whether every capture thread that has not ended called within the last `limit`.
     pub(super) fn all_alive(&self, limit: Duration) -> bool {
         self.lock()
             .slots
             .iter()
-            .all(|s| s.ended || s.last_sign.elapsed() < limit)
+            .all(|slot| slot.ended || slot.last_heartbeat.elapsed() < limit)
     }
 
-    /// The frames that wait, `most` of them at most, or the next fault; camera by camera in turn.
-    pub(super) fn take(&self, wait: Duration, most: usize) -> Taken {
-        let idle = |s: &mut Slots| {
-            let slots = &s.slots;
-            slots.iter().all(|s| s.frame.is_none() && s.fault.is_none())
-                && !slots.iter().all(|s| s.ended)
+    /// Waits up to `timeout` and takes the next fault, or else up to `max_frames` waiting frames. Cameras take turns.
+    pub(super) fn take(&self, timeout: Duration, max_frames: usize) -> CaptureUpdate {
+        let idle = |state: &mut State| {
+            let empty = |slot: &Slot| slot.frame.is_none() && slot.fault.is_none();
+            state.slots.iter().all(empty) && !state.all_ended()
         };
-        let (mut slots, _) = self
+        let (mut state, _) = self
             .filled
-            .wait_timeout_while(self.lock(), wait, idle)
+            .wait_timeout_while(self.lock(), timeout, idle)
             .unwrap_or_else(PoisonError::into_inner);
-        let (count, turn) = (slots.slots.len(), slots.turn);
-        let order = || (0..count).map(|i| (turn + i) % count);
-        if let Some(fault) = order().find_map(|camera| slots.take_fault(camera)) {
+        let (count, first) = (state.slots.len(), state.first);
+        let order = || (0..count).map(|i| (first + i) % count);
+        if let Some(fault) = order().find_map(|camera| state.take_fault(camera)) {
             return fault;
         }
-        let mut frames = Vec::new();
-        for camera in order() {
-            let slot = &mut slots.slots[camera];
-            if frames.len() < most
-                && let Some(frame) = slot.frame.take()
-            {
-                let (dropped, damaged) = (
-                    std::mem::take(&mut slot.dropped),
-                    std::mem::take(&mut slot.damaged),
-                );
-                frames.push(Waiting {
-                    camera,
-                    frame,
-                    dropped,
-                    damaged,
-                });
-                slots.turn = camera + 1;
-            }
-        }
+        let frames = state.take_frames(order(), max_frames);
         if !frames.is_empty() {
             self.emptied.notify_all();
-            return Taken::Frames(frames);
+            return CaptureUpdate::Frames(frames);
         }
-        if slots.slots.iter().all(|s| s.ended) {
-            Taken::Ended
+        if state.all_ended() {
+            CaptureUpdate::Ended
         } else {
-            Taken::Nothing
+            CaptureUpdate::Timeout
         }
     }
 }
@@ -216,17 +229,17 @@ mod tests {
     use constancy_core::frame::{PixelFormat, Timestamp};
 
     fn frame(byte: u8) -> Frame {
-        let taken = Timestamp {
+        let captured_at = Timestamp {
             monotonic_ns: 0,
             unix_ns: 0,
             clock_synced: false,
         };
-        Frame::compressed(PixelFormat::Jpeg, vec![byte], taken)
+        Frame::compressed(PixelFormat::Jpeg, vec![byte], captured_at)
     }
 
-    fn taken(exchange: &Exchange, most: usize) -> Vec<(usize, u8, u64)> {
-        match exchange.take(Duration::ZERO, most) {
-            Taken::Frames(frames) => frames
+    fn taken(slots: &FrameSlots, max_frames: usize) -> Vec<(usize, u8, u64)> {
+        match slots.take(Duration::ZERO, max_frames) {
+            CaptureUpdate::Frames(frames) => frames
                 .iter()
                 .map(|w| (w.camera, w.frame.data[0], w.dropped))
                 .collect(),
@@ -235,91 +248,94 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_frame_wins_and_the_others_are_counted() {
-        let exchange = Exchange::new(1);
-        (1..=3).for_each(|byte| exchange.put(0, frame(byte)));
-        assert_eq!(taken(&exchange, 1), [(0, 3, 2)]);
-        assert!(taken(&exchange, 1).is_empty());
-        exchange.lost(0, 5);
-        exchange.put(0, frame(4));
+    fn the_newest_frame_wins_and_replaced_frames_are_counted() {
+        let slots = FrameSlots::new(1);
+        (1..=3).for_each(|byte| slots.put(0, frame(byte)));
+        assert_eq!(taken(&slots, 1), [(0, 3, 2)]);
+        assert!(taken(&slots, 1).is_empty());
+        slots.add_dropped(0, 5);
+        slots.put(0, frame(4));
         assert_eq!(
-            taken(&exchange, 1),
+            taken(&slots, 1),
             [(0, 4, 5)],
-            "those that the driver lost, too"
+            "frames that the driver lost count as well"
         );
     }
 
     #[test]
     fn cameras_take_turns() {
-        let exchange = Exchange::new(2);
+        let slots = FrameSlots::new(2);
         let order: Vec<usize> = (0..4)
             .flat_map(|_| {
-                exchange.put(0, frame(0));
-                exchange.put(1, frame(1));
-                taken(&exchange, 1).into_iter().map(|t| t.0)
+                slots.put(0, frame(0));
+                slots.put(1, frame(1));
+                taken(&slots, 1).into_iter().map(|t| t.0)
             })
             .collect();
         assert_eq!(order, [0, 1, 0, 1]);
     }
 
     #[test]
-    fn cameras_that_wait_are_taken_together() {
-        let exchange = Exchange::new(3);
-        (0..3).for_each(|camera| exchange.put(camera, frame(7)));
-        let cameras = |most| {
-            taken(&exchange, most)
+    fn waiting_frames_are_taken_together() {
+        let slots = FrameSlots::new(3);
+        (0..3).for_each(|camera| slots.put(camera, frame(7)));
+        let cameras = |max_frames| {
+            taken(&slots, max_frames)
                 .iter()
                 .map(|t| t.0)
                 .collect::<Vec<_>>()
         };
         assert_eq!(cameras(2), [0, 1]);
-        exchange.put(0, frame(8));
-        // The one that had to wait comes first.
+        slots.put(0, frame(8));
+        // The camera that had to wait comes first.
         assert_eq!(cameras(8), [2, 0]);
         assert!(cameras(8).is_empty());
     }
 
     #[test]
-    fn a_fault_is_told_between_the_frames_that_it_lies_between() {
-        let exchange = Exchange::new(2);
-        let next = || match exchange.take(Duration::ZERO, 1) {
-            Taken::Frames(frames) => format!("frame {}", frames[0].frame.data[0]),
-            Taken::Fault { camera, message } => format!("{message} of {camera}"),
+    fn a_fault_is_reported_between_the_frames_before_and_after_it() {
+        let slots = FrameSlots::new(2);
+        let next = || match slots.take(Duration::ZERO, 1) {
+            CaptureUpdate::Frames(frames) => format!("frame {}", frames[0].frame.data[0]),
+            CaptureUpdate::Fault { camera, message } => format!("{message} of {camera}"),
             other => format!("{other:?}"),
         };
-        exchange.put(0, frame(1));
-        exchange.fault(0, "gone".into());
-        assert_eq!(next(), "frame 1", "it was taken before");
-        // The next one comes before anybody has looked at the fault.
-        exchange.put(0, frame(2));
+        slots.put(0, frame(1));
+        slots.set_fault(0, "gone".into());
+        assert_eq!(next(), "frame 1", "it was captured before the fault");
+        // The next frame comes before the fault is taken.
+        slots.put(0, frame(2));
         assert_eq!(next(), "gone of 0");
         assert_eq!(next(), "frame 2");
-        exchange.fault(1, "silent".into());
+        slots.set_fault(1, "silent".into());
         assert_eq!(next(), "silent of 1");
-        assert_eq!(next(), "Nothing");
+        assert_eq!(next(), "Timeout");
     }
 
     #[test]
-    fn a_fault_does_not_wait_for_the_frames_of_others() {
-        let exchange = Exchange::new(2);
-        exchange.put(0, frame(1));
-        exchange.fault(0, "gone".into());
-        assert_eq!(taken(&exchange, 2), [(0, 1, 0)]);
-        // Another camera always has one.
-        exchange.put(1, frame(2));
+    fn a_fault_does_not_wait_for_the_frames_of_other_cameras() {
+        let slots = FrameSlots::new(2);
+        slots.put(0, frame(1));
+        slots.set_fault(0, "gone".into());
+        assert_eq!(taken(&slots, 2), [(0, 1, 0)]);
+        // Another camera always has a frame waiting.
+        slots.put(1, frame(2));
         assert!(matches!(
-            exchange.take(Duration::ZERO, 2),
-            Taken::Fault { camera: 0, .. }
+            slots.take(Duration::ZERO, 2),
+            CaptureUpdate::Fault { camera: 0, .. }
         ));
-        assert_eq!(taken(&exchange, 2), [(1, 2, 0)]);
+        assert_eq!(taken(&slots, 2), [(1, 2, 0)]);
     }
 
     #[test]
     fn the_end_comes_after_the_last_frame() {
-        let exchange = Exchange::new(1);
-        exchange.put(0, frame(7));
-        exchange.end(0);
-        assert_eq!(taken(&exchange, 1), [(0, 7, 0)]);
-        assert!(matches!(exchange.take(Duration::ZERO, 1), Taken::Ended));
+        let slots = FrameSlots::new(1);
+        slots.put(0, frame(7));
+        slots.set_ended(0);
+        assert_eq!(taken(&slots, 1), [(0, 7, 0)]);
+        assert!(matches!(
+            slots.take(Duration::ZERO, 1),
+            CaptureUpdate::Ended
+        ));
     }
 }

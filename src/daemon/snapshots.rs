@@ -1,59 +1,60 @@
-//! The frames of events as JPEG files in a folder: bounded in number and bytes, the oldest go first.
+//! Keeps the frames of events as JPEG files in a folder, bounded in number and bytes; the oldest are removed first.
 //!
-//! A file is `<number>-<camera>-<first part of boot_id>-<seq>.jpg`: the number tells the order whatever the clock does,
-//! the rest which event it belongs to. Files of other names are left alone.
+//! A file's name is `<number>-<camera>-<start of boot_id>-<seq>.jpg`: the number gives the order even if the clock
+//! jumps, the rest names the event. Files with other names are left alone.
 
 use crate::config::SnapshotSettings;
 use crate::threads::wait_for_end;
 use constancy_core::frame::Frame;
-use constancy_core::preprocess::{RgbImage, View, Viewer, is_whole_jpeg, jpeg_within};
+use constancy_core::preprocess::{RgbImage, View, ViewMasker, is_whole_jpeg, jpeg_within};
 use std::collections::VecDeque;
 use std::io::{Error, Result};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Frames that may wait for a slow disk; what comes then is passed over.
-const WAITING: usize = 4;
+/// Frames that may wait for a slow disk; further ones are skipped.
+const MAX_WAITING: usize = 4;
 const PARTIAL: &str = "snapshot.partial";
 const DIGITS: usize = 12;
 
-/// A frame to be kept.
+/// An event's frame that will be written.
 struct Snapshot {
-    /// Camera, start of the daemon and number of the event.
+    /// `<camera>-<start of boot_id>-<seq>`.
     name: String,
     frame: Frame,
     view: View,
 }
 
-/// Writes frames on a thread of its own.
+/// Writes frames to the folder on its own thread.
 pub(super) struct SnapshotWriter {
-    pages: Option<SyncSender<Snapshot>>,
+    queue: SyncSender<Snapshot>,
     thread: JoinHandle<()>,
-    passed_over: u64,
+    /// Snapshots that were not queued.
+    skipped: u64,
 }
 
 impl SnapshotWriter {
-    /// `None` unless a folder is configured. `colour` hides what is not to be seen.
-    pub(super) fn open(settings: &SnapshotSettings, colour: [u8; 3]) -> Result<Option<Self>> {
+    /// Starts the writer; `None` if no folder is configured. `mask_colour` covers what the camera's view hides.
+    pub(super) fn open(settings: &SnapshotSettings, mask_colour: [u8; 3]) -> Result<Option<Self>> {
         let Some(folder) = settings.folder.clone() else {
             return Ok(None);
         };
         let folder = Folder::new(folder, settings.max_files, settings.max_mib << 20);
-        let (pages, waiting) = sync_channel(WAITING);
-        let write = move || write_all(folder, Viewer::new(colour), &waiting);
+        let (queue, snapshots) = sync_channel(MAX_WAITING);
+        let write = move || write_all(folder, ViewMasker::new(mask_colour), &snapshots);
         let thread = thread::Builder::new()
             .name("snapshots".into())
             .spawn(write)?;
         Ok(Some(Self {
-            pages: Some(pages),
+            queue,
             thread,
-            passed_over: 0,
+            skipped: 0,
         }))
     }
 
-    /// Keeps the frame of an event, unless the disk is behind.
+    /// Queues the frame of an event, unless the disk is too slow.
     pub(super) fn keep(
         &mut self,
         camera: &str,
@@ -63,42 +64,47 @@ impl SnapshotWriter {
         view: &View,
     ) {
         let boot: String = boot_id.chars().take(8).collect();
-        let page = Snapshot {
+        let snapshot = Snapshot {
             name: format!("{camera}-{boot}-{seq}"),
             frame: frame.clone(),
             view: view.clone(),
         };
-        if self
-            .pages
-            .as_ref()
-            .is_some_and(|pages| pages.try_send(page).is_err())
-        {
-            self.passed_over += 1;
-            if self.passed_over.is_power_of_two() {
-                log::warn!(
-                    "snapshots: the disk is behind; {} events without one so far",
-                    self.passed_over
-                );
-            }
+        let reason = match self.queue.try_send(snapshot) {
+            Ok(()) => return,
+            Err(TrySendError::Full(_)) => "the disk is too slow",
+            Err(TrySendError::Disconnected(_)) => "the thread that writes them has ended",
+        };
+        self.skipped += 1;
+        if self.skipped.is_power_of_two() {
+            log::warn!(
+                "snapshots: {reason}; {} events without one so far",
+                self.skipped
+            );
         }
     }
 
-    /// Writes what waits, within `limit`.
-    pub(super) fn close(mut self, limit: Duration) {
-        self.pages = None;
+    /// Writes the snapshots that still wait, for up to `limit`.
+    pub(super) fn close(self, limit: Duration) {
+        drop(self.queue);
         wait_for_end(&[self.thread], Instant::now() + limit);
     }
 }
 
-fn write_all(mut folder: Folder, mut viewer: Viewer, waiting: &Receiver<Snapshot>) {
-    let mut trouble: Option<String> = None;
-    for page in waiting {
-        let Some(jpeg) = jpeg_of(page.frame, &page.view, &mut viewer) else {
-            continue;
+/// Writes every snapshot. An error is logged when it first occurs and again when it changes.
+fn write_all(mut folder: Folder, mut masker: ViewMasker, snapshots: &Receiver<Snapshot>) {
+    let mut logged: Option<String> = None;
+    for Snapshot { name, frame, view } in snapshots {
+        let jpeg = match jpeg_of(frame, &view, &mut masker) {
+            Ok(jpeg) => jpeg,
+            Err(reason) => {
+                // A frame with an event was decoded before.
+                log::error!("snapshot {name}: internal error: {reason}");
+                continue;
+            }
         };
-        match folder.add(&page.name, &jpeg) {
+        match folder.add(&name, &jpeg) {
             Ok(()) => {
-                if trouble.take().is_some() {
+                if logged.take().is_some() {
                     log::info!(
                         "snapshots {}: they can be written again",
                         folder.path.display()
@@ -107,34 +113,40 @@ fn write_all(mut folder: Folder, mut viewer: Viewer, waiting: &Receiver<Snapshot
             }
             Err(e) => {
                 let reason = e.to_string();
-                if trouble.as_ref() != Some(&reason) {
+                if logged.as_ref() != Some(&reason) {
                     log::warn!(
-                        "snapshots {}: {reason}; make max_batch, or see `snapshots.folder`",
+                        "snapshots {}: {reason}; make room, or see `snapshots.folder`",
                         folder.path.display()
                     );
-                    trouble = Some(reason);
+                    logged = Some(reason);
                 }
             }
         }
     }
 }
 
-/// The camera's own JPEG where all of it may be seen; `None` for a frame that is damaged, which has no event either.
-fn jpeg_of(frame: Frame, view: &View, viewer: &mut Viewer) -> Option<Vec<u8>> {
+/// The camera's own JPEG if the view hides nothing, else the visible part as a new JPEG.
+fn jpeg_of(
+    frame: Frame,
+    view: &View,
+    masker: &mut ViewMasker,
+) -> std::result::Result<Vec<u8>, String> {
     if *view == View::WHOLE && is_whole_jpeg(&frame) {
-        return Some(frame.data);
+        return Ok(frame.data);
     }
     let mut image = RgbImage::default();
-    viewer.see(&frame, view, &mut image).ok()?;
-    jpeg_within(&image, usize::MAX)
+    masker
+        .decode(&frame, view, &mut image)
+        .map_err(|e| format!("the frame cannot be decoded: {e}"))?;
+    jpeg_within(&image, usize::MAX).ok_or_else(|| "the frame cannot be encoded as a JPEG".into())
 }
 
-/// The files there are.
+/// Our files in the folder.
 struct Folder {
     path: PathBuf,
     max_files: usize,
     max_bytes: u64,
-    /// Name and bytes, oldest first; `None` until the folder was read.
+    /// Name and size in bytes, oldest first; `None` until the folder is read.
     files: Option<VecDeque<(String, u64)>>,
 }
 
@@ -148,7 +160,7 @@ impl Folder {
         }
     }
 
-    /// Our files in the folder, which is made if it is not there.
+    /// Lists our files; creates the folder if it does not exist.
     fn read(&self) -> Result<VecDeque<(String, u64)>> {
         std::fs::create_dir_all(&self.path)?;
         let mut found = Vec::new();
@@ -166,14 +178,14 @@ impl Folder {
         Ok(found.into())
     }
 
-    /// Writes a file, whole or not at all, and removes the oldest beyond the bounds.
+    /// Writes a file atomically, after removing the oldest ones that exceed the bounds with it.
     fn add(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut files = match self.files.take() {
             Some(files) => files,
             None => self.read()?,
         };
         let added = self.add_to(&mut files, name, bytes);
-        // After a failure the folder is read again: somebody may have tidied up.
+        // After a failure the folder is read again: the user may have removed files.
         self.files = added.is_ok().then_some(files);
         added
     }
@@ -208,7 +220,7 @@ impl Folder {
     }
 }
 
-/// The number of one of our files.
+/// The number in the name of one of our files; `None` for any other file.
 fn number(name: &str) -> Option<u64> {
     let (digits, rest) = name.split_at_checked(DIGITS)?;
     let ours = rest.starts_with('-')
@@ -228,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_and_what_is_not_ours_stays() {
+    fn the_oldest_are_removed_and_foreign_files_stay() {
         let place = tempfile::tempdir().expect("folder");
         let path = place.path().join("deep/snapshots");
         let mut folder = Folder::new(path.clone(), 2, 1000);
@@ -240,7 +252,7 @@ mod tests {
             names(&folder),
             ["000000000001-belt-a-1.jpg", "000000000002-belt-a-2.jpg"]
         );
-        // Another start goes on, with fewer bytes.
+        // A restart continues the numbers, here with a lower bound on bytes.
         let mut folder = Folder::new(path.clone(), 10, 9);
         folder.add("belt-b-0", b"four").expect("written");
         assert_eq!(
@@ -258,12 +270,12 @@ mod tests {
         assert_eq!(
             names(&folder).len(),
             2,
-            "nothing was removed for what cannot be kept"
+            "nothing is removed for a file that is too large"
         );
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_told_and_tried_again() {
+    fn a_folder_that_cannot_be_written_is_an_error_and_tried_again() {
         let place = tempfile::tempdir().expect("folder");
         let path = place.path().join("snapshots");
         std::fs::write(&path, b"a file is in the way").expect("written");
@@ -277,7 +289,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
         #[test]
-        fn the_bounds_hold_whatever_comes(
+        fn the_bounds_hold_for_any_sizes(
             sizes in prop::collection::vec(0..40usize, 1..25), max_files in 1..6usize, max_bytes in 1..100u64,
         ) {
             let place = tempfile::tempdir().expect("folder");

@@ -1,11 +1,12 @@
-//! The cache's file: embeddings of one recipe, one after another.
+//! The cache file: embeddings of one recipe, one after another.
 //!
-//! A header (`CNSTEMB1`, the recipe's length as u32, the recipe as JSON), then records of one size: key 32 bytes, the
-//! embedding as f32, CRC-32 of both; all little endian. Records are only ever added, under a lock, so that several
-//! runs may share a file. What an interruption left unfinished at the end is cut off when the file is next opened;
-//! a record that the disk has damaged counts as missing.
+//! A header (`CNSTEMB1`, the recipe's length as u32, the recipe as JSON) precedes records of equal size: a key of 32
+//! bytes, the embedding as f32, and the CRC-32 of both. All numbers are little-endian. Records are only appended,
+//! under a file lock, so several runs may share a file. Opening the file truncates an incomplete record at its end,
+//! which an interrupted run left; a record whose checksum is wrong counts as missing.
 
-use super::{Content, Recipe};
+use super::plan::ContentHash;
+use super::recipe::Recipe;
 use constancy_core::intervene::Intervention;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -19,25 +20,25 @@ const MAGIC: &[u8; 8] = b"CNSTEMB1";
 const KEY_BYTES: usize = 32;
 const CRC_BYTES: usize = 4;
 
-/// Why a cache could not be used.
+/// Why a cache cannot be used.
 #[derive(Debug, Error)]
 pub enum CacheError {
     #[error("cache {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error(
-        "cache {path}: it holds embeddings of {theirs}, not of {ours}; give it back its old name, move it away, or name another folder by --cache"
+        "cache {path}: it holds embeddings of {theirs}, not of {ours}; restore its old name, move it away, or choose another folder with --cache"
     )]
-    Mixed {
+    OtherRecipe {
         path: PathBuf,
         ours: String,
         theirs: String,
     },
     #[error(
-        "cache {path}: not a cache of embeddings; move it away, or name another folder by --cache"
+        "cache {path}: not a cache of embeddings; move it away, or choose another folder with --cache"
     )]
     Foreign { path: PathBuf },
     #[error(
-        "cache {path}: an embedding of {found} values, some of them no finite numbers perhaps, was to be kept among those of {width}"
+        "cache {path}: only embeddings of {width} finite values are stored, and this one has {found} values or a non-finite one"
     )]
     Row {
         path: PathBuf,
@@ -46,14 +47,14 @@ pub enum CacheError {
     },
 }
 
-/// By which an embedding is found: what the image's file holds, and what was done to it.
+/// Identifies an embedding by the image's content and the intervention on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; KEY_BYTES]);
 
 impl Key {
-    /// Of the image itself, or of what an intervention made of it.
+    /// The key of the image itself (`None`), or of the image under an intervention.
     #[must_use]
-    pub(crate) fn of(content: &Content, intervention: Option<&Intervention>) -> Self {
+    pub(crate) fn of(content: &ContentHash, intervention: Option<&Intervention>) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(content);
         if let Some(Intervention {
@@ -70,20 +71,20 @@ impl Key {
     }
 }
 
-/// Embeddings of one recipe on disk.
+/// An open cache file.
 #[derive(Debug)]
 pub(crate) struct Cache {
     path: PathBuf,
     file: File,
     width: usize,
-    /// Where the records begin.
+    /// Offset of the first record in bytes.
     start: u64,
-    /// Where each key's record lies.
-    places: HashMap<Key, u64>,
+    /// Offset of each key's record in bytes.
+    offsets: HashMap<Key, u64>,
 }
 
 impl Cache {
-    /// Opens the file of `recipe` in `folder`, both of which are made where they are missing.
+    /// Opens the file of `recipe` in `folder`; creates both if they do not exist.
     pub(crate) fn open(folder: &Path, recipe: &Recipe) -> Result<Self, CacheError> {
         let path = folder.join(recipe.file_name());
         let io = |source| CacheError::Io {
@@ -105,17 +106,17 @@ impl Cache {
             file,
             width: recipe.width(),
             start,
-            places: HashMap::new(),
+            offsets: HashMap::new(),
         };
         cache.locked(|cache| {
             cache.check_header(&header, recipe)?;
-            cache.cut_torn_end()?;
+            cache.truncate_torn_end()?;
             cache.read_keys()
         })?;
         Ok(cache)
     }
 
-    /// The default folder: `$XDG_CACHE_HOME/constancy`, or `~/.cache/constancy`; `None` where neither is known.
+    /// The default folder: `$XDG_CACHE_HOME/constancy`, or `~/.cache/constancy`; `None` if neither variable is set.
     #[must_use]
     pub(crate) fn default_folder() -> Option<PathBuf> {
         let named = |name| {
@@ -127,7 +128,7 @@ impl Cache {
         Some(root.join("constancy"))
     }
 
-    /// As on a disk that has become full or read-only.
+    /// The cache as if its disk were full or read-only.
     #[cfg(test)]
     pub(super) fn unwritable(self) -> Self {
         Self {
@@ -136,28 +137,31 @@ impl Cache {
         }
     }
 
-    /// How many embeddings there are.
+    /// The number of embeddings.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.offsets.len()
     }
 
-    /// The embedding of `key`; `None` where there is none, or the disk has damaged it.
+    /// The embedding of `key`; `None` if there is none, or if its record is damaged or unreadable, which is logged.
     #[must_use]
     pub(crate) fn get(&self, key: &Key) -> Option<Vec<f32>> {
-        let record = self.record(*self.places.get(key)?).ok().flatten();
-        let Some(record) = record.filter(|record| record[..KEY_BYTES] == key.0) else {
-            log::warn!(
-                "cache {}: an embedding is damaged, and computed anew",
-                self.path.display()
-            );
-            return None;
+        let problem = match self.record(*self.offsets.get(key)?) {
+            Ok(Some(record)) if record[..KEY_BYTES] == key.0 => return Some(self.row(&record)),
+            Ok(_) => format!("cache {}: an embedding is damaged", self.path.display()),
+            Err(error) => error.to_string(),
         };
-        let (words, _) = record[KEY_BYTES..KEY_BYTES + 4 * self.width].as_chunks::<4>();
-        Some(words.iter().map(|&word| f32::from_le_bytes(word)).collect())
+        log::warn!("{problem}; it is computed again");
+        None
     }
 
-    /// Adds embeddings of finite values.
+    /// The embedding in a record.
+    fn row(&self, record: &[u8]) -> Vec<f32> {
+        let (words, _) = record[KEY_BYTES..KEY_BYTES + 4 * self.width].as_chunks::<4>();
+        words.iter().map(|&word| f32::from_le_bytes(word)).collect()
+    }
+
+    /// Appends embeddings; their values must be finite.
     pub(crate) fn append(&mut self, rows: &[(Key, Vec<f32>)]) -> Result<(), CacheError> {
         if rows.is_empty() {
             return Ok(());
@@ -177,15 +181,15 @@ impl Cache {
             bytes.extend(crc32fast::hash(&bytes[begin..]).to_le_bytes());
         }
         self.locked(|cache| {
-            // Another run may have added to the file, or have died while it did.
-            let end = cache.whole_records()?;
+            // Another run may have appended to the file, or died while it did.
+            let end = cache.records_end()?;
             cache.file.write_all_at(&bytes, end).map_err(|source| {
-                // A part of a record would be cut off later; no need to leave it.
+                // An incomplete record would be truncated later anyway.
                 let _ = cache.file.set_len(end);
                 cache.io(source)
             })?;
-            for (place, (key, _)) in (end..).step_by(cache.record_bytes()).zip(rows) {
-                cache.places.insert(*key, place);
+            for (offset, (key, _)) in (end..).step_by(cache.record_bytes()).zip(rows) {
+                cache.offsets.insert(*key, offset);
             }
             Ok(())
         })
@@ -198,7 +202,7 @@ impl Cache {
         }
     }
 
-    /// Does something while no other run writes.
+    /// Runs `work` under the file lock.
     fn locked<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, CacheError>,
@@ -217,8 +221,8 @@ impl Cache {
         KEY_BYTES + 4 * self.width + CRC_BYTES
     }
 
-    /// Where the last whole record ends.
-    fn whole_records(&self) -> Result<u64, CacheError> {
+    /// The offset after the last complete record.
+    fn records_end(&self) -> Result<u64, CacheError> {
         let len = self.file_len()?;
         Ok(len - len.saturating_sub(self.start) % self.record_bytes() as u64)
     }
@@ -233,22 +237,22 @@ impl Cache {
         if found == header {
             return Ok(());
         }
-        // New, or the very first write was interrupted.
+        // The file is new, or its first write was interrupted.
         if header.starts_with(&found) {
             return self.file.write_all_at(header, 0).map_err(|e| self.io(e));
         }
-        let (path, ours) = (self.path.clone(), named(recipe.json()));
+        let (path, ours) = (self.path.clone(), describe(recipe.json()));
         match self.other_recipe() {
-            Some(theirs) => Err(CacheError::Mixed {
+            Some(theirs) => Err(CacheError::OtherRecipe {
                 path,
                 ours,
-                theirs: named(&theirs),
+                theirs: describe(&theirs),
             }),
             None => Err(CacheError::Foreign { path }),
         }
     }
 
-    /// The recipe that the file's header holds.
+    /// The recipe in the file's header; `None` if there is no valid header.
     fn other_recipe(&self) -> Option<String> {
         let mut begin = [0; MAGIC.len() + 4];
         self.file.read_exact_at(&mut begin, 0).ok()?;
@@ -264,17 +268,17 @@ impl Cache {
         String::from_utf8(json).ok()
     }
 
-    /// Cuts off what a run that was interrupted did not finish.
-    fn cut_torn_end(&self) -> Result<(), CacheError> {
+    /// Truncates the incomplete record that an interrupted run left at the end.
+    fn truncate_torn_end(&self) -> Result<(), CacheError> {
         let len = self.file_len()?;
-        let mut end = self.whole_records()?;
+        let mut end = self.records_end()?;
         while end > self.start && self.record(end - self.record_bytes() as u64)?.is_none() {
             end -= self.record_bytes() as u64;
         }
         if end < len {
             self.file.set_len(end).map_err(|e| self.io(e))?;
             log::warn!(
-                "cache {}: its last {} bytes were not written to the end, and are cut off",
+                "cache {}: its last {} bytes were not completely written and are removed",
                 self.path.display(),
                 len - end
             );
@@ -283,22 +287,22 @@ impl Cache {
     }
 
     fn read_keys(&mut self) -> Result<(), CacheError> {
-        let end = self.whole_records()?;
-        for place in (self.start..end).step_by(self.record_bytes()) {
+        let end = self.records_end()?;
+        for offset in (self.start..end).step_by(self.record_bytes()) {
             let mut key = [0; KEY_BYTES];
             self.file
-                .read_exact_at(&mut key, place)
+                .read_exact_at(&mut key, offset)
                 .map_err(|e| self.io(e))?;
-            self.places.insert(Key(key), place);
+            self.offsets.insert(Key(key), offset);
         }
         Ok(())
     }
 
-    /// The record at a place; `None` where its checksum is wrong.
-    fn record(&self, place: u64) -> Result<Option<Vec<u8>>, CacheError> {
+    /// The record at an offset; `None` if its checksum is wrong.
+    fn record(&self, offset: u64) -> Result<Option<Vec<u8>>, CacheError> {
         let mut record = vec![0; self.record_bytes()];
         self.file
-            .read_exact_at(&mut record, place)
+            .read_exact_at(&mut record, offset)
             .map_err(|e| self.io(e))?;
         let (body, crc) = record.split_at(self.record_bytes() - CRC_BYTES);
         let good = crc32fast::hash(body).to_le_bytes() == crc;
@@ -313,8 +317,8 @@ fn header(recipe: &Recipe) -> Vec<u8> {
     [MAGIC, &len[..], json].concat()
 }
 
-/// A recipe in words: the encoder, and the rest as it is.
-fn named(json: &str) -> String {
+/// A recipe for an error message: the encoder's hash, then the JSON.
+fn describe(json: &str) -> String {
     let fields: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     match fields["encoder_sha256"].as_str() {
         Some(sha256) => format!("the encoder with sha256 {sha256} ({json})"),
@@ -323,172 +327,4 @@ fn named(json: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use constancy_core::intervene::Family;
-
-    fn key(n: u8) -> Key {
-        Key::of(&[n; 32], None)
-    }
-
-    fn row(n: u8) -> Vec<f32> {
-        vec![f32::from(n), 0.5, -1.25]
-    }
-
-    fn open(folder: &Path) -> Cache {
-        Cache::open(folder, &Recipe::named("aa11", 3)).unwrap()
-    }
-
-    /// A cache with embeddings 0, 1 and 2, closed; and its file.
-    fn three(folder: &Path) -> PathBuf {
-        let mut cache = open(folder);
-        cache.append(&[(key(0), row(0)), (key(1), row(1))]).unwrap();
-        cache.append(&[(key(2), row(2))]).unwrap();
-        cache.path
-    }
-
-    fn known(cache: &Cache) -> Vec<u8> {
-        (0..4)
-            .filter(|&n| cache.get(&key(n)) == Some(row(n)))
-            .collect()
-    }
-
-    #[test]
-    fn what_was_kept_is_there_again() {
-        let folder = tempfile::tempdir().unwrap();
-        three(&folder.path().join("new/folder"));
-        let cache = open(&folder.path().join("new/folder"));
-        assert_eq!((known(&cache), cache.len()), (vec![0, 1, 2], 3));
-        assert_eq!(cache.get(&key(7)), None);
-    }
-
-    #[test]
-    fn a_key_is_the_image_the_family_its_strength_and_its_seed() {
-        let base = Intervention {
-            family: Family::Jpeg,
-            strength: 0.5,
-            seed: 1,
-        };
-        let keys = [
-            Key::of(&[1; 32], None),
-            Key::of(&[2; 32], None),
-            Key::of(&[1; 32], Some(&base)),
-            Key::of(
-                &[1; 32],
-                Some(&Intervention {
-                    family: Family::Haze,
-                    ..base
-                }),
-            ),
-            Key::of(
-                &[1; 32],
-                Some(&Intervention {
-                    strength: 0.6,
-                    ..base
-                }),
-            ),
-            Key::of(&[1; 32], Some(&Intervention { seed: 2, ..base })),
-        ];
-        let different: std::collections::HashSet<Key> = keys.into();
-        assert_eq!(different.len(), keys.len());
-    }
-
-    #[test]
-    fn a_torn_end_is_cut_off_wherever_it_tore() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = three(folder.path());
-        let whole = std::fs::read(&path).unwrap();
-        let record = KEY_BYTES + 12 + CRC_BYTES;
-        for torn in 1..=whole.len() {
-            std::fs::write(&path, &whole[..whole.len() - torn]).unwrap();
-            let mut cache = open(folder.path());
-            let left = 3_usize.saturating_sub(torn.div_ceil(record));
-            assert_eq!(known(&cache).len(), left, "{torn} bytes torn off");
-            cache.append(&[(key(3), row(3))]).unwrap();
-            assert_eq!(known(&open(folder.path())).last(), Some(&3));
-        }
-    }
-
-    #[test]
-    fn an_end_of_zeros_is_cut_off() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = three(folder.path());
-        let whole = std::fs::read(&path).unwrap();
-        // What a power cut leaves: the length was written, the bytes were not.
-        std::fs::write(&path, [&whole[..], &[0; 100]].concat()).unwrap();
-        assert_eq!(open(folder.path()).len(), 3);
-        assert_eq!(std::fs::read(&path).unwrap(), whole);
-    }
-
-    #[test]
-    fn a_record_that_the_disk_damaged_counts_as_missing_and_the_others_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = three(folder.path());
-        let mut bytes = std::fs::read(&path).unwrap();
-        let second = bytes.len() - 2 * (KEY_BYTES + 12 + CRC_BYTES) + KEY_BYTES + 1;
-        bytes[second] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let mut cache = open(folder.path());
-        assert_eq!(known(&cache), [0, 2]);
-        cache.append(&[(key(1), row(1))]).unwrap();
-        assert_eq!(known(&open(folder.path())), [0, 1, 2]);
-    }
-
-    #[test]
-    fn encoders_do_not_mix_and_both_are_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = three(folder.path());
-        let other = Recipe::named("bb22", 3);
-        assert_eq!(
-            Cache::open(folder.path(), &other).unwrap().len(),
-            0,
-            "it has a file of its own"
-        );
-        std::fs::rename(&path, folder.path().join(other.file_name())).unwrap();
-        let error = Cache::open(folder.path(), &other).unwrap_err().to_string();
-        assert!(
-            error.contains("aa11") && error.contains("bb22") && error.contains("--cache"),
-            "{error}"
-        );
-        std::fs::write(folder.path().join(other.file_name()), "something else").unwrap();
-        let error = Cache::open(folder.path(), &other).unwrap_err().to_string();
-        assert!(
-            error.contains("not a cache") && error.contains("move it away"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn runs_that_share_a_file_do_not_write_over_each_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let many = |from: u8| (from..from + 100).map(|n| (key(n), row(n)));
-        std::thread::scope(|scope| {
-            for from in [0, 100] {
-                let mut cache = open(folder.path());
-                scope.spawn(move || many(from).for_each(|r| cache.append(&[r]).unwrap()));
-            }
-        });
-        let cache = open(folder.path());
-        assert_eq!(cache.len(), 200);
-        assert!((0..200).all(|n| cache.get(&key(n)) == Some(row(n))));
-    }
-
-    #[test]
-    fn what_is_no_number_is_not_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut cache = open(folder.path());
-        assert!(matches!(
-            cache.append(&[(key(0), vec![1.0, f32::NAN, 0.0])]),
-            Err(CacheError::Row { .. })
-        ));
-        assert!(matches!(
-            cache.append(&[(key(0), vec![1.0])]),
-            Err(CacheError::Row {
-                found: 1,
-                width: 3,
-                ..
-            })
-        ));
-        assert!(cache.len() == 0 && open(folder.path()).len() == 0);
-    }
-}
+mod tests;

@@ -1,14 +1,15 @@
-//! Everything that an embedding depends on beside the image.
+//! Everything that an embedding depends on besides the image.
 
 use constancy_core::preprocess::Transform;
 use constancy_engine::{Encoder, EngineOptions, Precision};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// Raised when preprocessing, interventions or operators come to give other numbers within one version.
+/// Raised when preprocessing, interventions or operators change their numbers within one version of the program.
 const REVISION: u32 = 1;
 
-/// How embeddings of one cache came about: those of another recipe do not mix with them.
+/// How the embeddings of one cache were computed. Each recipe has its own file, so embeddings of different recipes
+/// never mix.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Recipe {
     json: String,
@@ -16,7 +17,7 @@ pub(crate) struct Recipe {
     encoder_sha256: String,
 }
 
-/// As it is written into the cache.
+/// The recipe as JSON in the cache's header.
 #[derive(Serialize)]
 struct Fields<'a> {
     encoder_sha256: &'a str,
@@ -24,9 +25,9 @@ struct Fields<'a> {
     width: usize,
     input: &'a Transform,
     precision: Precision,
-    /// Without operators of ours.
+    /// tract's own operators instead of this program's.
     plain: bool,
-    /// Operators of other instruction sets round differently.
+    /// The kernels' instruction set: each rounds differently.
     isa: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     gpu: Option<String>,
@@ -35,7 +36,7 @@ struct Fields<'a> {
 }
 
 impl Recipe {
-    /// Of what `encoder`, loaded with `options`, makes.
+    /// The recipe of `encoder`, which was loaded with `options`.
     pub(crate) fn new(
         encoder: &Encoder,
         options: &EngineOptions,
@@ -62,7 +63,7 @@ impl Recipe {
         })
     }
 
-    /// For tests of what does not ask an encoder.
+    /// A recipe without an encoder, for tests.
     #[cfg(test)]
     pub(super) fn named(encoder_sha256: &str, width: usize) -> Self {
         let json = format!("{{\"encoder_sha256\":\"{encoder_sha256}\",\"width\":{width}}}");
@@ -73,13 +74,13 @@ impl Recipe {
         }
     }
 
-    /// One line.
+    /// The JSON in the cache's header, on one line.
     #[must_use]
     pub(super) fn json(&self) -> &str {
         &self.json
     }
 
-    /// Values of an embedding.
+    /// The number of values of an embedding.
     #[must_use]
     pub(super) fn width(&self) -> usize {
         self.width

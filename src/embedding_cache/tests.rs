@@ -1,8 +1,9 @@
-//! With the small tower of the fixtures, on pictures made here.
+//! Uses the small tower of the fixtures and rendered pictures.
 
 use super::work::ImageTower;
 use super::*;
-use constancy_engine::{EngineOptions, Manifest};
+use constancy_core::intervene::Family;
+use constancy_engine::{EngineOptions, Manifest, ModelError};
 use image::{Rgb, RgbImage};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,7 +33,7 @@ impl Place {
         }
     }
 
-    /// A picture that no other shade gives.
+    /// A picture that differs for every shade.
     fn picture(&self, name: &str, shade: u8) -> PathBuf {
         let path = self.folder.path().join(name);
         #[expect(clippy::cast_possible_truncation, reason = "any shade does")]
@@ -52,23 +53,23 @@ impl Place {
         cache: Option<Cache>,
         threads: usize,
     ) -> (ImageEmbeddings, Vec<String>) {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let result = CachedEncoder::new(&self.encoder, cache, threads).embed_images(
             images,
-            &wanted(),
-            &mut |event| {
-                if let Event::Unreadable { path, reason } = event {
-                    told.push(format!("{}: {reason}", path.file_name().unwrap().display()));
+            &plan(),
+            &mut |progress| {
+                if let Progress::Unreadable { path, reason } = progress {
+                    reported.push(format!("{}: {reason}", path.file_name().unwrap().display()));
                 }
             },
         );
-        (result.unwrap(), told)
+        (result.unwrap(), reported)
     }
 }
 
-/// Eleven views of an image: one batch, and some that are left over.
-fn wanted() -> Wanted {
-    Wanted {
+/// Eleven variants of an image: one full batch and a remainder of three.
+fn plan() -> InterventionPlan {
+    InterventionPlan {
         families: vec![
             Family::GreyScale,
             Family::Exposure,
@@ -82,15 +83,15 @@ fn wanted() -> Wanted {
 }
 
 #[test]
-fn views_are_the_images_under_their_interventions_family_by_family() {
+fn rows_are_the_images_under_their_interventions_family_by_family() {
     let place = Place::new();
     let images = [place.picture("a.png", 10), place.picture("b.png", 200)];
-    let (gathered, _) = place.embed_images(&images, None, 1);
+    let (embedded, _) = place.embed_images(&images, None, 1);
     let mut preprocessor =
         constancy_core::preprocess::Preprocessor::new(place.encoder.manifest().transform());
     for (i, path) in images.iter().enumerate() {
         let bytes = std::fs::read(path).unwrap();
-        let content = work::contents(std::slice::from_ref(path), 1)
+        let content = work::content_hashes(std::slice::from_ref(path), 1)
             .remove(0)
             .unwrap();
         let frame = constancy_core::frame::Frame::compressed(
@@ -103,9 +104,9 @@ fn views_are_the_images_under_their_interventions_family_by_family() {
             let row = place.encoder.embed(&preprocessor.normalise(image)).unwrap();
             Embeddings::new(row.len(), &[row], |_| String::new()).unwrap()
         };
-        assert_eq!(gathered.interventions.originals().pick(&[i]), expect(&crop));
-        for (k, intervention) in wanted().interventions(&content).iter().enumerate() {
-            let family = &gathered.interventions.families()[k / 2];
+        assert_eq!(embedded.interventions.originals().pick(&[i]), expect(&crop));
+        for (k, intervention) in plan().interventions(&content).iter().enumerate() {
+            let family = &embedded.interventions.families()[k / 2];
             assert_eq!(family.name, intervention.family.name());
             let row = (k % 2) * images.len() + i;
             assert_eq!(family.of[row], i);
@@ -119,13 +120,13 @@ fn views_are_the_images_under_their_interventions_family_by_family() {
 }
 
 #[test]
-fn what_was_computed_once_is_known() {
+fn an_embedding_is_computed_once() {
     let place = Place::new();
     let mut images = vec![place.picture("a.png", 1), place.picture("b.png", 2)];
     let (first, _) = place.embed_images(&images, Some(place.cache()), 2);
-    assert_eq!((first.tally.known, first.tally.computed), (0, 22));
+    assert_eq!((first.stats.cached, first.stats.computed), (0, 22));
     let (second, _) = place.embed_images(&images, Some(place.cache()), 2);
-    assert_eq!((second.tally.known, second.tally.computed), (22, 0));
+    assert_eq!((second.stats.cached, second.stats.computed), (22, 0));
     assert_eq!(
         first.interventions.originals(),
         second.interventions.originals()
@@ -134,13 +135,13 @@ fn what_was_computed_once_is_known() {
         first.interventions.families(),
         second.interventions.families()
     );
-    // A file that moved is known by what it holds; one that is new is not.
+    // A moved file is recognised by its content; a new file is not in the cache.
     let moved = place.folder.path().join("z.png");
     std::fs::rename(&images[0], &moved).unwrap();
     images[0] = moved;
     images.insert(0, place.picture("new.png", 3));
     let (third, _) = place.embed_images(&images, Some(place.cache()), 2);
-    assert_eq!((third.tally.known, third.tally.computed), (22, 11));
+    assert_eq!((third.stats.cached, third.stats.computed), (22, 11));
     assert_eq!(
         third.interventions.originals().pick(&[1, 2]),
         *first.interventions.originals()
@@ -148,17 +149,17 @@ fn what_was_computed_once_is_known() {
 }
 
 #[test]
-fn where_the_cache_cannot_be_written_the_work_goes_on_without() {
+fn if_the_cache_cannot_be_written_the_work_goes_on_without_it() {
     let place = Place::new();
     let images: Vec<PathBuf> = (0..9)
         .map(|i| place.picture(&format!("{i}.png"), 20 * i))
         .collect();
     place.embed_images(&images[..1], Some(place.cache()), 1);
-    let (gathered, _) = place.embed_images(&images, Some(place.cache().unwritable()), 2);
-    assert_eq!((gathered.tally.known, gathered.tally.computed), (11, 88));
+    let (embedded, _) = place.embed_images(&images, Some(place.cache().unwritable()), 2);
+    assert_eq!((embedded.stats.cached, embedded.stats.computed), (11, 88));
     assert_eq!(place.cache().len(), 11);
     assert_eq!(
-        gathered.interventions.originals(),
+        embedded.interventions.originals(),
         place
             .embed_images(&images, None, 2)
             .0
@@ -167,7 +168,7 @@ fn where_the_cache_cannot_be_written_the_work_goes_on_without() {
     );
 }
 
-/// A tower on a GPU that is lost after some runs; the CPU stands in from then on.
+/// A tower whose GPU is lost after some runs; the CPU stands in from then on.
 struct LosesItsGpu<'a> {
     encoder: &'a Encoder,
     runs_left: AtomicUsize,
@@ -197,15 +198,15 @@ impl ImageTower for LosesItsGpu<'_> {
         self.run();
         self.encoder.embed_batch(input, batch)
     }
-    fn stood_in(&self) -> usize {
+    fn cpu_fallbacks(&self) -> usize {
         self.stood_in.load(Ordering::SeqCst)
     }
 }
 
 #[test]
-fn what_the_cpu_made_in_the_place_of_a_gpu_is_not_kept_as_the_gpus() {
+fn embeddings_that_the_cpu_computed_for_a_lost_gpu_are_not_cached() {
     let place = Place::new();
-    // Four runs an image: one batch, and three views that are left over. The second image's are cut short.
+    // Four runs per image: one batch and three remaining variants. The GPU is lost during the second image.
     let (runs_left, stood_in) = (AtomicUsize::new(5), AtomicUsize::new(0));
     let tower = LosesItsGpu {
         encoder: &place.encoder,
@@ -213,23 +214,56 @@ fn what_the_cpu_made_in_the_place_of_a_gpu_is_not_kept_as_the_gpus() {
         stood_in,
     };
     let images = [place.picture("a.png", 10), place.picture("b.png", 200)];
-    let mut encoder = CachedEncoder::over(&tower, Some(place.cache()), 1);
-    let gathered = encoder
-        .embed_images(&images, &wanted(), &mut |_| {})
-        .unwrap();
+    let mut encoder = CachedEncoder::with_tower(&tower, Some(place.cache()), 1);
+    let embedded = encoder.embed_images(&images, &plan(), &mut |_| {}).unwrap();
     drop(encoder);
     assert_eq!(
         (
-            gathered.tally.computed,
-            gathered.interventions.originals().len()
+            embedded.stats.computed,
+            embedded.interventions.originals().len()
         ),
         (22, 2)
     );
     assert_eq!(place.cache().len(), 11, "the first image's");
 }
 
+/// A tower that returns one value too few.
+struct ReturnsTooLittle<'a>(&'a Encoder);
+
+impl ImageTower for ReturnsTooLittle<'_> {
+    fn manifest(&self) -> &Manifest {
+        self.0.manifest()
+    }
+    fn embed(&self, input: &[f32]) -> Result<Vec<f32>, ModelError> {
+        let mut row = self.0.embed(input)?;
+        row.pop();
+        Ok(row)
+    }
+    fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
+        let mut rows = self.0.embed_batch(input, batch)?;
+        rows.pop();
+        Ok(rows)
+    }
+    fn cpu_fallbacks(&self) -> usize {
+        0
+    }
+}
+
 #[test]
-fn threads_change_nothing() {
+fn an_encoder_that_returns_too_few_values_is_an_internal_error() {
+    let place = Place::new();
+    let tower = ReturnsTooLittle(&place.encoder);
+    let images = [place.picture("a.png", 10)];
+    let error = CachedEncoder::with_tower(&tower, Some(place.cache()), 1)
+        .embed_images(&images, &plan(), &mut |_| {})
+        .expect_err("the embeddings are incomplete");
+    assert!(matches!(error, EmbedError::Internal(_)), "{error}");
+    assert!(error.to_string().contains("a.png"), "{error}");
+    assert_eq!(place.cache().len(), 0, "nothing is cached");
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
     let place = Place::new();
     let images: Vec<PathBuf> = (0..7)
         .map(|i| place.picture(&format!("{i}.png"), 30 * i))
@@ -244,7 +278,7 @@ fn threads_change_nothing() {
 }
 
 #[test]
-fn an_image_that_cannot_be_read_is_told_and_passed_over() {
+fn an_unreadable_image_is_reported_and_skipped() {
     let place = Place::new();
     let broken = place.folder.path().join("broken.jpg");
     std::fs::write(&broken, "no image").unwrap();
@@ -255,23 +289,26 @@ fn an_image_that_cannot_be_read_is_told_and_passed_over() {
         place.picture("b.png", 2),
     ];
     for _ in 0..2 {
-        let (gathered, told) = place.embed_images(&images, Some(place.cache()), 2);
-        assert_eq!((gathered.kept, gathered.tally.unreadable), (vec![0, 3], 2));
-        assert_eq!(gathered.interventions.originals().len(), 2);
+        let (embedded, reported) = place.embed_images(&images, Some(place.cache()), 2);
+        assert_eq!((embedded.kept, embedded.stats.unreadable), (vec![0, 3], 2));
+        assert_eq!(embedded.interventions.originals().len(), 2);
         assert!(
-            told.iter()
+            reported
+                .iter()
                 .any(|t| t.starts_with("broken.jpg: not a readable JPEG, PNG or WebP")),
-            "{told:?}"
+            "{reported:?}"
         );
         assert!(
-            told.iter().any(|t| t.starts_with("gone.png: No such file")),
-            "{told:?}"
+            reported
+                .iter()
+                .any(|t| t.starts_with("gone.png: No such file")),
+            "{reported:?}"
         );
     }
 }
 
 #[test]
-fn an_embedding_that_is_no_number_is_refused_by_the_images_name_and_what_was_done_is_kept() {
+fn a_non_finite_embedding_is_an_error_with_the_images_name_and_earlier_ones_are_cached() {
     let tower =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder/vision-fp32.toml");
     let text = std::fs::read_to_string(&tower).unwrap();
@@ -291,24 +328,24 @@ fn an_embedding_that_is_no_number_is_refused_by_the_images_name_and_what_was_don
     let place = Place::with(&manifest);
     let black = place.folder.path().join("black.png");
     RgbImage::new(32, 32).save(&black).unwrap();
-    let grey_only = Wanted {
+    let grey_only = InterventionPlan {
         families: vec![Family::GreyScale],
         draws: 1,
         seed: 1,
     };
-    let gather = |images: &[PathBuf]| {
+    let embed = |images: &[PathBuf]| {
         CachedEncoder::new(&place.encoder, Some(place.cache()), 1).embed_images(
             images,
             &grey_only,
             &mut |_| {},
         )
     };
-    let error = gather(&[black.clone(), place.picture("bright.png", 200)])
+    let error = embed(&[black.clone(), place.picture("bright.png", 200)])
         .unwrap_err()
         .to_string();
     assert!(
         error.contains("bright.png: its embedding holds a value that is not a finite number"),
         "{error}"
     );
-    assert_eq!(gather(&[black]).unwrap().tally.known, 2);
+    assert_eq!(embed(&[black]).unwrap().stats.cached, 2);
 }

@@ -1,6 +1,7 @@
-//! The threads that read, change and embed images.
+//! The worker threads, which read images, apply interventions and embed the variants.
 
-use super::{Content, EmbedError, Unreadable};
+use super::error::{EmbedError, Unreadable};
+use super::plan::ContentHash;
 use crate::clock;
 use constancy_core::frame::{Frame, PixelFormat};
 use constancy_core::icm::EmbeddingError;
@@ -13,70 +14,71 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Images that an encoder sees together, so that its weights are read once for all of them.
+/// Variants in one run of the encoder, which reads its weights once for all of them.
 const BATCH: usize = 8;
 
-/// An image, and which of its views are to be embedded.
+/// An image and its variants to embed.
 pub(super) struct Job<'a> {
+    /// The image's index.
     pub image: usize,
     pub path: &'a Path,
-    pub content: Content,
-    /// Each with its number.
+    pub content: ContentHash,
+    /// Each variant with its index.
     pub missing: Vec<(usize, Option<Intervention>)>,
 }
 
-/// What came of a job.
+/// The result of a job.
 pub(super) struct Done {
+    /// The image's index.
     pub image: usize,
-    /// Views by their number, and their embeddings.
+    /// Each variant's index with its embedding.
     pub outcome: Result<Vec<(usize, Vec<f32>)>, Unreadable>,
-    /// Whether the CPU stood in for the encoder's GPU meanwhile: some of the embeddings may not be of its recipe.
+    /// The CPU stood in for the GPU during the job: some of the embeddings may be the CPU's.
     pub stood_in: bool,
     pub embedding: Duration,
     pub intervening: Duration,
     pub reading: Duration,
 }
 
-/// What the files hold, in order.
-pub(super) fn contents(images: &[PathBuf], threads: usize) -> Vec<std::io::Result<Content>> {
+/// The SHA-256 of each file's content, in order.
+pub(super) fn content_hashes(
+    images: &[PathBuf],
+    threads: usize,
+) -> Vec<std::io::Result<ContentHash>> {
     let next = AtomicUsize::new(0);
-    let mut found: Vec<Option<std::io::Result<Content>>> = images.iter().map(|_| None).collect();
     let (send, receive) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..threads.min(images.len()) {
             let (send, next) = (send.clone(), &next);
             scope.spawn(move || {
-                while let Some((i, path)) = take(next, images) {
-                    let content = std::fs::read(path).map(|bytes| Sha256::digest(bytes).into());
-                    if send.send((i, content)).is_err() {
+                while let Some((i, path)) = next_item(next, images) {
+                    let hash = std::fs::read(path).map(|bytes| Sha256::digest(bytes).into());
+                    if send.send((i, hash)).is_err() {
                         return;
                     }
                 }
             });
         }
-        drop(send);
-        for (i, content) in receive {
-            found[i] = Some(content);
-        }
     });
-    found
-        .into_iter()
-        .map(|content| content.unwrap_or_else(|| Err(std::io::ErrorKind::Interrupted.into())))
-        .collect()
+    drop(send);
+    let mut found: Vec<(usize, std::io::Result<ContentHash>)> = receive.into_iter().collect();
+    found.sort_by_key(|(i, _)| *i);
+    found.into_iter().map(|(_, hash)| hash).collect()
 }
 
-/// The next of `items` that nobody has taken.
-fn take<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
+/// The next of `items` that no thread has taken.
+fn next_item<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
     let i = next.fetch_add(1, Ordering::Relaxed);
     Some((i, items.get(i)?))
 }
 
-/// Does all jobs on `threads` threads; `done` hears of each on this one. The first error of the encoder ends it.
+/// Does all jobs on `threads` threads and calls `finish` with each result on the calling thread. The first error
+/// stops the work.
 pub(super) fn run(
     encoder: &dyn ImageTower,
     jobs: &[Job<'_>],
     threads: usize,
-    done: &mut dyn FnMut(Done),
+    finish: &mut dyn FnMut(Done) -> Result<(), EmbedError>,
 ) -> Result<(), EmbedError> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
@@ -88,7 +90,7 @@ pub(super) fn run(
             scope.spawn(move || {
                 let mut worker = Worker::new(encoder);
                 while let Some((_, job)) =
-                    take(next, jobs).filter(|_| !stop.load(Ordering::Relaxed))
+                    next_item(next, jobs).filter(|_| !stop.load(Ordering::Relaxed))
                 {
                     if send.send(worker.job(job)).is_err() {
                         return;
@@ -97,28 +99,25 @@ pub(super) fn run(
             });
         }
         drop(send);
-        for finished in receive {
-            match finished {
-                Ok(finished) => done(finished),
-                Err(error) => {
-                    stop.store(true, Ordering::Relaxed);
-                    failed.get_or_insert(error);
-                }
+        for result in receive {
+            if let Err(error) = result.and_then(&mut *finish) {
+                stop.store(true, Ordering::Relaxed);
+                failed.get_or_insert(error);
             }
         }
     });
     failed.map_or(Ok(()), Err)
 }
 
-/// The encoder as this module sees it; a test puts one in its place whose GPU is lost.
+/// The encoder; a trait so that a test can replace it with one that loses its GPU or returns too little.
 pub(super) trait ImageTower: Sync {
     fn manifest(&self) -> &Manifest;
     /// The embedding `[width]` of one input `[3, size, size]`.
     fn embed(&self, input: &[f32]) -> Result<Vec<f32>, ModelError>;
     /// The embeddings `[batch, width]` of inputs `[batch, 3, size, size]`.
     fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError>;
-    /// How often the CPU has embedded in place of the GPU.
-    fn stood_in(&self) -> usize;
+    /// How often the CPU has embedded for a lost GPU.
+    fn cpu_fallbacks(&self) -> usize;
 }
 
 impl ImageTower for Encoder {
@@ -131,12 +130,12 @@ impl ImageTower for Encoder {
     fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
         self.embed_batch(input, batch)
     }
-    fn stood_in(&self) -> usize {
-        self.stood_in()
+    fn cpu_fallbacks(&self) -> usize {
+        self.cpu_fallbacks()
     }
 }
 
-/// What one thread works with.
+/// One thread's tools, and the times of its present job.
 struct Worker<'a> {
     encoder: &'a dyn ImageTower,
     preprocessor: Preprocessor,
@@ -158,14 +157,14 @@ impl<'a> Worker<'a> {
     fn job(&mut self, job: &Job<'_>) -> Result<Done, EmbedError> {
         let start = Instant::now();
         (self.embedding, self.intervening) = (Duration::ZERO, Duration::ZERO);
-        let before = self.encoder.stood_in();
+        let before = self.encoder.cpu_fallbacks();
         let outcome = match self.read(job) {
-            Ok(crop) => Ok(self.views(job, &crop)?),
+            Ok(crop) => Ok(self.embed_variants(job, &crop)?),
             Err(reason) => Err(reason),
         };
         let (embedding, intervening) = (self.embedding, self.intervening);
         let reading = start.elapsed().saturating_sub(embedding + intervening);
-        let stood_in = self.encoder.stood_in() != before;
+        let stood_in = self.encoder.cpu_fallbacks() != before;
         Ok(Done {
             image: job.image,
             outcome,
@@ -176,10 +175,10 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// What the encoder will look at: interventions change that, and not the whole photograph.
+    /// The crop that the encoder takes: interventions apply to it, not to the whole photograph.
     fn read(&mut self, job: &Job<'_>) -> Result<RgbImage, Unreadable> {
         let data = std::fs::read(job.path)?;
-        if Content::from(Sha256::digest(&data)) != job.content {
+        if ContentHash::from(Sha256::digest(&data)) != job.content {
             return Err(Unreadable::Changed);
         }
         let frame = Frame::compressed(PixelFormat::ImageFile, data, clock::now());
@@ -190,15 +189,15 @@ impl<'a> Worker<'a> {
             .map_err(|e: DecodeError| e)?)
     }
 
-    fn views(
+    fn embed_variants(
         &mut self,
         job: &Job<'_>,
         crop: &RgbImage,
     ) -> Result<Vec<(usize, Vec<f32>)>, EmbedError> {
         let mut rows = Vec::with_capacity(job.missing.len());
-        for views in job.missing.chunks(BATCH) {
+        for variants in job.missing.chunks(BATCH) {
             let mut input = Vec::new();
-            for (_, intervention) in views {
+            for (_, intervention) in variants {
                 let start = Instant::now();
                 let changed = intervention.as_ref().map(|i| i.apply(crop));
                 self.intervening += start.elapsed();
@@ -209,21 +208,24 @@ impl<'a> Worker<'a> {
             }
             let start = Instant::now();
             let embedded = self
-                .embed(&input, views.len())
-                .map_err(|error| self.culprit(job, views, &input, error))?;
+                .embed(&input, variants.len())
+                .map_err(|error| self.culprit(job, variants, &input, error))?;
             self.embedding += start.elapsed();
             let width = self.encoder.manifest().output.width;
-            rows.extend(
-                views
-                    .iter()
-                    .map(|(view, _)| *view)
-                    .zip(embedded.chunks_exact(width).map(<[f32]>::to_vec)),
-            );
+            if embedded.len() != variants.len() * width {
+                let (values, count) = (embedded.len(), variants.len());
+                let problem = format!(
+                    "the encoder returned {values} values for {count} images, not {width} each"
+                );
+                return Err(EmbedError::internal(job.path, &problem));
+            }
+            let indices = variants.iter().map(|(variant, _)| *variant);
+            rows.extend(indices.zip(embedded.chunks_exact(width).map(<[f32]>::to_vec)));
         }
         Ok(rows)
     }
 
-    /// Whole batches together; a remainder one by one, since every size of a batch needs a plan of its own.
+    /// Embeds a full batch in one run and a remainder one by one, since each batch size needs its own plan.
     fn embed(&self, input: &[f32], count: usize) -> Result<Vec<f32>, ModelError> {
         if count == BATCH {
             return self.encoder.embed_batch(input, count);
@@ -236,19 +238,19 @@ impl<'a> Worker<'a> {
         Ok(rows.concat())
     }
 
-    /// Which of several images has an embedding that is no number.
+    /// Names the image and intervention whose embedding has a non-finite value.
     fn culprit(
         &self,
         job: &Job<'_>,
-        views: &[(usize, Option<Intervention>)],
+        variants: &[(usize, Option<Intervention>)],
         input: &[f32],
         error: ModelError,
     ) -> EmbedError {
         if !matches!(error, ModelError::NotFinite { .. }) {
             return error.into();
         }
-        let images = input.chunks_exact(input.len() / views.len());
-        let wrong = views
+        let images = input.chunks_exact(input.len() / variants.len());
+        let wrong = variants
             .iter()
             .zip(images)
             .find(|(_, image)| self.encoder.embed(image).is_err());

@@ -1,26 +1,26 @@
-//! Commands that come by message: which there are, what they may say, and the answers.
+//! Commands received over MQTT: which there are, how they are checked, and their results.
 //!
-//! A command is a topic `<prefix>/<device>/<camera>/set/<name>` and a short payload that is checked here. None carries
-//! a path or a program. Nothing is commanded unless `mqtt.commands` allows it.
+//! A command is a message to `<prefix>/<device>/<camera>/set/<name>` with a short payload, which is checked here. No
+//! command carries a path or a program, and none is accepted unless `mqtt.commands` lists it.
 
 use crate::config::{CommandName, Settings, is_topic_name};
 use serde::Serialize;
 
-/// A payload that is longer says nothing that is understood.
+/// Longer than any valid payload.
 const MAX_PAYLOAD_BYTES: usize = 16 << 10;
 const MAX_LABELS: usize = 100;
 const MAX_LABEL_CHARS: usize = 200;
 
-/// What is asked of a camera.
+/// A command to a camera.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Whether its frames are looked at.
+    /// Switch recognition of its frames on or off.
     Enabled(bool),
-    /// What its answer is chosen from, 1 to 100 of them.
+    /// Replace the classes to choose from: 1 to 100 labels.
     Labels(Vec<String>),
-    /// Least score of a known class, `0..=1`.
+    /// Set the minimum score for an answer to be `known`, `0..=1`.
     Threshold(f32),
-    /// A picture of its next frame.
+    /// Publish its next frame as a JPEG.
     Snapshot,
 }
 
@@ -36,46 +36,46 @@ impl Command {
     }
 }
 
-/// A command that was found good, and the camera it is for.
+/// A valid command, and its camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub camera: String,
     pub command: Command,
 }
 
-/// What is published to `…/set/<name>/result`, `docs/result.schema.json`.
+/// The message published to `…/set/<name>/result`; `docs/result.schema.json` describes it.
 #[derive(Debug, Serialize)]
-pub(super) struct Answer<'a> {
+pub(super) struct CommandResult<'a> {
     pub schema: u32,
     pub device: &'a str,
     pub camera: &'a str,
     pub command: &'a str,
     pub ok: bool,
-    /// What was done, or why it was not.
+    /// What was done, or why nothing was.
     pub detail: &'a str,
     /// RFC 3339, UTC.
     pub ts: String,
 }
 
-/// Which commands are taken.
+/// Decides which commands are accepted.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct CommandPolicy {
     /// `<prefix>/<device>`.
     base_topic: String,
     allowed: Vec<CommandName>,
     cameras: Vec<String>,
 }
 
-/// A message for which there is an answer at once: it was no good.
+/// An invalid command, which is answered at once.
 #[derive(Debug, PartialEq)]
 pub(super) struct Refusal {
     pub(super) camera: String,
     pub(super) command: String,
-    pub(super) why: String,
+    pub(super) reason: String,
 }
 
-impl Rules {
-    /// `None` where nothing is allowed.
+impl CommandPolicy {
+    /// `None` if no command is allowed.
     pub(super) fn new(settings: &Settings, base_topic: &str) -> Option<Self> {
         let allowed = settings.mqtt.commands.clone();
         let cameras = settings.cameras.iter().map(|c| c.name.clone()).collect();
@@ -86,36 +86,36 @@ impl Rules {
         })
     }
 
-    /// What is to be subscribed to.
+    /// The topic filter to subscribe to.
     pub(super) fn filter(&self) -> String {
         format!("{}/+/set/+", self.base_topic)
     }
 
-    /// Camera and command of a topic, if it is one of ours.
-    fn parts<'t>(&self, topic: &'t str) -> Option<(&'t str, &'t str)> {
+    /// Splits a command's topic into camera and command; `None` for other topics.
+    fn split_topic<'t>(&self, topic: &'t str) -> Option<(&'t str, &'t str)> {
         let rest = topic.strip_prefix(&self.base_topic)?.strip_prefix('/')?;
         let (camera, command) = rest.split_once("/set/")?;
         (is_topic_name(camera) && is_topic_name(command)).then_some((camera, command))
     }
 
-    /// What a message asks for. `None` where nobody could be answered: the topic is none of ours.
-    pub(super) fn read(
+    /// Parses a message. `None` if its topic is not that of a command, so that nobody could be answered.
+    pub(super) fn parse(
         &self,
         topic: &str,
         payload: &[u8],
         retained: bool,
     ) -> Option<Result<Request, Refusal>> {
-        let (camera, command) = self.parts(topic)?;
-        let found = self.check(camera, command, payload, retained);
-        Some(match found {
+        let (camera, command) = self.split_topic(topic)?;
+        let checked = self.check(camera, command, payload, retained);
+        Some(match checked {
             Ok(command) => Ok(Request {
                 camera: camera.to_owned(),
                 command,
             }),
-            Err(why) => Err(Refusal {
+            Err(reason) => Err(Refusal {
                 camera: camera.to_owned(),
                 command: command.to_owned(),
-                why,
+                reason,
             }),
         })
     }
@@ -128,37 +128,33 @@ impl Rules {
         retained: bool,
     ) -> Result<Command, String> {
         let name = CommandName::ALL.into_iter().find(|c| c.as_str() == command);
-        let name = name.ok_or_else(|| {
-            format!(
-                "there is no such command; there are {}",
-                names(&CommandName::ALL)
-            )
-        })?;
+        let name =
+            name.ok_or_else(|| format!("no such command, expected {}", names(&CommandName::ALL)))?;
         if !self.allowed.contains(&name) {
             let allowed = names(&self.allowed);
             return Err(format!(
-                "not allowed here: `mqtt.commands` of this device has {allowed}"
+                "not allowed: this device's `mqtt.commands` lists {allowed}"
             ));
         }
         if !self.cameras.iter().any(|c| c == camera) {
             return Err(format!(
-                "there is no such camera; there are {}",
+                "no such camera, expected {}",
                 self.cameras.join(", ")
             ));
         }
         if retained {
-            return Err("the message is retained, and would come again with every connection; send it without, and delete the retained one".into());
+            return Err("the message is retained, so the broker would send it again on every connection; delete the retained message, and publish the command without the retain flag".into());
         }
         if payload.len() > MAX_PAYLOAD_BYTES {
             return Err(format!(
-                "{} bytes are too many, expected {MAX_PAYLOAD_BYTES} at most",
+                "the payload has {} bytes, expected at most {MAX_PAYLOAD_BYTES}",
                 payload.len()
             ));
         }
         match name {
-            CommandName::Enabled => enabled(payload),
-            CommandName::Labels => labels(payload),
-            CommandName::Threshold => threshold(payload),
+            CommandName::Enabled => parse_enabled(payload),
+            CommandName::Labels => parse_labels(payload),
+            CommandName::Threshold => parse_threshold(payload),
             CommandName::Snapshot if payload.is_empty() => Ok(Command::Snapshot),
             CommandName::Snapshot => Err("expected an empty payload".into()),
         }
@@ -173,7 +169,7 @@ fn names(commands: &[CommandName]) -> String {
         .join(", ")
 }
 
-fn enabled(payload: &[u8]) -> Result<Command, String> {
+fn parse_enabled(payload: &[u8]) -> Result<Command, String> {
     match payload {
         b"true" => Ok(Command::Enabled(true)),
         b"false" => Ok(Command::Enabled(false)),
@@ -181,7 +177,7 @@ fn enabled(payload: &[u8]) -> Result<Command, String> {
     }
 }
 
-fn threshold(payload: &[u8]) -> Result<Command, String> {
+fn parse_threshold(payload: &[u8]) -> Result<Command, String> {
     let number: Option<f32> = serde_json::from_slice(payload).ok();
     let number = number.filter(|n| (0.0..=1.0).contains(n));
     number
@@ -189,9 +185,10 @@ fn threshold(payload: &[u8]) -> Result<Command, String> {
         .ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
-fn labels(payload: &[u8]) -> Result<Command, String> {
+fn parse_labels(payload: &[u8]) -> Result<Command, String> {
     let labels: Vec<String> = serde_json::from_slice(payload).map_err(|_| {
-        "expected a JSON list of labels, as [\"an intact part\", \"a scratched part\"]".to_owned()
+        "expected a JSON list of labels, such as [\"an intact part\", \"a scratched part\"]"
+            .to_owned()
     })?;
     if !(1..=MAX_LABELS).contains(&labels.len()) {
         return Err(format!(
@@ -199,15 +196,15 @@ fn labels(payload: &[u8]) -> Result<Command, String> {
             labels.len()
         ));
     }
-    let odd = |label: &&String| {
+    let is_invalid = |label: &&String| {
         label.trim().is_empty()
             || label.chars().count() > MAX_LABEL_CHARS
             || label.chars().any(char::is_control)
     };
-    if let Some(label) = labels.iter().find(odd) {
+    if let Some(label) = labels.iter().find(is_invalid) {
         let start: String = label.chars().take(40).collect();
         return Err(format!(
-            "label {start:?}: expected 1 to {MAX_LABEL_CHARS} characters, none of them a control"
+            "label {start:?}: expected 1 to {MAX_LABEL_CHARS} characters without control characters"
         ));
     }
     if let Some((_, twice)) = labels
@@ -225,8 +222,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rules() -> Rules {
-        Rules {
+    fn policy() -> CommandPolicy {
+        CommandPolicy {
             base_topic: "constancy/bench".into(),
             allowed: vec![
                 CommandName::Enabled,
@@ -238,28 +235,28 @@ mod tests {
         }
     }
 
-    fn read(command: &str, payload: &str) -> Result<Command, String> {
+    fn parse(command: &str, payload: &str) -> Result<Command, String> {
         let topic = format!("constancy/bench/belt/set/{command}");
-        let read = rules()
-            .read(&topic, payload.as_bytes(), false)
-            .expect("it is ours");
-        read.map(|r| r.command).map_err(|r| r.why)
+        let parsed = policy()
+            .parse(&topic, payload.as_bytes(), false)
+            .expect("a command's topic");
+        parsed.map(|r| r.command).map_err(|r| r.reason)
     }
 
     #[test]
-    fn good_commands_are_understood() {
-        assert_eq!(read("enabled", "false"), Ok(Command::Enabled(false)));
-        assert_eq!(read("threshold", "0.25"), Ok(Command::Threshold(0.25)));
-        assert_eq!(read("threshold", "1"), Ok(Command::Threshold(1.0)));
+    fn valid_commands_are_parsed() {
+        assert_eq!(parse("enabled", "false"), Ok(Command::Enabled(false)));
+        assert_eq!(parse("threshold", "0.25"), Ok(Command::Threshold(0.25)));
+        assert_eq!(parse("threshold", "1"), Ok(Command::Threshold(1.0)));
         assert_eq!(
-            read("labels", "[\"a\", \"b c\"]"),
+            parse("labels", "[\"a\", \"b c\"]"),
             Ok(Command::Labels(vec!["a".into(), "b c".into()]))
         );
-        assert_eq!(read("snapshot", ""), Ok(Command::Snapshot));
+        assert_eq!(parse("snapshot", ""), Ok(Command::Snapshot));
     }
 
     #[test]
-    fn whatever_else_is_refused_with_what_is_expected() {
+    fn invalid_commands_are_refused_with_what_is_expected() {
         let long = format!("[\"{}\"]", "x".repeat(201));
         let many = format!(
             "[{}\"z\"]",
@@ -280,60 +277,65 @@ mod tests {
             ("labels", "[\"a\", \" \"]", "expected 1 to 200 characters"),
             ("labels", "[\"a\", \"a\"]", "given twice"),
             ("snapshot", "/etc/passwd", "expected an empty payload"),
-            ("threshold", &huge, "too many, expected 16384 at most"),
+            (
+                "threshold",
+                &huge,
+                "the payload has 16385 bytes, expected at most 16384",
+            ),
             (
                 "reboot",
                 "",
-                "there are enabled, labels, threshold, snapshot",
+                "expected enabled, labels, threshold, snapshot",
             ),
         ];
         for (command, payload, expected) in cases {
-            let why = read(command, payload).expect_err(command);
-            assert!(why.contains(expected), "{command}: {why}");
+            let reason = parse(command, payload).expect_err(command);
+            assert!(reason.contains(expected), "{command}: {reason}");
         }
     }
 
     #[test]
-    fn what_is_retained_not_allowed_or_for_no_camera_is_refused() {
-        let why = |rules: &Rules, topic: &str, retained: bool| {
-            rules
-                .read(topic, b"true", retained)
-                .expect("it is ours")
+    fn retained_and_disallowed_commands_and_unknown_cameras_are_refused() {
+        let reason = |policy: &CommandPolicy, topic: &str, retained: bool| {
+            policy
+                .parse(topic, b"true", retained)
+                .expect("a command's topic")
                 .expect_err("it is refused")
-                .why
+                .reason
         };
         assert!(
-            why(&rules(), "constancy/bench/belt/set/enabled", true)
-                .contains("delete the retained one")
+            reason(&policy(), "constancy/bench/belt/set/enabled", true)
+                .contains("delete the retained message")
         );
         assert!(
-            why(&rules(), "constancy/bench/gate/set/enabled", false).contains("there are belt")
+            reason(&policy(), "constancy/bench/gate/set/enabled", false)
+                .contains("no such camera, expected belt")
         );
-        let fewer = Rules {
+        let fewer = CommandPolicy {
             allowed: vec![CommandName::Snapshot],
-            ..rules()
+            ..policy()
         };
         assert!(
-            why(&fewer, "constancy/bench/belt/set/enabled", false)
-                .contains("`mqtt.commands` of this device has snapshot")
+            reason(&fewer, "constancy/bench/belt/set/enabled", false)
+                .contains("this device's `mqtt.commands` lists snapshot")
         );
         for topic in [
             "constancy/bench/belt/event",
             "constancy/other/belt/set/enabled",
             "constancy/bench/be.lt/set/enabled",
         ] {
-            assert_eq!(rules().read(topic, b"true", false), None, "{topic}");
+            assert_eq!(policy().parse(topic, b"true", false), None, "{topic}");
         }
         assert_eq!(
-            rules().read("constancy/bench/belt/set/enabled/result", b"true", false),
+            policy().parse("constancy/bench/belt/set/enabled/result", b"true", false),
             None
         );
     }
 
     proptest! {
         #[test]
-        fn no_message_is_too_odd(topic in "(constancy/bench/)?[a-z/+#]{0,12}(/set/)?[a-z]{0,9}", payload: Vec<u8>, retained: bool) {
-            if let Some(Ok(request)) = rules().read(&topic, &payload, retained) {
+        fn no_message_makes_it_panic(topic in "(constancy/bench/)?[a-z/+#]{0,12}(/set/)?[a-z]{0,9}", payload: Vec<u8>, retained: bool) {
+            if let Some(Ok(request)) = policy().parse(&topic, &payload, retained) {
                 prop_assert!(!retained && request.camera == "belt");
             }
         }

@@ -1,55 +1,62 @@
-//! What is published; `docs/event.schema.json` says the same to other programs.
+//! The event and the camera's state, as published. `docs/event.schema.json` and `docs/state.schema.json` describe them.
 
 use constancy_core::classify::Scored;
-use constancy_core::frame::Truth;
+use constancy_core::frame::GroundTruth;
 use serde::Serialize;
 use std::path::Path;
 
-/// One decision, schema 1.
+/// One decision about one frame, schema 1.
 #[derive(Debug, Serialize)]
 pub struct Event<'a> {
     pub schema: u32,
     pub device: &'a str,
     pub camera: &'a str,
-    /// Random, new with every start of the daemon.
+    /// Random, different on every start of the daemon.
     pub boot_id: &'a str,
     /// Counts this camera's events from 0 within a `boot_id`, without gaps.
     pub seq: u64,
-    /// `device/boot_id/camera/seq`; a receiver drops what it has seen.
+    /// `device/boot_id/camera/seq`; a receiver drops events whose `id` it has seen.
     pub id: String,
     /// When the frame was taken, RFC 3339, UTC.
     pub ts: String,
+    /// When the frame was taken, nanoseconds of `CLOCK_MONOTONIC`.
     pub monotonic_ns: u64,
     pub clock_synced: bool,
+    /// The best class.
     pub class: &'a str,
-    /// `0..=1`.
+    /// Its probability, `0..=1`.
     pub score: f32,
+    /// Its score minus that of the second class, `0..=1`.
     pub margin: f32,
+    /// The score reaches the threshold, and the image is not out of support.
     pub known: bool,
+    /// `None` if the class bank cannot tell.
     pub in_support: Option<bool>,
+    /// 0 at a typical example, 1 at the edge of support; `None` if the class bank cannot tell.
     pub shift: Option<f32>,
+    /// The best classes, best first.
     pub top: &'a [Scored],
     pub latency_ms: LatencyMs,
     /// Short digest of the encoder.
     pub model: &'a str,
     /// Short digest of the projection, or `identity`.
     pub projection: &'a str,
-    /// This camera's frames that a newer one replaced before they were looked at, since the start.
+    /// Frames of this camera, since the start, that a newer frame replaced before recognition or that the driver lost.
     pub dropped_frames: u64,
-    /// This camera's frames that could not be decoded, since the start.
+    /// Frames of this camera, since the start, that could not be decoded.
     pub damaged_frames: u64,
-    /// The file that a replayed frame came from.
+    /// The file of a replayed frame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<&'a Path>,
     /// What a rendered frame shows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub truth: Option<&'a Truth>,
+    pub truth: Option<&'a GroundTruth>,
 }
 
-/// Milliseconds of each part of a frame's path.
+/// Milliseconds of each stage of a frame's path.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct LatencyMs {
-    /// From the moment the frame was taken until it was looked at.
+    /// From the moment the frame was taken until recognition started.
     pub capture: f64,
     pub preprocess: f64,
     pub embed: f64,
@@ -57,7 +64,7 @@ pub struct LatencyMs {
 }
 
 impl LatencyMs {
-    /// Microseconds are enough.
+    /// Rounded to microseconds.
     #[must_use]
     pub fn rounded(self) -> Self {
         let round = |ms: f64| (ms * 1e3).round() / 1e3;
@@ -70,8 +77,8 @@ impl LatencyMs {
     }
 }
 
-/// What a camera sees at present: retained, published when it changes. Without a class the camera is
-/// not working, and `fault` says why.
+/// What a camera sees at present: retained, published when it changes. Without a class, the camera is not working, and
+/// `fault` says why.
 #[derive(Debug, Serialize)]
 pub struct CameraState<'a> {
     pub schema: u32,
@@ -80,7 +87,7 @@ pub struct CameraState<'a> {
     pub class: Option<&'a str>,
     pub score: Option<f32>,
     pub known: bool,
-    /// Since when, RFC 3339, UTC.
+    /// When the state began, RFC 3339, UTC.
     pub ts: String,
     pub fault: Option<&'a str>,
 }

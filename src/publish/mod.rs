@@ -1,4 +1,4 @@
-//! Where decisions go: the event and its schema, the queue before the network, MQTT, and stdout.
+//! Publishes decisions: the event and its format, the queue, MQTT, and stdout.
 
 mod command;
 mod event;
@@ -10,7 +10,7 @@ mod tls;
 
 pub use command::{Command, Request};
 pub use event::{CameraState, Event, LatencyMs, rfc3339};
-pub use mqtt::{BrokerError, Left, Listener, MAX_PICTURE_BYTES, MqttPublisher, probe};
+pub use mqtt::{BrokerError, DemoSubscriber, MAX_PICTURE_BYTES, MqttPublisher, Undelivered, probe};
 pub use tls::TlsError;
 
 use crate::config::{CommandName, Settings};
@@ -20,33 +20,33 @@ use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Why nothing can be published.
+/// Why something cannot be published.
 #[derive(Debug, Error)]
 pub enum PublishError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    #[error("stdout does not take the event: {0}")]
+    #[error("cannot write the event to stdout: {0}")]
     Stdout(std::io::Error),
-    #[error("the event cannot be written as JSON: {0}")]
+    #[error("cannot convert the event to JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// What is in a queue's folder, which must be writable; or why it cannot be used. Touches nothing.
+/// Describes what a queue's folder holds; or says why it cannot be used. Changes nothing.
 pub fn inspect_queue(folder: &Path) -> Result<String, String> {
     queue::inspect(folder)
 }
 
-/// Takes events for good: a broker if one is configured, else stdout.
+/// The destination of events: a broker if one is configured, otherwise stdout.
 pub enum Sink {
     Mqtt(MqttPublisher),
     Stdout,
 }
 
-/// A sink whose settings are good, before it touches anything: the one before it may still be at work.
+/// A sink with checked settings that has not started. It has opened nothing yet, so an earlier sink may still be in use.
 pub struct PreparedSink(Option<Connector>);
 
 impl PreparedSink {
-    /// Only settings that can never work are errors.
+    /// Reads the password and certificates. Only settings that can never work are errors.
     pub fn new(settings: &Settings) -> Result<Self, PublishError> {
         let connector = settings
             .mqtt
@@ -57,7 +57,7 @@ impl PreparedSink {
         Ok(Self(connector))
     }
 
-    /// Opens the queue and starts connecting, in the background.
+    /// Opens the queue and connects, both in the background.
     pub fn start(self, settings: &Settings) -> Result<Sink, PublishError> {
         Ok(match self.0 {
             Some(connector) => Sink::Mqtt(MqttPublisher::start(connector, settings)?),
@@ -67,12 +67,12 @@ impl PreparedSink {
 }
 
 impl Sink {
-    /// Prepares and starts.
+    /// Prepares a sink and starts it.
     pub fn open(settings: &Settings) -> Result<Self, PublishError> {
         PreparedSink::new(settings)?.start(settings)
     }
 
-    /// Hands over one event.
+    /// Queues an event for the broker, or prints it as one JSON line.
     pub fn event(&self, event: &Event<'_>) -> Result<(), PublishError> {
         match self {
             Self::Mqtt(mqtt) => mqtt.event(
@@ -92,7 +92,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Hands over a camera's present state, which the broker keeps for whoever asks later.
+    /// Publishes a camera's present state as a retained message; without a broker, does nothing.
     pub fn state(&self, state: &CameraState<'_>) -> Result<(), PublishError> {
         if let Self::Mqtt(mqtt) = self {
             mqtt.state(state)?;
@@ -100,7 +100,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Commands that came since this was last asked.
+    /// Commands received since the last call.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         match self {
@@ -109,10 +109,15 @@ impl Sink {
         }
     }
 
-    /// Says what came of a command: what was done, or why it was not.
-    pub fn answer(&self, camera: &str, command: CommandName, outcome: &Result<String, String>) {
+    /// Publishes the result of a command: what was done, or why nothing was.
+    pub fn command_result(
+        &self,
+        camera: &str,
+        command: CommandName,
+        outcome: &Result<String, String>,
+    ) {
         if let Self::Mqtt(mqtt) = self {
-            mqtt.answer(camera, command, outcome);
+            mqtt.command_result(camera, command, outcome);
         }
     }
 
@@ -123,12 +128,12 @@ impl Sink {
         }
     }
 
-    /// Sends what is left and the farewell, within `limit`, and says what stays behind.
+    /// Sends what waits and the last message, within `limit`; returns what could not be delivered.
     #[must_use]
-    pub fn close(self, limit: Duration) -> Left {
+    pub fn close(self, limit: Duration) -> Undelivered {
         match self {
             Self::Mqtt(mqtt) => mqtt.close(limit),
-            Self::Stdout => Left::default(),
+            Self::Stdout => Undelivered::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! TLS for the broker's connection: whom to trust, and by what this device is known.
+//! TLS for the connection to the broker: the CAs to trust, and this device's own certificate.
 
 use crate::config::MqttSettings;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -11,7 +11,7 @@ use thiserror::Error;
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    #[error("`mqtt.{key}` {path}: no {what} in PEM form that can be read: {reason}")]
+    #[error("`mqtt.{key}` {path}: cannot read a {what} in PEM form: {reason}")]
     Pem {
         key: &'static str,
         path: PathBuf,
@@ -26,10 +26,10 @@ pub enum TlsError {
     Setup(rustls::Error),
 }
 
-/// TLS 1.2 or 1.3 with host names verified.
+/// TLS 1.2 or 1.3, with host names verified.
 pub(super) fn client_config(mqtt: &MqttSettings) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = match &mqtt.ca_file {
-        Some(path) => roots_of(path)?,
+        Some(path) => roots_from(path)?,
         None => system_roots()?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -51,7 +51,7 @@ pub(super) fn client_config(mqtt: &MqttSettings) -> Result<Arc<ClientConfig>, Tl
     Ok(Arc::new(config))
 }
 
-fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("ca_file", path)? {
         roots
@@ -76,7 +76,7 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
     let found = CertificateDer::pem_file_iter(path).map_err(|e| read(&e))?;
     let certificates = found.collect::<Result<Vec<_>, _>>().map_err(|e| read(&e))?;
     if certificates.is_empty() {
-        Err(read(&"the file holds none"))
+        Err(read(&"the file contains none"))
     } else {
         Ok(certificates)
     }
@@ -96,7 +96,7 @@ fn pem(
     }
 }
 
-/// What to do about a failure of TLS, if one is at the bottom of `error`.
+/// What to do about a TLS failure, if one is among the causes of `error`.
 pub(super) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -107,14 +107,14 @@ pub(super) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
                 .downcast_ref::<rustls::Error>()
         };
         if let Some(found) = error.downcast_ref::<rustls::Error>().or_else(wrapped) {
-            return hint_for(found);
+            return hint_about(found);
         }
         next = error.source();
     }
     None
 }
 
-fn hint_for(error: &rustls::Error) -> Option<&'static str> {
+fn hint_about(error: &rustls::Error) -> Option<&'static str> {
     match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
             CertificateError::UnknownIssuer => {
@@ -124,7 +124,7 @@ fn hint_for(error: &rustls::Error) -> Option<&'static str> {
                 "renew the broker's certificate, or set this device's clock, which may be wrong",
             ),
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Some("this device's clock is probably behind: set it")
+                Some("this device's clock is probably behind; set it")
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Some("`mqtt.broker` must name the host as the certificate does")

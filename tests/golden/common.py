@@ -1,4 +1,4 @@
-"""What the golden scripts share: the fixtures' folder, seeded weights, ONNX export, files with stable bytes."""
+"""Shared by the golden scripts: the fixtures' folder, seeded weights, ONNX export, reproducible files."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# They advise on speed and on packages that are not wanted here.
+# Silences advice on speed and on optional packages.
 logging.getLogger().setLevel(logging.ERROR)
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 
@@ -23,7 +23,7 @@ def sha256(path):
 
 
 def save_tensors(path, tensors, metadata=None):
-    """A safetensors file whose header is sorted: the library's own order of metadata changes from run to run."""
+    """Writes a safetensors file with a sorted header: the library's order of metadata varies from run to run."""
     from safetensors.numpy import save
 
     data = save(tensors, metadata=metadata)
@@ -37,7 +37,7 @@ def save_tensors(path, tensors, metadata=None):
 
 
 def number(value):
-    """The shortest decimal that gives the same f32 again."""
+    """The shortest decimal that parses to the same f32."""
     import numpy as np
 
     return float(str(np.float32(value)))
@@ -48,10 +48,10 @@ def numbers(values):
 
 
 def randomise(model, seed):
-    """Weights that keep the signal's size, gains and biases that are not the neutral 1 and 0.
+    """Draws weights that keep the signal's magnitude, gains other than 1 and biases other than 0.
 
-    The library's own start leaves every image with nearly the same embedding, and an exchanged gain or
-    a forgotten bias unseen.
+    The library's own initialisation gives nearly every image the same embedding, and hides a swapped gain or a
+    forgotten bias.
     """
     import torch
 
@@ -75,7 +75,7 @@ def randomise(model, seed):
 
 
 def export(model, args, path, inputs, output, opset, dynamo=False):
-    """As exporters do it: symbolic batch, intermediate shapes left in the file."""
+    """Exports as common exporters do: symbolic batch axis, intermediate shapes in the file."""
     import onnx
     import torch
 
@@ -98,7 +98,7 @@ def export(model, args, path, inputs, output, opset, dynamo=False):
 
 
 def strip(model):
-    """Drops notes on where in whose source tree each node came from, and the build: they differ between machines."""
+    """Removes source locations and build names, which differ between machines."""
     graph = model.graph
     model.producer_version = model.producer_version.split("+")[0]
     for part in [model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]:
@@ -110,7 +110,7 @@ def strip(model):
 
 
 def session(path):
-    """One thread: sums in one order, so the same numbers every time."""
+    """A session on one thread: it sums in a fixed order, so results are reproducible."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

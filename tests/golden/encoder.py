@@ -1,15 +1,15 @@
-"""Writes the tiny image towers, their manifests, and what ONNX Runtime makes of them.
+"""Writes the tiny image towers, their manifests, and ONNX Runtime's embeddings.
 
     python -m venv venv && venv/bin/pip install -r tests/golden/requirements.txt
     venv/bin/python tests/golden/text.py        # first: vision-fp32.toml names the text tower's hash
     venv/bin/python tests/golden/encoder.py
     venv/bin/python tests/golden/projection.py  # after it: projections name the image tower's hash
 
-Into tests/fixtures/encoder: `vision-*.onnx`, CLIP's image tower in Hugging Face's structure with seeded random
+Writes to tests/fixtures/encoder: `vision-*.onnx`, CLIP's image tower in Hugging Face's structure with seeded random
 weights, in f32 (by both of torch's exporters) and quantised dynamically; `wrong-shape.onnx` and
-`two-inputs.onnx`, which are to be refused; the manifests; and `golden.safetensors` with `input` and one tensor
-of embeddings per model, each row from a run at batch 1, since dynamic quantisation looks at the whole batch.
-With the pinned versions a second run writes the same bytes. The quantised embeddings want a CPU with VNNI:
+`two-inputs.onnx`, which must be refused; the manifests; and `golden.safetensors` with `input` and one tensor
+of embeddings per model, each row from a run at batch 1, since dynamic quantisation scales by the whole batch.
+With the pinned versions a second run writes the same bytes. The quantised embeddings need a CPU with VNNI:
 without it ONNX Runtime saturates the products of signed weights, and the check at the end fails.
 """
 
@@ -66,7 +66,7 @@ pad_token_id = 0
 
 
 class Tower(torch.nn.Module):
-    """Only the embedding, as exports of the projected tower have it."""
+    """Returns the projected embedding alone."""
 
     def __init__(self, model):
         super().__init__()
@@ -92,7 +92,7 @@ def tower():
 
 
 def small(path, inputs):
-    """A valid image model of one convolution, for what is to be refused before it runs."""
+    """Writes a valid image model of one convolution, for tests that must refuse it before it runs."""
     rng = np.random.default_rng(SEED)
     channels = inputs[0].type.tensor_type.shape.dim[1].dim_value
     weight = rng.normal(0, 0.1, size=(WIDTH, channels, 8, 8)).astype(np.float32)
@@ -116,7 +116,7 @@ def small(path, inputs):
 
 
 class DequantizeLinear(OpRun):
-    """Per tensor; ONNX's reference has it from opset 19 on only."""
+    """Per tensor. ONNX's reference implements it only from opset 19 on."""
 
     def _run(self, x, scale, zero, **_):
         return ((x.astype(np.int32) - zero.astype(np.int32)).astype(np.float32) * scale,)
@@ -127,10 +127,10 @@ def rows(run, images):
 
 
 def steadiest(images, sessions, rng):
-    """The rows whose quantised embeddings stand still when the input trembles in its seventh digit.
+    """The rows whose quantised embeddings change least when the input changes in its seventh digit.
 
-    In the others a value lies so near the edge between two 8-bit steps that the order of a sum decides, and one
-    such step moves the embedding by 0.05: no engine would be wrong, and no test could be sharp.
+    In the others a value lies so close to the boundary between two 8-bit levels that the order of a summation decides,
+    and one level moves the embedding by 0.05: engines would differ without being wrong, and no test could be strict.
     """
     moved = np.zeros(len(images))
     for session in sessions:

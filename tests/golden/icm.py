@@ -1,10 +1,11 @@
-"""Writes embeddings with interventions, and what NumPy and scikit-learn fit to them.
+"""Writes embeddings with interventions, and the maps and probes that NumPy and scikit-learn fit to them.
 
     python -m venv venv && venv/bin/pip install -r tests/golden/requirements.txt
     venv/bin/python tests/golden/icm.py
 
-Into tests/fixtures/icm: `embeddings.safetensors`, f32 `images` [n, D] of any length, f32 `changed.FAMILY` [m, D], the
-first m images under a family of interventions, and i64 `labels` [n]; and `golden.safetensors`, f64:
+Writes to tests/fixtures/icm: `embeddings.safetensors` with f32 `images` [n, D], which are not normalised, f32
+`changed.FAMILY` [m, D], the first m images under a family of interventions, and i64 `labels` [n]; and
+`golden.safetensors`, f64:
 
 - `second` E[z z'] and `mean` E[z] of unit embeddings z, `delta.FAMILY` E[d d'] of differences;
 - `map.NAME`: the projector A A' of a hard map, or the soft map itself, [D, D], and `eigenvalues.NAME`, largest first,
@@ -14,7 +15,7 @@ first m images under a family of interventions, and i64 `labels` [n]; and `golde
   C = 0.316 on unit embeddings as they are (`raw`), under a soft map (`soft`), and with two classes (`two`), where
   scikit-learn has one row of weights.
 
-A second run writes the same bytes where the libraries are the same.
+With the same libraries a second run writes the same bytes.
 """
 
 import numpy as np

@@ -1,12 +1,12 @@
-"""Writes the golden images of the paper's interventions, as torchvision computes them.
+"""Writes the golden images of the paper's interventions, computed by torchvision.
 
     python -m venv venv && venv/bin/pip install -r tests/golden/requirements.txt
     venv/bin/python tests/golden/interventions.py
 
-Into tests/fixtures/interventions: synthetic sources, for each case `NAME.golden.png`, and `cases.json`, which lists
+Writes to tests/fixtures/interventions: synthetic sources; for each case `NAME.golden.png`; and `cases.json`, which lists
 operation, parameters and files. The definitions are those of `torchvision.transforms.functional` on `uint8` tensors;
-on Pillow images torchvision rounds some of them differently. JPEG is libjpeg's, by Pillow. Factors are numbers that an
-f32 holds exactly. A second run writes the same bytes.
+on Pillow images torchvision rounds some of them differently. JPEG is Pillow's libjpeg. An f32 represents all factors
+exactly. A second run writes the same bytes.
 """
 
 import io
@@ -25,7 +25,7 @@ OUT = FIXTURES / "interventions"
 
 
 def blocks(rng, width, height):
-    """Grey: how chroma is enlarged again is each decoder's own choice."""
+    """Grey, since decoders differ in how they upsample chroma."""
     y, x = np.mgrid[0:height, 0:width]
     light = 40.0 + 2 * x + y + 60.0 * ((x // 5 + y // 7) % 2) + 8.0 * rng.standard_normal((height, width))
     return np.repeat(np.clip(np.rint(light), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
@@ -36,7 +36,7 @@ def sources():
     return {
         # Gradients, edges, saturated colours.
         "scene": np.array(scene(53, 41, 3)),
-        # Every kind of colour, grey among them.
+        # All kinds of colours, including grey.
         "colours": np.concatenate(
             [rng.integers(0, 256, (24, 32, 3)), np.repeat(rng.integers(0, 256, (4, 32, 1)), 3, axis=2)]
         ).astype(np.uint8),

@@ -1,11 +1,11 @@
-"""Writes the golden images of preprocessing, as Pillow computes CLIP's own transform.
+"""Writes the golden images of preprocessing: CLIP's own transform, computed by Pillow.
 
     python -m venv venv && venv/bin/pip install -r tests/golden/requirements.txt
     venv/bin/python tests/golden/preprocess.py
 
-Into tests/fixtures/preprocess: synthetic sources in every format that is read, for each `NAME.golden.png`
-(the 8-bit RGB input of the tower, before normalisation), and `cases.json`, which lists them. The
-sources are seeded: with the pinned Pillow a second run writes the same bytes.
+Writes to tests/fixtures/preprocess: synthetic sources in every supported format; for each `NAME.golden.png`, the 8-bit
+RGB input of the tower before normalisation; and `cases.json`, which lists them. The sources are seeded: with the
+pinned Pillow a second run writes the same bytes.
 """
 
 import json
@@ -22,7 +22,7 @@ SATURATED = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 255, 255), (255, 0, 255)
 
 
 def scene(width, height, seed):
-    """An image on which a wrong filter, a shifted crop or a wrong chroma upsampling shows.
+    """An image that reveals a wrong filter, a shifted crop and a wrong chroma upsampling.
 
     The pattern repeats every shorter edge, so every crop sees all of it.
     """
@@ -34,26 +34,26 @@ def scene(width, height, seed):
     # Smooth gradients, and their wrap-around as a sharp edge.
     rgb = np.stack([40 + 190 * u, 220 - 170 * v, 128 + 100 * np.sin(2 * np.pi * (u + v))], axis=-1)
 
-    # Rings that get finer outwards: the aliasing of each filter is its own.
+    # Rings that get finer outwards: every filter aliases differently.
     du, dv = (u - 0.27) * side, (v - 0.27) * side
     radius = np.hypot(du, dv)
     rings = 127.5 + 127.5 * np.cos(radius**2 * np.pi / (0.5 * side))
     rgb = np.where((radius < 0.21 * side)[..., None], rings[..., None], rgb)
 
-    # Saturated chequers whose edges lie on no multiple of 2 or 8: chroma bleeds visibly.
+    # Saturated chequers whose edges lie on no multiple of 2 or 8, so that chroma bleeds visibly.
     cell = max(3, side // 37)
     inside = (u > 0.55) & (u < 0.95) & (v > 0.07) & (v < 0.45)
     colours = np.array(SATURATED, dtype=np.float64)
     index = ((x // cell) + 2 * (y // (cell + 2))).astype(int) % len(SATURATED)
     rgb = np.where(inside[..., None], colours[index], rgb)
 
-    # Mild noise in one strip only: it does not compress.
+    # Mild noise in one strip only, since noise does not compress.
     noise = rng.normal(0.0, 5.0, size=(height, width, 3))
     rgb = np.where(((v > 0.86) & (v < 0.97))[..., None], rgb + noise, rgb)
 
     image = Image.fromarray(np.clip(np.rint(rgb), 0, 255).astype(np.uint8), "RGB")
 
-    # Lines of text, as far as resampling can tell: strokes of one to four pixels and gaps between words.
+    # Imitates lines of text: strokes of one to four pixels, and gaps between words.
     draw = ImageDraw.Draw(image)
     for top in range(0, height, side):
         for left in range(0, width, side):
@@ -100,7 +100,7 @@ def golden(path, case):
 
 
 def with_alpha(image):
-    """Alpha from 0 to 255: dropped, not blended, so the colours under it must come through."""
+    """Adds alpha from 0 to 255. It is dropped, not blended, so the colours must not change."""
     width, height = image.size
     ramp = np.linspace(0, 255, width).astype(np.uint8)
     image = image.convert("RGBA")
@@ -109,7 +109,7 @@ def with_alpha(image):
 
 
 def turned(image, orientation):
-    """Stored as a camera held that way stores it, with the tag that says so."""
+    """Turns the image as a camera held that way stores it, and adds the EXIF orientation."""
     undo = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -125,7 +125,7 @@ SIGLIP = {"size": 224, "resize": "exact", "filter": "bilinear", "crop": "none"}
 MOBILECLIP = {"size": 256, "resize": "shortest-edge", "filter": "bilinear", "crop": "center"}
 FULL = {"quality": 92, "subsampling": "4:4:4"}
 
-# File, width, height, what is done to the scene, how it is saved, transform.
+# File, width, height, change to the scene, options for saving, transform.
 CASES = [
     ("odd-444.jpg", 333, 251, same, FULL, CLIP),
     ("odd-420.jpg", 335, 253, same, {"quality": 92, "subsampling": "4:2:0"}, CLIP),
@@ -144,7 +144,7 @@ CASES = [
     ("palette.png", 283, 229, lambda i: i.quantize(64, dither=Image.Dither.NONE), {}, CLIP),
     ("lossy.webp", 319, 245, same, {"quality": 85}, CLIP),
     ("lossless.webp", 271, 243, same, {"lossless": True}, CLIP),
-    # The shorter edge fits already: the halves that the crop leaves over are ½ and 1½.
+    # The shorter edge already fits. The crop's margins are ½ and 1½, which Python rounds to 0 and 2.
     ("crop-half-down.png", 225, 224, same, {}, CLIP),
     ("crop-half-up.png", 224, 227, same, {}, CLIP),
     ("exact.png", 311, 180, same, {}, SIGLIP),

@@ -1,13 +1,13 @@
-"""Writes two random projections and what they make of random embeddings.
+"""Writes two random projections, and the projected embeddings and probabilities that follow from them.
 
     python -m venv venv && venv/bin/pip install -r tests/golden/requirements.txt
     venv/bin/python tests/golden/text.py
     venv/bin/python tests/golden/encoder.py     # both first: projections name the image tower's hash
     venv/bin/python tests/golden/projection.py
 
-Into tests/fixtures/projection: `tiny.safetensors` with a mean of zero, `tiny-centred.safetensors` with another, and
-`golden.json`: image embeddings `z`, class embeddings `t`, and per file their projections `z_projected` and
-`t_projected` (scaled to unit length, the mean taken off, projected, scaled to unit length again), the `logits`
+Writes to tests/fixtures/projection: `tiny.safetensors` with a mean of zero, `tiny-centred.safetensors` with another, and
+`golden.json`: image embeddings `z`, class embeddings `t`, and for each file their projections `z_projected` and
+`t_projected` (normalised to unit length, the mean subtracted, projected, normalised again), the `logits`
 (`logit_scale` times their cosines) and the `probabilities` (softmax). Computed in f64 from the f32 numbers in
 the files. A second run writes the same bytes.
 """
@@ -36,7 +36,7 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
     q, r = np.linalg.qr(rng.standard_normal((WIDTH, RANK)))
-    # QR leaves each column's sign to the library.
+    # QR determines columns only up to their sign.
     projection = f32(q * np.sign(np.diag(r)))
     eigenvalues = f32(np.sort(rng.uniform(0.01, 30.0, size=WIDTH))[::-1])
     means = {
@@ -44,7 +44,7 @@ def main():
         "tiny-centred.safetensors": f32(0.05 * rng.standard_normal(WIDTH)),
     }
 
-    # Near one another, as a CLIP's embeddings are: far apart, every probability would be 0 or 1.
+    # Close to one another, like CLIP's embeddings; otherwise every probability would be 0 or 1.
     common = rng.standard_normal(WIDTH)
     z = f32(9.0 * unit(common + 0.5 * rng.standard_normal((4, WIDTH))))
     t = f32(3.0 * unit(common + 0.12 * rng.standard_normal((5, WIDTH))))

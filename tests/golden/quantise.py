@@ -1,11 +1,11 @@
-"""Checks with ONNX and ONNX Runtime what `constancy model quantise` writes.
+"""Checks the files of `constancy model quantise` with ONNX and ONNX Runtime.
 
     cargo build --release
     venv/bin/python tests/golden/quantise.py --constancy target/release/constancy [--model FP32.onnx]
 
-Of the tiny tower that `encoder.py` writes, or of MODEL: the files are valid ONNX, ONNX Runtime loads them, and its
-embeddings are nearly those of the fp32 file. Where a few channels of the layers' normalisations are 25 times larger,
-the smoothed file is better than that of ONNX Runtime's own `quantize_dynamic`. Writes nothing that stays.
+Quantises the tiny tower that `encoder.py` writes, or MODEL. The files must be valid ONNX, and their embeddings in ONNX
+Runtime must be close to those of the fp32 file. With a few channels of the normalisations 25 times larger, the smoothed
+file must be closer than that of ONNX Runtime's own `quantize_dynamic`. Writes temporary files only.
 """
 
 import argparse
@@ -26,7 +26,7 @@ ROWS = 16
 
 
 def embeddings(path, images):
-    """One at a time: dynamic quantisation looks at the whole batch."""
+    """Runs the images one at a time: dynamic quantisation scales by the whole batch."""
     runtime = session(path)
     name = runtime.get_inputs()[0].name
     return np.concatenate([runtime.run(["image_embeds"], {name: i[None]})[0] for i in images])

@@ -1,12 +1,12 @@
-"""Writes the tiny text tower, its tokenizer, and what both make of some prompts.
+"""Writes the tiny text tower, its tokenizer, and the token ids and embeddings of some prompts.
 
     python -m venv venv && venv/bin/pip install -r tests/golden/requirements.txt
     venv/bin/python tests/golden/text.py
     venv/bin/python tests/golden/encoder.py     # after it: vision-fp32.toml names the text tower's hash
     venv/bin/python tests/golden/projection.py
 
-Into tests/fixtures/encoder: `text-fp32.onnx`, CLIP's text tower in Hugging Face's structure with seeded random
-weights; `tokenizer.json` with CLIP's rules and a vocabulary learnt from the words below; and `text.json`, prompts
+Writes to tests/fixtures/encoder: `text-fp32.onnx`, CLIP's text tower in Hugging Face's structure with seeded random
+weights; `tokenizer.json` with CLIP's rules and a vocabulary trained on the words below; and `text.json`, prompts
 with their token ids and embeddings, and class embeddings averaged over templates. Token ids come from
 `tokenizer.json` and are checked against CLIP's own tokenizer, written out below. With the pinned versions a
 second run writes the same bytes.
@@ -61,11 +61,11 @@ PROMPTS = [
     "  the dog's\tin   the\nsnow ",
     "isn't it? we've...",
     "Café, naïve",
-    # The same accents as marks of their own: NFC makes one letter of the two.
+    # The same accents as combining marks, which NFC composes.
     "Cafe\u0301, nai\u0308ve",
     "ж 歯車 🔩½",
     "the fitter tightens the bolts, the welder's torch glows, the turner's lathe hums and the heron stands still",
-    # Fits to the last token; one too long, so it comes to the same.
+    # One fills the context exactly; the next is one token too long and is truncated to the same ids.
     "a a a a a a a a a a a a a a",
     "a a a a a a a a a a a a a a a",
     "!",
@@ -76,7 +76,7 @@ TEMPLATES = ["a photo of a {}", "a dark photo of the {}"]
 
 
 def byte_letters():
-    """A printable letter for every byte, in CLIP's order."""
+    """A printable character for every byte, in CLIP's order."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     rest = [b for b in range(256) if b not in plain]
     return {**{b: chr(b) for b in plain}, **{b: chr(256 + n) for n, b in enumerate(rest)}}
@@ -86,7 +86,7 @@ LETTERS = byte_letters()
 
 
 def words(text):
-    """Normalised and split, each word in byte letters of which the last carries `</w>`."""
+    """Normalises and splits text. Yields each word as its byte characters, the last one with `</w>`."""
     text = " ".join(unicodedata.normalize("NFC", text).split()).lower()
     for word in regex.findall(SPLIT, text):
         letters = [LETTERS[b] for b in word.encode()]
@@ -106,7 +106,7 @@ def merged(word, pair):
 
 
 def train():
-    """Byte-pair merges; the alphabet decides between equally frequent pairs, so every run learns the same."""
+    """Trains byte-pair merges. Ties are broken alphabetically, so every run gives the same."""
     counts = Counter(words(CORPUS))
     merges = []
     while len(merges) < MERGES:
@@ -183,7 +183,7 @@ def tokenizer_json(vocabulary, merges):
 
 
 def clip_ids(text, vocabulary, merges):
-    """CLIP's tokenizer: merges within each word, the earliest learnt first."""
+    """CLIP's tokenizer: merges within each word, in the order of training."""
     ranks = {pair: i for i, pair in enumerate(merges)}
     ids = [vocabulary[START]]
     for word in words(text):
@@ -194,14 +194,14 @@ def clip_ids(text, vocabulary, merges):
 
 
 def fed(ids):
-    """Cut to the context with the end kept, or filled up."""
+    """Truncates to the context and keeps the end token, or pads. Returns the ids and how many are used."""
     if len(ids) > CONTEXT:
         ids = [*ids[: CONTEXT - 1], ids[-1]]
     return ids + [PAD] * (CONTEXT - len(ids)), min(len(ids), CONTEXT)
 
 
 class Tower(torch.nn.Module):
-    """Only the embedding, as exports of the projected tower have it."""
+    """Returns the projected embedding alone."""
 
     def __init__(self, model):
         super().__init__()

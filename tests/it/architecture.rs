@@ -1,174 +1,286 @@
-//! The import rules of the source tree, read from the sources.
+//! What the compiler cannot hold of the architecture, read from the parsed sources.
+//!
+//! The crates hold most of it: `core` cannot name tract, and the engine cannot name a camera. This test holds the rest:
+//! the order of the program's modules, the one place of each edge crate, the purity of `core`, and that no files import
+//! each other in a circle. `cargo test --test it architecture -- --nocapture` prints the figures of the sources, or those
+//! of another checkout that `CONSTANCY_SOURCES` names.
 
+mod figures;
+mod rules;
+mod source;
+
+use figures::{Figures, circles};
+use source::{Source, read};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Modules without files, clocks, threads or logs; they import only each other.
-const PURE: [&str; 7] = [
-    "frame",
-    "preprocess",
-    "icm",
-    "classify",
-    "tensor_file",
-    "stats",
-    "workshop",
-];
-
-/// Crates that belong to one place.
-const EDGES: [(&str, &[&str]); 7] = [
-    ("tract_onnx", &["engine/"]),
-    ("tract_core", &["engine/"]),
-    ("v4l", &["capture/v4l"]),
-    ("rumqttc", &["publish/mqtt.rs", "publish/mqtt/"]),
-    ("rustls", &["publish/tls.rs"]),
-    ("redb", &["publish/queue/"]),
-    ("sd_notify", &["daemon/service.rs"]),
-];
-
-/// What pure code must not touch.
-const IMPURE: [&str; 8] = [
-    "std::fs",
-    "std::net",
-    "std::process",
-    "std::thread",
-    "std::time::Instant",
-    "std::time::SystemTime",
-    "std::env",
-    "log::",
-];
-
-/// Source files by their path under `src`, without their tests.
-fn sources() -> BTreeMap<String, String> {
-    fn walk(folder: &Path, root: &Path, found: &mut BTreeMap<String, String>) {
-        for entry in std::fs::read_dir(folder).expect("src") {
-            let path = entry.expect("entry").path();
-            if path.is_dir() {
-                walk(&path, root, found);
-            } else {
-                let name = path
-                    .strip_prefix(root)
-                    .expect("under src")
-                    .to_string_lossy()
-                    .into_owned();
-                let text = std::fs::read_to_string(&path).expect("source");
-                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-                let lines = code.lines().filter(|l| !l.trim_start().starts_with("//"));
-                found.insert(name, lines.collect::<Vec<_>>().join("\n"));
-            }
-        }
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = BTreeMap::new();
-    walk(&root, &root, &mut found);
-    assert!(found.len() > 30, "the sources are where they are expected");
-    found
+/// The crates of a checkout by name, with their sources; one from before the workspace has `src` and `kernels` alone.
+fn crates() -> Vec<(String, BTreeMap<String, Source>)> {
+    let root = std::env::var_os("CONSTANCY_SOURCES")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let folders = [
+        "src",
+        "crates/core/src",
+        "crates/engine/src",
+        "crates/kernels/src",
+        "kernels/src",
+    ];
+    let there = folders.iter().filter(|f| root.join(f).is_dir());
+    there
+        .map(|f| (f.trim_end_matches("/src").to_owned(), read(&root.join(f))))
+        .collect()
 }
 
-/// The module that a file belongs to.
-fn module(file: &str) -> &str {
-    file.split(['/', '.']).next().unwrap_or_default()
-}
-
-/// The crate's own modules that a source names by `crate::`.
-fn imports(code: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for part in code.split("crate::").skip(1) {
-        let list = part.strip_prefix('{').and_then(|p| p.split('}').next());
-        let names: Vec<&str> = list.map_or_else(|| vec![part], |l| l.split(',').collect());
-        let name = |n: &str| {
-            n.trim()
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect::<String>()
-        };
-        found.extend(names.into_iter().map(name).filter(|n| !n.is_empty()));
-    }
-    found
-}
-
-fn names_crate(code: &str, name: &str) -> bool {
-    let own = |at: usize| {
-        code[..at]
-            .chars()
-            .next_back()
-            .is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':'))
-    };
-    code.match_indices(&format!("{name}::"))
-        .any(|(at, _)| own(at))
-}
-
-#[test]
-fn pure_modules_import_only_pure_ones_and_touch_nothing() {
-    for (file, code) in sources().iter().filter(|(f, _)| PURE.contains(&module(f))) {
-        for import in imports(code) {
-            assert!(
-                PURE.contains(&import.as_str()),
-                "{file} is pure and imports crate::{import}"
-            );
-        }
-        for impure in IMPURE {
-            assert!(!code.contains(impure), "{file} is pure and uses {impure}");
-        }
-    }
-}
-
-#[test]
-fn each_edge_has_one_place() {
-    for (file, code) in &sources() {
-        for (name, places) in EDGES {
-            // Our own module of that name is meant.
-            let own = name == "v4l"
-                && (code.contains("crate::capture::v4l") || code.contains("mod v4l;"));
-            let allowed = own || places.iter().any(|p| file.starts_with(p));
-            assert!(
-                allowed || !names_crate(code, name),
-                "{file} uses {name}, which belongs to {places:?}"
-            );
-        }
-    }
-}
-
-#[test]
-fn only_main_sees_the_command_line() {
-    for (file, code) in sources()
-        .iter()
-        .filter(|(f, _)| !["cli", "main", "lib"].contains(&module(f)))
-    {
-        let imports = imports(code);
-        assert!(
-            !imports.iter().any(|i| i == "cli"),
-            "{file} imports crate::cli"
-        );
-        let sees_daemon = imports.iter().any(|i| i == "daemon");
-        assert!(
-            !sees_daemon || module(file) == "daemon",
-            "{file} imports crate::daemon"
-        );
-    }
-}
-
-#[test]
-fn the_rules_would_notice() {
-    assert_eq!(
-        imports("use crate::{engine, frame::Frame};\nlet x = crate::capture::open();"),
-        ["engine", "frame", "capture"]
-    );
-    assert!(names_crate("use rumqttc::Client;", "rumqttc"));
-    assert!(names_crate("fn f(c: v4l::Device)", "v4l"));
+fn sources(folder: &str) -> BTreeMap<String, Source> {
+    let sources = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     assert!(
-        !names_crate("super::v4l::open()", "v4l"),
-        "our own module of that name is meant"
+        sources.len() > 20,
+        "{folder} has only {} sources",
+        sources.len()
     );
-    assert!(!names_crate("my_v4l::open()", "v4l"));
+    sources
+}
+
+/// Sources as if they were the program's, beside a `lib.rs` that declares every module.
+fn planted(files: &[(&str, &str)]) -> BTreeMap<String, Source> {
+    let lib: String = rules::ORDER.iter().map(|m| format!("mod {m};\n")).collect();
+    let all = files.iter().copied().chain([("lib.rs", lib.as_str())]);
+    all.map(|(path, text)| (path.to_owned(), Source::parse(path, text)))
+        .collect()
+}
+
+#[test]
+fn modules_of_the_program_keep_their_order_and_edges_their_place() {
+    assert_eq!(rules::in_program(&sources("src")), Vec::<String>::new());
+}
+
+#[test]
+fn core_is_pure() {
+    assert_eq!(
+        rules::in_pure_crate(&sources("crates/core/src")),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn crates_depend_on_what_is_below_them() {
+    let manifest = |folder: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(folder)
+            .join("Cargo.toml");
+        let text = std::fs::read_to_string(path).expect("Cargo.toml");
+        let table: toml::Table = text.parse().expect("TOML");
+        let names = table["dependencies"]
+            .as_table()
+            .expect("dependencies")
+            .keys()
+            .cloned();
+        names.collect::<Vec<_>>()
+    };
+    let kernels = manifest("crates/kernels");
+    assert_eq!(kernels, ["log"], "kernels compute and nothing else");
+    let outside = [
+        "clap",
+        "constancy",
+        "env_logger",
+        "jiff",
+        "redb",
+        "rumqttc",
+        "rustls",
+        "sd-notify",
+        "v4l",
+    ];
+    for (folder, own) in [
+        (
+            "crates/core",
+            &[
+                "constancy-engine",
+                "constancy-kernels",
+                "libc",
+                "log",
+                "tract-core",
+                "tract-onnx",
+            ][..],
+        ),
+        ("crates/engine", &[]),
+    ] {
+        let named = manifest(folder);
+        let wrong = named
+            .iter()
+            .filter(|d| outside.iter().chain(own).any(|o| o == d));
+        assert_eq!(
+            wrong.collect::<Vec<_>>(),
+            Vec::<&String>::new(),
+            "{folder} depends on them"
+        );
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    for folder in [
+        "src",
+        "crates/core/src",
+        "crates/engine/src",
+        "crates/kernels/src",
+    ] {
+        assert_eq!(
+            circles(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))),
+            Vec::<Vec<String>>::new()
+        );
+    }
 }
 
 #[test]
 fn files_stay_of_a_size_that_one_can_read() {
-    for (file, code) in &sources() {
-        let lines = code.lines().count();
-        assert!(
-            lines <= 420,
-            "{file} has {lines} lines; it has two owners inside"
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["src", "crates/core/src", "crates/engine/src"] {
+        for (path, source) in read(&root.join(folder)) {
+            assert!(
+                source.lines <= 520,
+                "{folder}/{path} has {} lines: two owners inside",
+                source.lines
+            );
+        }
+    }
+}
+
+#[test]
+fn figures_of_the_sources() {
+    for (name, sources) in crates() {
+        let f = Figures::of(&sources);
+        println!(
+            "{name}: {} files, {} functions; lines per function: median {}, 90th percentile {}, longest {} ({})",
+            sources.len(),
+            f.functions,
+            f.median,
+            f.ninetieth,
+            f.longest.0,
+            f.longest.1
+        );
+        let long: Vec<String> = f
+            .long_files
+            .iter()
+            .map(|(lines, path)| format!("{path} {lines}"))
+            .collect();
+        println!(
+            "  files over 400 lines: {}: {}",
+            long.len(),
+            long.join(", ")
+        );
+        let circles = circles(&sources);
+        println!("  circles of imports: {}", circles.len());
+        circles
+            .iter()
+            .for_each(|c| println!("    {}", c.join(", ")));
+    }
+}
+
+/// Each hole that an earlier form of this test had, and each rule, with a violation planted in it.
+#[test]
+fn planted_violations_are_found() {
+    let program: [(&str, &str, &str); 7] = [
+        // A `#[cfg(test)]` item ended the reading of a file.
+        (
+            "publish/queue/mod.rs",
+            "#[cfg(test)] use crate::threads;\nfn f() { crate::daemon::run() }",
+            "publish/queue/mod.rs uses crate::daemon",
+        ),
+        // What follows a nested brace was not seen.
+        (
+            "config.rs",
+            "use crate::{clock::{now, at}, cli::Cli};",
+            "config.rs uses crate::cli",
+        ),
+        // Only `crate::` was followed.
+        (
+            "capture/v4l/device.rs",
+            "use super::super::super::daemon;",
+            "capture/v4l/device.rs uses crate::daemon",
+        ),
+        // An alias hides what it stands for.
+        (
+            "daemon/slot.rs",
+            "use rumqttc as bus;\nfn f(c: bus::Client) {}",
+            "daemon/slot.rs uses rumqttc",
+        ),
+        // A macro's arguments are not parsed.
+        (
+            "cli/run.rs",
+            "fn f() { write!(w, \"{}\", redb::VERSION) }",
+            "cli/run.rs uses redb",
+        ),
+        // A re-export is a use.
+        (
+            "recognizer.rs",
+            "pub use crate::publish::Event;",
+            "recognizer.rs uses crate::publish",
+        ),
+        (
+            "capture/mod.rs",
+            "use y4m::Decoder;",
+            "capture/mod.rs uses y4m",
+        ),
+    ];
+    for (path, text, expected) in program {
+        assert_eq!(
+            rules::in_program(&planted(&[(path, text)])),
+            [expected],
+            "{text}"
         );
     }
+    let pure: [(&str, &str); 6] = [
+        // A group of imports hides the one that is impure.
+        (
+            "use std::time::{Duration, Instant};",
+            "a.rs uses std::time::Instant",
+        ),
+        ("use std::{cmp::Ordering, fs};", "a.rs uses std::fs"),
+        (
+            "use std::time;\nfn f() { time::SystemTime::now(); }",
+            "a.rs uses std::time::SystemTime",
+        ),
+        ("use std::time::*;", "a.rs uses std::time::*"),
+        ("fn f() { vec![std::env::args()]; }", "a.rs uses std::env"),
+        (
+            "fn f() { if true { println!(\"x\") } }",
+            "a.rs calls println!",
+        ),
+    ];
+    for (text, expected) in pure {
+        assert_eq!(
+            rules::in_pure_crate(&planted(&[("a.rs", text)])),
+            [expected],
+            "{text}"
+        );
+    }
+    let extra = planted(&[("lib.rs", "mod clock;")]);
+    let lib = Source::parse("lib.rs", "mod web;");
+    let mut with_web = extra;
+    with_web.insert("lib.rs".into(), lib);
+    assert!(
+        rules::in_program(&with_web)
+            .contains(&"lib.rs: module web has no place in the order".to_owned())
+    );
+}
+
+#[test]
+fn tests_are_not_judged_and_circles_are_found() {
+    let fine = "#[cfg(test)]\nmod tests { use crate::daemon::run; fn f() { std::fs::read(\"x\"); } }\nfn f() {}";
+    assert_eq!(
+        rules::in_program(&planted(&[("config.rs", fine)])),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        rules::in_pure_crate(&planted(&[("config.rs", fine)])),
+        Vec::<String>::new()
+    );
+    // Through a re-export of the parent.
+    let circle = planted(&[
+        ("publish/mod.rs", "mod a;\nmod b;\npub use a::A;"),
+        ("publish/a.rs", "use super::b::B;\npub struct A(B);"),
+        ("publish/b.rs", "use super::A;\npub struct B(Option<A>);"),
+        ("clock.rs", "use crate::publish::A;"),
+    ]);
+    assert_eq!(circles(&circle), [["publish/a.rs", "publish/b.rs"]]);
 }

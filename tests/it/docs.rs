@@ -1,16 +1,20 @@
-//! Every command that README and the documentation show, run as a reader would, with what it prints compared.
+//! Every command that README and the documentation show, run as a reader would, with what it
+//! prints compared.
 //!
-//! In a `console` block a line that begins with `$ ` is a command (a `\` at its end continues it), and the lines below
-//! it are its output; a command without lines below it only has to succeed. A `toml` block whose first line is a
-//! comment with a file's name is written to that file before the commands that follow.
+//! In a `console` block a line that begins with `$ ` is a command (a `\` at its end continues it),
+//! and the lines below it are its output; a command without lines below it only has to succeed. A
+//! `toml` block whose first line is a comment with a file's name is written to that file before the
+//! commands that follow.
 //!
-//! Each page has one shell in one folder of its own, with `models` and `config` of the clone in it, `constancy` first in
-//! PATH, and HOME beside it. A page that shows `mosquitto_sub` or `mosquitto_pub` finds a broker, as a reader does whose
-//! mosquitto runs as a service; on other pages nothing listens. `localhost:1883` stands for its port.
+//! Each page has one shell in one folder of its own, with `models` and `config` of the clone in it,
+//! `constancy` first in PATH, and HOME beside it. A page that shows one of mosquitto's clients finds
+//! a broker, as a reader does whose mosquitto runs as a service; on other pages nothing listens.
+//! `localhost:1883` stands for its port.
 //!
-//! In the output, `…` alone on a line stands for any lines, and within a line for any text. Widths of spaces do not
-//! count. Words are exact. Numbers are compared by [`compare::close`], since machines differ in instruction sets and speed.
-//! A command fails exactly if its output shows a line that begins with `error:`.
+//! In the output, `…` alone on a line stands for any lines, and within a line for any text. Widths
+//! of spaces do not count. Words are exact. Numbers are compared by [`compare::close`], since
+//! machines differ in instruction sets and speed. A command fails exactly if its output shows a line
+//! that begins with `error:`.
 
 mod compare;
 mod shell;
@@ -18,9 +22,11 @@ mod shell;
 use shell::Shell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// A command that a test cannot run: it needs root, a camera, or an hour. What runs the same in CI has `phrase` in `file`.
+/// A command that a test cannot run: it needs root, a camera, or an hour. CI runs the same by `file`,
+/// which has `phrase`.
 struct Elsewhere {
     command: &'static str,
     file: &'static str,
@@ -36,7 +42,11 @@ const fn elsewhere(command: &'static str, file: &'static str, phrase: &'static s
 }
 
 const ELSEWHERE: &[Elsewhere] = &[
-    elsewhere("make demo", "tests/it/pocket.rs", "command.arg(\"demo\")"),
+    elsewhere(
+        "make demo",
+        "tests/it/pocket.rs",
+        "fn the_demonstration_runs_through",
+    ),
     elsewhere("make test", ".ci/run", "make test\n"),
     elsewhere(
         "make deb TARGET=aarch64 GPU=none",
@@ -44,7 +54,7 @@ const ELSEWHERE: &[Elsewhere] = &[
         "TARGET=aarch64 GPU=none packaging/deb.sh",
     ),
     elsewhere(
-        "sudo apt install ./target/cross/aarch64/constancy_0.1.0_arm64.deb",
+        "sudo apt install ./constancy_0.1.0_arm64.deb",
         "board/package.py",
         "/usr/bin/dpkg --install /{PACKAGE}",
     ),
@@ -80,44 +90,73 @@ const ELSEWHERE: &[Elsewhere] = &[
     ),
 ];
 
+/// Pages that run side by side: renders take one core, embeddings all.
+const WORKERS: usize = 2;
+
 #[test]
 fn what_the_pages_show_happens() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = pages(root);
+    let next = AtomicUsize::new(0);
+    let worker = || -> Vec<Outcome> {
+        let taken = || pages.get(next.fetch_add(1, Ordering::Relaxed));
+        std::iter::from_fn(taken)
+            .map(|page| outcome(page, root))
+            .collect()
+    };
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
+        workers
+            .into_iter()
+            .flat_map(|w| w.join().expect("a page's test"))
+            .collect()
+    });
     let mut failures: Vec<String> = ELSEWHERE
         .iter()
         .filter_map(|e| e.missing_in(root))
         .collect();
-    let mut shown = Vec::new();
-    for path in pages(root) {
-        let name = path
-            .strip_prefix(root)
-            .expect("below the root")
-            .display()
-            .to_string();
-        let text = fs::read_to_string(&path).expect("a page");
-        let (steps, faults) = parse(&text);
-        failures.extend(faults.iter().map(|fault| format!("{name}:{fault}")));
-        shown.extend(steps.iter().filter_map(Step::elsewhere).map(|e| e.command));
-        let begun = Instant::now();
-        failures.extend(
-            run_page(&steps, root)
-                .iter()
-                .map(|failure| format!("{name}:{failure}")),
-        );
-        println!(
-            "{name}: {} steps in {:.1} s",
-            steps.len(),
-            begun.elapsed().as_secs_f64()
-        );
-    }
+    let shown: Vec<&str> = outcomes
+        .iter()
+        .flat_map(|o| o.elsewhere.iter().copied())
+        .collect();
     let unused = ELSEWHERE.iter().filter(|e| !shown.contains(&e.command));
     failures.extend(unused.map(|e| format!("no page shows `{}`: take it off the list", e.command)));
+    failures.extend(outcomes.into_iter().flat_map(|o| o.failures));
     assert!(
         failures.is_empty(),
         "{} failures\n\n{}",
         failures.len(),
         failures.join("\n\n")
     );
+}
+
+/// Of one page: which commands of the list it shows, and what went wrong.
+struct Outcome {
+    elsewhere: Vec<&'static str>,
+    failures: Vec<String>,
+}
+
+fn outcome(page: &Path, root: &Path) -> Outcome {
+    let name = page.strip_prefix(root).expect("below the root").display();
+    let begun = Instant::now();
+    let (steps, mut failures) = parse(&fs::read_to_string(page).expect("a page"));
+    failures.extend(run_page(&steps, root));
+    println!(
+        "{name}: {} steps in {:.1} s",
+        steps.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    Outcome {
+        elsewhere: steps
+            .iter()
+            .filter_map(Step::elsewhere)
+            .map(|e| e.command)
+            .collect(),
+        failures: failures
+            .iter()
+            .map(|failure| format!("{name}:{failure}"))
+            .collect(),
+    }
 }
 
 impl Elsewhere {
@@ -182,12 +221,12 @@ fn parse(page: &str) -> (Vec<Step>, Vec<String>) {
             .collect();
         match language {
             "console" if line.starts_with(' ') => {
-                faults.push(format!("{}: an indented console block", at + 1))
+                faults.push(format!("{}: an indented console block", at + 1));
             }
             "console" => steps.extend(commands(at + 2, &block)),
             "toml" => steps.extend(file(&block)),
             "sh" | "bash" | "shell" => {
-                faults.push(format!("{}: commands belong into a console block", at + 1))
+                faults.push(format!("{}: commands belong into a console block", at + 1));
             }
             _ if block.iter().any(|line| line.starts_with("$ ")) => {
                 faults.push(format!("{}: a command outside of a console block", at + 1));
@@ -201,7 +240,7 @@ fn parse(page: &str) -> (Vec<Step>, Vec<String>) {
 /// A block that begins with `# NAME.toml`.
 fn file(block: &[&str]) -> Option<Step> {
     let name = block.first()?.strip_prefix("# ")?.trim();
-    let named = name.ends_with(".toml") && !name.contains(' ');
+    let named = Path::new(name).extension().is_some_and(|e| e == "toml") && !name.contains(' ');
     named.then(|| Step::File {
         name: name.into(),
         text: block.join("\n") + "\n",

@@ -1,88 +1,65 @@
-//! Towers against ONNX Runtime's results, which `tests/golden/encoder.py` and `text.py` write.
+//! Towers against ONNX Runtime's embeddings, which `tests/golden/encoder.py` and `text.py` write.
 
-use super::support::fixture;
-use constancy_core::classify::{Tokenizer, class_embeddings};
+use super::support::golden::{Rows, cosine, least_cosine_to_onnx_runtime};
+use super::support::{fixture, full_size_model, jpeg, tiny_model};
+use constancy::recognizer::FrameEncoder;
+use constancy_core::classify::{TextError, Tokenizer, class_embeddings};
+use constancy_core::frame::{Frame, PixelFormat, Timestamp};
+use constancy_core::preprocess::Preprocessor;
 use constancy_engine::{Encoder, EngineOptions, Manifest, TextEncoder};
-use safetensors::SafeTensors;
 use serde_json::Value;
+use std::path::Path;
 
-fn tensor(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<f32>) {
-    let view = file.tensor(name).expect("tensor");
-    let values = view
-        .data()
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
-    (view.shape().to_vec(), values)
+fn load(name: &str, options: &EngineOptions) -> Encoder {
+    Encoder::load(&fixture(&format!("encoder/{name}.toml")), options).expect("a good model")
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| {
-        x.iter()
-            .zip(y)
-            .map(|(&x, &y)| f64::from(x) * f64::from(y))
-            .sum::<f64>()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
-
-/// The least cosine between our embeddings of the golden inputs and ONNX Runtime's.
+/// The least cosine between our embeddings and ONNX Runtime's of the same model.
 fn least_cosine(name: &str) -> f64 {
-    let bytes = std::fs::read(fixture("encoder/golden.safetensors")).expect("golden");
-    let file = SafeTensors::deserialize(&bytes).expect("golden");
-    let ((shape, inputs), (_, golden)) = (tensor(&file, "input"), tensor(&file, name));
-    let encoder = Encoder::load(
-        &fixture(&format!("encoder/{name}.toml")),
-        &EngineOptions::default(),
-    )
-    .expect("a good model");
-    let (pixels, width) = (inputs.len() / shape[0], golden.len() / shape[0]);
-    let pairs = inputs.chunks(pixels).zip(golden.chunks(width));
-    let cosines =
-        pairs.map(|(input, golden)| cosine(&encoder.embed(input).expect("embedding"), golden));
-    let least = cosines.fold(f64::INFINITY, f64::min);
-    println!("{name}: least cosine {least:.7} over {} inputs", shape[0]);
+    let manifest = fixture(&format!("encoder/{name}.toml"));
+    let least = least_cosine_to_onnx_runtime(&manifest, name);
+    println!(
+        "{name}: least cosine {least:.7} over {} inputs",
+        Rows::golden("input").count()
+    );
     least
 }
 
 #[test]
-fn fp32_is_onnx_runtimes() {
+fn fp32_matches_onnx_runtime() {
     assert!(least_cosine("vision-fp32") >= 0.99999);
 }
 
+/// It writes intermediate shapes and a symbolic batch axis.
 #[test]
-fn the_newer_exporter_with_value_info_and_symbolic_batch_is_handled() {
+fn the_dynamo_export_matches_onnx_runtime() {
     assert!(least_cosine("vision-dynamo") >= 0.99999);
 }
 
 #[test]
-fn int8_per_tensor_is_onnx_runtimes() {
+fn int8_per_tensor_matches_onnx_runtime() {
     assert!(least_cosine("vision-int8-tensor") >= 0.999);
 }
 
 #[test]
-fn int8_per_channel_is_onnx_runtimes() {
+fn int8_per_channel_matches_onnx_runtime() {
     assert!(least_cosine("vision-int8-channel") >= 0.999);
 }
 
 #[test]
-fn images_together_are_images_one_by_one() {
-    let bytes = std::fs::read(fixture("encoder/golden.safetensors")).expect("golden");
-    let (shape, inputs) = tensor(&SafeTensors::deserialize(&bytes).expect("golden"), "input");
-    let (batch, pixels) = (shape[0].min(3), inputs.len() / shape[0]);
-    let images = &inputs[..batch * pixels];
-    // Exported with and without a free batch axis, in floats and in bytes.
+fn a_batch_is_bit_identical_to_its_images_one_by_one() {
+    let inputs = Rows::golden("input");
+    let batch = inputs.count().min(3);
+    let pixels = inputs.values().len() / inputs.count();
+    let images = &inputs.values()[..batch * pixels];
+    // Exported with and without a free batch axis, in fp32 and int8.
     for name in [
         "vision-fp32",
         "vision-dynamo",
         "vision-int8-tensor",
         "vision-int8-channel",
     ] {
-        let encoder = Encoder::load(
-            &fixture(&format!("encoder/{name}.toml")),
-            &EngineOptions::default(),
-        )
-        .expect("a good model");
+        let encoder = load(name, &EngineOptions::default());
         let one_by_one: Vec<f32> = images
             .chunks(pixels)
             .flat_map(|i| encoder.embed(i).expect("embedding"))
@@ -104,52 +81,107 @@ fn images_together_are_images_one_by_one() {
 
 #[test]
 fn fused_operators_change_nothing() {
-    let bytes = std::fs::read(fixture("encoder/golden.safetensors")).expect("golden");
-    let (shape, inputs) = tensor(&SafeTensors::deserialize(&bytes).expect("golden"), "input");
     let plain = EngineOptions {
         plain: true,
         ..EngineOptions::default()
     };
     for name in ["vision-fp32", "vision-dynamo"] {
-        let load = |options| {
-            Encoder::load(&fixture(&format!("encoder/{name}.toml")), options).expect("a good model")
-        };
-        let (fused, plain) = (load(&EngineOptions::default()), load(&plain));
+        let (fused, plain) = (load(name, &EngineOptions::default()), load(name, &plain));
         assert!(
             fused.info().weight_bytes > 0 && plain.info().weight_bytes == 0,
             "{name}"
         );
-        for image in inputs.chunks(inputs.len() / shape[0]) {
+        for image in Rows::golden("input").rows() {
             let embed = |encoder: &Encoder| encoder.embed(image).expect("embedding");
             assert!(cosine(&embed(&fused), &embed(&plain)) >= 0.99999, "{name}");
         }
     }
 }
 
-fn floats(value: &Value) -> Vec<f32> {
-    let array = value.as_array().expect("numbers");
-    array
-        .iter()
-        .map(|v| v.as_f64().expect("a number") as f32)
-        .collect()
+/// The daemon's encoder against preprocessing and tower, called one after the other.
+fn assert_embeds_as_its_stages(manifest: &Path) {
+    let options = EngineOptions {
+        threads: Some(1),
+        ..EngineOptions::default()
+    };
+    let captured_at = Timestamp {
+        monotonic_ns: 1,
+        unix_ns: 1,
+        clock_synced: true,
+    };
+    let frame = Frame::compressed(PixelFormat::Jpeg, jpeg(1280, 720, 3), captured_at);
+    let encoder = Encoder::load(manifest, &options).expect("tower");
+    let mut preprocessor = Preprocessor::new(encoder.manifest().transform());
+    let tensor = preprocessor.tensor(&frame).expect("a good frame");
+    let expected = encoder.embed(&tensor).expect("embedding");
+    let mut frame_encoder = FrameEncoder::load(manifest, &options).expect("frame encoder");
+    let (embedding, latency) = frame_encoder.embed(&frame).expect("embedding");
+    assert_eq!(embedding, expected);
+    assert!(latency.embed_ms > 0.0 && latency.preprocess_ms > 0.0);
 }
 
 #[test]
-fn prompts_and_classes_are_hugging_faces() {
-    let golden = std::fs::read(fixture("encoder/text.json")).expect("golden");
-    let golden: Value = serde_json::from_slice(&golden).expect("golden");
-    let manifest = Manifest::read(&fixture("encoder/vision-fp32.toml")).expect("manifest");
-    let text = manifest.text().expect("a text tower");
-    let json = std::fs::read(manifest.beside(&text.tokenizer)).expect("tokenizer");
-    let tokenizer =
-        Tokenizer::parse(&json, text.context_length, text.pad_token_id).expect("tokenizer");
-    let tower = TextEncoder::load(&manifest, &EngineOptions::default()).expect("text tower");
-    let embed = |prompt: &str| {
-        let (ids, used) = tokenizer.encode(prompt).expect("ids");
-        (tower.embed(&ids, used).expect("embedding"), ids)
+fn a_tiny_tower_embeds_a_frame_as_its_stages_do() {
+    assert_embeds_as_its_stages(&tiny_model());
+}
+
+#[test]
+fn a_full_size_tower_embeds_a_frame_as_its_stages_do() {
+    let folder = tempfile::tempdir().expect("folder");
+    let Some(manifest) = full_size_model(folder.path()) else {
+        return;
     };
-    for prompt in golden["prompts"].as_array().expect("prompts") {
-        let (embedding, ids) = embed(prompt["text"].as_str().expect("text"));
+    assert_embeds_as_its_stages(&manifest);
+}
+
+/// The tiny model's tokenizer and text tower.
+struct Text {
+    tokenizer: Tokenizer,
+    tower: TextEncoder,
+}
+
+impl Text {
+    fn load() -> Self {
+        let manifest = Manifest::read(&tiny_model()).expect("manifest");
+        let text = manifest.text().expect("a text tower");
+        let json = std::fs::read(manifest.beside(&text.tokenizer)).expect("tokenizer");
+        Self {
+            tokenizer: Tokenizer::parse(&json, text.context_length, text.pad_token_id)
+                .expect("tokenizer"),
+            tower: TextEncoder::load(&manifest, &EngineOptions::default()).expect("text tower"),
+        }
+    }
+
+    /// The embedding of a prompt, and its token ids.
+    fn embed(&self, prompt: &str) -> (Vec<f32>, Vec<i64>) {
+        let (ids, used) = self.tokenizer.encode(prompt).expect("ids");
+        (self.tower.embed(&ids, used).expect("embedding"), ids)
+    }
+}
+
+fn text_golden() -> Value {
+    let golden = std::fs::read(fixture("encoder/text.json")).expect("golden");
+    serde_json::from_slice(&golden).expect("golden")
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+fn string(value: &Value) -> String {
+    value.as_str().expect("a string").to_owned()
+}
+
+fn floats(value: &Value) -> Vec<f32> {
+    let number = |v: &Value| v.as_f64().expect("a number") as f32;
+    array(value).iter().map(number).collect()
+}
+
+#[test]
+fn prompts_match_hugging_face() {
+    let (golden, text) = (text_golden(), Text::load());
+    for prompt in array(&golden["prompts"]) {
+        let (embedding, ids) = text.embed(&string(&prompt["text"]));
         assert_eq!(serde_json::json!(ids), prompt["ids"], "{}", prompt["text"]);
         assert!(
             cosine(&embedding, &floats(&prompt["embedding"])) >= 0.99999,
@@ -157,18 +189,15 @@ fn prompts_and_classes_are_hugging_faces() {
             prompt["text"]
         );
     }
-    let strings = |v: &Value| v.as_str().expect("a string").to_owned();
-    let templates: Vec<String> = golden["templates"]
-        .as_array()
-        .expect("templates")
-        .iter()
-        .map(strings)
-        .collect();
-    let classes = golden["classes"].as_array().expect("classes");
-    let labels: Vec<String> = classes.iter().map(|c| strings(&c["label"])).collect();
-    let rows = class_embeddings(&labels, &templates, |p| {
-        Ok::<_, constancy_core::classify::TextError>(embed(p).0)
-    });
+}
+
+#[test]
+fn classes_match_hugging_face() {
+    let (golden, text) = (text_golden(), Text::load());
+    let templates: Vec<String> = array(&golden["templates"]).iter().map(string).collect();
+    let classes = array(&golden["classes"]);
+    let labels: Vec<String> = classes.iter().map(|c| string(&c["label"])).collect();
+    let rows = class_embeddings(&labels, &templates, |p| Ok::<_, TextError>(text.embed(p).0));
     for (row, class) in rows.expect("rows").iter().zip(classes) {
         assert!(
             cosine(row, &floats(&class["embedding"])) >= 0.99999,

@@ -1,15 +1,15 @@
-//! Where there is no GPU, or none that can be used: what is said, and that the CPU's results stay what they are. A
-//! driver in C stands for the real one.
+//! Without a usable GPU: what is reported, and that the CPU's results stay the same. The driver of
+//! `tests/fixtures/gpu/driver.c` stands in for the real one.
 
 use super::support::{Setup, constancy, fixture, jpeg, stderr, tiny_model};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// What the builds with GPU support need.
+/// A driver version that is new enough for every build: CUDA 13.0.
 const NEW: i32 = 13000;
 
-/// A folder with a `libcuda.so.1` of CUDA `version` that has `count` GPUs; `init` is what cuInit returns.
+/// A folder with a `libcuda.so.1` for CUDA `version` with `count` GPUs, whose cuInit returns `init`.
 pub fn driver(version: i32, init: i32, count: i32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
     let numbers = [("VERSION", version), ("INIT", init), ("COUNT", count)];
@@ -22,7 +22,7 @@ pub fn driver(version: i32, init: i32, count: i32) -> tempfile::TempDir {
     folder
 }
 
-/// A library of CUDA's that does as `source` says.
+/// Compiles `source` into a library that stands in for one of CUDA's.
 #[cfg(feature = "gpu")]
 pub fn library(folder: &Path, name: &str, source: &str) {
     let c = folder.join("library.c");
@@ -41,11 +41,12 @@ fn compile(library: &Path, source: &Path, options: &[String]) {
     assert!(built.status.success(), "{}", stderr(&built));
 }
 
-/// An empty folder: there is no driver on the machines that run these tests.
+/// An empty folder. The machines that run these tests have no driver of their own.
 fn no_driver() -> tempfile::TempDir {
     tempfile::tempdir().expect("folder")
 }
 
+/// Runs constancy with these libraries.
 fn run(libraries: &Path, args: &[&str]) -> Output {
     constancy()
         .env("LD_LIBRARY_PATH", libraries)
@@ -74,8 +75,8 @@ fn embedding(output: &Output) -> Value {
     line["embedding"].clone()
 }
 
-/// Drivers that cannot be used, and why. Each of these reasons is an error for a device that was asked for, and a line
-/// in the log for "auto".
+/// Unusable drivers, and a part of the reason that must be reported: as an error if the GPU was requested, as a line of
+/// the log for "auto".
 #[cfg(feature = "gpu")]
 fn unusable() -> Vec<(tempfile::TempDir, &'static str)> {
     let without_nvrtc = driver(NEW, 0, 1);
@@ -97,7 +98,7 @@ fn unusable() -> Vec<(tempfile::TempDir, &'static str)> {
 }
 
 #[test]
-fn a_gpu_that_is_asked_for_and_cannot_be_had_is_69_with_the_reason() {
+fn a_requested_gpu_that_cannot_be_used_exits_with_69_and_the_reason() {
     let built = cfg!(feature = "gpu");
     let absent = if built {
         "no NVIDIA driver"
@@ -134,7 +135,7 @@ fn a_gpu_that_is_asked_for_and_cannot_be_had_is_69_with_the_reason() {
 }
 
 #[test]
-fn auto_falls_back_to_the_cpu_with_one_line_and_the_same_numbers() {
+fn auto_falls_back_to_the_cpu_with_one_line_and_the_same_embedding() {
     let cpu = embedding(&embed(no_driver().path(), &[]));
     let mut cases: Vec<_> = unusable()
         .into_iter()
@@ -143,7 +144,7 @@ fn auto_falls_back_to_the_cpu_with_one_line_and_the_same_numbers() {
     cases.push((no_driver(), None));
     for (libraries, reason) in cases {
         let output = embed(libraries.path(), &["--device", "auto"]);
-        assert_eq!(embedding(&output), cpu, "the CPU's numbers");
+        assert_eq!(embedding(&output), cpu, "the CPU's embedding");
         let log = stderr(&output);
         let lines: Vec<_> = log
             .lines()
@@ -160,7 +161,7 @@ fn auto_falls_back_to_the_cpu_with_one_line_and_the_same_numbers() {
 }
 
 #[test]
-fn a_device_that_is_none_is_64_on_the_command_line_and_78_in_the_configuration() {
+fn an_invalid_device_exits_with_64_on_the_command_line_and_78_in_the_configuration() {
     let output = embed(no_driver().path(), &["--device", "gpu"]);
     assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
     assert!(
@@ -192,11 +193,7 @@ fn check_lists_gpus_with_driver_and_memory() {
             .map(|f| (f["ok"] == true, f["detail"].to_string()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(
-        check(no_driver().path()),
-        [],
-        "nothing to say where there is no driver"
-    );
+    assert_eq!(check(no_driver().path()), [], "no finding without a driver");
     let found = check(driver(NEW, 0, 2).path());
     let expected = "driver for CUDA 13.0: cuda:0 Fake 0, 1024 MiB, compute capability 8.7; cuda:1 Fake 1, 2048 MiB";
     assert!(
@@ -211,7 +208,7 @@ fn check_lists_gpus_with_driver_and_memory() {
 }
 
 #[test]
-fn the_bench_of_gpus_judges_by_its_goals() {
+fn the_gpu_bench_judges_by_its_goals() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/gpu/test_judge.py");
     let done = Command::new("python3")
         .arg(tests)

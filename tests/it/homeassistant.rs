@@ -1,6 +1,8 @@
-//! Home Assistant finds the device, and loses what is gone.
+//! Home Assistant's discovery: which entities it gets, and what they show.
 
-use super::support::{Broker, Heard, Setup, Subscriber, judges, stderr, wait_for, write_images};
+use super::support::{
+    Broker, LIMIT, Message, Setup, Subscriber, judges_python, stderr, write_images,
+};
 use rumqttc::{Client, MqttOptions, QoS};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +24,13 @@ fn config(broker: &Broker, cameras: &[&str]) -> String {
     )
 }
 
-fn check(payload: &Value) {
+fn assert_valid(payload: &Value) {
     let schema = include_str!("../fixtures/homeassistant/device.schema.json");
     let schema = serde_json::from_str(schema).expect("schema");
     jsonschema::validate(&schema, payload).expect("the payload is as Home Assistant documents it");
 }
 
+/// The names of the entities that a discovery message describes.
 fn components(payload: &Value) -> Vec<&str> {
     payload["cmps"]
         .as_object()
@@ -38,14 +41,16 @@ fn components(payload: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_device_is_described_and_a_camera_that_is_gone_is_removed() {
+fn discovery_describes_the_device() {
     let broker = Broker::start();
-    let heard = Subscriber::of(&broker, "#");
+    let subscriber = Subscriber::with_filter(&broker, "#");
     let setup = Setup::new(&config(&broker, &["belt", "gate"]));
     write_images(&setup.path("images"), 3);
     let daemon = setup.start();
-    let first = heard.message(TOPIC, |h| !h.payload.is_empty()).json();
-    check(&first);
+    let first = subscriber
+        .wait_message(TOPIC, |h| !h.payload.is_empty())
+        .json();
+    assert_valid(&first);
     let all = [
         "belt_class",
         "belt_problem",
@@ -55,31 +60,39 @@ fn the_device_is_described_and_a_camera_that_is_gone_is_removed() {
         "queue_waiting",
     ];
     assert_eq!(components(&first), all);
-    assert!(
-        Subscriber::of(&broker, "#")
-            .message(TOPIC, |h| h.retained)
-            .json()["dev"]
-            .is_object()
-    );
-    // Each topic that it names exists.
+    let late = Subscriber::with_filter(&broker, "#");
+    let retained = late.wait_message(TOPIC, |h| h.retained).json();
+    assert!(retained["dev"].is_object());
+    // Every topic that it names carries messages.
     for component in first["cmps"].as_object().expect("components").values() {
         let topic = component["state_topic"].as_str().expect("topic");
-        heard.message(topic, |h| h.json().is_object());
+        subscriber.wait_message(topic, |h| h.json().is_object());
     }
+    drop(daemon);
+}
+
+#[test]
+fn a_removed_camera_is_removed_from_home_assistant() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::with_filter(&broker, "#");
+    let setup = Setup::new(&config(&broker, &["belt", "gate"]));
+    write_images(&setup.path("images"), 3);
+    let daemon = setup.start();
+    subscriber.wait_message(TOPIC, |h| !h.payload.is_empty());
     daemon.setup.write(&config(&broker, &["belt"]));
     daemon.signal(libc::SIGHUP);
-    let removal = heard
-        .message(TOPIC, |h| {
+    let removal = subscriber
+        .wait_message(TOPIC, |h| {
             h.json()["cmps"]["gate_class"]
                 .as_object()
                 .is_some_and(|c| c.len() == 1)
         })
         .json();
-    check(&removal);
-    let last = heard
-        .message(TOPIC, |h| h.json()["cmps"].get("gate_class").is_none())
+    assert_valid(&removal);
+    let last = subscriber
+        .wait_message(TOPIC, |h| h.json()["cmps"].get("gate_class").is_none())
         .json();
-    check(&last);
+    assert_valid(&last);
     assert_eq!(
         components(&last),
         [
@@ -92,19 +105,17 @@ fn the_device_is_described_and_a_camera_that_is_gone_is_removed() {
 }
 
 #[test]
-fn it_is_told_again_when_home_assistant_starts() {
+fn discovery_is_sent_again_when_home_assistant_starts() {
     let broker = Broker::start();
-    let heard = Subscriber::of(&broker, "#");
+    let subscriber = Subscriber::with_filter(&broker, "#");
     let setup = Setup::new(&config(&broker, &["belt"]));
     write_images(&setup.path("images"), 3);
     let daemon = setup.start();
-    let count = |heard: &[super::support::Heard]| {
-        heard
-            .iter()
-            .filter(|h| h.topic == TOPIC && !h.retained)
-            .count()
+    let count = |messages: &[Message]| {
+        let sent = messages.iter().filter(|m| m.topic == TOPIC && !m.retained);
+        sent.count()
     };
-    heard.wait("discovery", |h| (count(h) == 1).then_some(()));
+    subscriber.wait("discovery", |h| (count(h) == 1).then_some(()));
     let (client, mut connection) = Client::new(
         MqttOptions::new("home-assistant", "127.0.0.1", broker.port),
         8,
@@ -113,14 +124,14 @@ fn it_is_told_again_when_home_assistant_starts() {
         .publish("homeassistant/status", QoS::AtLeastOnce, false, "online")
         .expect("publish");
     std::thread::spawn(move || connection.iter().take_while(Result::is_ok).count());
-    heard.wait("discovery again", |h| (count(h) >= 2).then_some(()));
+    subscriber.wait("discovery again", |h| (count(h) >= 2).then_some(()));
     drop(daemon);
 }
 
-/// What a component shows for the last message of each topic, by Home Assistant's own template language.
-fn shown(python: &Path, folder: &Path, config: &Value, heard: &[Heard]) -> Value {
-    let states: BTreeMap<&str, String> =
-        heard.iter().map(|h| (h.topic.as_str(), h.text())).collect();
+/// What each entity shows after these messages, computed with Home Assistant's template language.
+fn shown(python: &Path, folder: &Path, config: &Value, messages: &[Message]) -> Value {
+    let last = messages.iter().map(|m| (m.topic.as_str(), m.text()));
+    let states: BTreeMap<&str, String> = last.collect();
     let path = folder.join("messages.json");
     std::fs::write(
         &path,
@@ -136,24 +147,41 @@ fn shown(python: &Path, folder: &Path, config: &Value, heard: &[Heard]) -> Value
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)))
 }
 
+/// Each entity needs an id that no other has, here or on another device.
+fn assert_unique_ids(discovery: &Value) {
+    let components = discovery["cmps"].as_object().expect("components");
+    let ids: BTreeSet<&str> = components
+        .values()
+        .filter_map(|c| c["unique_id"].as_str())
+        .collect();
+    assert!(
+        ids.len() == components.len() && ids.iter().all(|id| id.starts_with("constancy_bench_")),
+        "{ids:?}"
+    );
+}
+
 #[test]
-fn what_home_assistant_shows_is_what_is_so() {
-    let Some(python) = judges() else { return };
+fn home_assistant_shows_what_the_daemon_publishes() {
+    let Some(python) = judges_python() else {
+        return;
+    };
     let broker = Broker::start();
-    let heard = Subscriber::of(&broker, "#");
+    let subscriber = Subscriber::with_filter(&broker, "#");
     let rest = config(&broker, &["belt"]);
     let gone = "[[camera]]\nname = \"gone\"\n[camera.v4l]\ndevice = \"/dev/video-that-is-not\"\n";
     let setup = Setup::new(&rest.replace("[mqtt]", &format!("{gone}[mqtt]")));
     write_images(&setup.path("images"), 3);
     let mut daemon = setup.start();
-    let discovery = heard.message(TOPIC, |h| !h.payload.is_empty()).json();
-    heard.message("gone/state", |h| h.json()["fault"].is_string());
-    let state = heard
-        .message("belt/state", |h| h.json()["known"] == true)
+    let discovery = subscriber
+        .wait_message(TOPIC, |h| !h.payload.is_empty())
         .json();
-    heard.message("bench/queue", |_| true);
+    subscriber.wait_message("gone/state", |h| h.json()["fault"].is_string());
+    let state = subscriber
+        .wait_message("belt/state", |h| h.json()["known"] == true)
+        .json();
+    subscriber.wait_message("bench/queue", |_| true);
     let folder = daemon.setup.folder.path().to_owned();
-    let shows = shown(&python, &folder, &discovery, &heard.heard());
+    let shows = shown(&python, &folder, &discovery, &subscriber.messages());
     println!("{shows}");
     assert!(
         [&json!("a gear"), &json!("a bolt")].contains(&&shows["belt_class"]),
@@ -172,24 +200,12 @@ fn what_home_assistant_shows_is_what_is_so() {
         "{shows}"
     );
     assert_eq!(shows["availability"], json!(["online"]));
-    // Each id is one entity's, here and with another device.
-    let components = discovery["cmps"].as_object().expect("components");
-    let ids: BTreeSet<&str> = components
-        .values()
-        .filter_map(|c| c["unique_id"].as_str())
-        .collect();
-    assert!(
-        ids.len() == components.len() && ids.iter().all(|id| id.starts_with("constancy_bench_")),
-        "{ids:?}"
-    );
+    assert_unique_ids(&discovery);
     daemon.signal(libc::SIGTERM);
-    daemon.wait_exit(super::support::LIMIT);
-    let stopped = wait_for("the last status", || {
-        let heard = heard.heard();
-        heard
-            .iter()
-            .any(|h| h.topic.ends_with("/status") && h.text() == "stopped")
-            .then_some(heard)
+    daemon.wait_exit(LIMIT);
+    let stopped = subscriber.wait("the last status", |messages| {
+        let is_last = |m: &Message| m.topic.ends_with("/status") && m.text() == "stopped";
+        messages.iter().any(is_last).then(|| messages.to_vec())
     });
     assert_eq!(
         shown(&python, &folder, &discovery, &stopped)["availability"],

@@ -1,21 +1,24 @@
-//! Damaged images, sources that go and come, children that die.
+//! Damaged images, sources that vanish and return, child processes that die.
 
-use super::support::{Broker, Setup, Subscriber, jpeg, wait_for, write_images};
+use super::support::{
+    Broker, LIMIT, Setup, Subscriber, assert_numbered_from_zero, jpeg, seqs, wait_for, write_images,
+};
 use serde_json::Value;
 
-/// A camera whose child runs a shell line in the configuration's folder.
+/// A camera whose child process runs a line of shell in the configuration's folder.
 fn pipe(script: &str) -> Setup {
     Setup::new(&format!(
         "[[camera]]\nname = \"gate\"\n[camera.pipe]\ncommand = [\"sh\", \"-c\", \"cd DIR; {script}\"]\n"
     ))
 }
 
-fn damaged_images(setup: &Setup) {
+/// Writes good, other, truncated and corrupt JPEG images.
+fn write_damaged_images(setup: &Setup) {
     let good = jpeg(160, 120, 1);
     let truncated = &good[..good.len() * 2 / 3];
     let mut corrupt = good.clone();
     let middle = good.len() / 2;
-    // Markers and lengths of the header survive; what they announce does not.
+    // The header survives; the data that it announces does not.
     corrupt[300..middle].fill(0x55);
     std::fs::write(setup.path("good.jpg"), &good).expect("image");
     std::fs::write(setup.path("other.jpg"), jpeg(160, 120, 2)).expect("image");
@@ -25,11 +28,18 @@ fn damaged_images(setup: &Setup) {
 
 #[test]
 fn corrupt_and_truncated_jpegs_in_a_stream_are_skipped_and_counted() {
+    // A frame that arrives before its predecessor is decoded replaces it, so the child waits for the test. A truncated
+    // image ends where the next one begins.
     let setup = pipe(
-        "for i in good corrupt truncated other; do cat $i.jpg; sleep 0.3; done; exec sleep 60",
+        "await() { until [ -e $1 ]; do sleep 0.02; done; }; cat good.jpg; await first; cat corrupt.jpg; await second; cat truncated.jpg other.jpg; exec sleep 60",
     );
-    damaged_images(&setup);
+    write_damaged_images(&setup);
     let daemon = setup.start();
+    let proceed = |file: &str| std::fs::write(daemon.setup.path(file), "").expect("file");
+    daemon.wait_events(1);
+    proceed("first");
+    daemon.wait_log("frame skipped (1 so far)");
+    proceed("second");
     let events = daemon.wait_events(2);
     assert_eq!(events[0]["damaged_frames"], 0);
     assert_eq!(events[1]["damaged_frames"], 2, "log:\n{}", daemon.log());
@@ -43,13 +53,13 @@ fn corrupt_and_truncated_jpegs_in_a_stream_are_skipped_and_counted() {
 #[test]
 fn damaged_images_in_a_recording_are_skipped_and_named() {
     let setup = Setup::new("[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images.txt\"\n");
-    damaged_images(&setup);
+    write_damaged_images(&setup);
     std::fs::write(setup.path("empty.png"), "").expect("image");
     std::fs::write(setup.path("text.webp"), "not an image at all").expect("image");
     let list = "good.jpg\ncorrupt.jpg\ntruncated.jpg\nempty.png\ntext.webp\nother.jpg\n";
     std::fs::write(setup.path("images.txt"), list).expect("list");
     let mut daemon = setup.start();
-    let (status, _) = daemon.wait_exit(super::support::LIMIT);
+    let (status, _) = daemon.wait_exit(LIMIT);
     assert!(status.success(), "{}", daemon.log());
     let events = daemon.wait_events(2);
     assert_eq!(events.len(), 2);
@@ -76,12 +86,12 @@ fn a_source_that_vanishes_is_a_fault_until_it_returns() {
     subscriber.wait_events(3);
     std::fs::rename(daemon.setup.path("images"), daemon.setup.path("away")).expect("rename");
     let state = subscriber
-        .message("belt/state", |h| !h.json()["fault"].is_null())
+        .wait_message("belt/state", |h| !h.json()["fault"].is_null())
         .json();
     assert_eq!(
         state["class"],
         Value::Null,
-        "a camera that is away sees nothing"
+        "an absent camera sees no class"
     );
     assert!(
         state["fault"]
@@ -92,43 +102,34 @@ fn a_source_that_vanishes_is_a_fault_until_it_returns() {
     let before = subscriber.events().len();
     std::fs::rename(daemon.setup.path("away"), daemon.setup.path("images")).expect("rename");
     let events = subscriber.wait_events(before + 5);
-    let seqs: Vec<u64> = events
-        .iter()
-        .map(|e| e["seq"].as_u64().expect("seq"))
-        .collect();
-    assert_eq!(
-        seqs,
-        (0..seqs.len() as u64).collect::<Vec<_>>(),
-        "no number is lost over the fault"
-    );
-    subscriber.wait("the state to name a class again", |heard| {
-        let last = heard
-            .iter()
-            .rev()
-            .find(|h| h.topic.ends_with("belt/state"))?;
+    // The fault skips no number.
+    assert_numbered_from_zero(&events);
+    subscriber.wait("the state to name a class again", |messages| {
+        let mut latest_first = messages.iter().rev();
+        let last = latest_first.find(|m| m.topic.ends_with("belt/state"))?;
         last.json()["fault"].is_null().then_some(())
     });
 }
 
 #[test]
-fn a_child_that_dies_is_started_again() {
+fn a_child_that_dies_is_restarted() {
     let setup = pipe("echo $$ >> pids; cat good.jpg; echo out of film >&2; sleep 0.2; exit 3");
-    damaged_images(&setup);
+    write_damaged_images(&setup);
     let daemon = setup.start();
     daemon.wait_events(3);
     let pids = std::fs::read_to_string(daemon.setup.path("pids")).expect("pids");
-    assert!(pids.lines().count() >= 3, "one child per picture: {pids}");
+    assert!(pids.lines().count() >= 3, "one child per image: {pids}");
     let log = daemon.log();
     assert!(
         log.contains("exit status: 3") && log.contains("out of film"),
-        "how it died and its last words:\n{log}"
+        "its exit status and its last line:\n{log}"
     );
 }
 
 #[test]
-fn a_fault_that_stays_is_logged_once() {
+fn a_lasting_fault_is_logged_once() {
     let setup = pipe("echo try >> tries; exit 3");
-    damaged_images(&setup);
+    write_damaged_images(&setup);
     let daemon = setup.start();
     let tries = || {
         std::fs::read_to_string(daemon.setup.path("tries"))
@@ -158,22 +159,22 @@ fn a_program_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn a_stream_that_falls_silent_is_opened_again() {
+fn a_silent_stream_is_reopened() {
     let setup = Setup::new(
         "[[camera]]\nname = \"gate\"\nstall_s = 0.5\n[camera.pipe]\ncommand = [\"sh\", \"-c\", \"cd DIR; cat good.jpg; exec sleep 1000\"]\n",
     );
-    damaged_images(&setup);
+    write_damaged_images(&setup);
     let daemon = setup.start();
     daemon.wait_events(2);
     assert!(daemon.log().contains("no frame"), "{}", daemon.log());
 }
 
 #[test]
-fn a_stream_of_nothing_but_damaged_frames_is_opened_again() {
+fn a_stream_of_damaged_frames_alone_is_reopened() {
     let setup = Setup::new(
         "[[camera]]\nname = \"gate\"\nstall_s = 0.5\n[camera.pipe]\ncommand = [\"sh\", \"-c\", \"cd DIR; while true; do cat truncated.jpg; sleep 0.05; done\"]\n",
     );
-    damaged_images(&setup);
+    write_damaged_images(&setup);
     let daemon = setup.start();
     daemon.wait_log("no frame for");
 }
@@ -181,19 +182,19 @@ fn a_stream_of_nothing_but_damaged_frames_is_opened_again() {
 #[test]
 fn children_end_with_the_daemon() {
     let setup = pipe("echo $$ > pid; while true; do cat good.jpg; sleep 0.05; done");
-    damaged_images(&setup);
+    write_damaged_images(&setup);
     let mut daemon = setup.start();
     daemon.wait_events(1);
     let pid = std::fs::read_to_string(daemon.setup.path("pid")).expect("pid");
     let proc = std::path::Path::new("/proc").join(pid.trim());
     assert!(proc.exists());
     daemon.signal(libc::SIGTERM);
-    let (status, _) = daemon.wait_exit(super::support::LIMIT);
+    let (status, _) = daemon.wait_exit(LIMIT);
     assert!(status.success());
     wait_for("the child to end", || (!proc.exists()).then_some(()));
 }
 
-/// A yuv4mpeg stream of `count` frames, 64 × 48.
+/// A yuv4mpeg stream of `count` frames of 64×48 pixels.
 fn y4m(count: u8) -> Vec<u8> {
     let mut stream = b"YUV4MPEG2 W64 H48 F10:1 Ip A1:1 C420jpeg XCOLORRANGE=FULL\n".to_vec();
     for i in 0..count {
@@ -206,7 +207,7 @@ fn y4m(count: u8) -> Vec<u8> {
 }
 
 #[test]
-fn yuv4mpeg_is_read_and_a_cut_one_starts_again() {
+fn yuv4mpeg_is_read_and_a_truncated_stream_is_reopened() {
     let setup = Setup::new(
         "[[camera]]\nname = \"gate\"\n[camera.pipe]\nformat = \"y4m\"\ncommand = [\"sh\", \"-c\", \"cd DIR; head -c 5000 cut.y4m; sleep 0.3; cat rest.y4m; sleep 0.3\"]\n",
     );
@@ -214,27 +215,24 @@ fn yuv4mpeg_is_read_and_a_cut_one_starts_again() {
     std::fs::write(setup.path("cut.y4m"), &stream).expect("stream");
     std::fs::write(setup.path("rest.y4m"), &stream[5000..stream.len() - 900]).expect("stream");
     let daemon = setup.start();
-    // Two whole frames a run; the third is cut.
+    // Each run sends two whole frames and a truncated third.
     daemon.wait_events(4);
     daemon.wait_log_times("trying again in", 1);
 }
 
 #[test]
-fn several_cameras_are_looked_at_in_turn() {
+fn several_cameras_take_turns() {
     let setup = Setup::new(
         "[[camera]]\nname = \"left\"\n[camera.replay]\npath = \"left\"\n[[camera]]\nname = \"right\"\n[camera.replay]\npath = \"right\"\n",
     );
     write_images(&setup.path("left"), 20);
     write_images(&setup.path("right"), 30);
     let mut daemon = setup.start();
-    daemon.wait_exit(super::support::LIMIT);
+    daemon.wait_exit(LIMIT);
     let events = daemon.wait_events(50);
     for (camera, count) in [("left", 20), ("right", 30)] {
-        let own: Vec<u64> = events
-            .iter()
-            .filter(|e| e["camera"] == camera)
-            .map(|e| e["seq"].as_u64().expect("seq"))
-            .collect();
-        assert_eq!(own, (0..count).collect::<Vec<_>>(), "{camera}");
+        let own = events.iter().filter(|e| e["camera"] == camera);
+        let own: Vec<Value> = own.cloned().collect();
+        assert_eq!(seqs(&own), (0..count).collect::<Vec<_>>(), "{camera}");
     }
 }

@@ -1,16 +1,17 @@
-//! What runs the library and the real binary: one test program, so that everything links once.
+//! Tests of the library and of the real binary, in one program, so that everything links once. `support` has what they
+//! share.
 
-#![allow(unreachable_pub, reason = "a test program has no outside")]
+#![allow(unreachable_pub, reason = "a test program exports nothing")]
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "test pictures and counts are small"
+    reason = "test images and counts are small"
 )]
 #![allow(
     clippy::panic,
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a test says so by panicking"
+    reason = "a failing test panics, and tests print their figures"
 )]
 
 mod architecture;
@@ -19,13 +20,13 @@ mod cli;
 mod clock;
 mod commands;
 mod config_files;
+mod docs;
 mod encoder;
 mod eval;
 mod fit;
 mod gpu;
 mod homeassistant;
 mod input_faults;
-mod overhead;
 mod package;
 mod pocket;
 mod projection;
@@ -37,6 +38,7 @@ mod queue_fleet;
 mod real_images;
 mod reload;
 mod service;
+mod skips;
 mod snapshots;
 mod sparkplug;
 mod support;

@@ -1,6 +1,6 @@
-//! What the Debian package is made of.
+//! The contents of the Debian package.
 
-use super::support::{constancy, stderr};
+use super::support::{constancy, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +9,7 @@ fn root() -> &'static Path {
 }
 
 #[test]
-fn every_subcommand_has_a_manual_page_and_every_shell_its_completions() {
+fn every_subcommand_has_a_manual_page_and_every_shell_has_completions() {
     let folder = tempfile::tempdir().expect("folder");
     let output = constancy()
         .arg("generate")
@@ -25,7 +25,7 @@ fn every_subcommand_has_a_manual_page_and_every_shell_its_completions() {
         .skip_while(|l| *l != "Commands:")
         .skip(1)
         .take_while(|l| !l.is_empty());
-    // Longer descriptions go on in lines that are indented further.
+    // A longer description continues on lines that are indented further.
     let names = listed.filter_map(|l| l.strip_prefix("  ").filter(|l| !l.starts_with(' ')));
     let commands: Vec<&str> = names.filter_map(|l| l.split_whitespace().next()).collect();
     assert!(
@@ -61,9 +61,9 @@ fn a_folder_that_cannot_be_written_is_named() {
     assert!(text.contains("/dev/null/pages cannot be written"), "{text}");
 }
 
-/// With the package's paths in the place of the installed ones.
+/// With the repository's models in place of the installed ones.
 #[test]
-fn the_packaged_configuration_is_good() {
+fn the_packaged_configuration_is_valid() {
     let folder = tempfile::tempdir().expect("folder");
     let text =
         std::fs::read_to_string(root().join("packaging/constancy.toml")).expect("configuration");
@@ -80,18 +80,19 @@ fn the_packaged_configuration_is_good() {
         .arg(&config)
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", stderr(&output));
+    let report = stdout(&output);
+    assert!(output.status.success(), "{report}{}", stderr(&output));
 }
 
+/// The package's description in Cargo.toml.
 fn package() -> toml::Value {
     let manifest: toml::Value = toml::from_str(include_str!("../../Cargo.toml")).expect("TOML");
     manifest["package"]["metadata"]["deb"].clone()
 }
 
-/// Which is what lets one command put one in the place of another: they bring the same files.
+/// They install the same files, so installing one must remove the others.
 #[test]
-fn each_package_takes_the_place_of_the_others() {
+fn each_package_replaces_the_others() {
     let deb = package();
     let variants = deb["variants"].as_table().expect("variants").iter();
     let variants = variants.map(|(name, fields)| (format!("constancy-{name}"), fields));
@@ -117,7 +118,7 @@ fn each_package_takes_the_place_of_the_others() {
 }
 
 #[test]
-fn every_file_of_the_package_is_there() {
+fn every_file_of_the_package_exists() {
     let deb = package();
     let assets = deb["assets"].as_array().expect("assets");
     let source = |asset: &toml::Value| PathBuf::from(asset[0].as_str().expect("source"));
@@ -145,7 +146,7 @@ fn every_file_of_the_package_is_there() {
 }
 
 #[test]
-fn the_scripts_are_shell() {
+fn the_scripts_are_valid_shell() {
     for script in [
         "cross/target.sh",
         "cross/build.sh",
@@ -163,9 +164,9 @@ fn the_scripts_are_shell() {
     }
 }
 
-/// The script of the package with other paths in the place of the system's.
+/// Runs the package's script with a temporary folder in place of the system's paths.
 #[test]
-fn purging_takes_state_and_cache_unless_another_of_the_packages_took_over() {
+fn purging_removes_state_and_cache_unless_another_of_the_packages_is_installed() {
     for (action, other, kept) in [
         ("remove", false, true),
         ("purge", true, true),

@@ -1,4 +1,4 @@
-//! The projection and the probabilities behind it against NumPy's, which `tests/golden/projection.py` writes.
+//! Projected embeddings and class probabilities against NumPy's, which `tests/golden/projection.py` writes.
 
 use super::support::{fixture, tiny_model};
 use constancy::recognizer::{FrameEncoder, IDENTITY};
@@ -37,7 +37,7 @@ fn bank(rows: Vec<Vec<f32>>) -> ClassBank {
 }
 
 #[test]
-fn projected_embeddings_and_probabilities_are_numpys() {
+fn projected_embeddings_and_probabilities_match_numpy() {
     let golden: Value =
         serde_json::from_slice(&std::fs::read(fixture("projection/golden.json")).expect("golden"))
             .expect("golden");
@@ -46,7 +46,7 @@ fn projected_embeddings_and_probabilities_are_numpys() {
     let scale = golden["logit_scale"].as_f64().expect("scale") as f32;
     for (name, expected) in golden["files"].as_object().expect("files") {
         let loaded = frame_encoder
-            .projection(&fixture("projection").join(name))
+            .load_projection(&fixture("projection").join(name))
             .expect("projection");
         for (z, projected) in rows(&golden["z"])
             .iter()
@@ -66,7 +66,7 @@ fn projected_embeddings_and_probabilities_are_numpys() {
 }
 
 #[test]
-fn without_a_projection_the_cosine_decides() {
+fn without_a_projection_probabilities_come_from_cosines() {
     let classifier = Classifier::new(
         bank(vec![vec![2.0, 0.0], vec![0.0, 0.5]]),
         None,

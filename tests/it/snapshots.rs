@@ -1,11 +1,12 @@
-//! The frames of events on disk, and what of a picture is looked at.
+//! Snapshots of events on disk, and masks and regions.
 
-use super::support::{Setup, constancy, jpeg, stderr, wait_for, write_images};
+use super::support::{LIMIT, Setup, constancy, jpeg, stderr, wait_for, write_images};
 use image::ImageEncoder;
 use std::path::Path;
 
 const CAMERA: &str = "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\n";
 
+/// The names of a folder's files, sorted; empty if there is no folder.
 fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder)
         .map(|e| e.map_while(Result::ok).collect::<Vec<_>>())
@@ -19,14 +20,14 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn each_event_leaves_its_frame_and_the_oldest_go() {
+fn each_event_leaves_a_snapshot_and_the_oldest_are_deleted() {
     let setup = Setup::new(&format!(
         "{CAMERA}rate = 10.0\n[snapshots]\nfolder = \"kept\"\nmax_files = 3\n"
     ));
     write_images(&setup.path("images"), 8);
     let mut daemon = setup.start();
-    daemon.wait_exit(super::support::LIMIT);
-    // On a busy machine a frame may have been replaced by the next one.
+    daemon.wait_exit(LIMIT);
+    // On a busy machine a newer frame may have replaced one.
     let events = daemon.events();
     let count = events.len();
     assert!(count > 3, "{count} events");
@@ -42,7 +43,7 @@ fn each_event_leaves_its_frame_and_the_oldest_go() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_told_and_events_go_on() {
+fn a_folder_that_cannot_be_created_is_reported_and_events_go_on() {
     let setup = Setup::new(&format!(
         "{CAMERA}rate = 20.0\nloop = true\n[snapshots]\nfolder = \"kept\"\n"
     ));
@@ -59,7 +60,7 @@ fn a_folder_that_cannot_be_made_is_told_and_events_go_on() {
     });
 }
 
-/// The scores of one image by the real daemon.
+/// The scores that the real daemon gives an image, with these lines in `[camera.view]`.
 fn scores(image: &[u8], view: &str) -> Vec<f64> {
     let setup = Setup::new(&format!("{CAMERA}[camera.view]\n{view}"));
     std::fs::create_dir_all(setup.path("images")).expect("folder");
@@ -89,11 +90,11 @@ fn png(image: &image::RgbImage) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_masked_or_outside_the_region_changes_no_answer() {
+fn masked_pixels_and_pixels_outside_the_region_change_no_score() {
     let calm = image::load_from_memory(&jpeg(160, 120, 5))
         .expect("image")
         .to_rgb8();
-    // The same with a stranger in the left upper corner.
+    // The same with something in the upper left corner.
     let mut busy = calm.clone();
     for (x, y, pixel) in busy
         .enumerate_pixels_mut()
@@ -101,34 +102,34 @@ fn what_is_masked_or_outside_the_region_changes_no_answer() {
     {
         pixel.0 = [(x * 37 % 256) as u8, (y * 91 % 256) as u8, 250];
     }
-    let of = |image, view| scores(&png(image), view);
+    let scores = |image, view| scores(&png(image), view);
     assert_ne!(
-        of(&calm, ""),
-        of(&busy, ""),
-        "the stranger is seen where nothing hides him"
+        scores(&calm, ""),
+        scores(&busy, ""),
+        "without a mask it changes the scores"
     );
     for view in [
         "mask = [[0.0, 0.0, 0.5, 0.5]]",
         "mask = [[[0, 0], [1, 0], [0, 1]]]",
         "region = [0.5, 0.0, 1, 1]",
     ] {
-        assert_eq!(of(&calm, view), of(&busy, view), "{view}");
+        assert_eq!(scores(&calm, view), scores(&busy, view), "{view}");
     }
     let cut = image::imageops::crop_imm(&calm, 80, 0, 80, 120).to_image();
     assert_eq!(
-        of(&calm, "region = [0.5, 0.0, 1, 1]"),
-        of(&cut, ""),
-        "a region is the picture itself"
+        scores(&calm, "region = [0.5, 0.0, 1, 1]"),
+        scores(&cut, ""),
+        "a region is scored like the cropped image"
     );
 }
 
 #[test]
-fn grab_shows_what_is_looked_at() {
+fn grab_writes_the_visible_part() {
     let setup = Setup::new(&format!(
         "{CAMERA}[camera.view]\nregion = [0.5, 0.25, 1.0, 1.0]\n"
     ));
     write_images(&setup.path("images"), 1);
-    let output = setup.path("seen.png");
+    let output = setup.path("visible.png");
     constancy()
         .args(["camera", "grab", "belt", "-c"])
         .arg(setup.config())
@@ -136,8 +137,8 @@ fn grab_shows_what_is_looked_at() {
         .arg(&output)
         .assert()
         .success();
-    let seen = image::open(&output).expect("PNG");
-    assert_eq!((seen.width(), seen.height()), (80, 90));
+    let visible = image::open(&output).expect("PNG");
+    assert_eq!((visible.width(), visible.height()), (80, 90));
     let jpg = constancy()
         .args(["camera", "grab", "belt", "-o", "x.jpg", "-c"])
         .arg(setup.config())

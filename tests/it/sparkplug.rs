@@ -1,13 +1,15 @@
-//! Sparkplug B as a host hears it: the real daemon, a real broker, and an independent implementation that judges.
+//! Sparkplug B as a host application receives it: the real daemon, a real broker, and an independent implementation
+//! that checks the messages.
 
 use super::support::{
-    Broker, Daemon, Heard, LIMIT, Link, Setup, Subscriber, constancy, free_port, jpeg, judges,
-    stderr, write_images,
+    Broker, Daemon, LIMIT, Message, Proxy, Setup, Subscriber, constancy, free_port, jpeg,
+    judges_python, stderr, write_images,
 };
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
+/// A camera `belt` that replays images, and a camera `gate` that fails once a second.
 fn config(port: u16) -> String {
     format!(
         "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nrate = 40.0\nloop = true\n\
@@ -17,21 +19,23 @@ fn config(port: u16) -> String {
     )
 }
 
-fn count(heard: &[Heard], kind: &str) -> usize {
-    heard
+/// Messages of a kind, such as NBIRTH.
+fn count(messages: &[Message], kind: &str) -> usize {
+    messages
         .iter()
         .filter(|h| h.topic.split('/').nth(2) == Some(kind))
         .count()
 }
 
-fn wait_more(heard: &Subscriber, kind: &str, more: usize) {
-    let before = count(&heard.heard(), kind);
-    heard.wait(&format!("{more} more {kind}"), |h| {
+/// Waits for `more` further messages of a kind.
+fn wait_more(subscriber: &Subscriber, kind: &str, more: usize) {
+    let before = count(&subscriber.messages(), kind);
+    subscriber.wait(&format!("{more} more {kind}"), |h| {
         (count(h, kind) >= before + more).then_some(())
     });
 }
 
-/// `Node Control/Rebirth = true`, written from the protocol's own description.
+/// `Node Control/Rebirth = true`, encoded by hand from the protobuf definition.
 fn rebirth() -> Vec<u8> {
     let name = b"Node Control/Rebirth";
     let mut metric = vec![0x0a, u8::try_from(name.len()).expect("short")];
@@ -44,7 +48,7 @@ fn rebirth() -> Vec<u8> {
     .concat()
 }
 
-/// Lets the independent implementation judge; what it saw, and whether it is content.
+/// Runs `tests/sparkplug.py` on the record. Returns its report, and whether every rule is kept.
 fn judge(python: &Path, record: &[Value], folder: &Path) -> (Value, bool) {
     let path = folder.join("record.jsonl");
     std::fs::write(
@@ -66,96 +70,105 @@ fn judge(python: &Path, record: &[Value], folder: &Path) -> (Value, bool) {
     )
 }
 
-fn record(heard: &[Heard]) -> Vec<Value> {
+/// The messages as lines of `tests/sparkplug.py`'s input.
+fn record(messages: &[Message]) -> Vec<Value> {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let line = |h: &Heard| json!({"topic": h.topic, "qos": h.qos, "retain": h.retained, "payload": hex(&h.payload)});
-    heard.iter().map(line).collect()
+    let line = |h: &Message| json!({"topic": h.topic, "qos": h.qos, "retain": h.retained, "payload": hex(&h.payload)});
+    messages.iter().map(line).collect()
 }
 
-/// Births, a rebirth, three cuts, a start anew; stopped at the end.
-fn conversation(heard: &Subscriber, link: &Link, mut daemon: Daemon) -> Daemon {
-    wait_more(heard, "DDATA", 300);
-    heard.publish("spBv1.0/plant/NCMD/bench", &rebirth(), false);
-    wait_more(heard, "NBIRTH", 1);
-    wait_more(heard, "DDEATH", 1);
+/// Births, a rebirth, three broken connections and a restart; the daemon is stopped at the end.
+fn run_through(subscriber: &Subscriber, proxy: &Proxy, mut daemon: Daemon) -> Daemon {
+    wait_more(subscriber, "DDATA", 300);
+    subscriber.publish("spBv1.0/plant/NCMD/bench", &rebirth(), false);
+    wait_more(subscriber, "NBIRTH", 1);
+    wait_more(subscriber, "DDEATH", 1);
     for _ in 0..3 {
-        link.cut();
-        wait_more(heard, "NBIRTH", 1);
-        wait_more(heard, "DDATA", 60);
+        proxy.drop_connections();
+        wait_more(subscriber, "NBIRTH", 1);
+        wait_more(subscriber, "DDATA", 60);
     }
-    for again in [true, false] {
+    for restart in [true, false] {
         daemon.signal(libc::SIGTERM);
         daemon.wait_exit(LIMIT);
-        if again {
+        if restart {
             daemon = daemon.take_setup().start();
-            wait_more(heard, "DDATA", 20);
+            wait_more(subscriber, "DDATA", 20);
         }
     }
     daemon
 }
 
-#[test]
-fn a_host_that_is_another_program_finds_every_rule_kept_and_every_event() {
-    let port = free_port();
-    let broker = Broker::start();
-    let heard = Subscriber::of(&broker, "spBv1.0/#");
-    let link = Link::open(port, &broker);
-    let setup = Setup::new(&config(port));
-    write_images(&setup.path("images"), 5);
-    std::fs::write(setup.path("one.jpg"), jpeg(160, 120, 9)).expect("image");
-    std::fs::create_dir(setup.path("state")).expect("folder");
-    let daemon = conversation(&heard, &link, setup.start());
-    heard.wait("the last death", |h| {
-        h.last()
-            .filter(|h| h.topic.contains("/NDEATH/"))
-            .map(|_| ())
-    });
-    // Nothing is kept by the broker, and nothing else is said.
-    let late = Subscriber::of(&broker, "#");
-    heard.publish("spBv1.0/plant/NCMD/nobody", b"", false);
-    late.message("NCMD/nobody", |_| true);
-    assert_eq!(late.heard().len(), 1, "{:?}", late.heard());
-    let heard = heard.heard();
-    assert!(heard.iter().all(|h| h.topic.starts_with("spBv1.0/plant/")));
-    let Some(python) = judges() else { return };
-    let folder = daemon.setup.folder.path();
-    let record = record(&heard);
-    let (seen, content) = judge(&python, &record, folder);
-    println!("{} messages heard: {seen}", record.len());
-    assert!(content, "{seen}");
-    assert_eq!(
-        seen["sessions"],
-        json!([0, 1, 2, 3, 4]),
-        "three cuts, a start anew"
-    );
+/// The broker stores nothing: a late subscriber receives only what is published from then on.
+fn assert_nothing_retained(broker: &Broker, subscriber: &Subscriber) {
+    let late = Subscriber::with_filter(broker, "#");
+    subscriber.publish("spBv1.0/plant/NCMD/nobody", b"", false);
+    late.wait_message("NCMD/nobody", |_| true);
+    assert_eq!(late.messages().len(), 1, "{:?}", late.messages());
+}
+
+/// The checker finds a missing message and a wrong QoS.
+fn assert_checker_finds_faults(python: &Path, record: &[Value], folder: &Path) {
+    let is_data = |l: &Value| l["topic"].as_str().is_some_and(|t| t.contains("/DDATA/"));
+    let at = record.iter().rposition(is_data).expect("data");
+    let mut with_gap = record.to_vec();
+    with_gap.remove(at - 5);
+    let (report, good) = judge(python, &with_gap, folder);
     assert!(
-        seen["rebirths"].as_u64() >= Some(1) && seen["wrapped"].as_u64() >= Some(1),
-        "{seen}"
+        !good && report["broken"]["tck-id-payloads-sequence-num-incrementing"].is_string(),
+        "{report}"
     );
-    assert!(seen["historical"].as_u64() >= Some(10), "{seen}");
-    // It would notice.
-    let at = record
-        .iter()
-        .rposition(|l| l["topic"].as_str().is_some_and(|t| t.contains("/DDATA/")))
-        .expect("data");
-    let mut torn = record.clone();
-    torn.remove(at - 5);
-    let (seen, content) = judge(&python, &torn, folder);
+    let mut with_qos = record.to_vec();
+    with_qos[at]["qos"] = json!(1);
+    let (report, _) = judge(python, &with_qos, folder);
     assert!(
-        !content && seen["broken"]["tck-id-payloads-sequence-num-incrementing"].is_string(),
-        "{seen}"
-    );
-    let mut loud = record;
-    loud[at]["qos"] = json!(1);
-    let (seen, _) = judge(&python, &loud, folder);
-    assert!(
-        seen["broken"]["tck-id-payloads-ddata-qos"].is_string(),
-        "{seen}"
+        report["broken"]["tck-id-payloads-ddata-qos"].is_string(),
+        "{report}"
     );
 }
 
 #[test]
-fn what_only_plain_messages_have_is_refused_with_sparkplug() {
+fn an_independent_implementation_finds_every_rule_kept_and_every_event() {
+    let port = free_port();
+    let broker = Broker::start();
+    let subscriber = Subscriber::with_filter(&broker, "spBv1.0/#");
+    let proxy = Proxy::to_broker(port, &broker);
+    let setup = Setup::new(&config(port));
+    write_images(&setup.path("images"), 5);
+    std::fs::write(setup.path("one.jpg"), jpeg(160, 120, 9)).expect("image");
+    std::fs::create_dir(setup.path("state")).expect("folder");
+    let daemon = run_through(&subscriber, &proxy, setup.start());
+    subscriber.wait("the last NDEATH", |messages| {
+        let last = messages.last()?;
+        last.topic.contains("/NDEATH/").then_some(())
+    });
+    assert_nothing_retained(&broker, &subscriber);
+    let messages = subscriber.messages();
+    let in_group = |m: &Message| m.topic.starts_with("spBv1.0/plant/");
+    assert!(messages.iter().all(in_group));
+    let Some(python) = judges_python() else {
+        return;
+    };
+    let folder = daemon.setup.folder.path();
+    let record = record(&messages);
+    let (report, good) = judge(&python, &record, folder);
+    println!("{} messages received: {report}", record.len());
+    assert!(good, "{report}");
+    assert_eq!(
+        report["sessions"],
+        json!([0, 1, 2, 3, 4]),
+        "three broken connections and a restart"
+    );
+    assert!(
+        report["rebirths"].as_u64() >= Some(1) && report["wrapped"].as_u64() >= Some(1),
+        "{report}"
+    );
+    assert!(report["historical"].as_u64() >= Some(10), "{report}");
+    assert_checker_finds_faults(&python, &record, folder);
+}
+
+#[test]
+fn features_of_plain_messages_are_refused_with_sparkplug() {
     for (rest, hint) in [
         (
             "commands = [\"snapshot\"]\n",
@@ -163,7 +176,7 @@ fn what_only_plain_messages_have_is_refused_with_sparkplug() {
         ),
         (
             "[homeassistant]\ndiscovery = true\n",
-            "cannot read Sparkplug",
+            "does not work with Sparkplug",
         ),
         ("sparkplug_group = \"a/b\"\n", "mqtt.sparkplug_group"),
     ] {

@@ -1,12 +1,13 @@
-//! TLS and credentials, against a broker that insists on them.
+//! TLS and credentials, against a broker that requires them.
 
 use super::support::{
-    Broker, Setup, Subscriber, constancy, free_port, publish_as, stderr, write_images,
+    Broker, Setup, Subscriber, constancy, free_port, json_lines, publish_as, stderr, write_images,
 };
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use std::path::Path;
 use std::process::Command;
 
+/// A certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -27,13 +28,13 @@ impl Authority {
         }
     }
 
-    /// A certificate for `name` and its key, PEM.
+    /// A certificate for `name` and its key, both PEM. It has been valid for years and stays so.
     fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
-        self.issue_from_to(name, purpose, (2020, 4000))
+        self.issue_for_years(name, purpose, (2020, 4000))
     }
 
-    /// One that is good from the begin of one year to that of another.
-    fn issue_from_to(
+    /// A certificate that is valid from the beginning of one year to that of another.
+    fn issue_for_years(
         &self,
         name: &str,
         purpose: ExtendedKeyUsagePurpose,
@@ -61,7 +62,8 @@ fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(folder.join(name), text).expect("file");
 }
 
-/// A broker with TLS for `host`, which wants client certificates; and a plain listener to hear what arrives.
+/// A broker and its TLS port. It has a certificate for `host` and requires client certificates; its plain port is for
+/// subscribers.
 fn tls_broker(authority: &Authority, host: &str) -> (Broker, u16) {
     tls_broker_with(
         authority,
@@ -82,6 +84,7 @@ fn tls_broker_with(authority: &Authority, (certificate, key): (String, String)) 
     (broker, tls_port)
 }
 
+/// A daemon with a certificate of `authority`, which trusts `trusted`.
 fn tls_setup(port: u16, authority: &Authority, trusted: &Authority) -> Setup {
     let setup = Setup::new(&format!(
         "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\n[mqtt]\nbroker = \"mqtts://localhost:{port}\"\nca_file = \"ca.pem\"\nclient_cert_file = \"device.pem\"\nclient_key_file = \"device.key\"\n"
@@ -95,21 +98,16 @@ fn tls_setup(port: u16, authority: &Authority, trusted: &Authority) -> Setup {
     setup
 }
 
-/// What `constancy check` says of the broker.
+/// What `constancy check` reports about the broker: whether it is fine, and the detail.
 fn broker_finding(setup: &Setup) -> (bool, String) {
     let output = constancy()
         .args(["check", "--json", "--config"])
         .arg(setup.config())
         .output()
         .expect("it runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let found = text
-        .lines()
-        .map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
-    let finding = found
-        .into_iter()
-        .find(|f| f["check"] == "broker")
-        .expect("the broker is checked");
+    let findings = json_lines(&output);
+    let finding = findings.iter().find(|f| f["check"] == "broker");
+    let finding = finding.expect("the broker is checked");
     (
         finding["ok"] == true,
         finding["detail"].as_str().expect("detail").to_owned(),
@@ -131,7 +129,7 @@ fn events_arrive_over_tls_with_a_client_certificate() {
 }
 
 #[test]
-fn an_authority_that_is_not_trusted_is_refused() {
+fn an_untrusted_authority_is_refused() {
     let (authority, other) = (Authority::new("the plant"), Authority::new("somebody else"));
     let (_broker, port) = tls_broker(&authority, "localhost");
     let (ok, detail) = broker_finding(&tls_setup(port, &authority, &other));
@@ -142,9 +140,9 @@ fn an_authority_that_is_not_trusted_is_refused() {
     );
 }
 
-/// By a clock that may be wrong itself.
+/// The hint mentions the clock, which may be the wrong one of the two.
 #[test]
-fn a_certificate_out_of_its_time_is_refused() {
+fn an_expired_or_future_certificate_is_refused() {
     let authority = Authority::new("the plant");
     for (years, what, hint) in [
         (
@@ -155,7 +153,7 @@ fn a_certificate_out_of_its_time_is_refused() {
         ((3000, 4000), "not valid yet", "clock is probably behind"),
     ] {
         let certificate =
-            authority.issue_from_to("localhost", ExtendedKeyUsagePurpose::ServerAuth, years);
+            authority.issue_for_years("localhost", ExtendedKeyUsagePurpose::ServerAuth, years);
         let (_broker, port) = tls_broker_with(&authority, certificate);
         let (ok, detail) = broker_finding(&tls_setup(port, &authority, &authority));
         assert!(
@@ -166,11 +164,11 @@ fn a_certificate_out_of_its_time_is_refused() {
 }
 
 #[test]
-fn a_device_whose_own_certificate_is_refused_is_told() {
+fn a_refused_client_certificate_is_reported() {
     let (authority, other) = (Authority::new("the plant"), Authority::new("somebody else"));
     let (_broker, port) = tls_broker(&authority, "localhost");
     let expired =
-        authority.issue_from_to("bench", ExtendedKeyUsagePurpose::ClientAuth, (2019, 2020));
+        authority.issue_for_years("bench", ExtendedKeyUsagePurpose::ClientAuth, (2019, 2020));
     for (certificate, key) in [
         expired,
         other.issue("bench", ExtendedKeyUsagePurpose::ClientAuth),
@@ -222,11 +220,11 @@ fn certificate_files_that_cannot_be_read_are_named() {
 const PASSWORD: &str = "correct-horse-battery";
 
 fn password_broker() -> Broker {
-    broker_of(&["station"], "")
+    broker_with_users(&["station"], "")
 }
 
-/// A broker that these users may use, by the same password.
-fn broker_of(users: &[&str], lines: &str) -> Broker {
+/// A broker with these users, who share a password.
+fn broker_with_users(users: &[&str], lines: &str) -> Broker {
     let lines = format!("allow_anonymous false\npassword_file FOLDER/passwords\n{lines}");
     Broker::with_config(free_port(), &lines, |folder| {
         let file = folder.join("passwords");
@@ -242,16 +240,16 @@ fn broker_of(users: &[&str], lines: &str) -> Broker {
     })
 }
 
-/// The rules that config/mosquitto.acl shows, with the real broker.
+/// With `config/mosquitto.acl`.
 #[test]
-fn each_device_has_only_its_own_topics() {
+fn a_device_may_use_its_own_topics_only() {
     let acl = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mosquitto.acl");
-    let broker = broker_of(
+    let broker = broker_with_users(
         &["bench", "stranger", "dashboard"],
         &format!("acl_file {}\n", acl.display()),
     );
-    let dashboard = Subscriber::login(&broker, "#", "dashboard", PASSWORD);
-    let stranger = Subscriber::login(&broker, "#", "stranger", PASSWORD);
+    let dashboard = Subscriber::with_login(&broker, "#", "dashboard", PASSWORD);
+    let stranger = Subscriber::with_login(&broker, "#", "stranger", PASSWORD);
     let setup = password_setup(&broker, PASSWORD);
     let text = std::fs::read_to_string(setup.config()).expect("configuration");
     let text = text.replace(
@@ -264,26 +262,27 @@ fn each_device_has_only_its_own_topics() {
         &format!("{text}[homeassistant]\ndiscovery = true\n"),
     );
     let daemon = setup.start();
-    dashboard.message("bench/status", |h| h.text() == "online");
-    dashboard.message("homeassistant/device/constancy_bench/config", |_| true);
+    dashboard.wait_message("bench/status", |h| h.text() == "online");
+    dashboard.wait_message("homeassistant/device/constancy_bench/config", |_| true);
     dashboard.wait_events(3);
-    // A stranger speaks for the device, and to it; then for himself, which is let through and shows that the rest was not.
-    let say =
+    // The stranger publishes in the device's name, to the device, and in its own name. The last message arrives, so the
+    // others did not.
+    let publish =
         |topic: &str, payload: &str| publish_as(&broker, "stranger", PASSWORD, topic, payload);
-    say("constancy/bench/status", "forged");
-    say("constancy/bench/belt/set/threshold", "0.9");
-    say("homeassistant/device/constancy_bench/config", "forged");
-    say("constancy/stranger/status", "here");
-    dashboard.message("stranger/status", |h| h.text() == "here");
+    publish("constancy/bench/status", "forged");
+    publish("constancy/bench/belt/set/threshold", "0.9");
+    publish("homeassistant/device/constancy_bench/config", "forged");
+    publish("constancy/stranger/status", "here");
+    dashboard.wait_message("stranger/status", |h| h.text() == "here");
     let forged = dashboard
-        .heard()
+        .messages()
         .into_iter()
         .find(|h| h.text() == "forged" || h.topic.ends_with("/result"));
     assert_eq!(forged, None);
-    // The dashboard may command, and the device hears it; the stranger has heard nothing of all that.
+    // The dashboard may send commands to the device; the stranger has received nothing.
     dashboard.publish("constancy/bench/belt/set/threshold", b"0.9", false);
-    dashboard.message("set/threshold/result", |h| h.json()["ok"] == true);
-    assert_eq!(stranger.heard(), []);
+    dashboard.wait_message("set/threshold/result", |h| h.json()["ok"] == true);
+    assert_eq!(stranger.messages(), []);
     drop(daemon);
 }
 
@@ -298,7 +297,7 @@ fn password_setup(broker: &Broker, password: &str) -> Setup {
 }
 
 #[test]
-fn the_password_comes_from_a_file_and_goes_into_no_log() {
+fn the_password_comes_from_a_file_and_is_never_logged() {
     let broker = password_broker();
     let daemon = password_setup(&broker, PASSWORD).arg("-vv").start();
     daemon.wait_log("connected");
@@ -320,7 +319,7 @@ fn the_password_may_be_a_systemd_credential() {
 }
 
 #[test]
-fn a_refused_password_is_told_apart() {
+fn a_refused_password_is_reported() {
     let broker = password_broker();
     let setup = password_setup(&broker, "wrong");
     let (ok, detail) = broker_finding(&setup);

@@ -1,10 +1,10 @@
-//! The systemd unit, by systemd's own tools.
+//! The systemd unit, checked with systemd's own tools.
 
 use super::support::stderr;
 use std::path::Path;
 use std::process::Command;
 
-/// The unit with the binary under test in the place of the installed one.
+/// The unit with the path of the binary under test.
 fn unit() -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().expect("folder");
     let text = include_str!("../../systemd/constancy.service");
@@ -14,6 +14,7 @@ fn unit() -> (tempfile::TempDir, std::path::PathBuf) {
     (folder, path)
 }
 
+/// Runs systemd-analyze; returns whether it succeeded, and its output.
 fn systemd_analyze(args: &[&str], unit: &Path) -> (bool, String) {
     let output = Command::new("systemd-analyze")
         .args(args)
@@ -32,15 +33,15 @@ fn systemd_analyze(args: &[&str], unit: &Path) -> (bool, String) {
 fn the_unit_verifies() {
     let (_folder, path) = unit();
     let (good, text) = systemd_analyze(&["verify"], &path);
-    let about_us: Vec<&str> = text
+    let complaints: Vec<&str> = text
         .lines()
         .filter(|l| l.contains("constancy.service"))
         .collect();
-    assert!(good && about_us.is_empty(), "{text}");
+    assert!(good && complaints.is_empty(), "{text}");
 }
 
 #[test]
-fn the_unit_is_exposed_at_2_0_or_less() {
+fn the_exposure_level_is_2_0_or_less() {
     let (_folder, path) = unit();
     let (good, text) = systemd_analyze(
         &["security", "--offline=yes", "--threshold=20", "--no-pager"],
@@ -55,28 +56,32 @@ fn the_unit_is_exposed_at_2_0_or_less() {
 }
 
 #[test]
-fn the_unit_verifies_with_what_a_gpu_needs() {
+fn the_unit_verifies_with_the_drop_in_for_gpus() {
     let (folder, path) = unit();
-    let more = folder.path().join("constancy.service.d");
-    std::fs::create_dir(&more).expect("folder");
+    let drop_ins = folder.path().join("constancy.service.d");
+    std::fs::create_dir(&drop_ins).expect("folder");
     std::fs::write(
-        more.join("gpu.conf"),
+        drop_ins.join("gpu.conf"),
         include_str!("../../packaging/gpu.conf"),
     )
     .expect("drop-in");
     let (good, text) = systemd_analyze(&["verify"], &path);
-    let about_us: Vec<&str> = text
+    let complaints: Vec<&str> = text
         .lines()
         .filter(|l| l.contains("constancy.service") || l.contains("gpu.conf"))
         .collect();
-    assert!(good && about_us.is_empty(), "{text}");
-    // It is read: a line that systemd does not know would be told.
-    std::fs::write(more.join("gpu.conf"), "[Service]\nDevicePolicies=auto\n").expect("drop-in");
+    assert!(good && complaints.is_empty(), "{text}");
+    // The drop-in is read: an unknown key in it is reported.
+    std::fs::write(
+        drop_ins.join("gpu.conf"),
+        "[Service]\nDevicePolicies=auto\n",
+    )
+    .expect("drop-in");
     assert!(systemd_analyze(&["verify"], &path).1.contains("gpu.conf"));
 }
 
 #[test]
-fn the_unit_keeps_the_promises() {
+fn the_unit_has_every_documented_setting() {
     let text = include_str!("../../systemd/constancy.service");
     let lines: Vec<&str> = text.lines().collect();
     for line in [

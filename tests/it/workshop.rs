@@ -1,10 +1,12 @@
-//! The rendered workshop: as a source of the daemon, as images on disk, on another processor.
+//! The rendered workshop: as the daemon's source, as images on disk, and on another processor.
 
-use super::support::{LIMIT, Setup, constancy, stderr};
+use super::support::skip::{InCi, file_in_env, skip};
+use super::support::{LIMIT, Setup, constancy, stderr, stdout};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Runs `constancy synth`; returns the lines of its captions.
 fn synth(out: &Path, args: &[&str]) -> Vec<Value> {
     let output = constancy()
         .args(["synth", "--out"])
@@ -19,6 +21,7 @@ fn synth(out: &Path, args: &[&str]) -> Vec<Value> {
         .collect()
 }
 
+/// The pixels of the image that a line names.
 fn pixels(folder: &Path, line: &Value) -> Vec<u8> {
     let path = folder.join(line["file"].as_str().expect("file"));
     image::open(path).expect("image").into_rgb8().into_raw()
@@ -63,7 +66,7 @@ fn the_same_seed_gives_the_same_images_and_captions() {
 }
 
 #[test]
-fn pairs_share_what_is_invariant() {
+fn pairs_share_part_and_condition() {
     let folder = tempfile::tempdir().expect("folder");
     for (name, flag) in [("pairs", "--pairs"), ("relit", "--relit")] {
         let out = folder.path().join(name);
@@ -80,7 +83,7 @@ fn pairs_share_what_is_invariant() {
 }
 
 #[test]
-fn raw_frames_are_the_pictures_one_after_the_other() {
+fn raw_frames_are_the_images_concatenated() {
     let folder = tempfile::tempdir().expect("folder");
     let (png, raw) = (folder.path().join("png"), folder.path().join("raw"));
     let lines = synth(&png, &["-n", "5", "--size", "40x30"]);
@@ -93,7 +96,7 @@ fn raw_frames_are_the_pictures_one_after_the_other() {
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_64_and_a_folder_that_cannot_be_is_73() {
+fn invalid_arguments_exit_with_64_and_an_impossible_folder_with_73() {
     for (args, hint) in [
         (["-e", "moon"], "noon"),
         (["--size", "4x4"], "16 to 4096"),
@@ -115,7 +118,7 @@ fn arguments_that_make_no_sense_are_64_and_a_folder_that_cannot_be_is_73() {
 }
 
 #[test]
-fn the_daemon_steps_through_environments_with_the_truth_beside_each_frame() {
+fn the_daemon_steps_through_environments_and_publishes_the_truth() {
     let setup = Setup::new(
         "[[camera]]\nname = \"workshop\"\n[camera.synthetic]\nenvironments = [\"noon\", \"dusk\"]\nframes_each = 3\nseed = 4\ncount = 12\nwidth = 160\nheight = 120\n",
     );
@@ -134,7 +137,7 @@ fn the_daemon_steps_through_environments_with_the_truth_beside_each_frame() {
         [["noon"; 3], ["dusk"; 3], ["noon"; 3], ["dusk"; 3]].concat()
     );
     for event in &events {
-        jsonschema::validate(&schema, event).expect("the event fits its schema");
+        jsonschema::validate(&schema, event).expect("the event matches its schema");
         let truth = &event["truth"];
         let (part, condition) = (
             truth["part"].as_str().expect("part"),
@@ -145,7 +148,7 @@ fn the_daemon_steps_through_environments_with_the_truth_beside_each_frame() {
 }
 
 #[test]
-fn an_environment_that_does_not_exist_is_named_with_those_that_do() {
+fn an_unknown_environment_is_named_with_the_known_ones() {
     let setup = Setup::new(
         "[[camera]]\nname = \"w\"\n[camera.synthetic]\nenvironments = [\"noon\", \"moon\"]\n",
     );
@@ -162,14 +165,13 @@ fn an_environment_that_does_not_exist_is_named_with_those_that_do() {
     );
 }
 
-/// How fast it is, benches and readers see; here it only has to say so.
 #[test]
-fn rendering_can_be_timed() {
+fn synth_bench_prints_its_speed() {
     let output = constancy()
         .args(["synth", "--bench", "-n", "3"])
         .output()
         .expect("it runs");
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = stdout(&output);
     assert!(
         output.status.success() && text.contains("frames"),
         "{text}{}",
@@ -177,26 +179,26 @@ fn rendering_can_be_timed() {
     );
 }
 
-/// The binary for 64-bit ARM, if somebody has built one.
+/// The program for 64-bit ARM, which `make test-arm` builds, if this machine can run it.
 fn aarch64_binary() -> Option<PathBuf> {
-    let path = std::env::var_os("CONSTANCY_AARCH64_BINARY")
-        .map(PathBuf::from)
-        .filter(|p| p.exists());
-    let qemu = Command::new("qemu-aarch64-static")
-        .arg("--version")
-        .output()
-        .is_ok();
-    if path.is_none() || !qemu {
-        println!(
-            "SKIPPED: needs CONSTANCY_AARCH64_BINARY, a cross-built constancy, and qemu-aarch64-static"
+    let path = file_in_env(
+        "CONSTANCY_AARCH64_BINARY",
+        "a cross-built constancy",
+        InCi::Optional,
+    )?;
+    let mut qemu = Command::new("qemu-aarch64-static");
+    if qemu.arg("--version").output().is_err() {
+        skip(
+            InCi::Required,
+            "qemu-aarch64-static is not installed; run tools/setup-cross.sh",
         );
         return None;
     }
-    path
+    Some(path)
 }
 
 #[test]
-fn another_processor_draws_the_same() {
+fn another_processor_renders_the_same() {
     let Some(binary) = aarch64_binary() else {
         return;
     };
@@ -222,7 +224,7 @@ fn another_processor_draws_the_same() {
 }
 
 #[test]
-fn images_can_be_sorted_by_environment_and_class() {
+fn images_can_be_written_to_folders_by_environment_and_class() {
     let folder = tempfile::tempdir().expect("folder");
     for line in synth(
         folder.path(),

@@ -1,18 +1,18 @@
-//! A camera's frame as it left the camera, and when that was.
+//! A frame in the camera's own pixel format, with its capture time.
 //!
-//! A frame stays in the camera's own pixel format until it is known that it will be looked at:
-//! decoding belongs to [`crate::preprocess`], so that a frame nobody waits for costs nothing.
+//! A frame is decoded, by [`crate::preprocess`], only when it is about to be used. A frame that is dropped costs no
+//! decoding.
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How the bytes of a [`Frame`] are laid out.
+/// The layout of a [`Frame`]'s bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PixelFormat {
-    /// One JPEG image, as MJPEG cameras send it (the Huffman tables may be missing).
+    /// One JPEG image from an MJPEG camera; its Huffman tables may be missing.
     Jpeg,
-    /// A whole JPEG, PNG or WebP file; its EXIF orientation applies.
+    /// A complete JPEG, PNG or WebP file; its EXIF orientation applies.
     ImageFile,
     /// Packed 4:2:2, `Y0 U Y1 V`.
     Yuyv,
@@ -32,7 +32,7 @@ pub enum PixelFormat {
     Rgb24,
 }
 
-/// Which numbers the YUV formats use for the colours; ignored by the others.
+/// Range and matrix of the YUV formats; other formats ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ColorEncoding {
     /// Luma spans 0–255 rather than 16–235.
@@ -41,53 +41,66 @@ pub struct ColorEncoding {
     pub bt709: bool,
 }
 
-/// When a frame was taken, by the clock that never jumps and by the one that people read.
+/// When a frame was captured, by the monotonic clock and by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp {
-    /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of V4L2's buffers.
+    /// Nanoseconds of `CLOCK_MONOTONIC`, which V4L2 stamps its buffers with.
     pub monotonic_ns: u64,
     /// Nanoseconds since the Unix epoch, UTC.
     pub unix_ns: i64,
-    /// Whether the kernel held the wall clock for synchronised at that moment.
+    /// Whether the kernel considered the wall clock synchronised at that moment.
     pub clock_synced: bool,
 }
 
-/// One picture, undecoded.
+/// One undecoded image.
+///
+/// ```
+/// use constancy_core::frame::{Frame, PixelFormat, Timestamp};
+///
+/// let captured_at = Timestamp { monotonic_ns: 1_000, unix_ns: 0, clock_synced: false };
+/// let frame = Frame::rgb(vec![0; 4 * 2 * 3], 4, 2, captured_at);
+/// assert_eq!(frame.format, PixelFormat::Rgb24);
+/// assert_eq!(frame.stride_bytes, 12);
+///
+/// // A compressed frame's size is in its header.
+/// let jpeg = Frame::compressed(PixelFormat::Jpeg, vec![0xff, 0xd8], captured_at);
+/// assert_eq!((jpeg.width, jpeg.height), (0, 0));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub data: Vec<u8>,
     pub format: PixelFormat,
-    /// Pixels; 0 for compressed formats, whose header says it.
+    /// Pixels; 0 for compressed formats, whose header has the size.
     pub width: u32,
     /// Pixels; 0 for compressed formats.
     pub height: u32,
     /// Bytes from one row of the first plane to the next; 0 for compressed formats.
     pub stride_bytes: usize,
     pub color: ColorEncoding,
-    pub taken: Timestamp,
-    /// The file that a replayed frame was read from.
+    pub captured_at: Timestamp,
+    /// The file of a replayed frame.
     pub file: Option<Arc<PathBuf>>,
-    /// What a rendered frame shows.
-    pub truth: Option<Arc<Truth>>,
+    /// The content of a rendered frame.
+    pub truth: Option<Arc<GroundTruth>>,
 }
 
-/// What a rendered frame shows, known because it was drawn.
+/// The true content of a rendered frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Truth {
-    /// Condition and part, as class names have them: "cracked gear".
+pub struct GroundTruth {
+    /// Condition and part, in the form of a class name: "cracked gear".
     pub class: String,
     pub part: String,
     pub condition: String,
-    /// The name of the environment it is seen in.
+    /// Name of the environment.
     pub environment: String,
-    /// By which the scene can be drawn again, with the environment.
+    /// With the environment's name, reproduces the scene.
     pub seed: u64,
 }
 
 impl Frame {
-    /// A compressed frame, whose size stands in its own header.
+    /// A compressed frame; its size is in its own header.
     #[must_use]
-    pub fn compressed(format: PixelFormat, data: Vec<u8>, taken: Timestamp) -> Self {
+    pub fn compressed(format: PixelFormat, data: Vec<u8>, captured_at: Timestamp) -> Self {
         Self {
             data,
             format,
@@ -95,20 +108,20 @@ impl Frame {
             height: 0,
             stride_bytes: 0,
             color: ColorEncoding::default(),
-            taken,
+            captured_at,
             file: None,
             truth: None,
         }
     }
 
-    /// Rows of `R G B` without gaps, `3 · width · height` bytes.
+    /// A frame of packed `R G B` rows without padding, `3 · width · height` bytes.
     #[must_use]
-    pub fn rgb(data: Vec<u8>, width: u32, height: u32, taken: Timestamp) -> Self {
+    pub fn rgb(data: Vec<u8>, width: u32, height: u32, captured_at: Timestamp) -> Self {
         Self {
             width,
             height,
             stride_bytes: width as usize * 3,
-            ..Self::compressed(PixelFormat::Rgb24, data, taken)
+            ..Self::compressed(PixelFormat::Rgb24, data, captured_at)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! JPEG's loss without its file: 8×8 cosine transform, quantisation, and back, chroma at half resolution
+//! JPEG's compression loss without the file: 8×8 cosine transform, quantisation and back, chroma at half resolution
 //! (ITU-T T.81, tables K.1 and K.2).
 
 #![expect(
@@ -21,14 +21,26 @@ const CHROMA: [u8; 64] = [
     99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
 ];
 
-/// A channel, its sides whole blocks.
+/// A channel, padded to whole blocks.
 struct Plane {
     values: Vec<f32>,
     width: usize,
 }
 
-/// Does to RGB8 `pixels` what saving them at `quality` `1..=100` does; 100 does nothing.
-pub fn compress(pixels: &mut [u8], width: usize, height: usize, quality: u8) {
+/// Applies to RGB8 `pixels` the loss of saving and loading them as a JPEG of `quality` `1..=100`, on libjpeg's scale. 100
+/// leaves them unchanged.
+///
+/// ```
+/// use constancy_core::jpeg::round_trip;
+///
+/// let pixels: Vec<u8> = (0..16 * 16 * 3).map(|i| (i * 37 % 251) as u8).collect();
+/// let mut saved = pixels.clone();
+/// round_trip(&mut saved, 16, 16, 100);
+/// assert_eq!(saved, pixels);
+/// round_trip(&mut saved, 16, 16, 30);
+/// assert_ne!(saved, pixels);
+/// ```
+pub fn round_trip(pixels: &mut [u8], width: usize, height: usize, quality: u8) {
     if quality >= 100 {
         return;
     }
@@ -41,7 +53,7 @@ pub fn compress(pixels: &mut [u8], width: usize, height: usize, quality: u8) {
     join(&planes, pixels, width);
 }
 
-/// Quantisation steps at `quality`, as libjpeg scales them.
+/// Quantisation steps at `quality`, scaled like libjpeg's.
 fn steps(table: &[u8; 64], quality: u8) -> [f32; 64] {
     let quality = u32::from(quality.clamp(1, 100));
     let scale = if quality < 50 {
@@ -52,7 +64,7 @@ fn steps(table: &[u8; 64], quality: u8) -> [f32; 64] {
     table.map(|t| ((u32::from(t) * scale + 50) / 100).clamp(1, 255) as f32)
 }
 
-/// Y, Cb and Cr around zero, the latter two at half resolution; edges repeat up to whole blocks.
+/// Y, Cb and Cr centred on zero, Cb and Cr at half resolution. Edges repeat up to whole blocks.
 fn split(pixels: &[u8], width: usize, height: usize) -> [Plane; 3] {
     let (wide, high) = (width.div_ceil(16) * 16, height.div_ceil(16) * 16);
     let plane = |by: usize| Plane {
@@ -64,13 +76,13 @@ fn split(pixels: &[u8], width: usize, height: usize) -> [Plane; 3] {
         let row = &pixels[y.min(height - 1) * width * 3..][..width * 3];
         let luma = &mut planes[0].values[y * wide..][..wide];
         for (x, l) in luma.iter_mut().enumerate() {
-            let [r, g, b] = at(row, x.min(width - 1));
+            let [r, g, b] = rgb_at(row, x.min(width - 1));
             *l = 0.299 * r + 0.587 * g + 0.114 * b - 128.0;
         }
         for x in 0..wide {
-            let [r, g, b] = at(row, x.min(width - 1));
+            let [r, g, b] = rgb_at(row, x.min(width - 1));
             let i = (y / 2) * (wide / 2) + x / 2;
-            // A quarter of each of four pixels.
+            // The mean of four pixels.
             planes[1].values[i] += 0.25 * (-0.168_736 * r - 0.331_264 * g + 0.5 * b);
             planes[2].values[i] += 0.25 * (0.5 * r - 0.418_688 * g - 0.081_312 * b);
         }
@@ -78,7 +90,7 @@ fn split(pixels: &[u8], width: usize, height: usize) -> [Plane; 3] {
     planes
 }
 
-fn at(row: &[u8], x: usize) -> [f32; 3] {
+fn rgb_at(row: &[u8], x: usize) -> [f32; 3] {
     [
         f32::from(row[x * 3]),
         f32::from(row[x * 3 + 1]),
@@ -86,6 +98,7 @@ fn at(row: &[u8], x: usize) -> [f32; 3] {
     ]
 }
 
+/// Converts the planes back to RGB8.
 fn join(planes: &[Plane; 3], pixels: &mut [u8], width: usize) {
     let [luma, blue, red] = planes;
     for (y, row) in pixels.chunks_exact_mut(width * 3).enumerate() {
@@ -121,15 +134,16 @@ fn for_each_block(plane: &mut Plane, mut change: impl FnMut(&mut [[f32; 8]; 8]))
     }
 }
 
+/// Transforms a block, rounds its coefficients to multiples of `steps`, and transforms it back.
 fn quantise(block: &mut [[f32; 8]; 8], steps: &[f32; 64], cosines: &[[f32; 8]; 8]) {
     let transposed: [[f32; 8]; 8] = std::array::from_fn(|i| std::array::from_fn(|j| cosines[j][i]));
-    let mut waves = product(&product(cosines, block), &transposed);
-    for (wave, step) in waves.as_flattened_mut().iter_mut().zip(steps) {
-        let level = *wave / step;
+    let mut coefficients = product(&product(cosines, block), &transposed);
+    for (coefficient, step) in coefficients.as_flattened_mut().iter_mut().zip(steps) {
+        let level = *coefficient / step;
         let half = if level < 0.0 { -0.5 } else { 0.5 };
-        *wave = ((level + half) as i32) as f32 * step;
+        *coefficient = ((level + half) as i32) as f32 * step;
     }
-    *block = product(&product(&transposed, &waves), cosines);
+    *block = product(&product(&transposed, &coefficients), cosines);
 }
 
 fn product(a: &[[f32; 8]; 8], b: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
@@ -144,7 +158,7 @@ fn product(a: &[[f32; 8]; 8], b: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
     out
 }
 
-/// The orthonormal cosine transform of 8 values, one wave per row.
+/// The orthonormal cosine transform of 8 values, one frequency per row.
 fn cosines() -> [[f32; 8]; 8] {
     /// cos(i π / 16).
     const COS: [f32; 9] = [
@@ -189,17 +203,17 @@ mod tests {
     }
 
     #[test]
-    fn the_worse_the_quality_the_further_off() {
+    fn lower_quality_changes_more() {
         let image: Vec<u8> = (0..24 * 17 * 3).map(|i| (i * 37 % 251) as u8).collect();
-        let off = |quality| {
+        let change = |quality| {
             let mut copy = image.clone();
-            compress(&mut copy, 24, 17, quality);
+            round_trip(&mut copy, 24, 17, quality);
             copy.iter()
                 .zip(&image)
                 .map(|(a, b)| u64::from(a.abs_diff(*b)))
                 .sum::<u64>()
         };
-        assert_eq!(off(100), 0);
-        assert!(off(10) > off(90) && off(90) > 0);
+        assert_eq!(change(100), 0);
+        assert!(change(10) > change(90) && change(90) > 0);
     }
 }

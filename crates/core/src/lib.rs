@@ -3,17 +3,17 @@
 //! # Modules, in reading order
 //!
 //! - [`frame`]: a camera's frame as it arrives, still compressed.
-//! - [`preprocess`]: decode, crop, resize and normalise a frame to the tensor `[3, H, W]` that an encoder takes.
-//! - [`intervene`]: change an image on purpose in what does not make a thing what it is.
-//! - [`icm`]: fit, choose, evaluate and apply invariant projections.
+//! - [`preprocess`]: decodes, crops, resizes and normalises a frame to an encoder's input tensor `[1, 3, H, W]`.
+//! - [`intervene`]: changes an image in ways that leave its class unchanged.
+//! - [`icm`]: fits, selects, evaluates and applies invariant projections.
 //! - [`classify`]: class banks, tokenizer, scores, rejection, and a state that does not flicker.
 //! - [`workshop`]: a rendered camera whose causes are all known.
-//! - [`tensor_file`], [`stats`], [`numeric`], [`jpeg`]: what these share.
+//! - [`tensor_file`], [`stats`], [`numeric`], [`jpeg`]: shared by the others.
 //!
 //! # Units
 //!
 //! Times are nanoseconds (`_ns`), milliseconds (`_ms`) or seconds (`_s`), as the name says. Scores and margins lie in
-//! `0..=1`. Pixel sizes are width × height; tensors are written `[N, C, H, W]`.
+//! `0..=1`. Image sizes are width × height in pixels; tensor shapes are written `[N, C, H, W]`.
 
 pub mod classify;
 pub mod frame;

@@ -1,7 +1,17 @@
-//! What is said of many numbers.
+//! Statistics of samples.
 
-/// The value below which `share` (`0..=1`) of `sorted` lies, ascending and at least one: on the line between the two
-/// nearest (Hyndman and Fan's type 7, as NumPy's default).
+/// The quantile at `share` (`0..=1`) of `sorted`, which is ascending and not empty. Interpolates
+/// linearly between neighbours (Hyndman and Fan's type 7, NumPy's default).
+///
+/// # Panics
+///
+/// If `sorted` is empty.
+///
+/// ```
+/// use constancy_core::stats::quantile;
+///
+/// assert!((quantile(&[0.0, 1.0, 2.0, 3.0], 0.5) - 1.5).abs() < 1e-12);
+/// ```
 #[must_use]
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let at = share * (sorted.len() - 1) as f64;
@@ -20,7 +30,7 @@ mod tests {
     use super::quantile;
 
     #[test]
-    fn quantiles_lie_between_the_nearest() {
+    fn quantiles_interpolate_between_neighbours() {
         let sorted = [0.0, 1.0, 2.0, 3.0];
         let found = [0.0, 0.5, 0.9, 1.0].map(|share| quantile(&sorted, share));
         let expected = [0.0, 1.5, 2.7, 3.0];

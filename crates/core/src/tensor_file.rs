@@ -1,12 +1,14 @@
-//! Reading and writing the product's safetensors files: tensors of f32, or of f64 where sums must not lose digits, and
-//! string metadata, nothing else.
+//! Reads and writes the product's safetensors files: f32 tensors, f64 tensors where sums need the digits, and string
+//! metadata.
+//!
+//! Every file names its format and version in its metadata (`format`, `version`).
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap};
 use thiserror::Error;
 
-/// What is wrong with such a file; the caller knows its path.
+/// Why a file was refused. The caller knows its path.
 #[derive(Debug, Error)]
 pub enum TensorFileError {
     #[error("not a safetensors file, or cut short: {0}")]
@@ -41,6 +43,23 @@ pub enum TensorFileError {
 }
 
 /// A parsed file of one of the product's formats.
+///
+/// ```
+/// use constancy_core::tensor_file::TensorFile;
+///
+/// // The length of the header, a JSON header with metadata and one f32 tensor, and its data.
+/// let header = r#"{"__metadata__":{"format":"example","version":"1","note":"by hand"},
+///     "a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+/// let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+/// bytes.extend(header.as_bytes());
+/// bytes.extend([1.0f32, 2.0].iter().flat_map(|v| v.to_le_bytes()));
+///
+/// let file = TensorFile::parse(&bytes, "example")?;
+/// assert_eq!(file.vector("a", 2)?, [1.0, 2.0]);
+/// assert_eq!(file.text("note")?, "by hand");
+/// assert!(TensorFile::parse(&bytes, "another").is_err());
+/// # Ok::<(), constancy_core::tensor_file::TensorFileError>(())
+/// ```
 pub struct TensorFile<'a> {
     tensors: SafeTensors<'a>,
     metadata: HashMap<String, String>,
@@ -91,23 +110,23 @@ impl<'a> TensorFile<'a> {
         Ok(file)
     }
 
-    /// The version of the format that the file is written in.
+    /// The version of the file's format.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// A metadata value that must be there.
+    /// A required metadata value.
     pub fn text(&self, key: &'static str) -> Result<&str, TensorFileError> {
         self.optional(key).ok_or(TensorFileError::NoMetadata(key))
     }
 
-    /// A metadata value that may be there.
+    /// An optional metadata value.
     pub fn optional(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).map(String::as_str)
     }
 
-    /// A metadata value written as JSON.
+    /// A required metadata value, parsed as JSON.
     pub fn json<T: DeserializeOwned>(&self, key: &'static str) -> Result<T, TensorFileError> {
         let metadata = |e: serde_json::Error| TensorFileError::Metadata {
             key,
@@ -116,7 +135,7 @@ impl<'a> TensorFile<'a> {
         serde_json::from_str(self.text(key)?).map_err(metadata)
     }
 
-    /// An f32 tensor of `rank` axes: its shape and its finite values in row-major order.
+    /// An f32 tensor with `rank` axes: its shape and its values in row-major order. Values that are not finite are an error.
     pub fn f32(
         &self,
         name: &'static str,
@@ -132,7 +151,7 @@ impl<'a> TensorFile<'a> {
         }
     }
 
-    /// An f64 tensor of `rank` axes: its shape and its finite values in row-major order.
+    /// An f64 tensor with `rank` axes: its shape and its values in row-major order. Values that are not finite are an error.
     pub fn f64(
         &self,
         name: &'static str,
@@ -148,14 +167,14 @@ impl<'a> TensorFile<'a> {
         }
     }
 
-    /// An f64 vector that must have `len` values.
+    /// An f64 vector of exactly `len` values.
     pub fn f64_vector(&self, name: &'static str, len: usize) -> Result<Vec<f64>, TensorFileError> {
         let (shape, values) = self.f64(name, 1)?;
         expect_shape(name, &shape, &[len])?;
         Ok(values)
     }
 
-    /// An f64 matrix that must be `[rows, columns]`, row by row.
+    /// An f64 matrix of exactly `[rows, columns]`, in row-major order.
     pub fn f64_matrix(
         &self,
         name: &'static str,
@@ -187,7 +206,7 @@ impl<'a> TensorFile<'a> {
         Ok((view.shape().to_vec(), view.data()))
     }
 
-    /// An f32 vector that must have `len` values.
+    /// An f32 vector of exactly `len` values.
     pub fn vector(&self, name: &'static str, len: usize) -> Result<Vec<f32>, TensorFileError> {
         let (shape, values) = self.f32(name, 1)?;
         expect_shape(name, &shape, &[len])?;
@@ -211,7 +230,7 @@ fn expect_shape(
     })
 }
 
-/// The values of a tensor to be written, in row-major order.
+/// The values of a tensor to write, in row-major order.
 pub(crate) enum Values<'a> {
     F32(&'a [f32]),
     F64(&'a [f64]),
@@ -233,10 +252,10 @@ impl Values<'_> {
     }
 }
 
-/// A tensor to be written: name, shape, values.
+/// A tensor to write: name, shape, values.
 pub(crate) type NamedTensor<'a> = (&'static str, Vec<usize>, Values<'a>);
 
-/// The bytes of a file of `format` in `version`.
+/// The bytes of a file in `version` of `format`.
 pub(crate) fn to_bytes(
     format: &'static str,
     version: u32,
@@ -263,23 +282,23 @@ pub(crate) fn to_bytes(
         .collect::<Result<Vec<_>, _>>()
         .map_err(parse)?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(parse)?;
-    sorted(&bytes).ok_or_else(|| TensorFileError::Parse("its header is no JSON".into()))
+    sorted(&bytes).ok_or_else(|| TensorFileError::Parse("its header is not JSON".into()))
 }
 
-/// The same file with its header's keys in order, which the library draws anew each time: what is the same should be the
-/// same bytes, so that a file that was made again can be compared by its hash.
+/// The same file with its header's keys sorted. The library writes them in random order; sorted, equal contents give
+/// equal bytes, so that files can be compared by their hashes.
 fn sorted(bytes: &[u8]) -> Option<Vec<u8>> {
     let (len, rest) = bytes.split_first_chunk::<8>()?;
     let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
     let header: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
         serde_json::from_slice(header).ok()?;
     let mut header = serde_json::to_vec(&header).ok()?;
-    // Data begin at a multiple of eight, and blanks belong to no JSON.
+    // Data must begin at a multiple of eight; JSON ignores trailing blanks.
     header.resize(header.len().next_multiple_of(8), b' ');
     Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
 }
 
-/// A metadata value as JSON, as [`TensorFile::json`] reads it.
+/// A metadata value as JSON, for [`TensorFile::json`] to read.
 pub(crate) fn to_json(
     key: &'static str,
     value: &impl Serialize,
@@ -295,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_the_same_is_the_same_bytes() {
+    fn equal_contents_give_equal_bytes() {
         let metadata = || {
             (0..20)
                 .map(|i| (format!("key {i}"), i.to_string()))

@@ -1,14 +1,15 @@
-//! How alike two towers' embeddings are.
+//! How closely the embeddings of two towers agree.
 
 use constancy_core::stats::quantile;
 use serde::Serialize;
 
-/// Cosines between two towers' embeddings of the same images, in quantiles.
+/// Cosines between two towers' embeddings of the same images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Agreement {
     pub images: usize,
     pub median: f64,
     pub mean: f64,
+    /// The smallest.
     pub least: f64,
     pub q01: f64,
     pub q05: f64,
@@ -16,7 +17,7 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Of embeddings in the same order; `None` where there are none.
+    /// Compares embeddings `a` and `b`, in the same order of images; `None` if there are none.
     #[must_use]
     pub fn of(a: &[Vec<f32>], b: &[Vec<f32>]) -> Option<Self> {
         let mut cosines: Vec<f64> = a.iter().zip(b).map(|(a, b)| cosine(a, b)).collect();
@@ -34,8 +35,8 @@ impl Agreement {
     }
 }
 
-/// 0 where one of them is 0.
-pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// Cosine of the angle between two vectors; 0 if one of them is zero.
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| {
         x.iter()
             .zip(y)
@@ -55,7 +56,7 @@ mod tests {
     use super::Agreement;
 
     #[test]
-    fn quantiles_are_between_the_nearest() {
+    fn quantiles_interpolate_between_the_nearest_cosines() {
         let unit = |angle: f32| vec![angle.cos(), angle.sin()];
         let (a, b) = (vec![unit(0.0); 3], vec![unit(0.0), unit(0.1), unit(0.2)]);
         let found = Agreement::of(&a, &b).expect("three");

@@ -1,111 +1,72 @@
-//! A manifest for a bare ONNX file: the one beside it, or what the file itself says and CLIP's preprocessing.
+//! A manifest for a bare ONNX file: the one beside it, or one made up from the file's own inputs
+//! and outputs and CLIP's preprocessing.
 
-use super::manifest::{EncoderManifest, InputManifest, Manifest, OutputManifest};
-use super::onnx::{OnnxFile, pb};
-use super::{ManifestError, ModelError};
+use crate::error::ModelError;
+use crate::manifest::{EncoderManifest, InputManifest, Manifest, ManifestError, OutputManifest};
+use crate::onnx::{OnnxFile, pb};
 use constancy_core::preprocess::{Crop, Filter, ResizeMode};
 use pb::tensor_shape_proto::dimension::Value;
 use std::path::Path;
 
-/// CLIP's, as OpenAI's models and nearly all after them were trained.
+/// CLIP's normalisation and logit scale: OpenAI's models and nearly all later ones were trained
+/// with them.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const STD: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
 const LOGIT_SCALE: f32 = 100.0;
 
-/// A manifest, and whether it was there.
-pub struct Described {
+/// The manifest of a model, read or made up.
+pub struct ModelDescription {
     pub manifest: Manifest,
-    /// Made up: CLIP's preprocessing was assumed.
+    /// Whether it is made up, with CLIP's preprocessing.
     pub assumed: bool,
 }
 
-/// The manifest at `path`, or of the ONNX file at `path`.
-pub fn describe(path: &Path) -> Result<Described, ModelError> {
+/// The manifest at `path`, or the one of the ONNX file at `path`. A manifest beside the ONNX file
+/// counts only if it names that file.
+pub fn describe(path: &Path) -> Result<ModelDescription, ModelError> {
+    let read = |manifest| ModelDescription {
+        manifest,
+        assumed: false,
+    };
     let beside = path.with_extension("toml");
     if beside == path {
-        return Ok(Described {
-            manifest: Manifest::read(path)?,
-            assumed: false,
-        });
+        return Ok(read(Manifest::read(path)?));
     }
     match Manifest::read(&beside) {
-        Ok(manifest) if same_file(&manifest.encoder_file(), path) => Ok(Described {
-            manifest,
-            assumed: false,
-        }),
-        Ok(_) => Ok(Described {
-            manifest: assume(path, &beside)?,
-            assumed: true,
-        }),
+        Ok(manifest) if same_file(&manifest.encoder_file(), path) => return Ok(read(manifest)),
+        Ok(_) => {}
         Err(ManifestError::Read { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(Described {
-                manifest: assume(path, &beside)?,
-                assumed: true,
-            })
-        }
-        Err(e) => Err(e.into()),
+            if source.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e.into()),
     }
+    Ok(ModelDescription {
+        manifest: assumed_manifest(path, &beside)?,
+        assumed: true,
+    })
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// What the file's own input and output say.
-fn assume(path: &Path, manifest: &Path) -> Result<Manifest, ModelError> {
-    if let Err(source) = std::fs::metadata(path) {
-        return Err(ModelError::Read {
-            path: path.into(),
-            source,
-        });
-    }
-    let file = OnnxFile::open(path).map_err(|reason| ModelError::Parse {
-        path: path.into(),
-        reason,
-    })?;
+/// A manifest from the names and shapes of the file's input and output, and CLIP's preprocessing.
+/// `manifest` is where it would be.
+fn assumed_manifest(path: &Path, manifest: &Path) -> Result<Manifest, ModelError> {
+    let graph = read_graph(path)?;
     let undescribed = |reason: &str| ModelError::Undescribed {
         path: path.into(),
         manifest: manifest.into(),
         reason: reason.to_owned(),
     };
-    let graph = file.model.graph.ok_or_else(|| ModelError::Parse {
-        path: path.into(),
-        reason: "no graph".into(),
-    })?;
-    let given = |v: &&pb::ValueInfoProto| !graph.initializer.iter().any(|t| t.name == v.name);
-    let inputs: Vec<_> = graph.input.iter().filter(given).collect();
-    let &[input] = inputs.as_slice() else {
-        let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
-        return Err(ModelError::Inputs {
-            path: path.into(),
-            inputs: names.join(", "),
-            modality: "vision",
-        });
-    };
-    let size = match dims(input).as_slice() {
-        [_, None | Some(3), Some(height), Some(width)] if height == width => {
-            u32::try_from(*height).ok()
-        }
-        [_, None | Some(3), _, _] => return Err(undescribed("its input has no fixed square size")),
-        found => {
-            let found = format!(
-                "{:?}",
-                found.iter().map(|d| d.unwrap_or(-1)).collect::<Vec<_>>()
-            );
-            return Err(ModelError::InputShape {
-                path: path.into(),
-                name: input.name.clone(),
-                found,
-            });
-        }
+    let input = only_input(path, &graph)?;
+    let Some(size) = square_size(path, input)? else {
+        return Err(undescribed("its input has no fixed square size"));
     };
     let output = graph.output.iter().find_map(|o| match dims(o).as_slice() {
         [_, Some(width)] => Some((o.name.clone(), usize::try_from(*width).ok()?)),
         _ => None,
     });
-    let (Some(size), Some((output, width))) = (size, output) else {
+    let Some((output, width)) = output else {
         return Err(undescribed("none of its outputs is an embedding [N, D]"));
     };
     Ok(Manifest {
@@ -140,7 +101,57 @@ fn assume(path: &Path, manifest: &Path) -> Result<Manifest, ModelError> {
     })
 }
 
-/// A value's axes; `None` for those that are not fixed.
+fn read_graph(path: &Path) -> Result<pb::GraphProto, ModelError> {
+    std::fs::metadata(path).map_err(|source| ModelError::Read {
+        path: path.into(),
+        source,
+    })?;
+    let failed = |reason| ModelError::Parse {
+        path: path.into(),
+        reason,
+    };
+    let file = OnnxFile::open(path).map_err(failed)?;
+    file.model.graph.ok_or_else(|| failed("no graph".into()))
+}
+
+/// The one input that is not an initialiser.
+fn only_input<'a>(
+    path: &Path,
+    graph: &'a pb::GraphProto,
+) -> Result<&'a pb::ValueInfoProto, ModelError> {
+    let is_fed = |v: &&pb::ValueInfoProto| !graph.initializer.iter().any(|t| t.name == v.name);
+    let inputs: Vec<_> = graph.input.iter().filter(is_fed).collect();
+    if let &[input] = inputs.as_slice() {
+        return Ok(input);
+    }
+    let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+    Err(ModelError::Inputs {
+        path: path.into(),
+        inputs: names.join(", "),
+        modality: "vision",
+    })
+}
+
+/// Edge of the square images that `input` takes, pixels; `None` if they are not square or of no
+/// fixed size.
+fn square_size(path: &Path, input: &pb::ValueInfoProto) -> Result<Option<u32>, ModelError> {
+    match dims(input).as_slice() {
+        [_, None | Some(3), Some(height), Some(width)] if height == width => {
+            Ok(u32::try_from(*height).ok())
+        }
+        [_, None | Some(3), _, _] => Ok(None),
+        found => Err(ModelError::InputShape {
+            path: path.into(),
+            name: input.name.clone(),
+            found: format!(
+                "{:?}",
+                found.iter().map(|d| d.unwrap_or(-1)).collect::<Vec<_>>()
+            ),
+        }),
+    }
+}
+
+/// The axes of a value; `None` for those that are not fixed.
 fn dims(value: &pb::ValueInfoProto) -> Vec<Option<i64>> {
     let kind = value.r#type.as_ref().and_then(|t| t.value.as_ref());
     let Some(pb::type_proto::Value::TensorType(tensor)) = kind else {

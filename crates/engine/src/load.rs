@@ -1,89 +1,109 @@
-//! From an ONNX file to a plan that runs: read, rewritten into fused operators, typed and optimised by tract.
+//! From an ONNX file to a plan that runs: read, rewritten into fused operators, typed and optimised
+//! by tract.
 
-use super::onnx::{Graph, OnnxFile};
-use super::ops::{FusedNode, Operators, Precision, Runtime, pack};
-use super::rewrite::{Specs, fuse, parse};
-use super::{ModelError, Plan, chain};
+use crate::error::{ModelError, error_chain};
+use crate::manifest::Manifest;
+use crate::onnx::{Graph, OnnxFile};
+use crate::ops::{FusedNode, Operators, pack};
+use crate::precision::Precision;
+use crate::rewrite::{fuse, to_tract};
+use crate::runtime::Runtime;
+use crate::spec::Specs;
 use std::path::Path;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
-use tract_onnx::tract_hir::internal::InferenceFact;
+use tract_onnx::tract_hir::internal::{InferenceFact, InferenceOp, Node};
+
+/// A tower that is ready to run.
+pub(crate) type Plan = Arc<TypedRunnableModel>;
 
 /// One of a tower's inputs: its name in the file and the shape that will be fed.
-pub(super) struct TowerInput<'a> {
-    pub(super) name: &'a str,
-    pub(super) fact: InferenceFact,
-    /// Where the manifest names it.
-    pub(super) key: &'static str,
+pub(crate) struct TowerInput<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) fact: InferenceFact,
+    /// The key of the manifest that names it.
+    pub(crate) key: &'static str,
 }
 
-/// Loads one tower; keeps the two paths that its messages name.
-pub(super) struct Loader<'a> {
-    pub(super) path: &'a Path,
-    pub(super) manifest: &'a Path,
+impl<'a> TowerInput<'a> {
+    /// The input of an image tower, for `batch` images.
+    pub(crate) fn image(manifest: &'a Manifest, batch: usize) -> Self {
+        Self {
+            name: &manifest.input.name,
+            fact: f32::fact(manifest.input_shape(batch)).into(),
+            key: "input.name",
+        }
+    }
 }
 
-/// How a tower's blocks are fused: in which numbers, and what then runs them.
+/// Loads one tower; holds the two paths that its error messages name.
+pub(crate) struct Loader<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) manifest: &'a Path,
+}
+
+/// How a tower's blocks are fused: the number format of products, and what runs them.
 #[derive(Clone, Copy)]
-pub(super) struct Fusing<'a> {
-    pub(super) precision: Precision,
-    pub(super) runtime: &'a Arc<Runtime>,
+pub(crate) struct FusionOptions<'a> {
+    pub(crate) precision: Precision,
+    pub(crate) runtime: &'a Arc<Runtime>,
 }
 
-/// A tower that runs.
-pub(super) struct Loaded {
-    pub(super) plan: Plan,
-    /// Empty where it runs on tract's operators alone.
-    pub(super) operators: Operators,
+/// A loaded tower.
+pub(crate) struct LoadedTower {
+    pub(crate) plan: Plan,
+    /// Empty where the tower runs on tract's operators alone.
+    pub(crate) operators: Operators,
 }
 
-/// Weights outside fused operators, up to which a tower is planned again for several images: each plan has them all.
-const MAX_REPEATED_BYTES: usize = 16 << 20;
+/// A tower gets more plans for batches only up to this size of weights outside fused operators:
+/// every plan holds a copy of these, whereas fused operators are shared.
+const MAX_COPIED_BYTES: usize = 16 << 20;
 
 impl Loader<'_> {
-    /// The tower with the operators that are known fused; a graph that holds none, and any graph where `fusing` is
-    /// `None`, runs on tract's operators alone.
-    pub(super) fn load(
+    /// Loads the tower with its known blocks fused. A graph without known blocks, and any graph
+    /// where `fusion` is `None`, runs on tract's operators alone.
+    pub(crate) fn load(
         &self,
         inputs: &[TowerInput<'_>],
         output: &str,
         output_key: &'static str,
         modality: &'static str,
-        fusing: Option<Fusing<'_>>,
-    ) -> Result<Loaded, ModelError> {
-        let mut unfused = None;
-        if let Some(fusing) = fusing {
-            match self.fused(inputs, output, fusing) {
+        fusion: Option<FusionOptions<'_>>,
+    ) -> Result<LoadedTower, ModelError> {
+        let mut not_fused = None;
+        if let Some(fusion) = fusion {
+            match self.fused(inputs, output, fusion) {
                 Ok(Some((model, operators))) => {
                     match self.plan(model, inputs, output, output_key, modality) {
-                        Ok(plan) => return Ok(Loaded { plan, operators }),
-                        Err(e) => unfused = Some(e.to_string()),
+                        Ok(plan) => return Ok(LoadedTower { plan, operators }),
+                        Err(e) => not_fused = Some(e.to_string()),
                     }
                 }
                 Ok(None) => {}
-                Err(Unfused::Failed(e)) => return Err(e),
-                Err(Unfused::Unknown(e)) => unfused = Some(chain(&e)),
+                Err(FusionError::File(e)) => return Err(e),
+                Err(FusionError::Graph(e)) => not_fused = Some(error_chain(&e)),
             }
         }
-        let model = parse(&self.open(output)?, &|_| None).map_err(|e| self.parse_error(&e))?;
+        let model = to_tract(&self.open(output)?, &|_| None).map_err(|e| self.parse_error(&e))?;
         let plan = self.plan(model, inputs, output, output_key, modality)?;
-        if let Some(reason) = unfused {
-            // The numbers will be right, but slow: nobody should have to find that out with a clock.
+        if let Some(reason) = not_fused {
+            // The embeddings are right but slow: the log says so, so that nobody has to measure it.
             let path = self.path.display();
             log::warn!(
-                "model {path}: its graph is not one that could be made faster, tract runs it as it is: {reason}"
+                "model {path}: its blocks cannot be fused, so it runs slower, on tract's operators alone: {reason}"
             );
         }
-        Ok(Loaded {
+        Ok(LoadedTower {
             plan,
             operators: Operators::new(),
         })
     }
 
-    /// A plan with the operators of a tower that is loaded, for other shapes; `None` where the file is bound to one
-    /// image, or holds too much that operators do not share.
-    pub(super) fn plan_again(
+    /// A plan for other input shapes that shares the operators of a loaded tower; `None` where the
+    /// file takes one image only, or holds too many weights outside fused operators.
+    pub(crate) fn plan_for_batch(
         &self,
         operators: &Operators,
         inputs: &[TowerInput<'_>],
@@ -92,7 +112,7 @@ impl Loader<'_> {
         let mut graph = self.open(output).ok()?;
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
         let specs = fuse(&mut graph, &facts).ok()?;
-        if graph.initializer_bytes() > MAX_REPEATED_BYTES
+        if graph.initializer_bytes() > MAX_COPIED_BYTES
             || specs.keys().any(|name| !operators.contains_key(name))
         {
             return None;
@@ -101,7 +121,8 @@ impl Loader<'_> {
         self.plan(model, inputs, output, "", "vision").ok()
     }
 
-    pub(super) fn open(&self, output: &str) -> Result<Graph, ModelError> {
+    /// The graph of the file, without what `output` does not need.
+    pub(crate) fn open(&self, output: &str) -> Result<Graph, ModelError> {
         if let Err(source) = std::fs::metadata(self.path) {
             return Err(ModelError::Read {
                 path: self.path.into(),
@@ -117,21 +138,21 @@ impl Loader<'_> {
         Ok(graph)
     }
 
-    /// The model with its blocks fused and their weights packed; `None` where there is none.
+    /// The model with its blocks fused and their weights packed; `None` if it has no known blocks.
     fn fused(
         &self,
         inputs: &[TowerInput<'_>],
         output: &str,
-        fusing: Fusing<'_>,
-    ) -> Result<Option<(InferenceModel, Operators)>, Unfused> {
+        fusion: FusionOptions<'_>,
+    ) -> Result<Option<(InferenceModel, Operators)>, FusionError> {
         let mut graph = self.open(output)?;
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
-        let specs: Specs = fuse(&mut graph, &facts)?;
+        let specs = fuse(&mut graph, &facts)?;
         if specs.is_empty() {
             return Ok(None);
         }
         let operators =
-            pack(&specs, fusing.runtime, fusing.precision).map_err(|e| ModelError::Run {
+            pack(&specs, fusion.runtime, fusion.precision).map_err(|e| ModelError::Run {
                 path: self.path.into(),
                 reason: e.to_string(),
             })?;
@@ -155,7 +176,7 @@ impl Loader<'_> {
     }
 
     /// The typed graph from `inputs` to `output`.
-    pub(super) fn typed(
+    pub(crate) fn typed(
         &self,
         mut model: InferenceModel,
         inputs: &[TowerInput<'_>],
@@ -164,27 +185,20 @@ impl Loader<'_> {
         modality: &'static str,
     ) -> Result<TypedModel, ModelError> {
         self.set_inputs(&mut model, inputs, modality)?;
-        if !model.nodes().iter().any(|n| {
-            n.outputs
-                .iter()
-                .enumerate()
-                .any(|(slot, _)| model.outlet_label(OutletId::new(n.id, slot)) == Some(output))
-        }) && model.node_by_name(output).is_err()
-        {
+        if !has_value(&model, output) {
             let available = labels(&model, model.output_outlets().unwrap_or_default());
-            return Err(self.no_such("output", output_key, output, available));
+            return Err(self.no_such_value("output", output_key, output, available));
         }
         model = model
             .with_outputs_by_name([output])
             .map_err(|e| self.parse_error(&e))?;
-        let shape = |e: &TractError| ModelError::InputSize {
+        model.into_typed().map_err(|e| ModelError::InputSize {
             path: self.path.into(),
             manifest: self.manifest.into(),
             name: inputs[0].name.into(),
             shape: format!("{:?}", inputs[0].fact.shape),
-            reason: chain(e),
-        };
-        model.into_typed().map_err(|e| shape(&e))
+            reason: error_chain(&e),
+        })
     }
 
     fn set_inputs(
@@ -203,7 +217,7 @@ impl Loader<'_> {
             .collect();
         for input in inputs {
             let Some(slot) = names.iter().position(|n| n == input.name) else {
-                return Err(self.no_such("input", input.key, input.name, names.join(", ")));
+                return Err(self.no_such_value("input", input.key, input.name, names.join(", ")));
             };
             let declared = model
                 .input_fact(slot)
@@ -212,7 +226,8 @@ impl Loader<'_> {
             if modality == "vision" {
                 self.check_image_input(input.name, &declared)?;
             }
-            // The file's own axes may be symbols or a fixed batch; what is fed decides.
+            // The file's own axes may be symbols or a fixed batch; the shape that is fed replaces
+            // them.
             model
                 .set_input_fact(slot, input.fact.clone())
                 .map_err(|e| self.parse_error(&e))?;
@@ -234,7 +249,7 @@ impl Loader<'_> {
             .map_err(|e| self.parse_error(&e))
     }
 
-    /// An image tower's input has four axes of which the second is the three colours.
+    /// An image tower's input has four axes; the second is the three colours.
     fn check_image_input(&self, name: &str, fact: &InferenceFact) -> Result<(), ModelError> {
         let dims: Vec<Option<TDim>> = fact.shape.dims().map(Factoid::concretize).collect();
         let rank_known = !fact.shape.is_open();
@@ -250,7 +265,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn no_such(
+    fn no_such_value(
         &self,
         direction: &'static str,
         key: &'static str,
@@ -270,22 +285,32 @@ impl Loader<'_> {
     fn parse_error(&self, error: &TractError) -> ModelError {
         ModelError::Parse {
             path: self.path.into(),
-            reason: chain(error),
+            reason: error_chain(error),
         }
     }
 }
 
+/// The graph as tract's, its fused nodes computed by `operators`.
 fn with_operators(
     graph: &Graph,
     specs: &Specs,
     operators: &Operators,
 ) -> TractResult<InferenceModel> {
-    parse(graph, &|name| {
+    to_tract(graph, &|name| {
         Some(FusedNode::packed(
             specs.get(name)?,
             Arc::clone(operators.get(name)?),
         ))
     })
+}
+
+/// Whether a node, or one of its outputs, has this name.
+fn has_value(model: &InferenceModel, name: &str) -> bool {
+    let makes = |node: &Node<InferenceFact, Box<dyn InferenceOp>>| {
+        (0..node.outputs.len())
+            .any(|slot| model.outlet_label(OutletId::new(node.id, slot)) == Some(name))
+    };
+    model.nodes().iter().any(makes) || model.node_by_name(name).is_ok()
 }
 
 fn labels(model: &InferenceModel, outlets: &[OutletId]) -> String {
@@ -299,21 +324,22 @@ fn labels(model: &InferenceModel, outlets: &[OutletId]) -> String {
 }
 
 /// Why nothing was fused.
-enum Unfused {
-    /// The file itself is at fault.
-    Failed(ModelError),
-    /// The graph could not be analysed; what is wrong, if anything, tract says when it runs it whole.
-    Unknown(TractError),
+enum FusionError {
+    /// The file cannot be used at all.
+    File(ModelError),
+    /// The graph could not be analysed. The file may still be good: tract reports what is wrong
+    /// with it, if anything, when it loads the unfused graph.
+    Graph(TractError),
 }
 
-impl From<ModelError> for Unfused {
+impl From<ModelError> for FusionError {
     fn from(error: ModelError) -> Self {
-        Self::Failed(error)
+        Self::File(error)
     }
 }
 
-impl From<TractError> for Unfused {
+impl From<TractError> for FusionError {
     fn from(error: TractError) -> Self {
-        Self::Unknown(error)
+        Self::Graph(error)
     }
 }

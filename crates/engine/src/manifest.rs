@@ -1,11 +1,11 @@
-//! The manifest: a small TOML file beside a model that says what the ONNX file itself cannot.
+//! The manifest: a small TOML file beside a model that holds what the ONNX file does not.
 
 use constancy_core::preprocess::{Crop, Filter, ResizeMode, Transform};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why a manifest could not be used.
+/// Why a manifest cannot be used.
 #[derive(Debug, Error)]
 pub enum ManifestError {
     #[error("model manifest {path}: {source}")]
@@ -28,16 +28,16 @@ pub enum ManifestError {
     NoText { path: PathBuf },
 }
 
-/// What a manifest says of a model.
+/// The description of a model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     pub encoder: EncoderManifest,
     pub input: InputManifest,
     pub output: OutputManifest,
-    /// The text tower, where there is one.
+    /// The text tower, if there is one.
     pub text: Option<TextManifest>,
-    /// Where the manifest itself was read from; its files are named relative to it.
+    /// Where the manifest was read from; the paths in it are relative to its folder.
     #[serde(skip)]
     pub path: PathBuf,
 }
@@ -46,13 +46,13 @@ pub struct Manifest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderManifest {
-    /// Short name, as events give it.
+    /// Short name, which events carry.
     pub name: String,
     /// The ONNX file, relative to the manifest.
     pub file: PathBuf,
-    /// Lower-case hex; a file with another hash is refused. Without it any file is taken.
+    /// Lower-case hex; a file with another hash is refused. Without it, any file is accepted.
     pub sha256: Option<String>,
-    /// SPDX identifier, or the licence's name.
+    /// SPDX identifier, or the name of the licence.
     pub licence: Option<String>,
     /// Where the model comes from.
     pub source: Option<String>,
@@ -68,13 +68,13 @@ pub struct InputManifest {
     pub size: u32,
     /// `shortest-edge` (CLIP) or `exact` (SigLIP).
     pub resize: ResizeMode,
-    /// Edge that `shortest-edge` resizes to before the crop, pixels; `size` unless given.
+    /// Edge that `shortest-edge` resizes to before the crop, pixels; defaults to `size`.
     pub resize_to: Option<u32>,
     /// `bicubic`, `bilinear` or `lanczos`.
     pub filter: Filter,
     /// `center` or `none`.
     pub crop: Crop,
-    /// Per channel, of values in 0–1.
+    /// Per channel, for values in `0..=1`.
     pub mean: [f32; 3],
     pub std: [f32; 3],
 }
@@ -87,7 +87,8 @@ pub struct OutputManifest {
     pub name: String,
     /// Width of the embedding.
     pub width: usize,
-    /// What cosines are multiplied with before softmax: `exp` of CLIP's `logit_scale` parameter, 100 for most.
+    /// Factor of cosines before softmax: `exp` of CLIP's `logit_scale` parameter, 100 for most
+    /// models.
     pub logit_scale: f32,
 }
 
@@ -99,17 +100,61 @@ pub struct TextManifest {
     pub sha256: Option<String>,
     /// Hugging Face's `tokenizer.json`, relative to the manifest.
     pub tokenizer: PathBuf,
-    /// Tokens that the tower takes, 77 for CLIP.
+    /// Number of tokens that the tower takes, 77 for CLIP.
     pub context_length: usize,
     /// Name of the ONNX input of token ids, int64 `[N, context_length]`.
     pub input: String,
-    /// Name of the attention mask's input, where the graph has one.
+    /// Name of the ONNX input for the attention mask, if the graph has one.
     pub attention_mask: Option<String>,
     /// Name of the ONNX output.
     pub output: String,
-    /// What fills up behind the end of the text. 0 suits CLIP, which finds the end by the first end token.
+    /// Token that pads the end of a text. 0 suits CLIP, which ends a text at its first end token.
     #[serde(default)]
     pub pad_token_id: i64,
+}
+
+impl InputManifest {
+    /// An error is the key, its value and what was expected.
+    fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
+        if !(8..=2048).contains(&self.size) {
+            return Err((
+                "input.size",
+                self.size.to_string(),
+                "expected 8 to 2048 pixels",
+            ));
+        }
+        if let Some(to) = self.resize_to
+            && !(self.size..=4096).contains(&to)
+        {
+            return Err((
+                "input.resize_to",
+                to.to_string(),
+                "expected `input.size` to 4096 pixels",
+            ));
+        }
+        if self.resize == ResizeMode::ShortestEdge && self.crop == Crop::None {
+            return Err((
+                "input.crop",
+                "\"none\"".into(),
+                "but `shortest-edge` leaves a rectangle: use \"center\"",
+            ));
+        }
+        if self.std.iter().any(|&s| !(s.is_finite() && s > 0.0)) {
+            return Err((
+                "input.std",
+                format!("{:?}", self.std),
+                "expected positive numbers",
+            ));
+        }
+        if self.mean.iter().any(|m| !m.is_finite()) {
+            return Err((
+                "input.mean",
+                format!("{:?}", self.mean),
+                "expected finite numbers",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Manifest {
@@ -133,8 +178,7 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), ManifestError> {
-        let input = &self.input;
-        let wrong = |key, value: String, expected| {
+        let wrong = |key, value, expected| {
             Err(ManifestError::Value {
                 path: self.path.clone(),
                 key,
@@ -142,42 +186,8 @@ impl Manifest {
                 expected,
             })
         };
-        if !(8..=2048).contains(&input.size) {
-            return wrong(
-                "input.size",
-                input.size.to_string(),
-                "expected 8 to 2048 pixels",
-            );
-        }
-        if let Some(to) = input.resize_to
-            && !(input.size..=4096).contains(&to)
-        {
-            return wrong(
-                "input.resize_to",
-                to.to_string(),
-                "expected `input.size` to 4096 pixels",
-            );
-        }
-        if input.resize == ResizeMode::ShortestEdge && input.crop == Crop::None {
-            return wrong(
-                "input.crop",
-                "\"none\"".into(),
-                "but `shortest-edge` leaves a rectangle: use \"center\"",
-            );
-        }
-        if input.std.iter().any(|&s| !(s.is_finite() && s > 0.0)) {
-            return wrong(
-                "input.std",
-                format!("{:?}", input.std),
-                "expected positive numbers",
-            );
-        }
-        if input.mean.iter().any(|m| !m.is_finite()) {
-            return wrong(
-                "input.mean",
-                format!("{:?}", input.mean),
-                "expected finite numbers",
-            );
+        if let Err((key, value, expected)) = self.input.check() {
+            return wrong(key, value, expected);
         }
         let scale = self.output.logit_scale;
         if !(scale.is_finite() && scale > 0.0) {
@@ -200,8 +210,9 @@ impl Manifest {
         }
     }
 
-    /// The manifest at `path` of another form of the image tower: `file`, in the same folder.
-    pub(super) fn of_other_form(&self, path: &Path, file: &Path, sha256: String) -> Self {
+    /// The manifest at `path` for another file of the same image tower: `file`, in the same folder
+    /// as the manifest.
+    pub(crate) fn for_other_file(&self, path: &Path, file: &Path, sha256: String) -> Self {
         let mut other = self.clone();
         other.path = path.into();
         other.encoder.file = file.file_name().map_or_else(|| file.into(), PathBuf::from);
@@ -215,7 +226,7 @@ impl Manifest {
         other
     }
 
-    /// The transform of `[input]`.
+    /// The preprocessing that `[input]` describes.
     #[must_use]
     pub fn transform(&self) -> Transform {
         let input = &self.input;
@@ -237,13 +248,14 @@ impl Manifest {
         [batch, 3, size, size]
     }
 
-    /// Values of one image.
+    /// Number of values of one image.
     #[must_use]
     pub fn input_len(&self) -> usize {
         self.input_shape(1).iter().product()
     }
 
-    /// `batch` images of noise, in the range of normalised ones; the same for the same `seed`.
+    /// `batch` images of noise in the range of normalised images; the same `seed` gives the same
+    /// images.
     #[must_use]
     pub fn noise(&self, batch: usize, seed: u64) -> Vec<f32> {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -258,21 +270,21 @@ impl Manifest {
         self.beside(&self.encoder.file)
     }
 
-    /// `[text]`, or what to do where it is missing.
+    /// `[text]`; an error with the way out if it is missing.
     pub fn text(&self) -> Result<&TextManifest, ManifestError> {
         self.text.as_ref().ok_or_else(|| ManifestError::NoText {
             path: self.path.clone(),
         })
     }
 
-    /// A file that the manifest names.
+    /// The path of a file that the manifest names.
     #[must_use]
     pub fn beside(&self, file: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new(".")).join(file)
     }
 }
 
-/// The folder of a file, absolute where it exists.
+/// The folder of a file, absolute if it exists.
 fn folder(file: &Path) -> PathBuf {
     let folder = file
         .parent()
@@ -281,7 +293,7 @@ fn folder(file: &Path) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.into())
 }
 
-/// `file` as it is named from `folder`; both are absolute.
+/// The path of `file` relative to `folder`; both are absolute.
 fn relative(folder: &Path, file: &Path) -> PathBuf {
     let shared = folder
         .components()
@@ -301,7 +313,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_file_is_named_from_another_folder() {
+    fn a_path_is_made_relative_to_another_folder() {
         let named = |folder: &str, file: &str| relative(Path::new(folder), Path::new(file));
         assert_eq!(named("/a/b", "/a/c/text.onnx"), Path::new("../c/text.onnx"));
         assert_eq!(named("/a", "/a/b/text.onnx"), Path::new("b/text.onnx"));

@@ -1,7 +1,11 @@
 //! The text tower: token ids to an embedding.
 
-use super::load::{Loader, TowerInput};
-use super::{EngineOptions, Manifest, ModelError, Plan, checked_sha256, finite, run_error};
+use crate::digest::checked_sha256;
+use crate::error::ModelError;
+use crate::load::{Loader, Plan, TowerInput};
+use crate::manifest::Manifest;
+use crate::options::EngineOptions;
+use crate::output::finite_values;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
@@ -15,7 +19,7 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Loads the tower that `manifest`'s `[text]` describes.
+    /// Loads the tower that `[text]` of `manifest` describes and checks it with one run.
     pub fn load(manifest: &Manifest, options: &EngineOptions) -> Result<Self, ModelError> {
         let text = manifest.text()?;
         let path = manifest.beside(&text.file);
@@ -44,7 +48,7 @@ impl TextEncoder {
                 &text.output,
                 "text.output",
                 "text",
-                options.fusing(&runtime),
+                options.fusion(&runtime),
             )?
             .plan;
         let has_mask = text.attention_mask.is_some();
@@ -75,9 +79,10 @@ impl TextEncoder {
         &self.sha256
     }
 
-    /// The embedding `[width]` of one prompt's token ids `[context_length]`, of which the first `used` are its own.
+    /// The embedding `[width]` of one prompt's token ids `[context_length]`; the first `used` are
+    /// the prompt, the rest is padding.
     pub fn embed(&self, ids: &[i64], used: usize) -> Result<Vec<f32>, ModelError> {
-        let failed = |e: TractError| run_error(&self.path, &e);
+        let failed = |e: TractError| ModelError::run(&self.path, &e);
         let tensor =
             |values: &[i64]| Tensor::from_shape(&[1, values.len()], values).map_err(failed);
         let mut inputs: TVec<TValue> = tvec!(tensor(ids)?.into());
@@ -86,6 +91,6 @@ impl TextEncoder {
             inputs.push(tensor(&mask)?.into());
         }
         let outputs = self.plan.run(inputs).map_err(failed)?;
-        finite(&self.path, &outputs[0].clone().into_tensor())
+        finite_values(&self.path, &outputs[0].clone().into_tensor())
     }
 }

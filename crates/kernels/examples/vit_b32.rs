@@ -1,12 +1,12 @@
-//! What the kernels do for one image through CLIP ViT-B/32, part by part, on one thread and without a model: for boards,
-//! and for counting instructions (`tools/instructions.py`).
+//! Times the kernels' work for one image through CLIP ViT-B/32, part by part, on one thread and without a model. For
+//! boards, and for counting instructions (`tools/instructions.py`).
 //!
-//! `vit_b32 [products|epilogues|rows|attention|patches|nothing]...`: those parts, else all, once each.
+//! `vit_b32 [products|epilogues|rows|attention|patches|nothing]...` runs the named parts, or all of them, once each.
 
-#![allow(clippy::print_stdout, reason = "that is what it is for")]
+#![allow(clippy::print_stdout, reason = "its result is printed")]
 
 use constancy_kernels::{
-    Activation, AttentionArgs, Bytes, EpilogueArgs, Int8Args, Kernels, NormArgs, PackedInt8,
+    Activation, AlignedBytes, AttentionArgs, EpilogueArgs, Int8Args, Kernels, NormArgs, PackedInt8,
     Product, QuantisedRow, Range,
 };
 use std::time::Instant;
@@ -20,7 +20,7 @@ const HEAD: usize = WIDTH / HEADS;
 const PATCHES: usize = 49;
 const PATCH: usize = 3 * 32 * 32;
 
-/// Linear layers of a block: depth, columns, activation, whether a residual is added.
+/// Linear layers of a transformer block: depth, columns, activation, whether a residual is added.
 const LINEARS: [(usize, usize, Activation, bool); 4] = [
     (WIDTH, 3 * WIDTH, Activation::None, false),
     (WIDTH, WIDTH, Activation::None, true),
@@ -32,10 +32,10 @@ type Part = (&'static str, fn(&mut Tower));
 
 struct Tower {
     kernels: &'static Kernels,
-    /// `[LAYERS][4]`, each of its own, so that they come from memory as a model's do.
+    /// `[LAYERS][4]`, all distinct, so that they are read from memory as a model's weights are.
     weights: Vec<PackedInt8>,
-    patches: Bytes,
-    bytes: Bytes,
+    patches: AlignedBytes,
+    bytes: AlignedBytes,
     rows: Vec<f32>,
     out: Vec<f32>,
     sums: Vec<i32>,
@@ -51,17 +51,19 @@ impl Tower {
         let mut random = Random(1);
         let weights = linears.map(|(depth, columns, ..)| {
             PackedInt8::new(&kernels.int8, depth, columns, |_, to| {
-                to.iter_mut().for_each(|w| *w = random.weight())
+                for w in to {
+                    *w = random.weight();
+                }
             })
         });
         let floats = PATCHES.next_multiple_of(kernels.f32_rows) * PATCH;
         Self {
             kernels,
             weights: weights.collect(),
-            patches: Bytes::for_weights(
+            patches: AlignedBytes::for_weights(
                 WIDTH.next_multiple_of(kernels.f32_panel) * PATCH * size_of::<f32>(),
             ),
-            bytes: Bytes::zeroed(TOKENS * HIDDEN.next_multiple_of(kernels.int8.step)),
+            bytes: AlignedBytes::zeroed(TOKENS * HIDDEN.next_multiple_of(kernels.int8.step)),
             rows: vec![0.5; floats.max(TOKENS * HIDDEN)],
             out: vec![0.0; floats.max(TOKENS * HIDDEN)],
             sums: vec![0; TOKENS * kernels.int8.panel.max(kernels.f32_panel)],
@@ -137,7 +139,7 @@ impl Tower {
         }
     }
 
-    /// Layer normalisation and quantisation, as often as a tower does it.
+    /// Layer normalisation and quantisation, as often as in a tower.
     fn rows(&mut self) {
         for (i, weights) in self.weights.iter().enumerate() {
             let (depth, ..) = LINEARS[i % LINEARS.len()];
@@ -147,7 +149,7 @@ impl Tower {
                 epsilon: 1e-5,
             };
             for (r, x) in self.rows[..TOKENS * depth].chunks_exact(depth).enumerate() {
-                // Before the projections that read the residual stream.
+                // Layers 0 and 2 of a block read the normalised residual stream.
                 let range = if i % 2 == 0 {
                     self.kernels.layer_norm(x, &mut self.out[..depth], &norm);
                     Range {
@@ -184,8 +186,8 @@ impl Tower {
                 out_stride: WIDTH,
                 scratch: self.scratch.as_mut_ptr(),
             };
-            // SAFETY: `rows` holds `[TOKENS, 3 · WIDTH]`, `out` `[TOKENS, WIDTH]`, scratch what is asked for.
-            unsafe { (self.kernels.rough_attention)(&args) };
+            // SAFETY: `rows` holds `[TOKENS, 3 · WIDTH]`, `out` `[TOKENS, WIDTH]`, scratch has the required size.
+            unsafe { (self.kernels.low_precision_attention)(&args) };
         }
     }
 
@@ -216,24 +218,24 @@ impl Tower {
     }
 }
 
-/// Weights spread as a trained layer's are: AVX2 treats pairs of large ones separately.
+/// Weights distributed like a trained layer's: AVX2 treats pairs of large ones separately.
 struct Random(u32);
 
 impl Random {
-    /// Nearly normal: the sum of four uniform values.
+    /// Approximately normal: the sum of four uniform values.
     fn weight(&mut self) -> i8 {
         let sum: i32 = (0..4).map(|_| self.uniform()).sum();
         i8::try_from(sum.clamp(-127, 127)).unwrap_or_default()
     }
 
-    /// In -32..32, by a linear congruential generator (Numerical Recipes).
+    /// Uniform in -32..32, by a linear congruential generator (Numerical Recipes).
     fn uniform(&mut self) -> i32 {
         self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.0 >> 26).cast_signed() - 32
     }
 }
 
-/// First row and height of each tile: as few as can be, and alike.
+/// First row and height of each tile: as few tiles as possible, of nearly equal height.
 fn tiles(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = rows.div_ceil(most);
     (0..count).map(move |t| (t * rows / count, (t + 1) * rows / count - t * rows / count))

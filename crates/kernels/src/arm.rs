@@ -1,20 +1,20 @@
-//! The integer product on aarch64: activations and weights are signed bytes.
+//! The int8 product on aarch64: activations and weights are signed bytes.
 //!
-//! - i8mm: `smmla` sums eight products into each of 2 × 2 sums.
-//! - dotprod: `sdot` sums four products into an i32 lane; a row's bytes are named by lane, so that 16 bytes of a row
-//!   are loaded once for 16 depths.
-//! - Plain NEON: `smull` and `smlal2` sum two products in 16 bits, which `sadalp` adds to i32 lanes. Activations keep
-//!   to −127..=127 ([`super::least`]), so that any two products fit: 2 · 127 · 128 = 32,512.
+//! - i8mm: `smmla` adds eight products to each of 2 × 2 sums.
+//! - dotprod: `sdot` adds four products to an i32 lane. It selects a row's bytes by lane, so one load of 16 bytes of a
+//!   row serves 16 depths.
+//! - Plain NEON: `smull` and `smlal2` sum two products in 16 bits, and `sadalp` adds those to i32 lanes. Activations
+//!   stay within −127..=127 ([`super::int8::min_level`]), so that any two products fit: 2 · 127 · 128 = 32,512.
 //!
-//! Rust has no stable intrinsics for `sdot` and `smmla`: each is an `asm!` of one instruction, which leaves registers
-//! and order to the compiler. `docs/engine.md` has the cycles of every loop.
+//! Rust has no stable intrinsics for `sdot` and `smmla`. Each is an `asm!` of one instruction, which leaves registers
+//! and order to the compiler. `docs/engine.md` lists the cycles of every loop.
 
-use super::{Int8Args, Int8Kernel};
+use super::int8::{Int8Args, Int8Kernel};
 #[allow(clippy::wildcard_imports, reason = "intrinsics")]
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// Columns of a panel: a cache line of f32 results, so that no two threads write to one.
+/// Columns of a panel: one cache line of f32 results, so that no two threads write to the same line.
 const PANEL: usize = 16;
 
 pub(super) const NEON: Int8Kernel = Int8Kernel {
@@ -22,7 +22,7 @@ pub(super) const NEON: Int8Kernel = Int8Kernel {
     rows: 4,
     step: 16,
     group: 16,
-    levels: 255,
+    max_level: 255,
     flip: 0x80,
     pair_limit: 0,
     tile: neon,
@@ -33,7 +33,7 @@ pub(super) const NEON_DOTPROD: Int8Kernel = Int8Kernel {
     rows: 6,
     step: 16,
     group: 4,
-    levels: 255,
+    max_level: 255,
     flip: 0x80,
     pair_limit: 0,
     tile: dotprod,
@@ -44,23 +44,23 @@ pub(super) const NEON_I8MM: Int8Kernel = Int8Kernel {
     rows: 6,
     step: 8,
     group: 8,
-    levels: 255,
+    max_level: 255,
     flip: 0x80,
     pair_limit: 0,
     tile: i8mm,
 };
 
-/// Calls `$tile::<rows>` for the number of rows that it is given.
+/// Calls `$tile::<R>` for the R that equals the number of rows.
 macro_rules! for_rows {
     ($tile:ident, $args:expr, $sums:expr, $($n:literal)+) => {
-        // SAFETY: the contract of `Int8Tile`.
+        // SAFETY: the caller upholds the contract of `Int8Args`.
         match $args.rows { $($n => unsafe { $tile::<$n>($args, $sums) },)+ _ => {} }
     };
 }
 
 #[target_feature(enable = "neon")]
 unsafe fn neon(args: &Int8Args, sums: *mut i32) {
-    // SAFETY: the contract of `Int8Tile`.
+    // SAFETY: the caller upholds the contract of `Int8Args`.
     unsafe {
         match args.rows {
             1 => neon_rows::<1>(args, sums),
@@ -74,7 +74,7 @@ unsafe fn neon(args: &Int8Args, sums: *mut i32) {
 /// Four columns of a panel at a time.
 #[target_feature(enable = "neon")]
 unsafe fn neon_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
-    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 16, `out` holds `[R, 16]`.
+    // SAFETY: rows of `a` and the panel hold `depth` bytes per column, `depth` is a multiple of 16, `out` holds `[R, 16]`.
     unsafe {
         for first in (0..PANEL).step_by(4) {
             let mut sums = [[vdupq_n_s32(0); 4]; R];
@@ -92,14 +92,14 @@ unsafe fn neon_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
                 }
                 w = w.add(16 * PANEL);
             }
-            store_added(&sums, out.add(first));
+            store_reduced(&sums, out.add(first));
         }
     }
 }
 
-/// Stores `[R, 4]` results, each the sum of four lanes.
+/// Stores `[R, 4]` results, each the sum of a vector's four lanes.
 #[target_feature(enable = "neon")]
-unsafe fn store_added<const R: usize>(sums: &[[int32x4_t; 4]; R], out: *mut i32) {
+unsafe fn store_reduced<const R: usize>(sums: &[[int32x4_t; 4]; R], out: *mut i32) {
     for (r, s) in sums.iter().enumerate() {
         // SAFETY: `out` holds `R` rows of a panel.
         unsafe {
@@ -111,26 +111,28 @@ unsafe fn store_added<const R: usize>(sums: &[[int32x4_t; 4]; R], out: *mut i32)
     }
 }
 
-/// [`neon_rows`] of four rows in a fixed order, for Cortex-A53, which issues in order and has a load path of 64 bits: a
-/// vector load takes a cycle for 64 bits, beside which the upper half of another register can be set but no vector
-/// arithmetic done; a load to a general register goes beside arithmetic. So a register's lower half is loaded together
-/// with setting the last one's upper half. (The compiler's order would also need a register more than there are.)
+/// [`neon_rows`] for four rows, scheduled by hand for Cortex-A53, which issues in order and has a 64-bit load path.
 ///
-/// Product `i` is that of column `i / 4` and row `i % 4`. Its `smlal2` stands three groups of instructions after its
-/// `smull`, its `sadalp` two groups after that, so that none waits for the one before; the last products of 16 depths
-/// end in the next round, or after the loop. Before the first round their registers are 0.
+/// A vector load takes a cycle per 64 bits. In that cycle the core can also set the upper half of another register, but
+/// do no vector arithmetic; a load to a general register can issue beside arithmetic. So each load of a register's lower
+/// half is paired with setting the previous register's upper half. (The compiler's schedule would also need one register
+/// more than there are.)
+///
+/// Product `i` belongs to column `i / 4` and row `i % 4`. Its `smlal2` comes three groups of instructions after its
+/// `smull`, and its `sadalp` two groups later, so that none waits for its predecessor. The last products of 16 depths
+/// finish in the next iteration, or after the loop; before the first iteration their registers are 0.
 #[target_feature(enable = "neon")]
 unsafe fn neon_four(args: &Int8Args, out: *mut i32) {
     if args.depth == 0 {
-        // SAFETY: as this function.
+        // SAFETY: this function's contract is the same.
         return unsafe { neon_rows::<4>(args, out) };
     }
     let zero = vdupq_n_s32(0);
-    // Each of the four passes asks for a quarter.
+    // Each of the four passes prefetches a quarter.
     let ahead = args.prefetch_step / 4;
     for first in (0..PANEL).step_by(4) {
         let mut s = [[zero; 4]; 4];
-        // SAFETY: as in `neon_rows`; the loop runs `depth / 16` times, at least once. What it prefetches need not exist.
+        // SAFETY: as in `neon_rows`; the loop runs `depth / 16` times, at least once. A prefetch may use any address.
         unsafe {
             asm!(
                 "2:",
@@ -223,7 +225,7 @@ unsafe fn neon_four(args: &Int8Args, out: *mut i32) {
                 inout("v28") s[3][0], inout("v29") s[3][1], inout("v30") s[3][2], inout("v31") s[3][3],
                 options(readonly, nostack),
             );
-            store_added(&s, out.add(first));
+            store_reduced(&s, out.add(first));
         }
     }
 }
@@ -233,7 +235,7 @@ unsafe fn dotprod(args: &Int8Args, sums: *mut i32) {
     for_rows!(dotprod_rows, args, sums, 1 2 3 4 5 6);
 }
 
-/// Adds to every lane of `$sum` four products of its column's weights and bytes `4 · $lane..` of a row.
+/// Adds to every lane of `$sum` the four products of its column's weights and a row's bytes from `4 · $lane` on.
 macro_rules! sdot {
     ($sum:expr, $w:expr, $a:expr, $lane:literal) => {
         asm!(
@@ -246,7 +248,7 @@ macro_rules! sdot {
 
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn dotprod_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
-    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 16, `out` holds `[R, 16]`.
+    // SAFETY: rows of `a` and the panel hold `depth` bytes per column, `depth` is a multiple of 16, `out` holds `[R, 16]`.
     unsafe {
         let mut sums = [[vdupq_n_s32(0); 4]; R];
         let mut w = args.weights;
@@ -277,7 +279,7 @@ unsafe fn dotprod_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
 
 #[target_feature(enable = "neon,i8mm")]
 unsafe fn i8mm(args: &Int8Args, sums: *mut i32) {
-    // SAFETY: the contract of `Int8Tile`.
+    // SAFETY: the caller upholds the contract of `Int8Args`.
     unsafe {
         match args.rows {
             1 | 2 => i8mm_pairs::<1>(args, sums),
@@ -300,11 +302,11 @@ macro_rules! smmla {
 
 #[target_feature(enable = "neon,i8mm")]
 unsafe fn i8mm_pairs<const P: usize>(args: &Int8Args, out: *mut i32) {
-    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 8, `out` holds
+    // SAFETY: rows of `a` and the panel hold `depth` bytes per column, `depth` is a multiple of 8, `out` holds
     // `[rows, 16]`.
     unsafe {
         let mut sums = [[vdupq_n_s32(0); PANEL / 2]; P];
-        // An odd last row is its own neighbour.
+        // An odd last row is paired with itself.
         let row = |r: usize| {
             args.a
                 .add(r.min(args.rows - 1) * args.a_stride)
@@ -339,11 +341,11 @@ unsafe fn i8mm_pairs<const P: usize>(args: &Int8Args, out: *mut i32) {
     }
 }
 
-/// Asks for a cache line that will be read after this panel. It need not exist.
+/// Prefetches a cache line that will be read after this panel, at any address.
 #[inline]
 #[target_feature(enable = "neon")]
 fn prefetch(line: *const i8) {
-    // SAFETY: a hint, which never faults.
+    // SAFETY: a prefetch never faults.
     unsafe {
         asm!("prfm pldl2keep, [{0}]", in(reg) line, options(readonly, nostack, preserves_flags))
     }

@@ -1,9 +1,9 @@
-//! The integer product on 32-bit ARM with NEON (Cortex-A7 and later; 64-bit cores under a 32-bit system).
+//! The int8 product on 32-bit ARM with NEON (Cortex-A7 and later; 64-bit cores under a 32-bit system).
 //!
-//! Two products are summed in 16 bits, as [`super::arm`] does without dot products. Rust's NEON intrinsics and feature
-//! for 32-bit ARM are not stable: the loop is a function in assembly, which the compiler needs no feature for.
+//! Two products are summed in 16 bits, like `arm.rs` does without dot products. Rust's NEON intrinsics and target
+//! feature for 32-bit ARM are unstable, so the loop is a function in assembly, which needs no target feature.
 
-use super::{Int8Args, Int8Kernel};
+use super::int8::{Int8Args, Int8Kernel};
 use std::arch::naked_asm;
 use std::ffi::c_ulong;
 
@@ -15,13 +15,13 @@ pub(super) const NEON: Int8Kernel = Int8Kernel {
     rows: 8,
     step: 16,
     group: 16,
-    levels: 255,
+    max_level: 255,
     flip: 0x80,
     pair_limit: 0,
     tile,
 };
 
-/// Whether the kernel says that there is NEON.
+/// Whether Linux reports NEON.
 pub(super) fn has_neon() -> bool {
     // <asm/hwcap.h> and <elf.h>.
     const AT_HWCAP: c_ulong = 16;
@@ -32,10 +32,10 @@ pub(super) fn has_neon() -> bool {
     getauxval(AT_HWCAP) & HWCAP_NEON != 0
 }
 
-/// Two rows and four columns at a time: their sums fill half of the registers.
+/// Two rows and four columns at a time: their sums fill half the registers.
 unsafe fn tile(args: &Int8Args, sums: *mut i32) {
-    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 16, `sums` holds
-    // `[rows, 8]`. An odd last row is its own neighbour and is stored twice in one place.
+    // SAFETY: rows of `a` and the panel hold `depth` bytes per column, `depth` is a multiple of 16, `sums` holds
+    // `[rows, 8]`. An odd last row is paired with itself and stored twice in the same place.
     unsafe {
         for r in (0..args.rows).step_by(2) {
             let a = args.a.add(r * args.a_stride);
@@ -55,9 +55,9 @@ unsafe fn tile(args: &Int8Args, sums: *mut i32) {
 
 /// `out [2, 4] = a [2, depth] · w [depth, 4]`, strides in bytes.
 ///
-/// Registers: q0 and q1 activations, q2 and q3 weights of two columns, q4 to q7 products in 16 bits, q8 to q11 sums of
-/// the first row, q12 to q15 of the second. A column's products are added to its sums after the next column's
-/// multiplications, for cores that issue in order.
+/// Registers: q0 and q1 hold activations, q2 and q3 the weights of two columns, q4 to q7 products in 16 bits, q8 to q11
+/// the sums of the first row, q12 to q15 those of the second. A column's products are added to its sums after the next
+/// column's multiplications, for cores that issue in order.
 #[unsafe(naked)]
 unsafe extern "C" fn two_rows(
     a: *const u8,
@@ -80,7 +80,7 @@ unsafe extern "C" fn two_rows(
         "vmov.i32 q13, #0",
         "vmov.i32 q14, #0",
         "vmov.i32 q15, #0",
-        // Of no column yet.
+        // No products yet.
         "vmov.i32 q6, #0",
         "vmov.i32 q7, #0",
         "cmp r3, #0",
@@ -125,7 +125,7 @@ unsafe extern "C" fn two_rows(
         "3:",
         "ldr r2, [sp, #64]",
         "ldr r3, [sp, #68]",
-        // A sum's four lanes to one.
+        // Adds up each sum's four lanes.
         "vpadd.i32 d0, d16, d17",
         "vpadd.i32 d1, d18, d19",
         "vpadd.i32 d2, d20, d21",

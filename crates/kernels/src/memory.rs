@@ -1,56 +1,59 @@
-//! Memory for weights. A tower reads all of them once an image, from the first to the last: they lie one after the other
-//! in large blocks, for which Linux is asked for large pages, so that what is fetched ahead of a matrix's end belongs to
-//! the next one, and addresses are found with few lookups. On a Xeon with AMX that is worth 10 % of the products' time.
+//! Memory for weights.
+//!
+//! A tower reads all its weights once per image, in order. So they lie one after the other in large blocks: a prefetch
+//! past the end of one matrix loads the beginning of the next. Linux is asked for huge pages, which saves TLB misses.
+//! On a Xeon with AMX this is worth 10 % of the products' time.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Cache lines, and what the widest loads like.
+/// A cache line, which is also the width of the widest loads.
 const ALIGNMENT: usize = 64;
-/// A large page of x86-64, and of 64-bit ARM with pages of 4 KB.
-const LARGE_PAGE: usize = 2 << 20;
-const BLOCK: usize = 8 * LARGE_PAGE;
-/// Weights of less than this get memory of their own.
-const SMALL: usize = LARGE_PAGE / 8;
+/// A huge page of x86-64, and of 64-bit ARM with pages of 4 KB.
+const HUGE_PAGE: usize = 2 << 20;
+const BLOCK: usize = 8 * HUGE_PAGE;
+/// Smaller weights get their own allocation.
+const MIN_SHARED: usize = HUGE_PAGE / 8;
 
-/// Zeroed bytes that begin at a cache line.
-pub struct Bytes {
+/// Bytes that begin at a cache line.
+pub struct AlignedBytes {
     start: NonNull<u8>,
     len: usize,
     _block: Arc<Block>,
 }
 
 // SAFETY: plain bytes that this value owns.
-unsafe impl Send for Bytes {}
+unsafe impl Send for AlignedBytes {}
 // SAFETY: shared references only read.
-unsafe impl Sync for Bytes {}
+unsafe impl Sync for AlignedBytes {}
 
-/// What the system gives, zeroed: `room` bytes that begin at a multiple of `alignment`, somewhere in more.
+/// One allocation, zeroed. It holds `capacity` bytes that begin at a multiple of `alignment`.
 struct Block {
     allocated: NonNull<u8>,
     layout: Layout,
-    room: usize,
+    capacity: usize,
     alignment: usize,
 }
 
-// SAFETY: an address, which is freed once.
+// SAFETY: the block is only an address, freed once.
 unsafe impl Send for Block {}
-// SAFETY: shared references do nothing with it.
+// SAFETY: shared references only read the address.
 unsafe impl Sync for Block {}
 
-/// The block that the next bytes come from, and how much of it is given away.
-struct Open {
+/// The block that serves the next request, and how many of its bytes are in use.
+struct CurrentBlock {
     block: Weak<Block>,
     used: usize,
 }
 
-static OPEN: Mutex<Open> = Mutex::new(Open {
+static CURRENT: Mutex<CurrentBlock> = Mutex::new(CurrentBlock {
     block: Weak::new(),
     used: 0,
 });
 
-impl Bytes {
+impl AlignedBytes {
+    /// `len` zeros in an allocation of their own.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         let block = Block::new(len, ALIGNMENT);
@@ -61,30 +64,30 @@ impl Bytes {
         }
     }
 
-    /// Zeroed, and next to those that were asked for before. A block is given back when the last of its bytes is.
+    /// `len` zeros directly behind those of the previous call. A block is freed with the last bytes in it.
     #[must_use]
     pub fn for_weights(len: usize) -> Self {
-        if len < SMALL {
+        if len < MIN_SHARED {
             return Self::zeroed(len);
         }
-        let room = len.next_multiple_of(ALIGNMENT);
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let block = open
+        let padded = len.next_multiple_of(ALIGNMENT);
+        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = current
             .block
             .upgrade()
-            .filter(|block| open.used + room <= block.room);
+            .filter(|block| current.used + padded <= block.capacity);
         let block = block.unwrap_or_else(|| {
-            let block = Arc::new(Block::new(room.max(BLOCK), LARGE_PAGE));
-            block.ask_for_large_pages();
-            *open = Open {
+            let block = Arc::new(Block::new(padded.max(BLOCK), HUGE_PAGE));
+            block.request_huge_pages();
+            *current = CurrentBlock {
                 block: Arc::downgrade(&block),
                 used: 0,
             };
             block
         });
-        // SAFETY: the block has so much room.
-        let start = unsafe { block.start().add(open.used) };
-        open.used += room;
+        // SAFETY: the block has the capacity, as checked above.
+        let start = unsafe { block.start().add(current.used) };
+        current.used += padded;
         Self {
             start,
             len,
@@ -104,10 +107,11 @@ impl Bytes {
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as above.
+        // SAFETY: as in `as_slice`, and borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
+    /// The bytes as f32 values, without an incomplete last one.
     #[must_use]
     pub fn as_floats(&self) -> &[f32] {
         // SAFETY: aligned to cache lines, initialised, and every bit pattern is an f32.
@@ -115,10 +119,11 @@ impl Bytes {
     }
 
     pub fn as_mut_floats(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and owned.
+        // SAFETY: as in `as_floats`, and borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len / 4) }
     }
 
+    /// Length in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.len
@@ -126,22 +131,23 @@ impl Bytes {
 }
 
 impl Block {
-    /// Nothing is asked of the allocator that would make it write the zeros itself, and so touch every page.
-    fn new(room: usize, alignment: usize) -> Self {
-        let layout = Layout::array::<u8>(room + alignment).unwrap_or(Layout::new::<u8>());
+    /// Allocates with the default alignment and aligns itself: for larger alignments the allocator would write the
+    /// zeros, and so touch every page.
+    fn new(capacity: usize, alignment: usize) -> Self {
+        let layout = Layout::array::<u8>(capacity + alignment).unwrap_or(Layout::new::<u8>());
         // SAFETY: the layout's size is at least 1.
         let allocated = unsafe { alloc_zeroed(layout) };
         let allocated = NonNull::new(allocated).unwrap_or_else(|| handle_alloc_error(layout));
         Self {
             allocated,
             layout,
-            room,
+            capacity,
             alignment,
         }
     }
 
     fn start(&self) -> NonNull<u8> {
-        // SAFETY: the block was made with so many bytes to spare.
+        // SAFETY: `new` allocates `alignment` bytes more than `capacity`.
         unsafe {
             self.allocated.add(
                 self.allocated
@@ -151,11 +157,11 @@ impl Block {
         }
     }
 
-    fn ask_for_large_pages(&self) {
+    fn request_huge_pages(&self) {
         #[cfg(target_os = "linux")]
         {
-            let len = self.room / LARGE_PAGE * LARGE_PAGE;
-            // SAFETY: advice on pages of this block. Where it is not taken, pages stay small, and nothing else changes.
+            let len = self.capacity / HUGE_PAGE * HUGE_PAGE;
+            // SAFETY: advice on pages of this block. If the kernel declines, pages stay small and nothing else changes.
             unsafe { libc::madvise(self.start().as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
         }
     }
@@ -179,18 +185,18 @@ mod tests {
             1,
             63,
             64,
-            SMALL - 1,
-            SMALL,
-            SMALL + 1,
-            LARGE_PAGE,
-            BLOCK - SMALL,
+            MIN_SHARED - 1,
+            MIN_SHARED,
+            MIN_SHARED + 1,
+            HUGE_PAGE,
+            BLOCK - MIN_SHARED,
             BLOCK,
             BLOCK + 1,
         ];
         for round in 0..3u8 {
-            let mut all: Vec<Bytes> = lens
+            let mut all: Vec<AlignedBytes> = lens
                 .iter()
-                .flat_map(|&len| [Bytes::zeroed(len), Bytes::for_weights(len)])
+                .flat_map(|&len| [AlignedBytes::zeroed(len), AlignedBytes::for_weights(len)])
                 .collect();
             for ((i, bytes), mark) in all.iter_mut().enumerate().zip(1u8..) {
                 let len = lens[i / 2];
@@ -207,7 +213,7 @@ mod tests {
             for (bytes, mark) in all.iter().zip(1u8..) {
                 assert!(
                     bytes.as_slice().iter().all(|&b| b == mark),
-                    "another wrote to bytes {mark}"
+                    "bytes {mark} were overwritten"
                 );
             }
         }
@@ -215,10 +221,13 @@ mod tests {
 
     #[test]
     fn a_block_lives_as_long_as_any_of_its_bytes() {
-        let (first, mut second) = (Bytes::for_weights(SMALL), Bytes::for_weights(SMALL));
+        let (first, mut second) = (
+            AlignedBytes::for_weights(MIN_SHARED),
+            AlignedBytes::for_weights(MIN_SHARED),
+        );
         drop(first);
         second.as_mut_slice().fill(7);
-        let third = Bytes::for_weights(SMALL);
+        let third = AlignedBytes::for_weights(MIN_SHARED);
         assert!(third.as_slice().iter().all(|&b| b == 0));
         drop(third);
         assert!(second.as_slice().iter().all(|&b| b == 7));

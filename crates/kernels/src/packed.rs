@@ -1,40 +1,44 @@
-//! Weights as the integer kernels read them.
+//! Weights in the layout that the int8 kernels read.
 //!
-//! A panel holds `panel` columns: for every `group` depths of a row of the product, the columns one after the other,
-//! each with its `group` weights side by side: `[depth / group][panel][group]`. Depth is padded with zeros to a
-//! multiple of the kernel's step, columns to a multiple of the panel.
+//! A panel holds `panel` columns as `[depth / group][panel][group]`: for each group of depths all columns in order, and
+//! a column's `group` weights side by side. Depth is padded with zeros to a multiple of the kernel's step, columns to a
+//! multiple of the panel.
 
-use super::{Bytes, Int8Kernel};
+use super::int8::{Extra, Int8Kernel, MAX_SPLIT_PANEL};
+use super::memory::AlignedBytes;
 
-/// The most columns of a panel that is split.
-const MAX_SPLIT_PANEL: usize = 8;
-
-/// Four weights a column, of which those are not 0 that would have made a pair's sum overflow 16 bits beside their
-/// neighbour; multiplied separately.
-#[derive(Clone, Copy)]
-#[repr(C, packed(4))]
-pub struct Extra {
-    pub weights: [i8; 4 * MAX_SPLIT_PANEL],
-    /// Where in a row of activations they belong.
-    pub offset: u32,
-}
-
-/// A matrix `[depth, columns]` of signed bytes, packed.
+/// A packed matrix `[depth, columns]` of int8 weights.
+///
+/// ```
+/// use constancy_kernels::{Kernels, PackedInt8};
+///
+/// // Weights [2, 3]; `read` copies the columns of one panel, row by row.
+/// let weights = [[1, 2, 3], [-4, 5, 6]];
+/// let kernel = &Kernels::best().int8;
+/// let packed = PackedInt8::new(kernel, 2, 3, |first, to| {
+///     for (row, to) in weights.iter().zip(to.chunks_exact_mut(kernel.panel)) {
+///         let columns = &row[first..];
+///         to[..columns.len()].copy_from_slice(columns);
+///     }
+/// });
+/// assert_eq!(packed.panels(), 1);
+/// assert_eq!(packed.column_sums[..3], [-3, 7, 9]);
+/// ```
 pub struct PackedInt8 {
-    bytes: Bytes,
+    bytes: AlignedBytes,
     panel_bytes: usize,
     extras: Vec<Extra>,
-    /// Per panel, where its extras begin; one more than there are panels.
+    /// Where each panel's extras begin, and where the last panel's end.
     extra_starts: Vec<usize>,
-    /// Padded.
+    /// Padded depth.
     pub depth: usize,
-    /// Σw of every column, padded columns too.
+    /// Σw of every column, including the padding.
     pub column_sums: Vec<i32>,
 }
 
 impl PackedInt8 {
-    /// Packs for `kernel`. `read(first, columns)` fills `columns`, `[depth, panel]` row by row, with the panel of
-    /// columns that begins at `first`; columns that do not exist stay 0.
+    /// Packs for `kernel`. `read(first, to)` fills `to`, `[depth, panel]` in row-major order, with the columns from
+    /// `first` on, and leaves the columns past the matrix's last one at 0.
     #[must_use]
     pub fn new(
         kernel: &Int8Kernel,
@@ -45,7 +49,7 @@ impl PackedInt8 {
         let padded = depth.next_multiple_of(kernel.step);
         let panels = columns.div_ceil(kernel.panel);
         let panel_bytes = padded * kernel.panel;
-        let mut bytes = Bytes::for_weights(panels * panel_bytes);
+        let mut bytes = AlignedBytes::for_weights(panels * panel_bytes);
         let mut extras = Vec::new();
         let mut extra_starts = Vec::with_capacity(panels + 1);
         let mut column_sums = Vec::with_capacity(panels * kernel.panel);
@@ -67,7 +71,7 @@ impl PackedInt8 {
             column_sums.extend(sums);
             extra_starts.push(extras.len());
             if kernel.pair_limit > 0 {
-                split(&mut rows, kernel, &mut extras);
+                split_pairs(&mut rows, kernel, &mut extras);
             }
             interleave(&rows, kernel, out);
         }
@@ -82,12 +86,14 @@ impl PackedInt8 {
         }
     }
 
+    /// Number of panels.
     #[must_use]
     pub fn panels(&self) -> usize {
         self.extra_starts.len() - 1
     }
 
-    /// The packed bytes of panel `p`; from `panels()` on an address that is not to be read, where other weights may lie.
+    /// The packed bytes of panel `p`. From `p = panels()` on, the address is good for prefetching only: other weights may
+    /// lie there.
     #[must_use]
     pub fn panel(&self, p: usize) -> *const i8 {
         self.bytes
@@ -96,19 +102,20 @@ impl PackedInt8 {
             .cast()
     }
 
+    /// The weights that were moved out of panel `p`.
     #[must_use]
     pub fn extras(&self, p: usize) -> &[Extra] {
         &self.extras[self.extra_starts[p]..self.extra_starts[p + 1]]
     }
 
-    /// Bytes that the weights take.
+    /// Memory that the weights occupy, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.size() + self.extras.len() * size_of::<Extra>()
     }
 }
 
-/// `[depth, panel]` to `[depth / group][panel][group]`.
+/// Reorders `[depth, panel]` to `[depth / group][panel][group]`.
 fn interleave(rows: &[i8], kernel: &Int8Kernel, out: &mut [u8]) {
     let block = kernel.panel * kernel.group;
     for (from, to) in rows.chunks_exact(block).zip(out.chunks_exact_mut(block)) {
@@ -122,9 +129,9 @@ fn interleave(rows: &[i8], kernel: &Int8Kernel, out: &mut [u8]) {
 
 /// Moves one weight of each pair that could overflow 16 bits into extras.
 ///
-/// With activations of 0 to 255 two weights of one sign may reach 128 together: 255 · 128 = 32,640. One weight alone,
+/// With activations of 0 to 255 the sum of two weights of one sign may reach 128: 255 · 128 = 32,640. One weight alone,
 /// −128 included, always fits; so does a pair of different signs.
-fn split(rows: &mut [i8], kernel: &Int8Kernel, extras: &mut Vec<Extra>) {
+fn split_pairs(rows: &mut [i8], kernel: &Int8Kernel, extras: &mut Vec<Extra>) {
     let panel = kernel.panel;
     for (g, group) in rows.chunks_exact_mut(4 * panel).enumerate() {
         let mut moved = None::<Extra>;

@@ -1,6 +1,6 @@
-//! The integer product in plain Rust: what every other kernel must equal to the last bit.
+//! The int8 product in plain Rust. Every other kernel must give the same sums.
 
-use super::{Int8Args, Int8Kernel};
+use super::int8::{Int8Args, Int8Kernel};
 
 /// Columns of a panel.
 const PANEL: usize = 8;
@@ -10,7 +10,7 @@ pub(super) const KERNEL: Int8Kernel = Int8Kernel {
     rows: 4,
     step: 4,
     group: 4,
-    levels: 255,
+    max_level: 255,
     flip: 0,
     pair_limit: 0,
     tile,
@@ -20,7 +20,7 @@ unsafe fn tile(args: &Int8Args, sums: *mut i32) {
     for r in 0..args.rows {
         let mut row = [0i32; PANEL];
         for d in 0..args.depth / 4 {
-            // SAFETY: rows of `a` and the panel hold `depth` bytes a column.
+            // SAFETY: rows of `a` and the panel hold `depth` bytes per column.
             let (a, w) = unsafe {
                 let a = args
                     .a
@@ -45,7 +45,7 @@ unsafe fn tile(args: &Int8Args, sums: *mut i32) {
         unsafe {
             sums.add(r * PANEL)
                 .cast::<[i32; PANEL]>()
-                .write_unaligned(row)
+                .write_unaligned(row);
         }
     }
 }

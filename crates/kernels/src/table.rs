@@ -1,12 +1,22 @@
-//! The generic algorithms compiled for every instruction set, and the table that the operators call through.
+//! The generic algorithms compiled for every instruction set, and the choice of a set at startup.
 
+use super::args::{AttentionArgs, EpilogueArgs, NormArgs, Product, QuantisedRow, Range};
+#[cfg(target_arch = "aarch64")]
+use super::arm;
+use super::isa::Isa;
+use super::set::Kernels;
+#[cfg(target_arch = "aarch64")]
+use super::vector::arm::Neon;
+#[cfg(target_arch = "x86_64")]
+use super::vector::x86::{Avx2, Avx512};
 use super::vector::{Scalar, Vector};
-use super::{
-    AttentionArgs, EpilogueArgs, Isa, Kernels, NormArgs, Product, QuantisedRow, Range, generic,
-    int8,
-};
+use super::{generic, portable as plain};
+#[cfg(target_arch = "x86_64")]
+use super::{x86, x86_amx, x86_bf16};
+use std::sync::OnceLock;
 
-/// A module with every generic algorithm for one vector type, under the features that its methods need.
+/// Defines a module with every generic algorithm for one vector type, compiled with the features that its methods
+/// need.
 macro_rules! instance {
     ($name:ident, $vector:ty, $isa:expr, $int8:expr $(, $features:literal)?) => {
         mod $name {
@@ -28,11 +38,11 @@ macro_rules! instance {
                 to: *mut u8,
                 len: usize,
                 range: Range,
-                levels: u8,
+                max_level: u8,
                 flip: u8,
             ) -> QuantisedRow {
                 // SAFETY: the contract of `generic::quantise_row`, under this function's features.
-                unsafe { generic::quantise_row::<$vector>(x, to, len, range, levels, flip) }
+                unsafe { generic::quantise_row::<$vector>(x, to, len, range, max_level, flip) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn epilogue(args: &EpilogueArgs<'_>) {
@@ -47,7 +57,7 @@ macro_rules! instance {
             $(#[target_feature(enable = $features)])?
             unsafe fn product(product: &Product) {
                 // SAFETY: the contract of `Product`, under this function's features.
-                unsafe { generic::product::<$vector, generic::Floats>(product) }
+                unsafe { generic::product::<$vector, generic::F32>(product) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn attention(args: &AttentionArgs) {
@@ -69,19 +79,14 @@ macro_rules! instance {
                 product,
                 attention_rows: <$vector>::TILE_ROWS,
                 attention,
-                rough_attention: attention,
+                low_precision_attention: attention,
             };
         }
     };
 }
 
-instance!(portable, Scalar, Isa::Portable, int8::KERNEL);
+instance!(portable, Scalar, Isa::Portable, plain::KERNEL);
 
-#[cfg(target_arch = "x86_64")]
-use super::{
-    vector::x86::{Avx2, Avx512},
-    x86, x86_amx,
-};
 #[cfg(target_arch = "x86_64")]
 instance!(avx2, Avx2, Isa::Avx2, x86::AVX2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
@@ -95,31 +100,29 @@ instance!(
     "avx2,fma,avx512f,avx512bw,avx512vl"
 );
 
-/// AVX-512 VNNI, with attention in bfloat16 where bytes are good enough for the products around it.
+/// AVX-512 VNNI, with low-precision attention in bfloat16.
 #[cfg(target_arch = "x86_64")]
 static AVX512_BF16: Kernels = AVX512_BF16_TABLE;
 #[cfg(target_arch = "x86_64")]
 const AVX512_BF16_TABLE: Kernels = Kernels {
     isa: Isa::Avx512Bf16,
-    rough_attention: super::x86_bf16::attention,
+    low_precision_attention: x86_bf16::attention,
     ..avx512_vnni::TABLE
 };
 
-/// The same with products of bytes and of bfloat16 in tiles.
+/// The int8 products and the low-precision attention in AMX's tiles.
 #[cfg(target_arch = "x86_64")]
 static AMX: Kernels = Kernels {
     isa: Isa::Amx,
     int8: x86_amx::AMX,
     attention_rows: x86_amx::ATTENTION_ROWS,
-    rough_attention: x86_amx::attention,
+    low_precision_attention: x86_amx::attention,
     ..AVX512_BF16_TABLE
 };
 
 #[cfg(target_arch = "aarch64")]
-use super::{arm, vector::arm::Neon};
-#[cfg(target_arch = "aarch64")]
 instance!(neon, Neon, Isa::Neon, arm::NEON, "neon");
-/// f32 is alike on all of aarch64.
+/// The f32 kernels are the same on all of aarch64.
 #[cfg(target_arch = "aarch64")]
 static NEON_DOTPROD: Kernels = Kernels {
     isa: Isa::NeonDotprod,
@@ -141,8 +144,38 @@ static ARMV7_NEON: Kernels = Kernels {
 };
 
 impl Kernels {
+    /// The fastest set of this machine, or the one that `CONSTANCY_ISA` names. If the machine lacks that one, the
+    /// variable is ignored and a warning is logged.
+    pub fn best() -> &'static Self {
+        static BEST: OnceLock<&'static Kernels> = OnceLock::new();
+        BEST.get_or_init(|| {
+            let wanted = std::env::var("CONSTANCY_ISA").ok();
+            let named = wanted
+                .as_deref()
+                .and_then(|name| Isa::available().find(|isa| isa.name() == name));
+            if let (Some(name), None) = (&wanted, named) {
+                let names: Vec<&str> = Isa::available().map(Isa::name).collect();
+                log::warn!(
+                    "CONSTANCY_ISA is {name}, this machine has {}; it is ignored",
+                    names.join(", ")
+                );
+            }
+            Self::of(
+                named
+                    .or_else(|| Isa::available().last())
+                    .unwrap_or(Isa::Portable),
+            )
+        })
+    }
+
+    /// Every set of this machine.
+    #[cfg(test)]
+    pub(super) fn all() -> Vec<&'static Self> {
+        Isa::available().map(Self::of).collect()
+    }
+
     /// The set for `isa`, which must be available on this machine.
-    pub(super) fn of(isa: Isa) -> &'static Self {
+    fn of(isa: Isa) -> &'static Self {
         assert!(isa.is_available(), "{} is not available here", isa.name());
         match isa {
             Isa::Portable => &portable::KERNELS,
@@ -164,7 +197,7 @@ impl Kernels {
             Isa::NeonDotprod => &NEON_DOTPROD,
             #[cfg(target_arch = "aarch64")]
             Isa::NeonI8mm => &NEON_I8MM,
-            // Of another architecture, hence not available.
+            // Another architecture's, hence not available.
             _ => &portable::KERNELS,
         }
     }

@@ -1,20 +1,20 @@
-//! Every instruction set of this machine against plain loops, in odd shapes and with extreme values.
+//! Compares every instruction set of this machine with plain loops, in odd shapes and with extreme values.
 
 mod guarded;
 mod products;
 
-use super::packed::PackedInt8;
-use super::{AttentionArgs, Int8Args, Int8Kernel, Isa, Kernels, NormArgs, least};
+use super::int8::min_level;
+use super::{AttentionArgs, Int8Args, Int8Kernel, Isa, Kernels, NormArgs, PackedInt8};
 use proptest::prelude::*;
 
-/// Bytes as the kernel stores activations: what lies outside its range is brought into it.
+/// Activations as the kernel stores them, clamped to its range.
 fn stored(kernel: &Int8Kernel, a: &[u8]) -> Vec<u8> {
     a.iter()
-        .map(|&v| v.clamp(least(kernel.flip), kernel.levels) ^ kernel.flip)
+        .map(|&v| v.clamp(min_level(kernel.flip), kernel.max_level) ^ kernel.flip)
         .collect()
 }
 
-/// What a stored byte stands for.
+/// The activation that a stored byte represents.
 fn value(kernel: &Int8Kernel, byte: u8) -> i32 {
     if kernel.flip == 0 {
         i32::from(byte)
@@ -23,7 +23,7 @@ fn value(kernel: &Int8Kernel, byte: u8) -> i32 {
     }
 }
 
-/// Sums `[rows, columns]` by the kernel, over whole panels and tiles as the operators cut them.
+/// The kernel's sums `[rows, columns]`, computed in panels and tiles like the operators do.
 fn product(
     kernels: &Kernels,
     a: &[u8],
@@ -76,6 +76,7 @@ fn product(
     out
 }
 
+/// The same sums by plain loops.
 fn naive(
     kernel: &Int8Kernel,
     a: &[u8],
@@ -95,7 +96,7 @@ fn naive(
         .collect()
 }
 
-/// Bytes that are often extreme.
+/// Weights that are often extreme.
 fn weight() -> impl Strategy<Value = i8> {
     prop_oneof![Just(i8::MIN), Just(i8::MAX), Just(0), any::<i8>()]
 }
@@ -176,8 +177,8 @@ proptest! {
                 out: out.as_mut_ptr(), out_stride: depth,
                 scratch: scratch.as_mut_ptr(),
             };
-            for (attention, tolerance) in [(kernels.attention, 1e-4), (kernels.rough_attention, 3e-2)] {
-                // SAFETY: every matrix has the rows, depth and stride that it says, scratch the size that is asked for.
+            for (attention, tolerance) in [(kernels.attention, 1e-4), (kernels.low_precision_attention, 3e-2)] {
+                // SAFETY: every matrix matches its rows, depth and stride; scratch has the required size.
                 unsafe { attention(&args) };
                 for (ours, want) in out.iter().zip(&want) {
                     prop_assert!((f64::from(*ours) - want).abs() < tolerance, "{}: {ours} for {want}", kernels.isa.name());
@@ -220,7 +221,7 @@ fn naive_attention(
 }
 
 #[test]
-fn an_even_row_is_itself() {
+fn a_constant_row_survives_quantising() {
     for kernels in Kernels::all() {
         for x in [0.0f32, 1.0, -3.5, 1e-30, 1e30] {
             let mut bytes = vec![0u8; 37];
@@ -239,7 +240,7 @@ fn an_even_row_is_itself() {
 #[test]
 fn the_worst_weights_do_not_overflow_sixteen_bits() {
     for kernels in Kernels::all() {
-        // Three pairs of 65 overflow, too, yet each pair is small.
+        // Sums of several pairs of 65 overflow as well, although each pair is small.
         for worst in [i8::MIN, -65, -44, 44, 65, i8::MAX] {
             for activation in [0, u8::MAX] {
                 let a = stored(&kernels.int8, &vec![activation; 13 * 3072]);
@@ -255,11 +256,27 @@ fn the_worst_weights_do_not_overflow_sixteen_bits() {
     }
 }
 
-/// Where the caller says what the machine has (`make test-arm` does, for each emulated core), nothing else was tested.
+/// `CONSTANCY_EXPECT_ISA` lists the sets that the machine must have (`make test-arm` sets it for each emulated core), so
+/// that no set is left untested unnoticed.
 #[test]
-fn the_machine_has_what_is_expected() {
+fn the_machine_has_the_expected_sets() {
     if let Ok(expected) = std::env::var("CONSTANCY_EXPECT_ISA") {
         let names: Vec<&str> = Isa::available().map(Isa::name).collect();
         assert_eq!(names.join(" "), expected);
+    }
+}
+
+/// A run with `CONSTANCY_ISA` set must really use that set.
+#[test]
+fn the_environment_selects_the_set() {
+    let Ok(name) = std::env::var("CONSTANCY_ISA") else {
+        return;
+    };
+    if Isa::available().any(|isa| isa.name() == name) {
+        assert_eq!(Kernels::best().isa.name(), name);
+    } else {
+        // Not `println!`, which libtest captures.
+        let line = format!("SKIPPED the_environment_selects_the_set: this machine has no {name}\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
     }
 }

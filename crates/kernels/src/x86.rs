@@ -1,11 +1,10 @@
-//! The integer product on x86-64.
+//! The int8 product on x86-64.
 //!
-//! - AVX-512 VNNI and AVX-VNNI: `vpdpbusd` sums four u8 × s8 products into an i32 lane.
-//! - AVX2: `vpmaddubsw` sums two products in 16 bits, where it would saturate. Weights are packed
-//!   ([`super::packed`]) so that two products with any activations fit; `vpmaddwd` widens the sums.
+//! - AVX-512 VNNI and AVX-VNNI: `vpdpbusd` adds broadcast4 u8 × s8 products to an i32 lane.
+//! - AVX2: `vpmaddubsw` sums two products in 16 bits and saturates. Weights are packed ([`super::packed`]) so that two
+//!   products fit whatever the activations are; `vpmaddwd` widens the sums.
 
-use super::packed::Extra;
-use super::{Int8Args, Int8Kernel};
+use super::int8::{Extra, Int8Args, Int8Kernel};
 #[allow(clippy::wildcard_imports, reason = "intrinsics")]
 use std::arch::x86_64::*;
 
@@ -14,7 +13,7 @@ pub(super) const AVX2: Int8Kernel = Int8Kernel {
     rows: 10,
     step: 8,
     group: 4,
-    levels: 255,
+    max_level: 255,
     flip: 0,
     pair_limit: 128,
     tile: avx2,
@@ -25,7 +24,7 @@ pub(super) const AVX_VNNI: Int8Kernel = Int8Kernel {
     rows: 6,
     step: 4,
     group: 4,
-    levels: 255,
+    max_level: 255,
     flip: 0,
     pair_limit: 0,
     tile: avx_vnni,
@@ -36,16 +35,16 @@ pub(super) const AVX512_VNNI: Int8Kernel = Int8Kernel {
     rows: 12,
     step: 4,
     group: 4,
-    levels: 255,
+    max_level: 255,
     flip: 0,
     pair_limit: 0,
     tile: avx512_vnni,
 };
 
-/// Calls `$tile::<rows>` for the number of rows that it is given.
+/// Calls `$tile::<R>` for the R that equals the number of rows.
 macro_rules! for_rows {
     ($tile:ident, $args:expr, $sums:expr, $($n:literal)+) => {
-        // SAFETY: the contract of `Int8Tile`.
+        // SAFETY: the caller upholds the contract of `Int8Args`.
         match $args.rows { $($n => unsafe { $tile::<$n>($args, $sums) },)+ _ => {} }
     };
 }
@@ -57,7 +56,7 @@ unsafe fn avx2(args: &Int8Args, sums: *mut i32) {
 
 #[target_feature(enable = "avx2")]
 unsafe fn avx2_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
-    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 8, `out` holds `[R, 8]`.
+    // SAFETY: rows of `a` and the panel hold `depth` bytes per column, `depth` is a multiple of 8, `out` holds `[R, 8]`.
     unsafe {
         let ones = _mm256_set1_epi16(1);
         let mut sums = [_mm256_setzero_si256(); R];
@@ -71,8 +70,8 @@ unsafe fn avx2_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
             );
             for (r, sum) in sums.iter_mut().enumerate() {
                 let a = args.a.add(r * args.a_stride + k);
-                let p0 = _mm256_madd_epi16(_mm256_maddubs_epi16(four(a), w0), ones);
-                let p1 = _mm256_madd_epi16(_mm256_maddubs_epi16(four(a.add(4)), w1), ones);
+                let p0 = _mm256_madd_epi16(_mm256_maddubs_epi16(broadcast4(a), w0), ones);
+                let p1 = _mm256_madd_epi16(_mm256_maddubs_epi16(broadcast4(a.add(4)), w1), ones);
                 *sum = _mm256_add_epi32(*sum, _mm256_add_epi32(p0, p1));
             }
             w = w.add(64);
@@ -85,7 +84,7 @@ unsafe fn avx2_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
                 let a = args.a.add(r * args.a_stride + offset as usize);
                 *sum = _mm256_add_epi32(
                     *sum,
-                    _mm256_madd_epi16(_mm256_maddubs_epi16(four(a), w), ones),
+                    _mm256_madd_epi16(_mm256_maddubs_epi16(broadcast4(a), w), ones),
                 );
             }
         }
@@ -95,11 +94,11 @@ unsafe fn avx2_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
     }
 }
 
-/// Four bytes, repeated.
+/// Four bytes in every 32-bit lane.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn four(a: *const u8) -> __m256i {
-    // SAFETY: the caller vouches for four bytes.
+unsafe fn broadcast4(a: *const u8) -> __m256i {
+    // SAFETY: the caller guarantees broadcast4 bytes.
     _mm256_set1_epi32(unsafe { a.cast::<i32>().read_unaligned() })
 }
 
@@ -110,7 +109,7 @@ unsafe fn avx_vnni(args: &Int8Args, sums: *mut i32) {
 
 #[target_feature(enable = "avx2,avxvnni")]
 unsafe fn avx_vnni_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
-    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 4, `out` holds `[R, 16]`.
+    // SAFETY: rows of `a` and the panel hold `depth` bytes per column, `depth` is a multiple of 4, `out` holds `[R, 16]`.
     unsafe {
         let mut sums = [[_mm256_setzero_si256(); 2]; R];
         let mut w = args.weights;
@@ -122,7 +121,7 @@ unsafe fn avx_vnni_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
                 _mm256_loadu_si256(w.add(32).cast()),
             );
             for (r, [s0, s1]) in sums.iter_mut().enumerate() {
-                let a = four(args.a.add(r * args.a_stride + k));
+                let a = broadcast4(args.a.add(r * args.a_stride + k));
                 *s0 = _mm256_dpbusd_avx_epi32(*s0, a, w0);
                 *s1 = _mm256_dpbusd_avx_epi32(*s1, a, w1);
             }
@@ -143,7 +142,7 @@ unsafe fn avx512_vnni(args: &Int8Args, sums: *mut i32) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn avx512_vnni_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
-    // SAFETY: rows of `a` and the panel hold `depth` bytes a column, `depth` is a multiple of 4, `out` holds `[R, 32]`.
+    // SAFETY: rows of `a` and the panel hold `depth` bytes per column, `depth` is a multiple of 4, `out` holds `[R, 32]`.
     unsafe {
         let mut sums = [[_mm512_setzero_si512(); 2]; R];
         let mut w = args.weights;

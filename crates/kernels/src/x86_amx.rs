@@ -1,39 +1,42 @@
-//! The integer product in the tiles of Intel's AMX: `tdpbusd` multiplies 16 rows of 64 bytes with 64 rows of 16 columns.
+//! The int8 product in Intel AMX's tiles: `tdpbusd` multiplies 16 rows of 64 bytes by 64 rows of 16 columns.
 //!
 //! A panel of 32 columns is packed as for AVX-512, `[depth / 4][32][4]`: the rows of two tiles of weights, side by side.
-//! Rows of activations are cut into tiles of one height, so that the tiles are configured once a call; the last of
-//! them begins where it ends with the last row, and computes some rows a second time. A tile's time is that of its rows.
+//! All tiles of activations have the same height, so that the tiles are configured once per call. The last tile ends
+//! with the last row, overlaps the one before and computes some rows twice. A tile's time is proportional to its rows.
 //!
-//! Rust has no stable intrinsics for tiles. Every block of assembly leaves nothing in them.
+//! Rust has no stable intrinsics for tiles. No block of assembly leaves data in them.
 
-use super::{AttentionArgs, Int8Args, Int8Kernel, Product, x86_bf16};
+use super::args::{AttentionArgs, Product};
+use super::int8::{Int8Args, Int8Kernel};
+use super::x86_bf16;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
 
 /// Columns of a panel: two tiles.
 const PANEL: usize = 32;
-/// Depths of a tile.
+/// Depths per tile.
 const STEP: usize = 64;
 /// Most rows of a tile.
 const HEIGHT: usize = 16;
 const LINE: usize = 64;
 
-/// Most tiles of a call: an image of 256 patches fits, and meets every panel of weights in the nearest cache.
-const TILES: usize = 17;
+/// Most tiles of a call: the 257 tokens of an image of 256 patches fit, so every panel of weights is read from the
+/// nearest cache for all rows.
+const MAX_TILES: usize = 17;
 
 pub(super) const AMX: Int8Kernel = Int8Kernel {
     panel: PANEL,
-    rows: TILES * HEIGHT,
+    rows: MAX_TILES * HEIGHT,
     step: STEP,
     group: 4,
-    levels: 255,
+    max_level: 255,
     flip: 0,
     pair_limit: 0,
     tile,
 };
 
-/// Whether the processor has tiles of bytes, and the system lends them to this process.
+/// Whether the processor has int8 and bfloat16 tiles and the system lets this process use them.
 pub(super) fn is_available() -> bool {
     static GRANTED: OnceLock<bool> = OnceLock::new();
     *GRANTED.get_or_init(|| has_tiles() && system_grants_tiles())
@@ -46,12 +49,12 @@ fn has_tiles() -> bool {
     __cpuid(0).eax >= LEAF && __cpuid_count(LEAF, 0).edx & BITS == BITS
 }
 
-/// Linux saves 8 KB more for a thread that uses tiles, and wants to be asked first, once per process.
+/// Linux saves 8 KB more state per thread that uses tiles, so a process must request permission once.
 #[cfg(target_os = "linux")]
 fn system_grants_tiles() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: a system call that touches no memory of this process.
+    // SAFETY: the system call touches no memory of this process.
     unsafe {
         libc::syscall(
             libc::SYS_arch_prctl,
@@ -66,9 +69,9 @@ fn system_grants_tiles() -> bool {
     false
 }
 
-/// What `ldtilecfg` reads.
+/// The operand of `ldtilecfg`.
 #[repr(C, align(64))]
-struct Config {
+struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
@@ -76,8 +79,8 @@ struct Config {
     rows: [u8; 16],
 }
 
-impl Config {
-    /// Sums in tiles 0 to 3 and activations in 4 and 5 of `height` rows, weights in 6 and 7.
+impl TileConfig {
+    /// Tiles 0 to 3 hold sums, 4 and 5 activations, all of `height` rows; 6 and 7 hold weights.
     fn new(height: u8) -> Self {
         let mut rows = [0; 16];
         rows[..6].fill(height);
@@ -94,30 +97,30 @@ impl Config {
     }
 }
 
-/// Tells this thread's processor how high tiles are.
+/// Sets the height of this thread's tiles.
 ///
 /// # Safety
-/// [`is_available`].
+/// [`is_available`] must be true.
 unsafe fn configure(height: usize) {
     #[expect(clippy::cast_possible_truncation, reason = "at most 16")]
-    let config = Config::new(height as u8);
-    // SAFETY: the configuration is one of palette 1, which every processor with tiles has.
+    let config = TileConfig::new(height as u8);
+    // SAFETY: the configuration is of palette 1, which every processor with tiles has.
     unsafe {
-        asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags))
+        asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags));
     };
 }
 
-/// The system then saves no tiles of this thread any more.
+/// Releases the tiles, so that the system no longer saves them for this thread.
 ///
 /// # Safety
-/// [`is_available`].
+/// [`is_available`] must be true.
 unsafe fn release() {
-    // SAFETY: no tile holds anything that is wanted.
+    // SAFETY: no tile holds data that is still needed.
     unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
 }
 
-/// How many tiles of at most 16 rows, and how high each.
-fn heights(rows: usize) -> (usize, usize) {
+/// The fewest tiles of at most 16 rows for `rows`, and their height.
+fn tile_heights(rows: usize) -> (usize, usize) {
     let tiles = rows.div_ceil(HEIGHT);
     (tiles, rows.div_ceil(tiles))
 }
@@ -128,10 +131,10 @@ unsafe fn tile(args: &Int8Args, sums: *mut i32) {
         // SAFETY: sums are `[rows, 32]`.
         return unsafe { sums.write_bytes(0, rows * PANEL) };
     }
-    let (tiles, height) = heights(rows);
-    // SAFETY: these kernels are only called where they are available.
+    let (tiles, height) = tile_heights(rows);
+    // SAFETY: these kernels are called only if they are available.
     unsafe { configure(height) };
-    // Every pair of tiles fetches its share of what comes next.
+    // Every pair of tiles prefetches its share.
     let pairs = tiles.div_ceil(2);
     let lines = args.prefetch_step / LINE / pairs;
     for pair in 0..pairs {
@@ -150,38 +153,38 @@ unsafe fn tile(args: &Int8Args, sums: *mut i32) {
             lower_sums: sums.wrapping_add(lower * PANEL).cast(),
             sums_stride: PANEL * size_of::<i32>(),
         };
-        // SAFETY: the tiles' rows are among the call's, which hold `steps · 64` bytes; the panel is 32 times as large.
+        // SAFETY: the tiles' rows are rows of the call and hold `steps · 64` bytes; the panel holds 32 times as many.
         unsafe {
             if upper == lower {
-                block.bytes_of_one()
+                block.int8_one();
             } else {
-                block.bytes()
+                block.int8_two();
             }
         }
     }
-    // SAFETY: as above.
+    // SAFETY: these kernels are called only if they are available.
     unsafe { release() };
 }
 
-/// Rows of queries that attention takes at a time: two tiles.
+/// Rows of queries that attention processes at a time: two tiles.
 pub(super) const ATTENTION_ROWS: usize = 2 * HEIGHT;
 
-/// Attention in bfloat16, see [`x86_bf16`].
+/// Attention in bfloat16 tiles; see [`x86_bf16`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) unsafe fn attention(args: &AttentionArgs) {
-    let (_, height) = heights(args.queries.max(1));
-    // SAFETY: these kernels are only called where they are available; the contract is the caller's, and what
-    // `attention_by` hands over has room for two tiles of rows.
+    let (_, height) = tile_heights(args.queries.max(1));
+    // SAFETY: these kernels are called only if they are available. The caller upholds the contract of `AttentionArgs`,
+    // and `attention_with` passes buffers with room for two tiles of rows.
     unsafe {
         configure(height);
-        x86_bf16::attention_by(args, 2 * height, |p| pairs(p, height));
+        x86_bf16::attention_with(args, 2 * height, |p| bf16_product(p, height));
         release();
     }
 }
 
-/// A product of pairs of bfloat16, up to two tiles of rows; see [`x86_bf16::attention_by`].
+/// A product of pairs of bfloat16, up to two tiles of rows; see [`x86_bf16::attention_with`].
 #[inline]
-unsafe fn pairs(p: &Product, height: usize) {
+unsafe fn bf16_product(p: &Product, height: usize) {
     const FLOAT: usize = size_of::<f32>();
     for c in (0..p.columns).step_by(PANEL) {
         let (a, sums) = (p.a.cast::<u8>(), p.c.wrapping_add(c).cast::<u8>());
@@ -198,36 +201,37 @@ unsafe fn pairs(p: &Product, height: usize) {
             lower_sums: sums.wrapping_add(height * p.c_stride * FLOAT),
             sums_stride: p.c_stride * FLOAT,
         };
-        // SAFETY: the contract is the caller's.
+        // SAFETY: the caller's buffers match the product's shapes.
         unsafe {
             if p.rows > height {
-                block.pairs()
+                block.bf16_two();
             } else {
-                block.pairs_of_one()
+                block.bf16_one();
             }
         }
     }
 }
 
-/// Two tiles of rows times two of columns, or one times two; strides in bytes.
+/// One or two tiles of rows times two tiles of columns; strides in bytes.
 struct Block {
     upper: *const u8,
     lower: *const u8,
     a_stride: usize,
-    /// 16 rows for each step, of two tiles side by side.
+    /// 16 rows per step, each of two tiles side by side.
     b: *const u8,
     b_stride: usize,
     /// At least 1.
     steps: usize,
     prefetch: *const i8,
-    /// To fetch in each step.
+    /// Cache lines to prefetch in each step.
     lines: usize,
     upper_sums: *mut u8,
     lower_sums: *mut u8,
     sums_stride: usize,
 }
 
-/// A method of [`Block`] that multiplies by `$multiply`. Weights are loaded past the nearest cache, where rows stay.
+/// Defines a method of [`Block`] that multiplies with `$multiply`. Weights are loaded with a non-temporal hint, so that
+/// the rows stay in the nearest cache.
 macro_rules! product {
     ($(#[$doc:meta])* $name:ident, $multiply:literal, two) => {
         product!($(#[$doc])* $name, [
@@ -267,8 +271,8 @@ macro_rules! product {
         $(#[$doc])*
         #[inline]
         unsafe fn $name(&self) {
-            // SAFETY: the caller vouches for rows of `steps · 64` bytes, for `steps · 16` rows of `b`, and for sums; a
-            // prefetch may go anywhere.
+            // SAFETY: the caller guarantees rows of `steps · 64` bytes, `steps · 16` rows of `b`, and room for the sums; a
+            // prefetch may use any address.
             unsafe {
                 asm!(
                     $($zero,)*
@@ -313,13 +317,13 @@ macro_rules! product {
 
 impl Block {
     product!(
-        /// Unsigned times signed bytes, four a lane.
-        bytes, "tdpbusd", two
+        /// Unsigned times signed bytes, four per lane, for two tiles of rows.
+        int8_two, "tdpbusd", two
     );
-    product!(bytes_of_one, "tdpbusd", one);
+    product!(int8_one, "tdpbusd", one);
     product!(
-        /// Two bfloat16 a lane.
-        pairs, "tdpbf16ps", two
+        /// bfloat16, two per lane, for two tiles of rows.
+        bf16_two, "tdpbf16ps", two
     );
-    product!(pairs_of_one, "tdpbf16ps", one);
+    product!(bf16_one, "tdpbf16ps", one);
 }

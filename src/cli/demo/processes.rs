@@ -1,8 +1,7 @@
-//! What the demonstration needs around it: a folder, a broker, the daemon, a subscriber; all gone at the end.
+//! The processes of the demo: a broker, the daemon and a subscriber, in a temporary folder. All end with the demo.
 
-use super::{DemoArgs, SIZE};
 use crate::cli::CliError;
-use crate::publish::Listener;
+use crate::publish::DemoSubscriber;
 use std::fs::File;
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -13,27 +12,29 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// How long the broker may take to listen.
 const BROKER_LIMIT: Duration = Duration::from_secs(10);
-/// The daemon leaves within two seconds.
+/// How long the daemon may take to stop; it needs two seconds at most.
 const DAEMON_LIMIT: Duration = Duration::from_secs(3);
-/// Debian puts mosquitto where users' PATH does not look.
+/// Debian installs mosquitto into a folder that is not in every user's PATH.
 const MOSQUITTO: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
 
-pub(super) struct Stage {
-    /// Gone when the rest is.
+pub(super) struct Processes {
+    /// Removed when this value is dropped.
     folder: TempDir,
     port: u16,
     broker: Child,
     daemon: Child,
-    listener: Listener,
-    heard: u64,
-    /// By the events' own count, which has no gaps.
+    listener: DemoSubscriber,
+    received: u64,
+    /// By the events' sequence numbers, which have no gaps.
     published: u64,
 }
 
-impl Stage {
-    /// Starts everything.
-    pub(super) fn set(model: &Path, args: &DemoArgs) -> Result<Self, CliError> {
+impl Processes {
+    /// Starts the broker, the subscriber and the daemon. `config` gives the daemon's configuration for a broker's port;
+    /// its events must be on `topic`.
+    pub(super) fn start(topic: &str, config: impl FnOnce(u16) -> String) -> Result<Self, CliError> {
         let temporary = std::env::temp_dir();
         let write = |source| CliError::Write {
             path: temporary.clone(),
@@ -44,14 +45,10 @@ impl Stage {
             .tempdir()
             .map_err(write)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        std::fs::write(
-            folder.path().join("constancy.toml"),
-            config(model, port, args),
-        )
-        .map_err(write)?;
+        std::fs::write(folder.path().join("constancy.toml"), config(port)).map_err(write)?;
         let mut broker = start_broker(folder.path(), port)?;
         let started = wait_for_broker(&mut broker, port).and_then(|()| {
-            let listener = Listener::subscribe("127.0.0.1", port, "constancy/demo/workshop/event")?;
+            let listener = DemoSubscriber::subscribe("127.0.0.1", port, topic)?;
             Ok((listener, start_daemon(folder.path())?))
         });
         match started {
@@ -61,7 +58,7 @@ impl Stage {
                 broker,
                 daemon,
                 listener,
-                heard: 0,
+                received: 0,
                 published: 0,
             }),
             Err(e) => {
@@ -71,6 +68,7 @@ impl Stage {
         }
     }
 
+    /// The path of the daemon's configuration.
     pub(super) fn config(&self) -> PathBuf {
         self.folder.path().join("constancy.toml")
     }
@@ -79,91 +77,60 @@ impl Stage {
         self.port
     }
 
-    /// The next event's payload.
-    pub(super) fn hear(&mut self, limit: Duration) -> Result<Option<Vec<u8>>, CliError> {
+    /// The payload of the next event; `None` if none arrives within `limit`.
+    pub(super) fn next_event(&mut self, limit: Duration) -> Result<Option<Vec<u8>>, CliError> {
         let payload = self.listener.next(limit)?;
         if let Some(payload) = &payload {
-            self.heard += 1;
+            self.received += 1;
             let seq = serde_json::from_slice::<serde_json::Value>(payload)?["seq"].as_u64();
             self.published = self.published.max(seq.map_or(0, |seq| seq + 1));
         }
         Ok(payload)
     }
 
-    /// Fails if the daemon has ended, or if `lively` is false because nothing came for too long.
-    pub(super) fn check(&mut self, lively: bool) -> Result<(), CliError> {
+    /// Fails if the daemon has ended, or if it is `silent`.
+    pub(super) fn check(&mut self, silent: bool) -> Result<(), CliError> {
         match self.daemon.try_wait()? {
             Some(status) => Err(self.daemon_ended(status)),
-            None if lively => Ok(()),
-            None => {
-                let last_words = self.last_words();
-                Err(CliError::DaemonEnded {
-                    status: "silent".into(),
-                    last_words,
-                })
-            }
+            None if silent => Err(CliError::DaemonEnded {
+                status: "it publishes nothing".into(),
+                last_log_line: self.last_log_line(),
+            }),
+            None => Ok(()),
         }
     }
 
-    /// Ends the daemon as an operator would, hears what is left, ends the broker; events published and heard.
-    pub(super) fn strike(mut self) -> Result<(u64, u64), CliError> {
+    /// Stops the daemon by SIGTERM, receives its last events, and stops the broker. Returns the number of events
+    /// published and received.
+    pub(super) fn stop(mut self) -> Result<(u64, u64), CliError> {
         if let Some(status) = end(&mut self.daemon, DAEMON_LIMIT)
             && !status.success()
         {
             return Err(self.daemon_ended(status));
         }
-        while self.hear(Duration::from_millis(300))?.is_some() {}
-        Ok((self.published, self.heard))
+        while self.next_event(Duration::from_millis(300))?.is_some() {}
+        Ok((self.published, self.received))
     }
 
     fn daemon_ended(&self, status: ExitStatus) -> CliError {
         CliError::DaemonEnded {
             status: status.to_string(),
-            last_words: self.last_words(),
+            last_log_line: self.last_log_line(),
         }
     }
 
-    /// The last line of the daemon's log.
-    fn last_words(&self) -> String {
+    fn last_log_line(&self) -> String {
         let log =
             std::fs::read_to_string(self.folder.path().join("daemon.log")).unwrap_or_default();
-        log.lines().last().unwrap_or("it said nothing").to_owned()
+        log.lines().last().unwrap_or("it logged nothing").to_owned()
     }
 }
 
-impl Drop for Stage {
+impl Drop for Processes {
     fn drop(&mut self) {
         end(&mut self.daemon, DAEMON_LIMIT);
         end(&mut self.broker, Duration::from_secs(1));
     }
-}
-
-fn config(model: &Path, port: u16, args: &DemoArgs) -> String {
-    let model = model.display();
-    let (width, height) = SIZE;
-    // Every environment once.
-    let environments = constancy_core::workshop::ENVIRONMENTS.len() as u64;
-    let frames_each = (args.seconds * args.rate / environments).max(1);
-    let (rate, seed) = (args.rate, args.seed);
-    format!(
-        r#"device = "demo"
-[model]
-manifest = "{model}/pocket.toml"
-projection = "{model}/projection.safetensors"
-[classes]
-bank = "{model}/classes.safetensors"
-[[camera]]
-name = "workshop"
-[camera.synthetic]
-rate = {rate}
-seed = {seed}
-frames_each = {frames_each}
-width = {width}
-height = {height}
-[mqtt]
-broker = "mqtt://127.0.0.1:{port}"
-"#
-    )
 }
 
 fn start_broker(folder: &Path, port: u16) -> Result<Child, CliError> {
@@ -197,7 +164,7 @@ fn wait_for_broker(broker: &mut Child, port: u16) -> Result<(), CliError> {
         match TcpStream::connect(("127.0.0.1", port)) {
             Ok(_) => return Ok(()),
             Err(source) if Instant::now() > deadline || broker.try_wait()?.is_some() => {
-                let hint = "it ended, or does not listen; try again";
+                let hint = "it ended or does not listen on its port; try again";
                 return Err(CliError::Start {
                     program: "mosquitto".into(),
                     source,
@@ -215,7 +182,7 @@ fn start_daemon(folder: &Path) -> Result<Child, CliError> {
     let start = |source| CliError::Start {
         program: "the daemon".into(),
         source,
-        hint: "is the program still there?",
+        hint: "has the program been moved or deleted?",
     };
     let program = std::env::current_exe().map_err(start)?;
     quiet(
@@ -229,7 +196,7 @@ fn start_daemon(folder: &Path) -> Result<Child, CliError> {
     .map_err(start)
 }
 
-/// In a process group of its own, so that Ctrl-C reaches only the demonstration, which ends the others in order.
+/// Runs the command in a process group of its own: Ctrl-C then reaches only the demo, which stops the others in order.
 fn quiet(command: &mut Command) -> &mut Command {
     command
         .process_group(0)
@@ -237,13 +204,13 @@ fn quiet(command: &mut Command) -> &mut Command {
         .stdout(Stdio::null())
 }
 
-/// Asks a child to end, and makes it after `limit`; how it ended.
+/// Sends SIGTERM to a child, and kills it after `limit`. Returns how it ended.
 fn end(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     if let Ok(Some(status)) = child.try_wait() {
         return Some(status);
     }
     if let Ok(pid) = i32::try_from(child.id()) {
-        // SAFETY: kill takes no pointers; the child has not been waited for, so the number is its own.
+        // SAFETY: kill takes no pointers; the child has not been waited for, so the process id is its own.
         unsafe { libc::kill(pid, libc::SIGTERM) };
     }
     let deadline = Instant::now() + limit;

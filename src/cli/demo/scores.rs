@@ -1,25 +1,28 @@
-//! What the demonstration counts, and how it shows it.
+//! Counts correct answers in the demo, and formats them.
 
 use constancy_core::workshop::ENVIRONMENTS;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
-/// What was there, and what was said about it.
+/// The true class of a frame, and both answers.
 pub(super) struct Answer {
     pub(super) environment: &'static str,
     pub(super) truth: String,
     pub(super) raw: String,
     pub(super) projected: String,
-    /// Whether the daemon trusts its answer.
+    /// Whether the daemon calls its answer known.
     pub(super) known: bool,
 }
 
-/// Frames, and how many of them were named right.
+/// Numbers of frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
     frames: u64,
+    /// Frames that raw CLIP classified correctly.
     raw: u64,
+    /// Frames that the daemon classified correctly.
     projected: u64,
+    /// Frames whose answer the daemon called known.
     known: u64,
     known_right: u64,
 }
@@ -88,7 +91,8 @@ impl Scores {
         )
     }
 
-    /// One row per environment, then those that the model learnt in, the others, and all, with 95 % intervals.
+    /// One row per environment, and one for the sum of those that the model was trained on and of the others, with 95 %
+    /// intervals.
     pub(super) fn table(&self) -> Vec<String> {
         let head = [
             "environment",
@@ -99,14 +103,14 @@ impl Scores {
             "of these right, %",
         ];
         let mut rows = vec![row(head.map(String::from))];
-        let of = |daylight_like: bool| {
+        let environments = |daylight_like: bool| {
             ENVIRONMENTS
                 .iter()
                 .filter(move |e| e.daylight_like == daylight_like)
         };
         for (title, daylight_like) in [("like daylight", true), ("never trained on", false)] {
             let mut sum = Count::default();
-            for environment in of(daylight_like) {
+            for environment in environments(daylight_like) {
                 let count = self
                     .counts
                     .get(environment.name)
@@ -137,7 +141,7 @@ fn cells(name: &str, count: Count) -> String {
     ])
 }
 
-/// An answer in 26 columns with a mark whether it is right; in colour on a terminal, if `NO_COLOR` is not set.
+/// An answer in 26 columns with a mark for right or wrong, in colour on a terminal unless `NO_COLOR` is set.
 fn mark(answer: &str, truth: &str, known: bool) -> String {
     let right = answer == truth;
     let doubt = if known { "" } else { "?" };
@@ -161,7 +165,7 @@ fn percent(hits: u64, count: u64) -> String {
     }
 }
 
-/// Share in per cent with Wilson's 95 % interval (Wilson 1927).
+/// A share in per cent with its 95 % Wilson score interval (Wilson 1927).
 fn with_interval(hits: u64, count: u64) -> String {
     if count == 0 {
         return "–".into();
@@ -190,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wilsons_interval_is_the_textbooks() {
+    fn the_wilson_interval_matches_a_textbook_value() {
         // 8 of 10: 0.490 to 0.943.
         let (low, high) = wilson(8, 10);
         assert!(

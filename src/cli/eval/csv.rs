@@ -1,4 +1,4 @@
-//! Every figure as one line (RFC 4180).
+//! The report as CSV (RFC 4180): one line for every figure.
 
 use super::report::{Report, by};
 use constancy_core::icm::Interval;

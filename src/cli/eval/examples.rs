@@ -1,17 +1,19 @@
-//! Some of the images with what the interventions make of them, small, for the report.
+//! Thumbnails of a few images and of what the interventions make of them, for the HTML report.
 
-use super::super::CliError;
-use super::super::output::read_frame;
-use super::EvalArgs;
-use super::data::Subject;
-use crate::embedding_cache::Content;
+use super::args::EvalArgs;
+use super::inputs::EvalInputs;
+use crate::cli::CliError;
+use crate::cli::output::read_frame;
+use crate::embedding_cache::ContentHash;
 use constancy_core::preprocess::{Preprocessor, RgbImage};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ColorType, ImageEncoder, imageops};
 use sha2::{Digest, Sha256};
+use std::path::Path;
 
-/// Images that are shown, each from another environment and class as far as there are any.
+/// Images that are shown, spread evenly over environments and classes.
 const EXAMPLES: usize = 3;
+/// Width and height of a thumbnail, px.
 const SIDE: u32 = 112;
 const QUALITY: u8 = 82;
 
@@ -19,55 +21,65 @@ const QUALITY: u8 = 82;
 pub(super) struct Example {
     /// Environment and class.
     pub title: String,
-    /// Label and picture, as a data URI; the image itself first.
-    pub pictures: Vec<(String, String)>,
+    /// Label and data URI of each thumbnail; the image itself comes first.
+    pub thumbnails: Vec<(String, String)>,
 }
 
-pub(super) fn examples(args: &EvalArgs, subject: &Subject) -> Result<Vec<Example>, CliError> {
-    let mut preprocessor =
-        Preprocessor::new(subject.crowd.frame_encoder.encoder().manifest().transform());
-    let labelled = &subject.labelled;
-    let count = subject.images.len().min(EXAMPLES);
-    let example = |n: usize| {
-        let image = n * subject.images.len() / count;
-        let path = &subject.images[image];
-        let frame = read_frame(path)?;
-        let content: Content = Sha256::digest(&frame.data).into();
-        let crop = preprocessor
-            .crop(&frame)
-            .map_err(|source| CliError::Image {
-                path: path.clone(),
-                source,
-            })?
-            .clone();
-        let mut pictures = vec![("as it is".to_owned(), picture(&crop, args)?)];
-        for intervention in subject.wanted.interventions(&content) {
-            pictures.push((
-                intervention.to_string(),
-                picture(&intervention.apply(&crop), args)?,
-            ));
-        }
-        let environment = &labelled.environment_names()[labelled.environments()[image]];
-        let class = &labelled.class_names()[labelled.classes()[image]];
-        Ok(Example {
-            title: format!("{environment}, {class}"),
-            pictures,
+pub(super) fn examples(args: &EvalArgs, inputs: &EvalInputs) -> Result<Vec<Example>, CliError> {
+    let manifest = inputs.encoder.frame_encoder.encoder().manifest();
+    let mut preprocessor = Preprocessor::new(manifest.transform());
+    let count = inputs.images.len().min(EXAMPLES);
+    (0..count)
+        .map(|n| {
+            example(
+                args,
+                inputs,
+                n * inputs.images.len() / count,
+                &mut preprocessor,
+            )
         })
-    };
-    (0..count).map(example).collect()
+        .collect()
 }
 
-fn picture(image: &RgbImage, args: &EvalArgs) -> Result<String, CliError> {
+fn example(
+    args: &EvalArgs,
+    inputs: &EvalInputs,
+    image: usize,
+    preprocessor: &mut Preprocessor,
+) -> Result<Example, CliError> {
+    let path = &inputs.images[image];
+    let frame = read_frame(path)?;
+    let content: ContentHash = Sha256::digest(&frame.data).into();
+    let crop = preprocessor
+        .crop(&frame)
+        .map_err(|source| CliError::Image {
+            path: path.clone(),
+            source,
+        })?;
+    let page = args.html.as_deref().unwrap_or(Path::new(""));
+    let mut thumbnails = vec![("as it is".to_owned(), thumbnail(crop, page)?)];
+    for intervention in inputs.interventions.interventions(&content) {
+        let changed = intervention.apply(crop);
+        thumbnails.push((intervention.to_string(), thumbnail(&changed, page)?));
+    }
+    let labelled = &inputs.labelled;
+    let environment = &labelled.environment_names()[labelled.environments()[image]];
+    let class = &labelled.class_names()[labelled.classes()[image]];
+    Ok(Example {
+        title: format!("{environment}, {class}"),
+        thumbnails,
+    })
+}
+
+/// A small JPEG as a data URI; `page` is named in errors.
+fn thumbnail(image: &RgbImage, page: &Path) -> Result<String, CliError> {
     let failed = |reason: String| CliError::Write {
-        path: args.html.clone().unwrap_or_default(),
+        path: page.into(),
         source: std::io::Error::other(reason),
     };
     let whole = image::RgbImage::from_raw(image.width, image.height, image.data.clone());
-    let small = imageops::thumbnail(
-        &whole.ok_or_else(|| failed("a picture is too short".into()))?,
-        SIDE,
-        SIDE,
-    );
+    let whole = whole.ok_or_else(|| failed("an image is shorter than its size".into()))?;
+    let small = imageops::thumbnail(&whole, SIDE, SIDE);
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, QUALITY)
         .write_image(small.as_raw(), SIDE, SIDE, ColorType::Rgb8.into())
@@ -99,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_that_of_the_standard() {
+    fn base64_matches_rfc_4648() {
         let cases =
             ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
         assert_eq!(

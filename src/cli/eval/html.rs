@@ -1,11 +1,12 @@
-//! The report as one page that needs nothing else: tables, plots, pictures; light or dark, as its reader likes it.
+//! The report as a self-contained HTML page with tables, plots and example images, in a light and a dark theme.
 
+use super::examples::Example;
 use super::markdown::capital;
-use super::pictures::Example;
-use super::report::{ChoiceReport, Report, Section, by, percent, points, table};
-use super::svg::{Mark, Plot, Scale, escaped};
-use constancy_core::icm::evaluate::{Candidates, Figures, Predictor};
-use constancy_core::icm::{Criterion, MapKind, Trial};
+use super::plots::{forest, legend, selection_plot, set_class, spectrum_plot};
+use super::report::{ChoiceReport, Report, Section, by, points, table};
+use super::svg::escaped;
+use constancy_core::icm::Criterion;
+use constancy_core::icm::evaluate::{Candidates, Predictor};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -27,17 +28,17 @@ pub(super) fn page(report: &Report, examples: &[Example]) -> String {
     }
     body += &curves(report);
     body += &spectra(report);
-    body += &pairs(examples);
+    body += &example_images(examples);
     body += &method(report);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head><body><main>\n{body}</main></body></html>\n"
     )
 }
 
-/// What it is about, and the best that each predictor came to.
+/// What was evaluated, and a tile for each predictor with its accuracy before and after.
 fn head(report: &Report) -> String {
     let mut html = format!(
-        "<h1>{}</h1><p>{} images of {} environments and {} classes in <code>{}</code>. {}. Accuracy in per cent; intervals enclose 95 %, by bootstrap over images, and gains are paired image by image.</p>\n",
+        "<h1>{}</h1><p>{} images of {} environments and {} classes in <code>{}</code>. {}. Accuracy in per cent with 95 % intervals, by bootstrap over images; gains are paired image by image.</p>\n",
         escaped(&format!(
             "What an invariant projection gains for {}",
             report.model.name
@@ -108,113 +109,13 @@ fn figures(report: &Report, section: &Section, predictor: Predictor) -> String {
             .collect();
         let _ = write!(
             html,
-            "<p>Worse than raw beyond doubt, by points:</p><ul>{items}</ul>"
+            "<p>Significantly worse than raw, in points:</p><ul>{items}</ul>"
         );
     }
     html + "</section>\n"
 }
 
-/// Colour and mark of a row: the colour is its set's, the mark what chose it.
-fn look(figures: &Figures) -> (String, Mark) {
-    let class = figures
-        .row
-        .set
-        .map_or_else(|| "raw".to_owned(), |set| format!("c{}", set % 6));
-    let mark = match (figures.row.candidates, figures.row.criterion) {
-        (Candidates::Raw, _) => Mark::Tick,
-        (_, Some(Criterion::LeftOutEnvironment)) => Mark::Diamond,
-        _ => Mark::Dot,
-    };
-    (class, mark)
-}
-
-/// Accuracy before and after, per group and in the mean; soft maps alone are in the table.
-fn forest(report: &Report, rows: &[&Figures], name: &str) -> String {
-    const STEP: f64 = 11.0;
-    let shown: Vec<&&Figures> = rows
-        .iter()
-        .filter(|f| f.row.candidates != Candidates::Soft)
-        .collect();
-    let Some(first) = shown.first() else {
-        return String::new();
-    };
-    let alone = first.groups.len() == 1;
-    let groups = first.groups.len() + usize::from(!alone);
-    let figure = |row: &Figures, group: usize| row.groups.get(group).unwrap_or(&row.mean).clone();
-    let all = || {
-        shown
-            .iter()
-            .flat_map(|row| (0..groups).map(|g| figure(row, g).accuracy))
-    };
-    let low = all().map(|a| a.low).fold(1.0, f64::min) * 100.0;
-    let high = all().map(|a| a.high).fold(0.0, f64::max) * 100.0;
-    let per_group = (shown.len() + 1) as f64;
-    let (height, rows_high) = (
-        groups as f64 * per_group * STEP + 60.0,
-        groups as f64 * per_group,
-    );
-    let (x, y) = (
-        Scale::linear((low / 5.0).floor() * 5.0, (high / 5.0).ceil() * 5.0),
-        Scale::linear(-rows_high, 0.0),
-    );
-    let mut plot = Plot::new(760.0, height, 130.0, x, y);
-    plot.x_axis("accuracy, %");
-    for group in 0..groups {
-        let top = group as f64 * per_group;
-        plot.label(-(top + per_group / 2.0), &figure(first, group).name);
-        for (i, row) in shown.iter().enumerate() {
-            let (class, mark) = look(row);
-            let found = figure(row, group);
-            let y = -(top + i as f64 + 1.0);
-            plot.whisker(
-                found.accuracy.low * 100.0,
-                found.accuracy.high * 100.0,
-                y,
-                &class,
-            );
-            let title = format!(
-                "{}, {}: {}",
-                found.name,
-                report.row_name(&row.row),
-                percent(found.accuracy)
-            );
-            plot.mark((found.accuracy.estimate * 100.0, y), mark, &class, &title);
-        }
-    }
-    plot.finish(&format!(
-        "{name}: accuracy of raw and projected embeddings with intervals; the table below has the figures"
-    ))
-}
-
-fn legend(report: &Report, rows: &[&Figures]) -> String {
-    let entry = |figures: &&&Figures| {
-        let (class, mark) = look(figures);
-        let mut plot = Plot::new(
-            34.0,
-            58.0,
-            4.0,
-            Scale::linear(0.0, 1.0),
-            Scale::linear(0.0, 1.0),
-        );
-        plot.whisker(0.0, 1.0, 0.5, &class);
-        plot.mark((0.5, 0.5), mark, &class, "");
-        let svg = plot
-            .finish("")
-            .replace("viewBox=\"0 0 34 58\"", "viewBox=\"0 8 34 12\"")
-            .replace("role=\"img\" aria-label=\"\"", "aria-hidden=\"true\"");
-        format!(
-            "<span>{svg} {}</span>",
-            escaped(&report.row_name(&figures.row))
-        )
-    };
-    let shown = rows.iter().filter(|f| f.row.candidates != Candidates::Soft);
-    format!(
-        "<figcaption class=\"legend\">{}</figcaption>",
-        shown.map(|f| entry(&f)).collect::<String>()
-    )
-}
-
-/// How the maps were chosen: a panel for each set and criterion.
+/// The section on how maps were chosen, with a panel for each set and criterion.
 fn curves(report: &Report) -> String {
     let icm = || {
         report
@@ -237,159 +138,48 @@ fn curves(report: &Report) -> String {
                 let _ = write!(
                     panels,
                     "<figure>{}<figcaption>{}</figcaption></figure>",
-                    panel(&chosen, set, &name),
+                    selection_plot(&chosen, set, &name),
                     escaped(&name)
                 );
             }
         }
     }
     format!(
-        "<section><h2>How maps were chosen</h2><p>Score of every candidate by how many directions it takes away, in the mean over targets with its standard error: filled dots remove directions, diamonds shrink them, the dashed line is the identity. Ticks at the foot are what was chosen for each target: the gentlest map that falls behind the best by no more than one standard error, if it gains more than twice its error. The target is never looked at.</p><div class=\"panels\">{panels}</div></section>\n"
+        "<section><h2>How maps were chosen</h2><p>The score of every candidate against the number of directions that it removes, averaged over targets, with its standard error. Filled dots are maps that remove directions, diamonds are maps that shrink them, and the dashed line is the identity. The ticks along the bottom are the maps chosen for each target: the map that changes least among those within one standard error of the best, if its gain is more than twice the standard error. The target itself is never used.</p><div class=\"panels\">{panels}</div></section>\n"
     )
 }
 
-/// One candidate in the mean over targets: directions removed, score, standard error.
-type Point = (f64, f64, f64);
-
-fn panel(chosen: &[&ChoiceReport], set: usize, name: &str) -> String {
-    let trials = |wanted: &dyn Fn(&MapKind) -> bool| {
-        let mut maps: Vec<String> = Vec::new();
-        for trial in chosen
-            .iter()
-            .flat_map(|c| &c.selection.trials)
-            .filter(|t| wanted(&t.map.kind))
-        {
-            let map = trial.map.to_string();
-            if !maps.contains(&map) {
-                maps.push(map);
-            }
-        }
-        maps.into_iter()
-            .map(|map| mean_point(chosen, &map))
-            .collect::<Vec<Point>>()
-    };
-    let hard = trials(&|kind| matches!(kind, MapKind::Hard { .. }));
-    let soft = trials(&|kind| matches!(kind, MapKind::Soft { .. }));
-    let identity = trials(&|kind| *kind == MapKind::Identity);
-    let all = || hard.iter().chain(&soft).chain(&identity);
-    let low = all().map(|p| p.1 - p.2).fold(100.0, f64::min);
-    let high = all().map(|p| p.1 + p.2).fold(0.0, f64::max);
-    let most = all().map(|p| p.0).fold(10.0, f64::max);
-    let mut plot = Plot::of_size(
-        370.0,
-        250.0,
-        Scale::log(0.8, most * 1.2),
-        Scale::linear(low, high),
-    );
-    plot.x_axis("directions taken away");
-    plot.y_axis("score, %");
-    if let Some((_, score, _)) = identity.first() {
-        plot.line(&[(0.8, *score), (most * 1.2, *score)], "raw dashed thin");
-    }
-    let class = format!("c{}", set % 6);
-    for (points, mark) in [(&hard, Mark::Dot), (&soft, Mark::Diamond)] {
-        plot.band(
-            &points
-                .iter()
-                .map(|(x, y, e)| (*x, y - e, y + e))
-                .collect::<Vec<_>>(),
-            &class,
-        );
-        plot.line(
-            &points.iter().map(|(x, y, _)| (*x, *y)).collect::<Vec<_>>(),
-            &class,
-        );
-        for (x, y, error) in points {
-            plot.mark(
-                (*x, *y),
-                mark,
-                &class,
-                &format!("{x:.0} directions: {y:.1} ± {error:.1}"),
-            );
-        }
-    }
-    for choice in chosen {
-        let trial = &choice.selection.chosen;
-        plot.mark(
-            (trial.removed.max(0.8), low),
-            Mark::Tick,
-            "raw",
-            &format!("{}: {}", choice.target, trial.map),
-        );
-    }
-    plot.finish(&format!(
-        "{name}: score of candidates by directions taken away"
-    ))
-}
-
-fn mean_point(chosen: &[&ChoiceReport], map: &str) -> Point {
-    let trials: Vec<&Trial> = chosen
-        .iter()
-        .flat_map(|c| &c.selection.trials)
-        .filter(|t| t.map.to_string() == map)
-        .collect();
-    let mean = |value: &dyn Fn(&Trial) -> f64| {
-        trials.iter().map(|t| value(t)).sum::<f64>() / trials.len().max(1) as f64
-    };
-    (
-        mean(&|t| t.removed),
-        mean(&|t| t.score * 100.0),
-        mean(&|t| t.error * 100.0),
-    )
-}
-
-/// What interventions move: eigenvalues of Δ.
+/// The section on what interventions change: the eigenvalues of Δ.
 fn spectra(report: &Report) -> String {
-    let least = 1e-3;
-    let most = report
-        .spectra
-        .iter()
-        .flatten()
-        .fold(1.0f64, |a, &b| a.max(b));
-    let width = report.spectra.iter().map(Vec::len).max().unwrap_or(1);
-    let mut plot = Plot::of_size(
-        760.0,
-        300.0,
-        Scale::log(1.0, width as f64),
-        Scale::log(least, 10f64.powf(most.log10().ceil())),
-    );
-    plot.x_axis("direction, the most variant first");
-    plot.y_axis("variance, mean 1");
     let mut names = String::new();
     for (set, (values, families)) in report.spectra.iter().zip(&report.sets).enumerate() {
-        let class = format!("c{}", set % 6);
-        let points: Vec<(f64, f64)> = values
-            .iter()
-            .enumerate()
-            .map(|(i, v)| ((i + 1) as f64, v.max(least)))
-            .collect();
-        plot.line(&points, &class);
         let moved = values.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         let share = |count: usize| values.iter().take(count).sum::<f64>() / moved * 100.0;
         let _ = write!(
             names,
-            "<span><i class=\"swatch {class}\"></i>{}: {:.0} % of what interventions change lies in 10 directions, {:.0} % in 50</span>",
+            "<span><i class=\"swatch {}\"></i>{}: {:.0} % of what interventions change lies in 10 directions, {:.0} % in 50</span>",
+            set_class(set),
             escaped(&families.name),
             share(10),
             share(50)
         );
     }
     format!(
-        "<section><h2>What interventions move</h2><figure>{}<figcaption class=\"legend\">{names}</figcaption></figure></section>\n",
-        plot.finish("Variance that interventions cause by direction, for each set of families")
+        "<section><h2>What interventions change</h2><figure>{}<figcaption class=\"legend\">{names}</figcaption></figure></section>\n",
+        spectrum_plot(&report.spectra)
     )
 }
 
-/// Pictures of the interventions.
-fn pairs(examples: &[Example]) -> String {
-    let mut html = "<section><h2>What was done to images</h2>".to_owned();
+/// Thumbnails of images and of their interventions.
+fn example_images(examples: &[Example]) -> String {
+    let mut html = "<section><h2>Examples of the interventions</h2>".to_owned();
     for example in examples {
         let _ = write!(
             html,
             "<h3>{}</h3><div class=\"pictures\">",
             escaped(&example.title)
         );
-        for (label, uri) in &example.pictures {
+        for (label, uri) in &example.thumbnails {
             let label = escaped(label);
             let _ = write!(
                 html,
@@ -401,7 +191,7 @@ fn pairs(examples: &[Example]) -> String {
     html + "</section>\n"
 }
 
-/// What a reader needs to repeat it.
+/// What a reader needs to repeat the evaluation.
 fn method(report: &Report) -> String {
     let sets: String = report
         .sets
@@ -419,7 +209,7 @@ fn method(report: &Report) -> String {
     let c = if penalties.is_empty() {
         String::new()
     } else {
-        format!("<li>The probe's C, chosen by the sources: {penalties}</li>")
+        format!("<li>C of the probe, chosen on the source images: {penalties}</li>")
     };
     let warnings: String = report
         .warnings
@@ -432,7 +222,7 @@ fn method(report: &Report) -> String {
         format!("<h3>Warnings</h3><ul>{warnings}</ul>")
     };
     format!(
-        "<section><h2>How to repeat it</h2><ul>{sets}<li>Environments: {}</li><li>Classes: {}</li>{c}<li>Seed {}, encoder <code>{}</code></li></ul>{warnings}</section>\n",
+        "<section><h2>How to reproduce this</h2><ul>{sets}<li>Environments: {}</li><li>Classes: {}</li>{c}<li>Seed {}, encoder <code>{}</code></li></ul>{warnings}</section>\n",
         escaped(&report.environments.join(", ")),
         escaped(&report.classes.join(", ")),
         report.seed,

@@ -1,87 +1,92 @@
-//! The images that are judged, their embeddings under interventions, and their labels.
+//! The images to evaluate on: found, labelled by their folders, and embedded under interventions.
 
-use super::super::CliError;
-use super::super::image_embeddings::Crowd;
-use super::{EvalArgs, FamilyList, PredictorArg, family_set};
+use super::args::{EvalArgs, FamilySetArg, PredictorArg, parse_family_set};
 use crate::capture::list_images;
-use crate::embedding_cache::{EmbedError, ImageEmbeddings, Tally, Wanted};
-use constancy_core::icm::evaluate::{FamilySet, Predictor};
+use crate::cli::CliError;
+use crate::cli::image_embeddings::LoadedEncoder;
+use crate::embedding_cache::{EmbedError, EmbedStats, ImageEmbeddings, InterventionPlan};
+use constancy_core::icm::evaluate::{FamilySet, Predictor, sample};
 use constancy_core::icm::{Domains, Embeddings, Item, Labelled};
 use constancy_core::intervene::Family;
-use constancy_core::numeric::Rng;
 use std::path::PathBuf;
 
-/// Everything that is judged.
-pub(super) struct Subject {
-    pub crowd: Crowd,
+/// Everything that a protocol takes, and what its report says of where that came from.
+pub(super) struct EvalInputs {
+    pub encoder: LoadedEncoder,
     pub labelled: Labelled,
     /// The file of each image of `labelled`.
     pub images: Vec<PathBuf>,
-    pub unreadable: usize,
-    pub tally: Tally,
-    /// What is unlike the usual, in words.
+    pub stats: EmbedStats,
+    /// Classes that an environment lacks, as sentences.
     pub warnings: Vec<String>,
     pub sets: Vec<FamilySet>,
-    pub wanted: Wanted,
+    pub interventions: InterventionPlan,
     pub predictors: Vec<Predictor>,
-    /// The classes' embeddings by the text tower, where that is asked.
+    /// The text tower's embedding of each class, if zero-shot is one of `predictors`.
     pub text: Option<Embeddings>,
 }
 
-impl Subject {
+impl EvalInputs {
     /// Finds the images, and embeds those that the cache does not have.
-    pub(super) fn embed_images(args: &EvalArgs) -> Result<Self, CliError> {
+    pub(super) fn gather(args: &EvalArgs) -> Result<Self, CliError> {
         let domains = domains(args)?;
-        let sets = sets(args)?;
-        let crowd = args.embedding.load()?;
-        let predictors = predictors(args, &crowd);
-        let text = predictors.contains(&Predictor::ZeroShot);
-        let text = text
-            .then(|| crowd.class_embeddings(&domains.classes, &args.prompts))
+        let sets = family_sets(args)?;
+        let encoder = args.embedding.load()?;
+        let predictors = predictors(args, &encoder);
+        let zero_shot = predictors.contains(&Predictor::ZeroShot);
+        let text = zero_shot
+            .then(|| encoder.class_embeddings(&domains.classes, &args.prompts))
             .transpose()?;
-        let wanted = Wanted {
+        let interventions = InterventionPlan {
             families: families(&sets),
             draws: 1,
             seed: args.embedding.seed,
         };
         let items = sampled(&domains.items, args);
         let paths: Vec<PathBuf> = items.iter().map(|item| item.path.clone()).collect();
-        let ImageEmbeddings {
-            kept,
-            interventions,
-            tally,
-        } = args.embedding.embed_images(&crowd, &paths, &wanted)?;
-        if kept.is_empty() {
+        let embedded = args
+            .embedding
+            .embed_images(&encoder, &paths, &interventions)?;
+        if embedded.kept.is_empty() {
             return Err(CliError::SomeFailed {
-                failed: tally.unreadable,
+                failed: embedded.stats.unreadable,
                 total: paths.len(),
             });
         }
-        let kept: Vec<&Item> = kept.iter().map(|&i| items[i]).collect();
-        let labelled = Labelled::of_items(interventions, &domains, kept.iter().copied());
         let same_class = sets.iter().any(|set| set.families.same_class);
         Ok(Self {
-            crowd,
-            labelled: labelled
-                .map_err(EmbedError::Source)?
-                .with_same_class(same_class),
-            images: kept.iter().map(|item| item.path.clone()).collect(),
-            unreadable: tally.unreadable,
-            tally,
+            encoder,
+            images: embedded.kept.iter().map(|&i| paths[i].clone()).collect(),
+            stats: embedded.stats,
+            labelled: labelled(embedded, &domains, &items, same_class)?,
             warnings: domains.missing.iter().map(ToString::to_string).collect(),
             sets: sets.into_iter().map(FamilySet::from).collect(),
-            wanted,
+            interventions,
             predictors,
             text,
         })
     }
 }
 
-impl From<FamilyList> for FamilySet {
-    fn from(list: FamilyList) -> Self {
+/// The embeddings of those of `items` that could be read, with their labels.
+fn labelled(
+    embedded: ImageEmbeddings,
+    domains: &Domains,
+    items: &[&Item],
+    same_class: bool,
+) -> Result<Labelled, CliError> {
+    let kept = embedded.kept.iter().map(|&i| items[i]);
+    let labelled = Labelled::of_items(embedded.interventions, domains, kept);
+    Ok(labelled
+        .map_err(EmbedError::Source)?
+        .with_same_class(same_class))
+}
+
+impl From<FamilySetArg> for FamilySet {
+    fn from(set: FamilySetArg) -> Self {
         Self {
-            name: list.name,
-            families: list.families.names(),
+            name: set.name,
+            families: set.families.names(),
         }
     }
 }
@@ -101,47 +106,51 @@ fn domains(args: &EvalArgs) -> Result<Domains, CliError> {
     Ok(Domains::arrange(&args.folder, &images)?)
 }
 
-fn sets(args: &EvalArgs) -> Result<Vec<FamilyList>, CliError> {
-    let named = |names: &[&str]| {
-        names
-            .iter()
-            .map(|n| family_set(n))
-            .collect::<Result<_, _>>()
-            .map_err(CliError::Usage)
+/// The sets of `--interventions`, or the protocol's defaults.
+fn family_sets(args: &EvalArgs) -> Result<Vec<FamilySetArg>, CliError> {
+    let defaults: &[&str] = if args.hold_out_families {
+        &["camera", "camera,same-class"]
+    } else {
+        &["all", "paper", "camera"]
     };
-    let sets: Vec<FamilyList> = match (&args.sets[..], args.hold_out_families) {
-        ([], true) => named(&["camera", "camera,same-class"])?,
-        ([], false) => named(&["all", "paper", "camera"])?,
-        (given, _) => given.to_vec(),
+    let sets = if args.sets.is_empty() {
+        let sets: Result<_, String> = defaults.iter().map(|list| parse_family_set(list)).collect();
+        sets.map_err(CliError::Usage)?
+    } else {
+        args.sets.clone()
     };
     let least = if args.hold_out_families { 3 } else { 2 };
-    match sets.iter().find(|set| set.families.images.len() < least) {
+    match sets
+        .iter()
+        .find(|set| set.families.interventions.len() < least)
+    {
         Some(set) => Err(CliError::Usage(format!(
-            "--interventions {}: at least {least} families are needed, since some are left out to choose a map by",
+            "--interventions {}: at least {least} families are needed, because choosing a map leaves some out",
             set.name
         ))),
         None => Ok(sets),
     }
 }
 
-/// Of all sets, each once.
-fn families(sets: &[FamilyList]) -> Vec<Family> {
-    Family::ALL
-        .into_iter()
-        .filter(|family| sets.iter().any(|set| set.families.images.contains(family)))
-        .collect()
+/// The families of all sets, each once.
+fn families(sets: &[FamilySetArg]) -> Vec<Family> {
+    let used = |family: &Family| {
+        sets.iter()
+            .any(|set| set.families.interventions.contains(family))
+    };
+    Family::ALL.into_iter().filter(used).collect()
 }
 
-fn predictors(args: &EvalArgs, crowd: &Crowd) -> Vec<Predictor> {
+fn predictors(args: &EvalArgs, encoder: &LoadedEncoder) -> Vec<Predictor> {
     if !args.predictors.is_empty() {
-        let predictor = |given: &PredictorArg| match given {
+        let predictor = |arg: &PredictorArg| match arg {
             PredictorArg::ZeroShot => Predictor::ZeroShot,
             PredictorArg::Means => Predictor::ClassMeans,
             PredictorArg::Probe => Predictor::Probe,
         };
         return args.predictors.iter().map(predictor).collect();
     }
-    let has_text = crowd.frame_encoder.encoder().manifest().text.is_some();
+    let has_text = encoder.frame_encoder.encoder().manifest().text.is_some();
     let zero_shot = has_text.then_some(Predictor::ZeroShot);
     zero_shot
         .into_iter()
@@ -149,24 +158,9 @@ fn predictors(args: &EvalArgs, crowd: &Crowd) -> Vec<Predictor> {
         .collect()
 }
 
-/// At most as many images of each class in each environment as were asked for, in their order.
 fn sampled<'a>(items: &'a [Item], args: &EvalArgs) -> Vec<&'a Item> {
-    let Some(most) = args.sample else {
-        return items.iter().collect();
-    };
-    let mut rng = Rng::new(args.embedding.seed);
-    let mut kept = Vec::new();
-    for group in items.chunk_by(|a, b| (a.environment, a.class) == (b.environment, b.class)) {
-        let (mut drawn, _) = draw(group.len(), most as usize, &mut rng);
-        drawn.sort_unstable();
-        kept.extend(drawn.into_iter().map(|i| &group[i]));
+    match args.sample {
+        Some(most) => sample(items, most as usize, args.embedding.seed),
+        None => items.iter().collect(),
     }
-    kept
-}
-
-/// `most` of `count` indices, each choice as likely as the others, and the rest.
-pub(super) fn draw(count: usize, most: usize, rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
-    let mut order = rng.order(count);
-    let rest = order.split_off(most.min(count));
-    (order, rest)
 }

@@ -58,7 +58,7 @@ pub(super) fn capital(text: &str) -> String {
     })
 }
 
-/// What a table's cell must not hold as it is.
+/// Escapes the characters that Markdown would interpret in a table cell.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('|', "\\|")

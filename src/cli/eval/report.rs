@@ -1,17 +1,19 @@
-//! Everything that is told of an evaluation; `--json` prints it, and the other forms are made of it.
+//! The report of an evaluation. `--json` prints it as it is; the other formats are made from it.
 
-use super::EvalArgs;
-use super::data::Subject;
-use constancy_core::icm::evaluate::{Candidates, FamilySet, Figures, Predictor, Row, Verdict};
-use constancy_core::icm::{Criterion, Selection};
+use super::args::EvalArgs;
+use super::inputs::EvalInputs;
+use constancy_core::icm::evaluate::{
+    Candidates, FamilySet, Figure, Figures, Predictor, Row, TargetChoice,
+};
+use constancy_core::icm::{Criterion, Interval, Selection};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What was judged, how, and what came of it. All shares are `0..=1`, all intervals enclose 95 %.
+/// Accuracies and their gains, and how they came about. All shares are `0..=1`, all intervals enclose 95 %.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// Raised when a reader of this would have to change.
+    /// Incremented with every incompatible change.
     schema: u32,
     constancy: &'static str,
     pub folder: PathBuf,
@@ -25,13 +27,13 @@ pub(super) struct Report {
     pub sets: Vec<FamilySet>,
     pub predictors: Vec<Predictor>,
     pub sections: Vec<Section>,
-    /// The probe's C, by target, where the sources chose it.
+    /// The probe's C by target; empty where one C is used for all.
     pub penalties: BTreeMap<String, f64>,
     pub choices: Vec<ChoiceReport>,
-    /// Of each set, the eigenvalues of Δ scaled to mean 1, in the mean over targets, the largest first.
+    /// For each set, the eigenvalues of Δ scaled to mean 1, averaged over targets, in descending order.
     pub spectra: Vec<Vec<f64>>,
     pub warnings: Vec<String>,
-    pub embeddings: Embedded,
+    pub embeddings: EmbeddingCounts,
     pub seconds: Seconds,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Model {
     pub width: usize,
 }
 
-/// Figures on some of the images.
+/// Figures on some of the images, under a title.
 #[derive(Debug, Serialize)]
 pub(super) struct Section {
     pub title: String,
@@ -52,7 +54,7 @@ pub(super) struct Section {
 /// How one map was chosen.
 #[derive(Debug, Serialize)]
 pub(super) struct ChoiceReport {
-    /// The environment, or the family, that was left out; of the first draw where there are several.
+    /// The environment or family that was left out; with several draws, those of the first are listed.
     pub target: String,
     pub set: usize,
     pub candidates: Candidates,
@@ -61,7 +63,7 @@ pub(super) struct ChoiceReport {
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Seconds {
-    /// Until all embeddings were there.
+    /// Until all embeddings were available.
     pub embedding: f64,
     pub judging: f64,
     pub total: f64,
@@ -69,73 +71,61 @@ pub(super) struct Seconds {
 
 /// Where embeddings came from.
 #[derive(Debug, Serialize)]
-pub(super) struct Embedded {
+pub(super) struct EmbeddingCounts {
     pub from_cache: usize,
     pub computed: usize,
 }
 
+impl From<TargetChoice> for ChoiceReport {
+    fn from(TargetChoice { target, choice }: TargetChoice) -> Self {
+        Self {
+            target,
+            set: choice.set,
+            candidates: choice.candidates,
+            selection: choice.selection,
+        }
+    }
+}
+
 impl Report {
-    pub(super) fn new(args: &EvalArgs, subject: &Subject) -> Self {
-        let encoder = subject.crowd.frame_encoder.encoder();
+    /// A report without figures.
+    pub(super) fn new(args: &EvalArgs, inputs: &EvalInputs) -> Self {
+        let encoder = inputs.encoder.frame_encoder.encoder();
         let manifest = encoder.manifest();
-        let protocol = match (args.hold_out_families, args.open) {
-            (true, _) => format!(
-                "{} images per class to learn from, {} draws; the others are judged under interventions of a family that the fit did not see",
-                args.per_class, args.draws
-            ),
-            (false, true) => {
-                "each environment is left out in turn; fit and choice know the first half of the classes".into()
-            }
-            (false, false) => "each environment is left out in turn".to_owned(),
-        };
         Self {
             schema: 1,
             constancy: env!("CARGO_PKG_VERSION"),
             folder: args.folder.clone(),
-            protocol,
+            protocol: protocol(args),
             model: Model {
                 name: manifest.encoder.name.clone(),
                 sha256: encoder.sha256().into(),
                 width: manifest.output.width,
             },
-            images: subject.images.len(),
-            unreadable: subject.unreadable,
-            environments: subject.labelled.environment_names().to_vec(),
-            classes: subject.labelled.class_names().to_vec(),
+            images: inputs.images.len(),
+            unreadable: inputs.stats.unreadable,
+            environments: inputs.labelled.environment_names().to_vec(),
+            classes: inputs.labelled.class_names().to_vec(),
             seed: args.embedding.seed,
-            sets: subject.sets.clone(),
-            predictors: subject.predictors.clone(),
+            sets: inputs.sets.clone(),
+            predictors: inputs.predictors.clone(),
             sections: Vec::new(),
             penalties: BTreeMap::new(),
             choices: Vec::new(),
             spectra: Vec::new(),
-            warnings: subject.warnings.clone(),
-            embeddings: Embedded {
-                from_cache: subject.tally.known,
-                computed: subject.tally.computed,
+            warnings: inputs.warnings.clone(),
+            embeddings: EmbeddingCounts {
+                from_cache: inputs.stats.cached,
+                computed: inputs.stats.computed,
             },
             seconds: Seconds {
-                embedding: subject.tally.took.as_secs_f64(),
+                embedding: inputs.stats.took.as_secs_f64(),
                 ..Seconds::default()
             },
         }
     }
 
-    /// Remembers what a target's choices warned of, each once.
-    pub(super) fn warn(&mut self, verdict: &Verdict) {
-        for warning in verdict
-            .choices
-            .iter()
-            .flat_map(|choice| &choice.selection.warnings)
-        {
-            let warning = format!("while choosing: {warning}");
-            if !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
-            }
-        }
-    }
-
-    /// A row's name in few words: which maps, fitted to what, chosen by what.
+    /// A short name of a row: the candidate maps, the set they are fitted to, and the criterion.
     pub(super) fn row_name(&self, row: &Row) -> String {
         let set = row.set.map(|set| self.sets[set].name.as_str());
         let parts = [
@@ -146,7 +136,7 @@ impl Report {
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
-    /// The rows of a section that are about one predictor.
+    /// The rows of one predictor in a section.
     pub(super) fn rows(section: &Section, predictor: Predictor) -> Vec<&Figures> {
         section
             .figures
@@ -155,7 +145,7 @@ impl Report {
             .collect()
     }
 
-    /// What falls behind the raw embeddings beyond doubt, row by row, in words.
+    /// For each row, the groups where it is significantly worse than the raw embeddings, as text.
     pub(super) fn losses(&self, rows: &[&Figures]) -> Vec<String> {
         let words = |figures: &&Figures| {
             let lost = figures.groups.iter().filter(|figure| figure.loses());
@@ -169,7 +159,21 @@ impl Report {
     }
 }
 
-/// What chose a map, in a word.
+/// The protocol in a sentence.
+fn protocol(args: &EvalArgs) -> String {
+    match (args.hold_out_families, args.open) {
+        (true, _) => format!(
+            "{} images per class to learn from, {} draws; the others are judged under interventions of a family that the fit did not see",
+            args.per_class, args.draws
+        ),
+        (false, true) => {
+            "each environment is left out in turn; fit and choice know the first half of the classes".into()
+        }
+        (false, false) => "each environment is left out in turn".into(),
+    }
+}
+
+/// A criterion in two words.
 pub(super) fn by(criterion: Criterion) -> &'static str {
     match criterion {
         Criterion::Identification => "by identification",
@@ -179,7 +183,7 @@ pub(super) fn by(criterion: Criterion) -> &'static str {
 }
 
 /// A share with its interval, in per cent.
-pub(super) fn percent(interval: constancy_core::icm::Interval) -> String {
+pub(super) fn percent(interval: Interval) -> String {
     format!(
         "{:.1} ({:.1} to {:.1})",
         interval.estimate * 100.0,
@@ -189,7 +193,7 @@ pub(super) fn percent(interval: constancy_core::icm::Interval) -> String {
 }
 
 /// A difference of shares with its interval, in points.
-pub(super) fn points(interval: constancy_core::icm::Interval) -> String {
+pub(super) fn points(interval: Interval) -> String {
     format!(
         "{:+.1} ({:+.1} to {:+.1})",
         interval.estimate * 100.0,
@@ -198,65 +202,70 @@ pub(super) fn points(interval: constancy_core::icm::Interval) -> String {
     )
 }
 
-/// One predictor's figures as rows of cells, the heading first: rows are maps where there are few groups, and groups
+/// Up to this many groups, a table has a column for each.
+const MOST_COLUMNS: usize = 6;
+
+/// One predictor's figures as rows of cells, the heading first. Each row is a map where there are few groups, and a group
 /// where there are many.
 pub(super) fn table(report: &Report, rows: &[&Figures]) -> Vec<Vec<String>> {
-    const FEW: usize = 6;
-    let Some(first) = rows.first() else {
-        return Vec::new();
-    };
-    let name = |figures: &&Figures| report.row_name(&figures.row);
-    if first.groups.len() <= FEW {
-        let alone = first.groups.len() == 1;
-        let means = if alone { &[][..] } else { &["mean"][..] };
-        let names = first
+    match rows.first() {
+        None => Vec::new(),
+        Some(first) if first.groups.len() <= MOST_COLUMNS => table_by_map(report, rows, first),
+        Some(first) => table_by_group(report, rows, first),
+    }
+}
+
+fn table_by_map(report: &Report, rows: &[&Figures], first: &Figures) -> Vec<Vec<String>> {
+    // The mean of one group is that group.
+    let alone = first.groups.len() == 1;
+    let groups = first.groups.iter().map(|group| group.name.as_str());
+    let head = ["maps"]
+        .into_iter()
+        .chain(groups)
+        .chain((!alone).then_some("mean"))
+        .chain(["gain on raw"])
+        .map(String::from)
+        .collect();
+    let row = |figures: &&Figures| {
+        let mean = (!alone).then_some(&figures.mean);
+        let accuracies = figures
             .groups
             .iter()
-            .map(|g| g.name.as_str())
-            .chain(means.iter().copied());
-        let head = ["maps"]
+            .chain(mean)
+            .map(|group| percent(group.accuracy));
+        [report.row_name(&figures.row)]
             .into_iter()
-            .chain(names)
-            .chain(["gain on raw"])
-            .map(String::from)
-            .collect();
-        let row = |figures: &&Figures| {
-            let groups = figures
-                .groups
-                .iter()
-                .chain((!alone).then_some(&figures.mean))
-                .map(|g| percent(g.accuracy));
-            let gain = figures.mean.gain.map_or_else(String::new, points);
-            [name(figures)]
-                .into_iter()
-                .chain(groups)
-                .chain([gain])
-                .collect()
-        };
-        return [head].into_iter().chain(rows.iter().map(row)).collect();
-    }
-    let gains = |f: &&Figures| f.row.candidates != Candidates::Raw;
-    let mut head = vec!["family".to_owned()];
-    head.extend(rows.iter().map(name));
-    head.extend(
-        rows.iter()
-            .filter(|f| gains(f))
-            .map(|f| format!("gain of {}", name(f))),
-    );
-    let line = |label: &str, pick: &dyn Fn(&Figures) -> constancy_core::icm::evaluate::Figure| {
-        let accuracies = rows.iter().map(|f| percent(pick(f).accuracy));
-        let gained = rows.iter().filter_map(|f| pick(f).gain.map(points));
+            .chain(accuracies)
+            .chain([figures.mean.gain.map_or_else(String::new, points)])
+            .collect()
+    };
+    [head].into_iter().chain(rows.iter().map(row)).collect()
+}
+
+fn table_by_group(report: &Report, rows: &[&Figures], first: &Figures) -> Vec<Vec<String>> {
+    let name = |figures: &&Figures| report.row_name(&figures.row);
+    let with_gain = rows
+        .iter()
+        .filter(|figures| figures.row.candidates != Candidates::Raw);
+    let head = ["family".to_owned()]
+        .into_iter()
+        .chain(rows.iter().map(name))
+        .chain(with_gain.map(|figures| format!("gain of {}", name(figures))))
+        .collect();
+    let line = |label: &str, figure: &dyn Fn(&Figures) -> Figure| {
+        let accuracies = rows.iter().map(|row| percent(figure(row).accuracy));
+        let gains = rows.iter().filter_map(|row| figure(row).gain.map(points));
         [label.to_owned()]
             .into_iter()
             .chain(accuracies)
-            .chain(gained)
-            .collect::<Vec<_>>()
+            .chain(gains)
+            .collect()
     };
-    let groups =
-        (0..first.groups.len()).map(|i| line(&first.groups[i].name, &|f| f.groups[i].clone()));
+    let groups = first.groups.iter().enumerate();
+    let groups = groups.map(|(i, group)| line(&group.name, &|row| row.groups[i].clone()));
     [head]
         .into_iter()
         .chain(groups)
-        .chain([line("mean", &|f| f.mean.clone())])
+        .chain([line("mean", &|row| row.mean.clone())])
         .collect()
 }

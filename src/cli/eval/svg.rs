@@ -1,14 +1,15 @@
-//! Plots as inline SVG: axes, lines, points with whiskers. Colours are the page's, by class, so that it may be dark.
+//! Plots as inline SVG: axes, lines, points with whiskers. Colours come from the page by CSS class, so that they follow
+//! its light or dark theme.
 
 use std::fmt::Write as _;
 
-/// How values become places.
+/// Maps values to positions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
     low: f64,
     high: f64,
     log: bool,
-    /// Places of `low` and `high`, px.
+    /// Positions of `low` and `high`, px.
     from: f64,
     to: f64,
 }
@@ -24,7 +25,7 @@ impl Scale {
         }
     }
 
-    /// Decades; both ends above 0.
+    /// A logarithmic scale; both ends must be above 0.
     pub(super) fn log(low: f64, high: f64) -> Self {
         let low = low.max(f64::MIN_POSITIVE);
         Self {
@@ -40,8 +41,8 @@ impl Scale {
         Self { from, to, ..self }
     }
 
-    /// Values beyond the ends lie at them.
-    fn place(&self, value: f64) -> f64 {
+    /// Position of a value, px. Values beyond an end are clamped to it.
+    fn position(&self, value: f64) -> f64 {
         let value = value.clamp(self.low, self.high);
         let share = if self.log {
             (value / self.low).ln() / (self.high / self.low).ln()
@@ -51,10 +52,10 @@ impl Scale {
         self.from + share * (self.to - self.from)
     }
 
-    /// Round values along it, about `count` of them.
+    /// About `count` round values along the scale; on a logarithmic scale, its powers of ten.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a plot's ends are not that far away"
+        reason = "the ends of a plot are far below 2^31 steps"
     )]
     fn ticks(&self, count: f64) -> Vec<f64> {
         if self.log {
@@ -79,7 +80,7 @@ impl Scale {
     }
 }
 
-/// The marks that rows of a plot have.
+/// The shape of a data point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     Tick,
@@ -87,7 +88,7 @@ pub(super) enum Mark {
     Diamond,
 }
 
-/// One plot.
+/// A plot under construction.
 pub(super) struct Plot {
     x: Scale,
     y: Scale,
@@ -102,7 +103,7 @@ const TOP: f64 = 10.0;
 const BOTTOM: f64 = 40.0;
 
 impl Plot {
-    /// `left` is the room for labels of the y axis, px.
+    /// A plot of `width` × `height` px; `left` is the margin for labels of the y axis, px.
     pub(super) fn new(width: f64, height: f64, left: f64, x: Scale, y: Scale) -> Self {
         let (x, y) = (x.over(left, width - RIGHT), y.over(height - BOTTOM, TOP));
         Self {
@@ -114,7 +115,7 @@ impl Plot {
         }
     }
 
-    /// With the usual room.
+    /// A plot with the default left margin.
     pub(super) fn of_size(width: f64, height: f64, x: Scale, y: Scale) -> Self {
         Self::new(width, height, LEFT, x, y)
     }
@@ -124,7 +125,7 @@ impl Plot {
     pub(super) fn x_axis(&mut self, label: &str) {
         let (top, bottom) = (TOP, self.height - BOTTOM);
         for tick in self.x.ticks(6.0) {
-            let x = self.x.place(tick);
+            let x = self.x.position(tick);
             let _ = write!(
                 self.body,
                 "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>"
@@ -141,7 +142,7 @@ impl Plot {
 
     pub(super) fn y_axis(&mut self, label: &str) {
         for tick in self.y.ticks(5.0) {
-            let y = self.y.place(tick);
+            let y = self.y.position(tick);
             let _ = write!(
                 self.body,
                 "<path class=\"grid\" d=\"M{:.1} {y:.1}H{:.1}\"/>",
@@ -157,7 +158,7 @@ impl Plot {
         );
     }
 
-    /// Words at a place in px.
+    /// Text at a position in px.
     pub(super) fn text(&mut self, x: f64, y: f64, anchor: &str, words: &str) {
         let _ = write!(
             self.body,
@@ -166,17 +167,17 @@ impl Plot {
         );
     }
 
-    /// Words to the left of the y axis, at a value.
+    /// Text to the left of the y axis, at a value.
     pub(super) fn label(&mut self, y: f64, words: &str) {
-        let (x, y) = (self.x.from - 8.0, self.y.place(y) + 4.0);
+        let (x, y) = (self.x.from - 8.0, self.y.position(y) + 4.0);
         self.text(x, y, "end", words);
     }
 
-    /// A line through points; `class` gives its colour.
+    /// A line through points; the CSS class `class` sets its colour.
     pub(super) fn line(&mut self, points: &[(f64, f64)], class: &str) {
         let path: Vec<String> = points
             .iter()
-            .map(|(x, y)| format!("{:.1} {:.1}", self.x.place(*x), self.y.place(*y)))
+            .map(|(x, y)| format!("{:.1} {:.1}", self.x.position(*x), self.y.position(*y)))
             .collect();
         if !path.is_empty() {
             let _ = write!(
@@ -187,11 +188,11 @@ impl Plot {
         }
     }
 
-    /// What lies between two lines of points with the same x: `(x, low, high)`.
+    /// The area between two lines, given as `(x, low, high)`.
     pub(super) fn band(&mut self, points: &[(f64, f64, f64)], class: &str) {
-        let place = |x: f64, y: f64| format!("{:.1} {:.1}", self.x.place(x), self.y.place(y));
-        let there = points.iter().map(|(x, low, _)| place(*x, *low));
-        let back = points.iter().rev().map(|(x, _, high)| place(*x, *high));
+        let at = |x: f64, y: f64| format!("{:.1} {:.1}", self.x.position(x), self.y.position(y));
+        let there = points.iter().map(|(x, low, _)| at(*x, *low));
+        let back = points.iter().rev().map(|(x, _, high)| at(*x, *high));
         let path: Vec<String> = there.chain(back).collect();
         if !path.is_empty() {
             let _ = write!(
@@ -202,9 +203,9 @@ impl Plot {
         }
     }
 
-    /// A mark, which says `title` where a pointer rests.
+    /// A data point with a tooltip.
     pub(super) fn mark(&mut self, (x, y): (f64, f64), mark: Mark, class: &str, title: &str) {
-        let (x, y) = (self.x.place(x), self.y.place(y));
+        let (x, y) = (self.x.position(x), self.y.position(y));
         let shape = match mark {
             Mark::Tick => format!(
                 "<path class=\"line {class}\" d=\"M{x:.1} {:.1}v9\"",
@@ -233,12 +234,12 @@ impl Plot {
         );
     }
 
-    /// A line from `low` to `high` along x.
+    /// A horizontal line from `low` to `high`.
     pub(super) fn whisker(&mut self, low: f64, high: f64, y: f64, class: &str) {
         self.line(&[(low, y), (high, y)], &format!("thin {class}"));
     }
 
-    /// The whole plot; `description` is for those who hear it.
+    /// The plot as an SVG element; `description` is for screen readers.
     pub(super) fn finish(self, description: &str) -> String {
         let (width, height) = (self.width, self.height);
         format!(
@@ -256,7 +257,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Text as HTML has it.
+/// Escapes text for HTML.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -265,7 +266,7 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "places are exact by choice")]
+#[expect(clippy::float_cmp, reason = "the values are chosen to be exact")]
 mod tests {
     use super::*;
 
@@ -280,17 +281,17 @@ mod tests {
     }
 
     #[test]
-    fn values_have_places_and_none_lies_outside() {
+    fn positions_are_clamped_to_the_ends() {
         let scale = Scale::log(1.0, 100.0).over(10.0, 20.0);
         assert_eq!(
-            [0.1, 1.0, 10.0, 1e9].map(|v| scale.place(v).round()),
+            [0.1, 1.0, 10.0, 1e9].map(|v| scale.position(v).round()),
             [10.0, 10.0, 15.0, 20.0]
         );
-        assert_eq!(Scale::linear(0.0, 4.0).over(100.0, 0.0).place(1.0), 75.0);
+        assert_eq!(Scale::linear(0.0, 4.0).over(100.0, 0.0).position(1.0), 75.0);
     }
 
     #[test]
-    fn words_cannot_break_out() {
+    fn text_is_escaped() {
         let mut plot = Plot::of_size(
             100.0,
             100.0,

@@ -1,8 +1,8 @@
 //! The report as tables for a terminal.
 
-use super::super::CliError;
-use super::super::output::line;
 use super::report::{Report, table};
+use crate::cli::CliError;
+use crate::cli::output::line;
 
 pub(super) fn print(report: &Report) -> Result<(), CliError> {
     for text in lines(report) {
@@ -51,7 +51,7 @@ fn lines(report: &Report) -> Vec<String> {
     lines
 }
 
-/// Cells below each other: the first column to the left, the others to the right.
+/// Pads cells to columns: the first is aligned to the left, the others to the right.
 fn aligned(table: &[Vec<String>]) -> Vec<String> {
     let columns = table.first().map_or(0, Vec::len);
     let width = |column: usize| {

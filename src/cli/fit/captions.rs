@@ -1,26 +1,26 @@
-//! Interventions through text: pairs of captions, embedded.
+//! Interventions in text: pairs of captions, embedded by the text tower.
 
-use super::super::CliError;
-use super::super::image_embeddings::{Crowd, spoken};
-use super::super::model_args::LabelArgs;
-use super::super::output::progress;
+use crate::cli::CliError;
+use crate::cli::image_embeddings::{LoadedEncoder, labels_of_folders};
+use crate::cli::model_args::LabelArgs;
+use crate::cli::output::progress;
 use crate::embedding_cache::EmbedError;
 use clap::Args;
 use constancy_core::icm::captions::{CaptionPair, Edit, parse_pairs};
 use constancy_core::icm::{Domains, Embeddings};
 use std::path::PathBuf;
 
-/// As reports and projections' files have it.
+/// The name of these pairs in reports and projection files.
 pub(super) const FAMILY: &str = "captions";
 
 #[derive(Debug, Args)]
 pub(super) struct CaptionArgs {
-    /// Interventions through the text tower: a file with a caption, a tab, and the caption in another environment on
-    /// each line
+    /// File of caption pairs to use as interventions in text: a caption, a tab and the changed caption per line
     #[arg(long, value_name = "FILE")]
     captions: Option<PathBuf>,
-    /// Interventions through the text tower: the classes' prompts, with and without "at night", "in fog" and the like;
-    /// classes are the labels, or the folders' names
+    /// Use edits of the class prompts, such as "at night" or "in fog", as interventions in text
+    ///
+    /// The classes are those of --labels; they default to the names of the class folders.
     #[arg(long)]
     caption_edits: bool,
     #[command(flatten)]
@@ -28,23 +28,23 @@ pub(super) struct CaptionArgs {
 }
 
 impl CaptionArgs {
-    /// The embeddings of captions and of their edits; `None` where none were asked for.
+    /// The embeddings of captions and of their edits; `None` if no captions are given.
     pub(super) fn embeddings(
         &self,
-        crowd: &Crowd,
+        loaded: &LoadedEncoder,
         domains: Option<&Domains>,
     ) -> Result<Option<(Embeddings, Embeddings)>, CliError> {
-        let pairs = self.pairs(crowd, domains)?;
+        let pairs = self.pairs(loaded, domains)?;
         if pairs.is_empty() {
             return Ok(None);
         }
-        let prompt_encoder = crowd.frame_encoder.prompt_encoder()?;
-        let width = crowd.frame_encoder.encoder().manifest().output.width;
+        let prompt_encoder = loaded.frame_encoder.load_prompt_encoder()?;
+        let width = loaded.frame_encoder.encoder().manifest().output.width;
         let bar = progress(pairs.len(), "captions", true);
         let (mut originals, mut changed) = (Vec::new(), Vec::new());
         let mut last: Option<(&str, Vec<f32>)> = None;
         for CaptionPair { caption, edited } in &pairs {
-            // A caption's edits follow each other.
+            // Pairs of the same caption follow each other.
             let original = match last {
                 Some((known, row)) if known == caption => row,
                 _ => prompt_encoder.embed(caption)?,
@@ -68,7 +68,7 @@ impl CaptionArgs {
 
     fn pairs(
         &self,
-        crowd: &Crowd,
+        loaded: &LoadedEncoder,
         domains: Option<&Domains>,
     ) -> Result<Vec<CaptionPair>, CliError> {
         let mut pairs = Vec::new();
@@ -80,7 +80,7 @@ impl CaptionArgs {
             pairs = parse_pairs(&path.display().to_string(), &bytes)?;
         }
         if self.caption_edits {
-            let labels = self.labels(crowd, domains)?;
+            let labels = self.labels(loaded, domains)?;
             constancy_core::classify::check_templates(&self.labels.prompts)
                 .map_err(crate::recognizer::RecognizerError::Text)?;
             let prompts: Vec<String> = labels
@@ -92,28 +92,32 @@ impl CaptionArgs {
         Ok(pairs)
     }
 
-    /// What the images show: the labels that were given, the folders' names, or the configuration's labels.
-    fn labels(&self, crowd: &Crowd, domains: Option<&Domains>) -> Result<Vec<String>, CliError> {
+    /// The class labels: those of `--labels`, the names of the class folders, or those in the configuration.
+    fn labels(
+        &self,
+        loaded: &LoadedEncoder,
+        domains: Option<&Domains>,
+    ) -> Result<Vec<String>, CliError> {
         if let Some(labels) = self.labels.labels()? {
             return Ok(labels);
         }
         if let Some(domains) = domains {
-            return Ok(spoken(&domains.classes));
+            return Ok(labels_of_folders(&domains.classes));
         }
-        match &crowd.settings {
+        match &loaded.settings {
             Some(settings) if !settings.classes.labels.is_empty() => Ok(settings.classes.labels.clone()),
             _ => Err(CliError::Usage(
-                "--caption-edits needs to know what the images show: give --labels, or a folder ENVIRONMENT/CLASS/IMAGE".into(),
+                "--caption-edits needs class labels; give --labels, or a folder laid out as ENVIRONMENT/CLASS/IMAGE".into(),
             )),
         }
     }
 
-    /// The classes' embeddings by the text tower, in the order of the folders' names.
+    /// The text tower's embedding of each class folder's name, in order.
     pub(super) fn zero_shot(
         &self,
-        crowd: &Crowd,
+        loaded: &LoadedEncoder,
         domains: &Domains,
     ) -> Result<Embeddings, CliError> {
-        crowd.class_embeddings(&domains.classes, &self.labels.prompts)
+        loaded.class_embeddings(&domains.classes, &self.labels.prompts)
     }
 }

@@ -1,55 +1,55 @@
-//! Which map is fitted: the one that was asked for, or the one that the images choose.
+//! Chooses the map to fit: the one that `--map` names, or the best by a criterion.
 
-use super::super::CliError;
-use super::super::image_embeddings::{Crowd, Select};
 use super::captions::CaptionArgs;
+use crate::cli::CliError;
+use crate::cli::image_embeddings::{CriterionArg, LoadedEncoder};
 use crate::embedding_cache::EmbedError;
 use clap::{Args, ValueEnum};
 use constancy_core::icm::{
-    DEFAULT_C, Domains, Grid, Identification, Interventions, Labelled, MapSpec, Method, Moments,
+    DEFAULT_C, Domains, Grid, Interventions, Labelled, MapSpec, Method, Moments, Sampling,
     Selection, by_environment, by_identification, by_intervention,
 };
 
-/// Strengths of soft maps that are tried as well where interventions choose: where classes are a matter of few
-/// directions, little can be taken.
-const GENTLE: [f64; 3] = [0.03, 0.1, 0.3];
+/// Further strengths of soft maps to try with `--select interventions`: where few directions separate the classes, only
+/// weak maps leave these intact.
+const WEAK_STRENGTHS: [f64; 3] = [0.03, 0.1, 0.3];
 
 #[derive(Debug, Args)]
 pub(super) struct ChoiceArgs {
-    /// What chooses the map
-    #[arg(long, value_enum, default_value_t = Select::Identification, conflicts_with = "map")]
-    select: Select,
-    /// How classes are told apart where environments or interventions choose
-    #[arg(long, value_enum, default_value_t = Predictor::Means, conflicts_with = "map")]
-    predictor: Predictor,
-    /// Fit this map, and choose nothing: remove:20 (directions), soft:1 (strength), lambda:10,remove:50, or identity
+    /// Criterion for choosing the map
+    #[arg(long, value_enum, default_value_t = CriterionArg::Identification, conflicts_with = "map")]
+    select: CriterionArg,
+    /// Classifier that --select environments or interventions evaluates
+    #[arg(long, value_enum, default_value_t = PredictorArg::Means, conflicts_with = "map")]
+    predictor: PredictorArg,
+    /// Fit this map instead of choosing one: remove:20 (directions), soft:1 (strength), lambda:10,remove:50, or identity
     #[arg(long, value_name = "MAP")]
     map: Option<MapSpec>,
-    /// With --map: take off the images' mean first. Otherwise: also try maps that do
+    /// Subtract the images' mean before the map; without --map, try each candidate both ways
     #[arg(long)]
     centre: bool,
 }
 
-/// What `--predictor` offers.
+/// The values of `--predictor`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Predictor {
-    /// The nearest mean of a class's images
+enum PredictorArg {
+    /// Nearest class mean
     Means,
-    /// Logistic regression
+    /// Logistic regression (linear probe)
     Probe,
-    /// The nearest prompt of the text tower, for the folders' names
+    /// Nearest text prompt, for the names of the class folders
     ZeroShot,
 }
 
-/// What a choice is made from.
-pub(super) enum Evidence<'a> {
+/// The embeddings that a map is fitted to and chosen by.
+pub(super) enum FitData<'a> {
     Unlabelled(Interventions),
-    /// Folders say environments and classes.
+    /// With the environments and classes that folders name.
     Labelled(Labelled, &'a Domains),
 }
 
-impl<'a> Evidence<'a> {
-    /// `images` are those of `domains` that could be read, `kept`; their labels are looked at where `domains` is given.
+impl<'a> FitData<'a> {
+    /// `images` are the readable images, `kept` their indices into `domains`; they are labelled if `domains` is given.
     pub(super) fn new(
         images: Interventions,
         domains: Option<&'a Domains>,
@@ -84,48 +84,48 @@ impl<'a> Evidence<'a> {
 }
 
 impl ChoiceArgs {
-    /// The map that was asked for.
+    /// The map that `--map` names.
     pub(super) fn fixed(&self) -> Option<MapSpec> {
         self.map.map(|map| map.centred(self.centre))
     }
 
-    /// What is to choose, if anything is.
-    pub(super) fn select(&self) -> Option<Select> {
+    /// The criterion; `None` if `--map` names the map.
+    pub(super) fn criterion(&self) -> Option<CriterionArg> {
         self.map.is_none().then_some(self.select)
     }
 
     /// The map to fit, and how it was chosen.
     pub(super) fn choose(
         &self,
-        evidence: &Evidence<'_>,
+        data: &FitData<'_>,
         seed: u64,
-        crowd: &Crowd,
+        loaded: &LoadedEncoder,
         captions: &CaptionArgs,
     ) -> Result<(MapSpec, Option<Selection>), CliError> {
         if let Some(map) = self.fixed() {
             return Ok((map, None));
         }
-        let (grid, how) = (self.grid(evidence.images()), Identification::new(seed));
-        let method = |domains| self.method(crowd, captions, domains);
-        let selection = match (self.select, evidence) {
-            (Select::Environments, Evidence::Labelled(images, domains)) => {
+        let (grid, how) = (self.grid(data.images()), Sampling::new(seed));
+        let method = |domains| self.method(loaded, captions, domains);
+        let selection = match (self.select, data) {
+            (CriterionArg::Environments, FitData::Labelled(images, domains)) => {
                 by_environment(images, &grid, &[method(domains)?])?
             }
-            (Select::Interventions, Evidence::Labelled(images, domains)) => {
+            (CriterionArg::Interventions, FitData::Labelled(images, domains)) => {
                 by_intervention(images, &grid, &[method(domains)?], &how)?
             }
-            _ => by_identification(evidence.images(), &grid, &how)?,
+            _ => by_identification(data.images(), &grid, &how)?,
         };
         Ok((selection.chosen.map, Some(selection)))
     }
 
-    /// The maps that are tried.
+    /// The candidate maps.
     fn grid(&self, images: &Interventions) -> Grid {
         let mut maps = Grid::suited(images.originals().width(), images.pairs())
             .candidates()
             .to_vec();
-        if self.select == Select::Interventions {
-            maps.extend(GENTLE.map(MapSpec::soft));
+        if self.select == CriterionArg::Interventions {
+            maps.extend(WEAK_STRENGTHS.map(MapSpec::soft));
         }
         let grid = Grid::new(maps);
         if self.centre {
@@ -137,14 +137,14 @@ impl ChoiceArgs {
 
     fn method(
         &self,
-        crowd: &Crowd,
+        loaded: &LoadedEncoder,
         captions: &CaptionArgs,
         domains: &Domains,
     ) -> Result<Method, CliError> {
         Ok(match self.predictor {
-            Predictor::Means => Method::ClassMeans,
-            Predictor::Probe => Method::Probe { c: DEFAULT_C },
-            Predictor::ZeroShot => Method::ZeroShot(captions.zero_shot(crowd, domains)?),
+            PredictorArg::Means => Method::ClassMeans,
+            PredictorArg::Probe => Method::Probe { c: DEFAULT_C },
+            PredictorArg::ZeroShot => Method::ZeroShot(captions.zero_shot(loaded, domains)?),
         })
     }
 }

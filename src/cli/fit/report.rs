@@ -1,38 +1,38 @@
-//! What a fit found, in words, as JSON, and in the projection's own file.
+//! The report of a fit: as text, as JSON, and in the metadata of the projection file.
 
-use super::super::CliError;
-use super::super::output::line;
-use crate::embedding_cache::{Tally, Wanted};
+use crate::cli::CliError;
+use crate::cli::output::line;
+use crate::embedding_cache::{EmbedStats, InterventionPlan};
 use constancy_core::icm::{Domains, FitWarning, Map, MapSpec, Moments, Removed, Selection};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Everything that is told of a fit; `--json` prints it.
+/// The report; `--json` prints it as it is.
 #[derive(Debug, Serialize)]
 pub(super) struct Report<'a> {
     output: &'a Path,
     width: usize,
     images: u64,
     unreadable: usize,
-    /// By name, where folders told them.
+    /// Names of the folders, if they are laid out by environment and class.
     environments: &'a [String],
     classes: &'a [String],
     embeddings: Option<Embeddings>,
-    /// Of each family of interventions.
+    /// Number of pairs of each family of interventions.
     pairs: BTreeMap<String, u64>,
     draws: Option<Draws>,
     merged: Vec<String>,
     selection: Option<&'a Selection>,
     map: MapSpec,
-    /// Directions that are left; all where the map is soft.
+    /// Directions that are left; all of them if the map is soft.
     rank: usize,
     removed: Removed,
     pub warnings: Vec<String>,
     pub seconds: Seconds,
 }
 
-/// How the embeddings were had.
+/// Where the embeddings came from, and the time they took.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Embeddings {
     known: usize,
@@ -40,11 +40,11 @@ struct Embeddings {
     seconds: f64,
     /// The encoder's share of the threads' time.
     encoder_share: f64,
-    /// Threads that were at work, in the mean.
+    /// Mean number of busy threads.
     busy: f64,
 }
 
-/// What decided which interventions there were.
+/// The arguments that determine the interventions.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Draws {
     each: u32,
@@ -58,16 +58,16 @@ pub(super) struct Seconds {
     pub total: f64,
 }
 
-/// What the projection's file says of how it was fitted.
+/// How the projection was fitted, for its metadata.
 #[derive(Debug, Serialize)]
-pub(super) struct Fitted<'a> {
+pub(super) struct FitRecord<'a> {
     criterion: Option<String>,
     environments: &'a [String],
     images: u64,
     interventions: &'a BTreeMap<String, u64>,
     draws: Option<Draws>,
     merged: &'a [String],
-    /// Of the criterion, for the identity and for the map.
+    /// The criterion's score of the identity, and of the map.
     score_before: Option<f64>,
     score_after: Option<f64>,
     gain: Option<f64>,
@@ -101,29 +101,29 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Where the images came from.
-    pub(super) fn gathered(
+    /// Adds the images, and the cost of their embeddings.
+    pub(super) fn add_images(
         &mut self,
         domains: Option<&'a Domains>,
-        tally: &Tally,
-        wanted: &Wanted,
+        stats: &EmbedStats,
+        plan: &InterventionPlan,
     ) {
         if let Some(domains) = domains {
             (self.environments, self.classes) = (&domains.environments, &domains.classes);
         }
-        self.unreadable = tally.unreadable;
+        self.unreadable = stats.unreadable;
         self.draws = Some(Draws {
-            each: wanted.draws,
-            seed: wanted.seed,
+            each: plan.draws,
+            seed: plan.seed,
         });
-        let threads = (tally.embedding + tally.intervening + tally.reading).as_secs_f64();
-        let seconds = tally.took.as_secs_f64();
+        let threads = (stats.embedding + stats.intervening + stats.reading).as_secs_f64();
+        let seconds = stats.took.as_secs_f64();
         self.embeddings = Some(Embeddings {
-            known: tally.known,
-            computed: tally.computed,
+            known: stats.cached,
+            computed: stats.computed,
             seconds,
             encoder_share: if threads > 0.0 {
-                tally.embedding.as_secs_f64() / threads
+                stats.embedding.as_secs_f64() / threads
             } else {
                 0.0
             },
@@ -131,16 +131,16 @@ impl<'a> Report<'a> {
         });
     }
 
-    /// Which files of moments were merged.
-    pub(super) fn merged(&mut self, files: &[PathBuf]) {
+    /// Adds the moments files that were merged.
+    pub(super) fn add_merged(&mut self, files: &[PathBuf]) {
         self.merged = files
             .iter()
             .map(|file| file.display().to_string())
             .collect();
     }
 
-    /// What came of it.
-    pub(super) fn fitted(
+    /// Adds the map, what it removes, and how it was chosen.
+    pub(super) fn add_map(
         &mut self,
         map: &Map,
         removed: Removed,
@@ -158,9 +158,9 @@ impl<'a> Report<'a> {
         self.warnings.extend(warning.map(|w| w.to_string()));
     }
 
-    pub(super) fn provenance(&self) -> Fitted<'_> {
+    pub(super) fn record(&self) -> FitRecord<'_> {
         let selection = self.selection;
-        Fitted {
+        FitRecord {
             criterion: selection.map(|s| s.criterion.to_string()),
             environments: self.environments,
             images: self.images,
@@ -177,11 +177,11 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn print(&self) -> Result<(), CliError> {
-        line(&format!("images       {}", self.images_in_words()))?;
+        line(&format!("images       {}", self.images_text()))?;
         if let Some(e) = &self.embeddings {
-            line(&format!("embeddings   {}", e.in_words()))?;
+            line(&format!("embeddings   {}", e.text()))?;
         }
-        line(&format!("pairs        {}", self.pairs_in_words()))?;
+        line(&format!("pairs        {}", pairs_text(&self.pairs)))?;
         if let Some(selection) = self.selection {
             print_trials(selection)?;
             line(&format!("chosen       {selection}"))?;
@@ -206,7 +206,7 @@ impl<'a> Report<'a> {
         line(&format!("written      {}", self.output.display()))
     }
 
-    fn images_in_words(&self) -> String {
+    fn images_text(&self) -> String {
         let mut words = self.images.to_string();
         if !self.environments.is_empty() {
             words += &format!(
@@ -223,26 +223,10 @@ impl<'a> Report<'a> {
         }
         words
     }
-
-    /// Families by their number of pairs.
-    fn pairs_in_words(&self) -> String {
-        let mut by_count: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
-        for (family, &count) in &self.pairs {
-            by_count.entry(count).or_default().push(family);
-        }
-        let words = by_count
-            .iter()
-            .rev()
-            .map(|(count, families)| format!("{count} each of {}", families.join(", ")));
-        words
-            .collect::<Vec<_>>()
-            .join("; ")
-            .replace("1 each of", "1 of")
-    }
 }
 
 impl Embeddings {
-    fn in_words(&self) -> String {
+    fn text(&self) -> String {
         let Self {
             known,
             computed,
@@ -261,7 +245,20 @@ impl Embeddings {
     }
 }
 
-/// Each map that was tried; the chosen one is marked.
+/// Families grouped by their number of pairs, the largest first: `40 each of blur, haze; 8 each of captions`.
+fn pairs_text(pairs: &BTreeMap<String, u64>) -> String {
+    let mut by_count: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for (family, &count) in pairs {
+        by_count.entry(count).or_default().push(family);
+    }
+    let groups = by_count.iter().rev();
+    groups
+        .map(|(count, families)| format!("{count} each of {}", families.join(", ")))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// Prints every candidate; an asterisk marks the chosen one.
 fn print_trials(selection: &Selection) -> Result<(), CliError> {
     line(&format!("tried by {}:", selection.criterion))?;
     line(&format!(
@@ -287,4 +284,25 @@ fn print_trials(selection: &Selection) -> Result<(), CliError> {
         ))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_counted_per_family_whatever_the_count() {
+        let text = |pairs: &[(&str, u64)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(family, count)| ((*family).to_owned(), *count));
+            pairs_text(&pairs.collect())
+        };
+        assert_eq!(text(&[("blur", 21), ("haze", 21)]), "21 each of blur, haze");
+        assert_eq!(
+            text(&[("blur", 1), ("captions", 101), ("haze", 1)]),
+            "101 each of captions; 1 each of blur, haze"
+        );
+        assert_eq!(text(&[("blur", 400)]), "400 each of blur");
+    }
 }

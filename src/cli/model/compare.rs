@@ -1,9 +1,9 @@
-//! `constancy model compare`: cosines between two towers' embeddings.
+//! `constancy model compare`: cosine similarity between the embeddings of two towers.
 
-use super::super::CliError;
-use super::super::model_args::EngineArgs;
-use super::super::output::{json_line, line};
 use super::images::ImageArgs;
+use crate::cli::CliError;
+use crate::cli::model_args::EngineArgs;
+use crate::cli::output::{json_line, line};
 use clap::Args;
 use constancy_engine::{Agreement, Encoder, EngineOptions, Manifest, describe};
 use serde::Serialize;
@@ -11,17 +11,17 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
-    /// A manifest, or an ONNX file; computed as the file has it
+    /// Manifest or ONNX file of the reference, which runs on the CPU as the file is stored
     #[arg(value_name = "A")]
     first: PathBuf,
-    /// What is compared with A; --precision applies to it
+    /// Manifest or ONNX file to compare with A; --precision, --device and --plain apply to it
     #[arg(value_name = "B")]
     second: PathBuf,
     #[command(flatten)]
     images: ImageArgs,
     #[command(flatten)]
     engine: EngineArgs,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -50,14 +50,14 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     );
     if a.output.width != b.output.width {
         return Err(CliError::Usage(format!(
-            "{} makes embeddings of {} values, {} of {}: they cannot be compared",
+            "{} makes embeddings of {} values, and {} of {}; they cannot be compared",
             args.first.display(),
             a.output.width,
             args.second.display(),
             b.output.width
         )));
     }
-    let options = args.engine.over(&EngineOptions::default());
+    let options = args.engine.apply_to(&EngineOptions::default());
     let of_a = EngineOptions {
         threads: options.threads,
         ..EngineOptions::default()
@@ -71,7 +71,9 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     };
     let (second, b) = embeddings(&b, &images, &options)?;
     let Some(cosine) = Agreement::of(&first, &second) else {
-        return Err(CliError::Usage("there is no image to compare on".into()));
+        return Err(CliError::Usage(
+            "there are no images to compare on; give others with --images".into(),
+        ));
     };
     let images = args.images.describe(cosine.images);
     let report = Report {
@@ -87,7 +89,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     }
 }
 
-/// The embeddings of all images, and what made them.
+/// The embeddings of all images, and the tower that made them.
 fn embeddings(
     manifest: &Manifest,
     images: &[Vec<f32>],
@@ -98,8 +100,8 @@ fn embeddings(
         .iter()
         .map(|image| encoder.embed(image))
         .collect::<Result<_, _>>()?;
-    // The CPU would have made the rest, and agree with itself.
-    encoder.gpu_held()?;
+    // If the GPU was lost, the CPU made the rest: report an error instead.
+    encoder.ensure_no_fallback()?;
     let tower = Tower {
         model: manifest.encoder.name.clone(),
         sha256: encoder.sha256().to_owned(),

@@ -1,7 +1,7 @@
-//! The images on which towers are measured: photographs, or renders of the workshop where there are none.
+//! The images on which towers are measured: files, or renders of a workshop.
 
-use super::super::CliError;
-use super::super::output::{expand, read_frame};
+use crate::cli::CliError;
+use crate::cli::output::{image_files, read_frame};
 use crate::clock;
 use crate::recognizer::FrameError;
 use clap::Args;
@@ -11,25 +11,25 @@ use constancy_core::workshop::{ENVIRONMENTS, Scene, render};
 use constancy_engine::Manifest;
 use std::path::PathBuf;
 
-/// Renders are drawn in this size, pixels.
-const RENDERED: (u32, u32) = (640, 480);
+/// Width and height of a render, pixels.
+const RENDER_SIZE: (u32, u32) = (640, 480);
 
-/// Scenes that neither the shipped model's training nor its tests have seen.
+/// First scene; neither training nor tests of the shipped model use these scenes.
 const SEED: u64 = 1_234_567 << 32;
 
-/// Which images.
+/// The images to measure on.
 #[derive(Debug, Args)]
 pub(super) struct ImageArgs {
-    /// Measure on these images, such as what the cameras see: a folder, or a file; renders of a workshop unless given
+    /// Image or folder of images to measure on, such as frames of your cameras; defaults to renders of a workshop
     #[arg(short, long, value_name = "FOLDER")]
     images: Vec<PathBuf>,
-    /// How many images; of a folder, evenly spread ones
+    /// Number of images, spread evenly over those given
     #[arg(short = 'n', long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: u32,
 }
 
 impl ImageArgs {
-    /// What they are, in words.
+    /// Their number and kind, such as `30 rendered images`.
     pub(super) fn describe(&self, count: usize) -> String {
         let what = if self.images.is_empty() {
             "rendered image"
@@ -39,7 +39,7 @@ impl ImageArgs {
         format!("{count} {what}{}", if count == 1 { "" } else { "s" })
     }
 
-    /// The images as the tower of `manifest` takes them.
+    /// The images, preprocessed for the tower of `manifest`. Damaged images are logged and skipped.
     pub(super) fn tensors(&self, manifest: &Manifest) -> Result<Vec<Vec<f32>>, CliError> {
         let mut preprocessor = Preprocessor::new(manifest.transform());
         if self.images.is_empty() {
@@ -52,7 +52,7 @@ impl ImageArgs {
             match preprocessor.tensor(&read_frame(&path)?) {
                 Ok(tensor) => tensors.push(tensor),
                 Err(source) => {
-                    log::warn!("{}: {source}; it is passed over", path.display());
+                    log::warn!("{}: {source}; skipping this image", path.display());
                     damaged = Some(CliError::Image { path, source });
                 }
             }
@@ -64,7 +64,7 @@ impl ImageArgs {
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, CliError> {
-        let files = expand(&self.images)?;
+        let files = image_files(&self.images)?;
         let count = files.len().min(self.count as usize);
         Ok((0..count)
             .map(|i| files[i * files.len() / count].clone())
@@ -76,16 +76,16 @@ fn decode(error: DecodeError) -> CliError {
     FrameError::Decode(error).into()
 }
 
-/// Render `i`, in the environments' turn.
+/// Render `i`, in environment `i` of all, which repeat.
 fn rendered(i: u64) -> Frame {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a remainder of a small length"
     )]
     let environment = &ENVIRONMENTS[(i % ENVIRONMENTS.len() as u64) as usize];
-    let (width, height) = RENDERED;
+    let (width, height) = RENDER_SIZE;
     Frame::rgb(
-        render(&Scene::numbered(SEED + i, environment), width, height),
+        render(&Scene::from_seed(SEED + i, environment), width, height),
         width,
         height,
         clock::now(),

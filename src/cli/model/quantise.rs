@@ -1,8 +1,8 @@
-//! `constancy model quantise`: the small file of an image tower.
+//! `constancy model quantise`: converts an image tower to int8 or fp16.
 
-use super::super::CliError;
-use super::super::output::{json_line, line};
 use super::images::ImageArgs;
+use crate::cli::CliError;
+use crate::cli::output::{json_line, line};
 use clap::{Args, ValueEnum};
 use constancy_engine::{
     DEFAULT_MAX_ERROR, LayerReport, Manifest, Progress, QuantiseOptions, QuantiseReport, Quantiser,
@@ -12,38 +12,37 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// A median cosine to the original below which the small file may decide otherwise than the original.
-const GOOD: f64 = 0.995;
+/// With a lower median cosine to the original, decisions may change.
+const GOOD_COSINE: f64 = 0.995;
 
 #[derive(Debug, Args)]
 pub(super) struct QuantiseArgs {
-    /// The fp32 image tower: its manifest, or an ONNX file (the manifest beside it applies; without one, CLIP's
-    /// preprocessing is assumed)
+    /// Manifest or ONNX file of the fp32 image tower; an ONNX file without a manifest beside it is taken to be CLIP
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write, .onnx or its manifest .toml; both are written, side by side
+    /// File to write, .onnx or .toml; the model and its manifest are both written
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// int8: linear layers in bytes, a quarter of the file; fp16: all weights in halves, computed in f32
+    /// Storage format: int8 for linear layers (a quarter of the size), or fp16 for all weights, computed in fp32
     #[arg(long, value_enum, default_value_t = Format::Int8)]
     format: Format,
     #[command(flatten)]
     images: ImageArgs,
-    /// A layer whose output bytes change by more than this share of what it varies by is stored in fp16
+    /// Store a layer in fp16 if int8 changes its output by more than this share of its variation
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_MAX_ERROR, value_parser = share)]
     max_error: f64,
-    /// Leave normalisations as they are: do not even out channels that are much larger than the others
+    /// Turn off smoothing of channels that are much larger than the others
     #[arg(long)]
     no_smoothing: bool,
-    /// Threads to measure with; all performance cores unless given
+    /// Number of threads; defaults to the number of performance cores
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: Option<u8>,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// What `--format` offers.
+/// The values of `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Int8,
@@ -80,7 +79,7 @@ pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
         return json_line(&report);
     }
     print(&report, &measured_on, start)?;
-    if report.cosine.median < GOOD {
+    if report.cosine.median < GOOD_COSINE {
         line(
             "note        embeddings have moved: try --images with what the cameras see, or a smaller --max-error",
         )?;
@@ -96,20 +95,20 @@ pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
 }
 
 impl QuantiseArgs {
-    /// OUT, by its ONNX file.
+    /// The ONNX file of OUT.
     fn onnx_file(&self) -> Result<PathBuf, CliError> {
         match self.output.extension().and_then(|e| e.to_str()) {
             Some("onnx") => Ok(self.output.clone()),
             Some("toml") => Ok(self.output.with_extension("onnx")),
             _ => Err(CliError::Usage(format!(
-                "{}: name the file to write, ending in .onnx or .toml",
+                "{}: give OUT a name ending in .onnx or .toml",
                 self.output.display()
             ))),
         }
     }
 }
 
-/// OUT must not take the place of IN, whose manifest may have the same name as OUT's.
+/// Refuses to overwrite IN or its manifest, which may have the same name as OUT's.
 fn refuse_to_replace(source: &Manifest, out: &Path) -> Result<(), CliError> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     for (input, output) in [
@@ -118,7 +117,7 @@ fn refuse_to_replace(source: &Manifest, out: &Path) -> Result<(), CliError> {
     ] {
         if same(&input, &output) {
             let message = format!(
-                "{} would be replaced, which is read from; give OUT another name",
+                "{} would be overwritten by the output; give OUT another name",
                 input.display()
             );
             return Err(CliError::Usage(message));
@@ -127,7 +126,7 @@ fn refuse_to_replace(source: &Manifest, out: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A progress bar on stderr, if that is a terminal.
+/// A progress bar on stderr, if stderr is a terminal.
 fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len}") {
@@ -152,10 +151,10 @@ fn print(report: &QuantiseReport, images: &str, start: Instant) -> Result<(), Cl
         line(&format!(
             "layers      {int8} of {} in int8, {smoothed} of them smoothed; {} other tensors in fp16",
             report.layers.len(),
-            report.halved
+            report.fp16_tensors
         ))?;
     } else {
-        line(&format!("tensors     {} in fp16", report.halved))?;
+        line(&format!("tensors     {} in fp16", report.fp16_tensors))?;
     }
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     let (from, to) = (
@@ -213,7 +212,7 @@ fn print_layers(layers: &[LayerReport]) -> Result<(), CliError> {
     Ok(())
 }
 
-/// What all names begin with, up to a separator.
+/// The longest prefix of all names that ends at a separator.
 fn shared_prefix(layers: &[LayerReport]) -> &str {
     let Some(first) = layers.first().map(|l| l.name.as_str()) else {
         return "";

@@ -1,230 +1,199 @@
-//! Commands that came over MQTT, carried out. What they change holds until the daemon is started or reloaded: the
-//! configuration stays the truth.
+//! Carries out commands that came over MQTT. What they change holds until the next reload or restart: the configuration
+//! remains authoritative.
 
-use super::{Pipeline, Published};
-use crate::config::{CommandName, Settings};
+use super::super::slot::CameraFrame;
+use super::Pipeline;
+use super::camera::SWITCHED_OFF;
+use super::relabelling::Relabelling;
+use crate::config::{CameraSettings, CommandName};
 use crate::publish::{Command, MAX_PICTURE_BYTES, PublishError, Request};
-use crate::recognizer::{PromptEncoder, RecognizerError};
-use constancy_core::classify::{ClassBank, Steady};
-use constancy_core::frame::Frame;
-use constancy_core::preprocess::{View, jpeg_within};
-use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::thread;
+use constancy_core::classify::{ClassBank, Debouncer};
+use constancy_core::preprocess::jpeg_within;
 use std::time::{Duration, Instant};
 
-/// How long the next frame may take until a picture of it is given up.
+/// How long the next frame may take before a requested picture is given up.
 const PICTURE_LIMIT: Duration = Duration::from_secs(10);
-/// What the state of a camera says that is switched off.
-const SWITCHED_OFF: &str = "switched off over MQTT";
 
-/// What takes longer than until the next look.
-#[derive(Default)]
-pub(super) struct PendingCommands {
-    /// Cameras of which a picture was asked for, and until when.
-    pictures: BTreeMap<String, Instant>,
-    labels: Option<Relabelling>,
-}
-
-/// Labels that a thread makes classes of.
-struct Relabelling {
-    camera: String,
-    bank: Receiver<Result<ClassBank, RecognizerError>>,
-}
+/// What was done, or why it was not.
+type Outcome = Result<String, String>;
 
 impl Pipeline {
-    /// Carries out what was commanded since this was last called, and answers what is done.
+    /// Carries out the commands that came since the last call, and answers those that are done. `prompts` are the
+    /// configured templates, which new labels are put into.
     pub(in super::super) fn run_commands(
         &mut self,
-        settings: &Settings,
+        prompts: &[String],
     ) -> Result<(), PublishError> {
         for Request { camera, command } in self.sink.requests() {
-            let name = command.name();
-            let outcome = match command {
-                Command::Enabled(on) => Some(Ok(self.enable(&camera, on)?)),
-                Command::Threshold(least) => Some(Ok(self.set_threshold(&camera, least))),
-                Command::Labels(labels) => {
-                    self.begin_labels(&camera, labels, settings).err().map(Err)
-                }
-                Command::Snapshot => self.begin_picture(&camera).err().map(Err),
-            };
-            if let Some(outcome) = outcome {
-                self.tell(&camera, name, &outcome);
+            match self.cameras.index_of(&camera) {
+                Ok(index) => self.run_command(index, command, prompts)?,
+                Err(reason) => self.answer(&camera, command.name(), &Err(reason)),
             }
         }
-        self.end_labels();
-        let now = Instant::now();
-        let late: Vec<String> = self
-            .pending
-            .pictures
-            .iter()
-            .filter(|(_, until)| **until <= now)
-            .map(|(c, _)| c.clone())
-            .collect();
-        for camera in late {
-            let seconds = PICTURE_LIMIT.as_secs();
-            self.end_picture(
-                &camera,
-                &Err(format!("the camera gave no frame within {seconds} s")),
-            );
+        self.finish_labels();
+        self.expire_pictures();
+        Ok(())
+    }
+
+    /// Carries out a command and answers it, unless it takes longer.
+    pub(super) fn run_command(
+        &mut self,
+        camera: usize,
+        command: Command,
+        prompts: &[String],
+    ) -> Result<(), PublishError> {
+        let name = command.name();
+        let outcome = match command {
+            Command::Enabled(on) => Some(Ok(self.enable(camera, on)?)),
+            Command::Threshold(threshold) => Some(Ok(self.set_threshold(camera, threshold))),
+            Command::Labels(labels) => self.start_labels(camera, labels, prompts).err().map(Err),
+            Command::Snapshot => self.request_picture(camera).err().map(Err),
+        };
+        if let Some(outcome) = outcome {
+            self.answer(self.cameras[camera].name(), name, &outcome);
         }
         Ok(())
     }
 
-    fn tell(&self, camera: &str, command: CommandName, outcome: &Result<String, String>) {
+    fn answer(&self, camera: &str, command: CommandName, outcome: &Outcome) {
         let (Ok(detail) | Err(detail)) = outcome;
         log::info!("command {} for camera {camera}: {detail}", command.as_str());
-        self.sink.answer(camera, command, outcome);
+        self.sink.command_result(camera, command, outcome);
     }
 
-    pub(super) fn enable(&mut self, camera: &str, on: bool) -> Result<String, PublishError> {
-        let memory = self.cameras.entry(camera.to_owned()).or_default();
-        memory.is_off = !on;
-        if !on {
-            self.say_off(camera)?;
+    fn enable(&mut self, camera: usize, on: bool) -> Result<String, PublishError> {
+        self.cameras[camera].is_off = !on;
+        if on {
+            return Ok("the camera is on".to_owned());
         }
-        Ok(if on {
-            "the camera is on"
-        } else {
-            "the camera is off"
-        }
-        .to_owned())
+        self.fault(camera, SWITCHED_OFF)?;
+        Ok("the camera is off".to_owned())
     }
 
-    /// The state of a camera that is off says so, also after it was away.
-    pub(super) fn say_off(&mut self, camera: &str) -> Result<(), PublishError> {
-        self.fault(camera, SWITCHED_OFF)
-    }
-
-    fn set_threshold(&mut self, camera: &str, least: f32) -> String {
-        let memory = self.cameras.entry(camera.to_owned()).or_default();
-        let classifier = memory
+    fn set_threshold(&mut self, camera: usize, threshold: f32) -> String {
+        let camera = &mut self.cameras[camera];
+        let classifier = camera
             .classifier
             .take()
             .unwrap_or_else(|| self.recognizer.classifier().clone());
-        memory.classifier = Some(classifier.with_threshold(least));
-        format!("known from a score of {least} on")
+        camera.classifier = Some(classifier.with_threshold(threshold));
+        format!("known from a score of {threshold} on")
     }
 
-    /// Begins to make classes of labels: the text tower takes its time, and frames go on meanwhile.
-    fn begin_labels(
+    fn start_labels(
         &mut self,
-        camera: &str,
+        camera: usize,
         labels: Vec<String>,
-        settings: &Settings,
+        prompts: &[String],
     ) -> Result<(), String> {
-        if self.pending.labels.is_some() {
+        if self.relabelling.is_some() {
             return Err("other labels are being worked on; send it again later".into());
         }
         let (manifest, engine) = (
-            self.recognizer.encoder().manifest().clone(),
-            self.recognizer.engine().clone(),
+            self.recognizer.encoder().manifest(),
+            self.recognizer.engine(),
         );
-        manifest.text().map_err(|e| e.to_string())?;
-        let prompts = settings.classes.prompts.clone();
-        let (sender, bank) = sync_channel(1);
-        let make = move || {
-            let made = PromptEncoder::load(&manifest, &engine)
-                .and_then(|prompt_encoder| prompt_encoder.bank(&labels, &prompts));
-            // Nobody waits any more when the daemon was reloaded meanwhile.
-            let _ = sender.send(made);
-        };
-        let thread = thread::Builder::new().name("labels".into()).spawn(make);
-        thread.map_err(|e| format!("the system refuses a thread: {e}"))?;
-        self.pending.labels = Some(Relabelling {
-            camera: camera.to_owned(),
-            bank,
-        });
+        self.relabelling = Some(Relabelling::start(
+            camera,
+            labels,
+            prompts.to_vec(),
+            manifest.clone(),
+            engine.clone(),
+        )?);
         Ok(())
     }
 
-    /// Takes new classes if they are ready.
-    fn end_labels(&mut self) {
-        let Some(Relabelling { camera, bank }) = &self.pending.labels else {
+    /// Installs new classes once they are ready.
+    fn finish_labels(&mut self) {
+        let Some((camera, made)) = self.relabelling.as_ref().and_then(Relabelling::result) else {
             return;
         };
-        let outcome = match bank.try_recv() {
-            Err(TryRecvError::Empty) => return,
-            Err(TryRecvError::Disconnected) => Err("the text tower failed unexpectedly".to_owned()),
-            Ok(Err(e)) => Err(e.to_string()),
-            Ok(Ok(bank)) => {
-                let detail = format!("the answer is one of {}", bank.labels.join(", "));
-                let memory = self.cameras.entry(camera.clone()).or_default();
-                let classifier = memory
-                    .classifier
-                    .as_ref()
-                    .unwrap_or_else(|| self.recognizer.classifier());
-                memory.classifier =
-                    Some(classifier.with_bank(bank, &self.recognizer.projection_digest));
-                memory.steady = Steady::default();
-                Ok(detail)
-            }
-        };
-        let camera = camera.clone();
-        self.pending.labels = None;
-        self.tell(&camera, CommandName::Labels, &outcome);
+        self.relabelling = None;
+        let outcome = made.map(|bank| self.install_bank(camera, bank));
+        let name = self.cameras[camera].name();
+        self.answer(name, CommandName::Labels, &outcome);
     }
 
-    fn begin_picture(&mut self, camera: &str) -> Result<(), String> {
-        if self.cameras.get(camera).is_some_and(|m| m.is_off) {
+    fn install_bank(&mut self, camera: usize, bank: ClassBank) -> String {
+        let detail = format!("the answer is one of {}", bank.labels.join(", "));
+        let camera = &mut self.cameras[camera];
+        let classifier = camera
+            .classifier
+            .as_ref()
+            .unwrap_or_else(|| self.recognizer.classifier());
+        camera.classifier = Some(classifier.with_bank(bank, &self.recognizer.projection_digest));
+        camera.debouncer = Debouncer::default();
+        detail
+    }
+
+    fn request_picture(&mut self, camera: usize) -> Result<(), String> {
+        let camera = &mut self.cameras[camera];
+        if camera.is_off {
             return Err("the camera is switched off".into());
         }
-        self.pending
-            .pictures
-            .insert(camera.to_owned(), Instant::now() + PICTURE_LIMIT);
+        camera.picture_deadline = Some(Instant::now() + PICTURE_LIMIT);
         Ok(())
     }
 
-    /// Publishes what is to be seen of a frame, if that was asked for.
-    pub(super) fn picture_if_asked(&mut self, camera: &str, frame: &Frame, view: &View) {
-        if !self.pending.pictures.contains_key(camera) {
+    /// Publishes the visible part of the frame as a JPEG if a command asked for it.
+    pub(super) fn send_picture_if_requested(&mut self, frame: &CameraFrame) {
+        let camera = &self.cameras[frame.camera];
+        if camera.picture_deadline.is_none() {
             return;
         }
-        let outcome = match self.recognizer.picture(frame, view) {
+        let image = self.recognizer.picture(&frame.frame, &camera.settings.view);
+        let outcome = match image {
             Err(e) => Err(format!("the frame cannot be decoded: {e}")),
-            Ok(image) => match jpeg_within(image, MAX_PICTURE_BYTES) {
-                None => Err(format!(
-                    "{}×{} pixels do not fit into a message; lower the camera's resolution",
-                    image.width, image.height
-                )),
-                Some(jpeg) => {
-                    let detail = format!(
-                        "{}×{} pixels, {} bytes",
-                        image.width,
-                        image.height,
-                        jpeg.len()
-                    );
-                    self.sink.picture(camera, jpeg);
-                    Ok(detail)
+            Ok(image) => {
+                let size = format!("{}×{} pixels", image.width, image.height);
+                match jpeg_within(image, MAX_PICTURE_BYTES) {
+                    None => Err(format!(
+                        "{size} do not fit into a message; lower the camera's resolution"
+                    )),
+                    Some(jpeg) => {
+                        let detail = format!("{size}, {} bytes", jpeg.len());
+                        self.sink.picture(camera.name(), jpeg);
+                        Ok(detail)
+                    }
                 }
-            },
+            }
         };
-        self.end_picture(camera, &outcome);
+        self.answer_picture(frame.camera, &outcome);
     }
 
-    /// Answers for a picture that was asked for.
-    pub(super) fn end_picture(&mut self, camera: &str, outcome: &Result<String, String>) {
-        if self.pending.pictures.remove(camera).is_some() {
-            self.tell(camera, CommandName::Snapshot, outcome);
+    /// Answers for a requested picture; does nothing if none was requested.
+    pub(super) fn answer_picture(&mut self, camera: usize, outcome: &Outcome) {
+        if self.cameras[camera].picture_deadline.take().is_some() {
+            self.answer(self.cameras[camera].name(), CommandName::Snapshot, outcome);
         }
     }
 
-    /// A new configuration is in force: what was commanded before holds no more.
-    pub(in super::super) fn forget_commands(&mut self) {
-        if let Some(Relabelling { camera, .. }) = self.pending.labels.take() {
-            self.tell(
-                &camera,
-                CommandName::Labels,
-                &Err("a new configuration came into force meanwhile".into()),
-            );
-        }
-        for memory in self.cameras.values_mut() {
-            memory.classifier = None;
-            if std::mem::take(&mut memory.is_off)
-                && memory.published == Some(Published::Fault(SWITCHED_OFF.into()))
-            {
-                memory.published = None;
+    fn expire_pictures(&mut self) {
+        let now = Instant::now();
+        for index in self.cameras.indices() {
+            let deadline = self.cameras[index].picture_deadline;
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                let seconds = PICTURE_LIMIT.as_secs();
+                let reason = format!("the camera gave no frame within {seconds} s");
+                self.answer_picture(index, &Err(reason));
             }
         }
+    }
+
+    /// Undoes earlier commands, since a new configuration with these cameras comes into force. A requested picture is
+    /// still sent if its camera stays.
+    pub(in super::super) fn cancel_commands(&mut self, cameras: &[CameraSettings]) {
+        let reason = || Err("a new configuration came into force meanwhile".to_owned());
+        if let Some(relabelling) = self.relabelling.take() {
+            let name = self.cameras[relabelling.camera].name();
+            self.answer(name, CommandName::Labels, &reason());
+        }
+        for index in self.cameras.indices() {
+            let name = self.cameras[index].name();
+            if cameras.iter().all(|camera| camera.name != name) {
+                self.answer_picture(index, &reason());
+            }
+        }
+        self.cameras.reset_commands();
     }
 }

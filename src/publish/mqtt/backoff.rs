@@ -1,24 +1,24 @@
-//! How long to wait before connecting again.
+//! Reconnect backoff.
 //!
-//! Two waits double: one from attempt to attempt that reaches nobody, and one from connection to connection that does
-//! not last. A broker that lets everybody in and throws them out again at once meets the second, as do two devices with
-//! one client id, of which each throws the other out; a network that comes and goes meets neither, however long it was
-//! away before.
+//! Two waits double: one with every attempt that fails, and one with every connection that does not last. The second
+//! applies to a broker that accepts connections and closes them at once, and to two devices with the same client id,
+//! each of which makes the broker close the other's connection. A network that comes and goes triggers neither, however
+//! long it was away before.
 
 use std::time::Duration;
 
 const MIN: Duration = Duration::from_millis(500);
-/// A connection lasts if it outlives this many times the wait that those before it earned. Of two devices that throw
-/// each other out, one is connected for as long as the other waits: up to three times its own wait, doubled once and
-/// with half as much again by [`spread`].
+/// A connection counts as lasting if it outlives this many times the wait that earlier ones have earned. Of two devices
+/// that disconnect each other, one stays connected for as long as the other waits. That is up to three times its own
+/// wait: doubled once, and half as much again from [`spread`].
 const LASTING: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct Backoff {
     max: Duration,
-    /// After the next attempt that reaches nobody.
+    /// The wait after the next failed attempt.
     next: Duration,
-    /// What connections that did not last have earned.
+    /// The wait that connections which did not last have earned.
     earned: Duration,
 }
 
@@ -31,7 +31,7 @@ impl Backoff {
         }
     }
 
-    /// The wait that is due now that an attempt has ended, which was `connected` for so long, if it was at all.
+    /// The wait after an attempt that was `connected` for this long, or `None` if it failed.
     pub(super) fn after(&mut self, connected: Option<Duration>) -> Duration {
         let due = match connected {
             None => self.next,
@@ -53,7 +53,7 @@ impl Backoff {
     }
 }
 
-/// From half to one and a half times a wait, by a `random` number of `0..1`: devices are not to come all at once.
+/// Jitter: scales a wait by 0.5 to 1.5, by a `random` number in `0..1`, so that devices do not reconnect all at once.
 pub(super) fn spread(wait: Duration, random: f64) -> Duration {
     wait.mul_f64(0.5 + random)
 }
@@ -72,13 +72,13 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_while_nobody_is_reached_or_connections_end_at_once() {
+    fn the_wait_doubles_while_attempts_fail_or_connections_end_at_once() {
         let mut backoff = Backoff::new(MAX);
         let doubling = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0];
         assert_eq!(waits(&mut backoff, None, 9), doubling);
         let at_once = Some(Duration::from_millis(200));
         assert_eq!(waits(&mut Backoff::new(MAX), at_once, 8), doubling[1..]);
-        // Nobody was there at times: what such a broker has earned is not forgotten.
+        // Failed attempts in between do not reset what such a broker has earned.
         let mut backoff = Backoff::new(MAX);
         assert_eq!(waits(&mut backoff, at_once, 2), [1.0, 2.0]);
         assert_eq!(waits(&mut backoff, None, 2), [4.0, 8.0]);
@@ -88,19 +88,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_network_that_comes_and_goes_is_never_waited_for_long(
+        fn a_network_that_comes_and_goes_never_causes_a_long_wait(
             times in prop::collection::vec((2.1..10.0f64, 0..20usize), 1..50),
         ) {
             let mut backoff = Backoff::new(MAX);
-            for (lasted, attempts_in_vain) in times {
-                waits(&mut backoff, None, attempts_in_vain);
+            for (lasted, failed_attempts) in times {
+                waits(&mut backoff, None, failed_attempts);
                 prop_assert_eq!(backoff.after(Some(Duration::from_secs_f64(lasted))), MIN);
             }
         }
 
         #[test]
-        fn devices_that_throw_each_other_out_soon_do_so_seldom(random in prop::collection::vec(0.0..1.0f64, 20)) {
-            // The first was connected for long before the second came.
+        fn devices_that_disconnect_each_other_soon_do_so_rarely(random in prop::collection::vec(0.0..1.0f64, 20)) {
+            // The first had been connected for an hour when the second came.
             let mut devices = [Backoff::new(MAX), Backoff::new(MAX)];
             let mut connected = Duration::from_secs(3600);
             let mut due = MIN;

@@ -1,83 +1,93 @@
-//! The thread that connects, and connects again.
+//! The thread that connects, and reconnects.
 
-use super::WINDOW;
 use super::backoff::{Backoff, spread};
-use super::connect::{Connector, explain};
-use super::node::Sessions;
-use super::state::Shared;
+use super::bd_seq::BdSeq;
+use super::connector::Connector;
+use super::error::explain;
+use super::in_flight::MAX_IN_FLIGHT;
+use super::shared::{Guard, Shared};
+use super::state::State;
 use rumqttc::{
     Client, Connection, ConnectionError, Event, Outgoing, Packet, StateError, SubscribeReasonCode,
 };
 use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT_S: u64 = 10;
-/// Between attempts while the last messages wait to be sent.
-const CLOSING_WAIT: Duration = Duration::from_millis(100);
+/// Maximum wait between attempts while the publisher is being closed.
+const MAX_WAIT_CLOSING: Duration = Duration::from_millis(100);
 
-/// Connects again and again until the publisher is closed: the one home of the retry policy.
+/// Connects again and again until the publisher is closed: the one place of the retry policy.
 pub(super) fn run(connector: &Connector, shared: &Shared) {
     let mut backoff = Backoff::new(connector.backoff_max);
-    let mut sessions = Sessions::open(connector.bd_seq_file());
+    let mut bd_seq = BdSeq::open(connector.bd_seq_file());
     loop {
         let mut connected_at = None;
-        let result = run_once(connector, shared, &mut sessions, &mut connected_at);
+        let result = run_once(connector, shared, &mut bd_seq, &mut connected_at);
         let mut state = shared.lock();
-        if matches!(&result, Err(ConnectionError::MqttState(e)) if is_too_loud(e)) {
-            state.subscriptions.close(Instant::now(), &shared.broker);
+        if matches!(&result, Err(ConnectionError::MqttState(e)) if is_oversized(e)) {
+            state.subscriptions.suspend(Instant::now(), &shared.broker);
         }
         state.disconnected(Instant::now());
         shared.changed.notify_all();
         if state.is_over() {
             return;
         }
-        let wait = spread(
-            backoff.after(connected_at.map(|at: Instant| at.elapsed())),
-            fastrand::f64(),
-        );
-        // While being closed there is no time for the full wait, and the reason has been told.
-        let closing = state.is_closing();
-        let wait = if closing {
-            wait.min(CLOSING_WAIT)
-        } else {
-            wait
-        };
-        if let Err(e) = result
-            && !closing
-        {
-            let (broker, waiting) = (&shared.broker, state.queue.len());
-            let seconds = wait.as_secs_f64();
-            log::warn!(
-                "broker {broker}: {}; {waiting} events wait, next attempt in {seconds:.1} s",
-                explain(&e)
-            );
-        }
-        let as_before = |s: &mut super::State| s.is_closing() == closing && !s.is_over();
-        let state = shared.changed.wait_timeout_while(state, wait, as_before);
-        if state.is_ok_and(|(state, _)| state.is_over()) {
+        let lasted = connected_at.map(|at: Instant| at.elapsed());
+        let wait = spread(backoff.after(lasted), fastrand::f64());
+        if wait_to_reconnect(shared, state, wait, result.err().as_ref()) {
             return;
         }
     }
 }
 
-/// Whether a message came that is longer than any that is expected. The broker does not ask before it sends one.
-fn is_too_loud(error: &StateError) -> bool {
+/// Logs the error and waits, less long while the publisher is being closed; returns whether it is over.
+fn wait_to_reconnect(
+    shared: &Shared,
+    state: Guard<'_>,
+    wait: Duration,
+    error: Option<&ConnectionError>,
+) -> bool {
+    // While the publisher is being closed there is no time for the full wait, and the error was logged before.
+    let closing = state.is_closing();
+    let wait = if closing {
+        wait.min(MAX_WAIT_CLOSING)
+    } else {
+        wait
+    };
+    if let Some(e) = error
+        && !closing
+    {
+        let (broker, waiting) = (&shared.broker, state.queue.len());
+        let seconds = wait.as_secs_f64();
+        log::warn!(
+            "broker {broker}: {}; {waiting} events wait, next attempt in {seconds:.1} s",
+            explain(e)
+        );
+    }
+    let unchanged = |s: &mut State| s.is_closing() == closing && !s.is_over();
+    let state = shared.changed.wait_timeout_while(state, wait, unchanged);
+    state.is_ok_and(|(state, _)| state.is_over())
+}
+
+/// Whether a message was longer than the limit. A broker sends such messages without asking.
+fn is_oversized(error: &StateError) -> bool {
     matches!(
         error,
         StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_))
     )
 }
 
-/// One connection from start to end; notes when the broker let it in.
+/// One connection from start to end; notes when the broker accepted it.
 fn run_once(
     connector: &Connector,
     shared: &Shared,
-    sessions: &mut Sessions,
+    bd_seq: &mut BdSeq,
     connected_at: &mut Option<Instant>,
 ) -> Result<(), ConnectionError> {
-    let bd_seq = sessions.number();
-    // Room for everything that may be under way, and for the farewell.
+    let number = bd_seq.number();
+    // Room for everything in flight, subscriptions, barriers and DISCONNECT.
     let (client, mut connection): (Client, Connection) =
-        Client::new(connector.options(bd_seq), WINDOW + 8);
+        Client::new(connector.options(number), MAX_IN_FLIGHT + 8);
     connection
         .eventloop
         .network_options
@@ -87,48 +97,57 @@ fn run_once(
             && connected_at.is_none()
             && may_have_connected(e)
         {
-            sessions.used();
+            bd_seq.used();
         }
         match notification? {
             Event::Incoming(Packet::ConnAck(_)) => {
                 log::info!("broker {}: connected", shared.broker);
                 let now = Instant::now();
                 *connected_at = Some(now);
-                sessions.used();
-                shared.lock().connected(client.clone(), bd_seq, now);
+                bd_seq.used();
+                shared.lock().connected(client.clone(), number, now);
                 shared.work.notify_one();
             }
-            Event::Incoming(Packet::PubAck(ack)) => {
-                shared.lock().acknowledged(ack.pkid, Instant::now());
-                shared.wake_all();
-            }
-            Event::Incoming(Packet::Publish(p)) => shared.heard(&p.topic, &p.payload, p.retain),
-            Event::Incoming(Packet::SubAck(ack)) => {
-                let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
-                shared
-                    .lock()
-                    .subscribed(ack.pkid, refused, &shared.broker, Instant::now());
-                shared.wake_all();
-            }
-            Event::Incoming(Packet::UnsubAck(ack)) => {
-                shared.lock().answered(ack.pkid, Instant::now());
-                shared.wake_all();
-            }
-            Event::Outgoing(Outgoing::Publish(packet)) => shared.lock().sent(packet),
-            Event::Outgoing(Outgoing::Subscribe(packet)) => {
-                shared.lock().subscriptions.sent(packet)
-            }
-            Event::Outgoing(Outgoing::Unsubscribe(packet)) => {
-                shared.lock().under_way.fenced(packet)
-            }
+            Event::Incoming(packet) => incoming(shared, &packet),
             Event::Outgoing(Outgoing::Disconnect) => return Ok(()),
-            _ => {}
+            Event::Outgoing(packet) => outgoing(shared, &packet),
         }
     }
     Ok(())
 }
 
-/// Whether the broker may have seen an attempt that failed before it answered.
+fn incoming(shared: &Shared, packet: &Packet) {
+    match packet {
+        Packet::PubAck(ack) => {
+            shared.lock().acknowledged(ack.pkid, Instant::now());
+            shared.wake_all();
+        }
+        Packet::Publish(p) => shared.received(&p.topic, &p.payload, p.retain),
+        Packet::SubAck(ack) => {
+            let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
+            shared
+                .lock()
+                .subscribed(ack.pkid, refused, &shared.broker, Instant::now());
+            shared.wake_all();
+        }
+        Packet::UnsubAck(ack) => {
+            shared.lock().barrier_answered(ack.pkid, Instant::now());
+            shared.wake_all();
+        }
+        _ => {}
+    }
+}
+
+fn outgoing(shared: &Shared, packet: &Outgoing) {
+    match *packet {
+        Outgoing::Publish(id) => shared.lock().sent(id),
+        Outgoing::Subscribe(id) => shared.lock().subscriptions.sent(id),
+        Outgoing::Unsubscribe(id) => shared.lock().in_flight.barrier_sent(id),
+        _ => {}
+    }
+}
+
+/// Whether the broker may have accepted an attempt that failed before its answer arrived.
 fn may_have_connected(error: &ConnectionError) -> bool {
     !matches!(error, ConnectionError::Io(_) | ConnectionError::Tls(_))
 }

@@ -1,165 +1,128 @@
-//! What the threads share: queue, retained messages, connection; and how the connection is fed.
+//! The connection's state: what waits, what is in flight, and what is sent next.
 
+mod closing;
+mod sparkplug;
+
+use super::in_flight::{Content, InFlight, MAX_IN_FLIGHT};
 use super::node::Node;
-use super::outbox::{Parcel, Retained, UnderWay};
+use super::retained::Retained;
 use super::subscriptions::Subscriptions;
-use super::{Left, Storage, WINDOW};
 use crate::config::QueueSettings;
-use crate::publish::queue::{Boot, Pace, Queue, Record};
+use crate::publish::queue::{EventQueue, Pace, Record, Storage};
 use rumqttc::{Client, QoS};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(super) type Guard<'a> = MutexGuard<'a, State>;
+/// Maximum command results and pictures that wait; the oldest are dropped first.
+const MAX_TRANSIENT: usize = 32;
 
-/// Answers and pictures that wait at most; the oldest go.
-const MAX_ONCE: usize = 32;
+/// What could not be delivered before closing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Undelivered {
+    /// Events, and retained messages that the broker does not have yet.
+    pub messages: u64,
+    /// The events are on disk, and will be sent after the next start.
+    pub on_disk: bool,
+}
 
-pub(super) struct Shared {
-    state: Mutex<State>,
-    /// Something that the one who closes waits for, or the one who waits to connect again.
-    pub(super) changed: Condvar,
-    /// There may be work for the upkeep.
-    pub(super) work: Condvar,
-    pub(super) broker: String,
-    pub(super) device: String,
-    /// `<prefix>/<device>`.
-    pub(super) base_topic: String,
-    boot: Boot,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// The publisher is being closed: what waits is sent, and then the last message.
+    Closing,
+    /// The threads must end.
+    Over,
 }
 
 pub(super) struct State {
-    pub(super) queue: Queue,
-    pub(super) pace: Pace,
+    pub(super) queue: EventQueue,
+    pace: Pace,
     pub(super) retained: Retained,
-    /// What is heard.
     pub(super) subscriptions: Subscriptions,
-    /// There where Sparkplug is spoken.
+    /// With Sparkplug, the edge node.
     pub(super) node: Option<Node>,
-    /// Topics and payloads that are sent once.
-    once: VecDeque<(String, Vec<u8>)>,
-    pub(super) under_way: UnderWay<Parcel>,
-    /// There while connected.
-    pub(super) client: Option<Client>,
+    /// Topics and payloads that are sent once, and dropped if the connection is lost.
+    transient: VecDeque<(String, Vec<u8>)>,
+    pub(super) in_flight: InFlight<Content>,
+    /// Present while connected.
+    client: Option<Client>,
     live_first: bool,
-    /// Longest random wait before a backlog is sent.
+    /// Maximum random delay before a backlog is sent.
     drain_delay: Duration,
     away_since: Instant,
-    /// An earlier process has left a backlog: how long the broker was away nobody knows.
-    inherited: bool,
-    /// Until when the last messages may be sent, once the publisher is being closed.
-    pub(super) close_by: Option<Instant>,
-    /// The threads are to end.
-    over: bool,
-    drops_told: u64,
-}
-
-impl Shared {
-    pub(super) fn new(state: State, broker: String, device: &str, base_topic: &str) -> Self {
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            work: Condvar::new(),
-            broker,
-            device: device.to_owned(),
-            base_topic: base_topic.to_owned(),
-            boot: Boot::read(),
-        }
-    }
-
-    pub(super) fn lock(&self) -> Guard<'_> {
-        // The state is whole between any two statements that can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn wake_all(&self) {
-        self.changed.notify_all();
-        self.work.notify_all();
-    }
-
-    pub(super) fn stamp(&self) -> crate::publish::queue::Stamp {
-        self.boot.now()
-    }
-
-    /// Queues an event and sends it if it may go.
-    pub(super) fn push(&self, topic: String, payload: Vec<u8>) {
-        let queued = self.stamp();
-        let now = Instant::now();
-        let mut state = self.lock();
-        state.queue.push(
-            Record {
-                topic,
-                payload,
-                queued,
-            },
-            now,
-        );
-        if state.client.is_some() && !state.live_first {
-            state.pace.earn();
-        }
-        state.pump(now);
-        let dropped = state.queue.dropped().full;
-        if dropped > state.drops_told && (dropped.is_power_of_two() || dropped.is_multiple_of(1000))
-        {
-            state.drops_told = dropped;
-            log::warn!(
-                "broker {}: the queue is full, {dropped} of the oldest events are dropped so far",
-                self.broker
-            );
-        }
-        // The first of a batch sets the time for it, the last makes it due.
-        if state.queue.unsynced() == 1 || state.queue.work_at(now).is_some_and(|at| at <= now) {
-            self.work.notify_one();
-        }
-    }
+    /// An earlier process has left a backlog, so it is unknown how long the broker was away.
+    has_inherited: bool,
+    phase: Phase,
+    drops_logged: u64,
 }
 
 impl State {
-    pub(super) fn new(queue: Queue, settings: &QueueSettings, now: Instant) -> Self {
+    pub(super) fn new(queue: EventQueue, settings: &QueueSettings, now: Instant) -> Self {
         Self {
             queue,
             pace: Pace::new(settings.drain_per_s, now),
             retained: Retained::default(),
             subscriptions: Subscriptions::default(),
             node: None,
-            once: VecDeque::new(),
-            under_way: UnderWay::default(),
+            transient: VecDeque::new(),
+            in_flight: InFlight::default(),
             client: None,
             live_first: settings.live_first,
             drain_delay: Duration::from_secs_f64(settings.drain_delay_s),
             away_since: now,
-            inherited: false,
-            close_by: None,
-            over: false,
-            drops_told: 0,
+            has_inherited: false,
+            phase: Phase::Running,
+            drops_logged: 0,
         }
     }
 
-    /// Sends something once, as soon as there is room; where there is no connection, not at all.
-    pub(super) fn once(&mut self, topic: String, payload: Vec<u8>, now: Instant) {
+    /// Queues an event, and sends it if it may be sent now.
+    pub(super) fn push(&mut self, record: Record, broker: &str, now: Instant) {
+        self.queue.push(record, now);
+        if self.client.is_some() && !self.live_first {
+            self.pace.earn();
+        }
+        self.pump(now);
+        let dropped = self.queue.dropped().full;
+        if dropped > self.drops_logged
+            && (dropped.is_power_of_two() || dropped.is_multiple_of(1000))
+        {
+            self.drops_logged = dropped;
+            log::warn!(
+                "broker {broker}: the queue is full, {dropped} of the oldest events are dropped so far"
+            );
+        }
+    }
+
+    /// Sends a message once, as soon as there is room. Drops it if there is no connection.
+    pub(super) fn send_transient(&mut self, topic: String, payload: Vec<u8>, now: Instant) {
         if self.client.is_some() {
-            if self.once.len() == MAX_ONCE {
-                self.once.pop_front();
+            if self.transient.len() == MAX_TRANSIENT {
+                self.transient.pop_front();
             }
-            self.once.push_back((topic, payload));
+            self.transient.push_back((topic, payload));
             self.pump(now);
         }
     }
 
-    /// Begins to feed a connection. The backlog waits a random while, as other devices' backlogs do that wait for
-    /// the same broker: no longer than it was away.
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// Starts sending on a new connection. The backlog waits for a random delay, since other devices may have waited for
+    /// the same broker; never longer than the broker was away.
     pub(super) fn connected(&mut self, client: Client, bd_seq: u8, now: Instant) {
-        let asked = self.subscriptions.connected(&client, now);
+        let subscribing = self.subscriptions.connected(&client, now);
         if let Some(node) = &mut self.node {
-            node.connected(bd_seq, self.queue.next_id(), asked);
+            node.connected(bd_seq, self.queue.next_id(), subscribing);
         }
         self.client = Some(client);
         self.retained.renew();
         self.queue.connected(self.live_first);
         let away = now.saturating_duration_since(self.away_since);
-        self.put_off(
-            if self.inherited {
+        self.delay_backlog(
+            if self.has_inherited {
                 self.drain_delay
             } else {
                 self.drain_delay.min(away)
@@ -170,21 +133,21 @@ impl State {
     }
 
     /// Notes that an earlier process has left events.
-    pub(super) fn inherits(&mut self, now: Instant) {
-        self.inherited = true;
+    pub(super) fn inherited(&mut self, now: Instant) {
+        self.has_inherited = true;
         if self.client.is_some() {
-            self.put_off(self.drain_delay, now);
+            self.delay_backlog(self.drain_delay, now);
         }
     }
 
-    fn put_off(&mut self, most: Duration, now: Instant) {
-        // Nobody else waits for what is lost if it is not sent now.
-        let at_once = self.close_by.is_some() || self.queue.is_empty();
+    fn delay_backlog(&mut self, max: Duration, now: Instant) {
+        // Without a backlog, or when what is not sent now may be lost, there is no reason to wait.
+        let at_once = self.is_closing() || self.queue.is_empty();
         self.pace.start(
             if at_once {
                 Duration::ZERO
             } else {
-                most.mul_f64(fastrand::f64())
+                max.mul_f64(fastrand::f64())
             },
             now,
         );
@@ -193,73 +156,80 @@ impl State {
     pub(super) fn disconnected(&mut self, now: Instant) {
         if self.client.take().is_some() {
             self.away_since = now;
-            self.inherited = false;
+            self.has_inherited = false;
         }
-        self.under_way.clear();
-        self.once.clear();
+        self.in_flight.clear();
+        self.transient.clear();
         self.queue.disconnected();
     }
 
-    /// Gives the client as much as may be under way.
+    /// Hands messages to the client until [`MAX_IN_FLIGHT`] are in flight.
     pub(super) fn pump(&mut self, now: Instant) {
-        while self.client.is_some() && self.under_way.len() < WINDOW && self.send_next(now) {}
-        self.fence(now);
+        while self.client.is_some() && self.in_flight.len() < MAX_IN_FLIGHT && self.send_next(now) {
+        }
+        self.send_barrier(now);
     }
 
-    /// Sends one message, if one is due and the client takes it.
+    /// Sends one message; returns whether one was due and the client took it.
     fn send_next(&mut self, now: Instant) -> bool {
         if self.node.is_some() {
-            return self.say_next(now);
+            return self.send_next_of_node(now);
         }
-        let Some(client) = &self.client else {
-            return false;
-        };
-        if let Some((topic, version, payload)) =
-            self.retained.next(|topic| topic.ends_with("/status"))
-        {
-            let topic = topic.to_owned();
-            let taken = client
-                .try_publish(&topic, QoS::AtLeastOnce, true, payload)
-                .is_ok();
-            if taken {
-                self.retained.handed_over(&topic);
-                self.under_way.handed_over(Parcel::Retained(topic, version));
-            }
-            return taken;
+        let sent = self.send_next_retained();
+        sent.or_else(|| self.send_next_transient())
+            .unwrap_or_else(|| self.send_next_event(now))
+    }
+
+    /// `None` if no retained message is due.
+    fn send_next_retained(&mut self) -> Option<bool> {
+        let client = self.client.as_ref()?;
+        let (topic, version, payload) = self.retained.next(|topic| topic.ends_with("/status"))?;
+        let topic = topic.to_owned();
+        let taken = client
+            .try_publish(&topic, QoS::AtLeastOnce, true, payload)
+            .is_ok();
+        if taken {
+            self.retained.handed_over(&topic);
+            let content = Content::Retained(topic, version);
+            self.in_flight.handed_over(content);
         }
-        if let Some((topic, payload)) = self.once.front() {
-            let taken = client
-                .try_publish(topic, QoS::AtLeastOnce, false, payload.as_slice())
-                .is_ok();
-            if taken {
-                self.once.pop_front();
-                self.under_way.handed_over(Parcel::Once);
-            }
-            return taken;
+        Some(taken)
+    }
+
+    /// `None` if no transient message is due.
+    fn send_next_transient(&mut self) -> Option<bool> {
+        let client = self.client.as_ref()?;
+        let (topic, payload) = self.transient.front()?;
+        let taken = client
+            .try_publish(topic, QoS::AtLeastOnce, false, payload.as_slice())
+            .is_ok();
+        if taken {
+            self.transient.pop_front();
+            self.in_flight.handed_over(Content::Transient);
         }
+        Some(taken)
+    }
+
+    fn send_next_event(&mut self, now: Instant) -> bool {
         let Some((id, record, of_backlog)) = self.next_event(now) else {
             return false;
         };
         let Some(client) = &self.client else {
             return false;
         };
+        let payload = record.payload.as_slice();
         let taken = client
-            .try_publish(
-                &record.topic,
-                QoS::AtLeastOnce,
-                false,
-                record.payload.as_slice(),
-            )
+            .try_publish(&record.topic, QoS::AtLeastOnce, false, payload)
             .is_ok();
         if taken {
-            self.under_way.handed_over(Parcel::Event(id));
-            self.event_left(id, of_backlog);
+            self.in_flight.handed_over(Content::Event(id));
+            self.event_handed_over(id, of_backlog);
         }
         taken
     }
 
-    /// The client has taken an event.
-    pub(super) fn event_left(&mut self, id: i64, of_backlog: bool) {
+    /// Notes that the client has taken an event.
+    fn event_handed_over(&mut self, id: i64, of_backlog: bool) {
         self.queue.handed_over(id);
         if of_backlog {
             self.pace.spend();
@@ -267,8 +237,8 @@ impl State {
     }
 
     /// The event that may be sent next, and whether it is of the backlog.
-    pub(super) fn next_event(&mut self, now: Instant) -> Option<(i64, Arc<Record>, bool)> {
-        let unpaced = self.close_by.is_some() && *self.queue.storage() == Storage::Memory;
+    fn next_event(&mut self, now: Instant) -> Option<(i64, Arc<Record>, bool)> {
+        let unpaced = self.is_closing() && *self.queue.storage() == Storage::Memory;
         let backlog = if unpaced || self.pace.is_due(now) {
             self.queue.next_of_backlog()
         } else {
@@ -287,115 +257,58 @@ impl State {
             .map(|(id, record)| (id, record, of_backlog))
     }
 
-    /// When to listen again, where that waits for nothing else.
-    pub(super) fn listen_at(&self) -> Option<Instant> {
-        self.client.as_ref().and(self.subscriptions.listen_at())
+    /// When suspended subscriptions resume, while connected.
+    pub(super) fn resume_at(&self) -> Option<Instant> {
+        self.client.as_ref().and(self.subscriptions.resume_at())
     }
 
-    /// Listens again to what was too loud, if it is time.
-    pub(super) fn listen_again(&mut self, now: Instant) {
+    /// Resumes suspended subscriptions when it is time.
+    pub(super) fn resume_subscriptions(&mut self, now: Instant) {
         if let Some(client) = &self.client {
-            self.subscriptions.listen_again(client, now);
+            self.subscriptions.resume(client, now);
         }
     }
 
-    /// The client has given the oldest message that it took a packet number.
+    /// Notes the packet identifier of the oldest message that has none yet.
     pub(super) fn sent(&mut self, packet: u16) {
-        self.under_way.sent(packet);
+        self.in_flight.sent(packet);
     }
 
     pub(super) fn acknowledged(&mut self, packet: u16, now: Instant) {
-        if let Some(parcel) = self.under_way.acknowledged(packet) {
-            self.settle(parcel, now);
+        if let Some(content) = self.in_flight.acknowledged(packet) {
+            self.delivered(content, now);
         }
         self.pump(now);
     }
 
-    /// The broker has this.
-    pub(super) fn settle(&mut self, parcel: Parcel, now: Instant) {
-        match parcel {
-            Parcel::Event(id) => self.queue.acknowledged(id, now),
-            Parcel::Retained(topic, version) => self.retained.acknowledged(&topic, version),
-            Parcel::Once => {}
-            Parcel::Farewell => self.node.iter_mut().for_each(Node::left),
+    /// Notes that the broker has this.
+    fn delivered(&mut self, content: Content, now: Instant) {
+        match content {
+            Content::Event(id) => self.queue.acknowledged(id, now),
+            Content::Retained(topic, version) => self.retained.acknowledged(&topic, version),
+            Content::Transient => {}
+            Content::NodeDeath => self.node.iter_mut().for_each(Node::death_acknowledged),
         }
     }
 
-    /// When [`State::pump`] may have something to send that it has not now, if nothing else happens.
+    /// When [`State::pump`] may next have something to send, if nothing else happens.
     pub(super) fn pump_at(&self) -> Option<Instant> {
-        let may_send = self.client.is_some() && self.under_way.len() < WINDOW;
+        let may_send = self.client.is_some() && self.in_flight.len() < MAX_IN_FLIGHT;
         let waits = may_send
-            && self.node.as_ref().is_none_or(Node::tells)
+            && self.node.as_ref().is_none_or(Node::may_send_events)
             && self.queue.next_of_backlog().is_some();
-        let fence = self
+        let barrier = self
             .client
             .as_ref()
             .and(self.node.as_ref())
-            .and_then(Node::fence_at);
-        [waits.then(|| self.pace.due_at()), fence]
+            .and_then(Node::barrier_at);
+        [waits.then(|| self.pace.due_at()), barrier]
             .into_iter()
             .flatten()
             .min()
     }
 
-    pub(super) fn begin_closing(&mut self, deadline: Instant) {
-        self.close_by = Some(deadline);
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        self.close_by.is_some()
-    }
-
-    /// The last word is said: `payload` on the retained topic `status`, or a node's death.
-    pub(super) fn say_farewell(&mut self, status: String, payload: &str, now: Instant) {
-        match &mut self.node {
-            Some(node) => node.leave(),
-            None => self.retained.put(status, payload.into()),
-        }
-        self.pump(now);
-    }
-
-    /// Whether the broker has it, or nobody is there to hear it.
-    pub(super) fn has_said_farewell(&self) -> bool {
-        match &self.node {
-            Some(node) => node.has_left() || self.client.is_none(),
-            None => self.retained.waiting() == 0,
-        }
-    }
-
-    /// Leaves for good.
-    pub(super) fn end(&mut self) {
-        self.over = true;
-        if let Some(client) = &self.client {
-            let _ = client.try_disconnect();
-        }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.over
-    }
-
-    /// Whether waiting any longer sends nothing more that would be lost otherwise.
-    pub(super) fn may_say_farewell(&self) -> bool {
-        let sent = self.queue.is_empty() && self.retained.waiting() == 0 && self.once.is_empty();
-        sent || (self.client.is_none()
-            && self.queue_is_safe()
-            && *self.queue.storage() == Storage::Disk)
-    }
-
-    /// Whether ending now takes no event that could be kept.
-    pub(super) fn queue_is_safe(&self) -> bool {
-        *self.queue.storage() != Storage::Disk || self.queue.is_written()
-    }
-
-    pub(super) fn left(&self) -> Left {
-        let on_disk = *self.queue.storage() == Storage::Disk && self.queue.unsynced() == 0;
-        Left {
-            messages: self.queue.len() + self.retained.waiting() as u64,
-            on_disk,
-        }
-    }
-
+    /// For the status line.
     pub(super) fn describe(&self) -> String {
         let connected = if self.client.is_some() {
             "connected"
@@ -405,7 +318,7 @@ impl State {
         let place = match self.queue.storage() {
             Storage::Memory => "in memory".into(),
             Storage::Opening | Storage::Disk => "on disk".into(),
-            Storage::Away(reason) => format!("in memory ({reason})"),
+            Storage::Unavailable(reason) => format!("in memory ({reason})"),
         };
         let (waiting, dropped) = (self.queue.len(), self.queue.dropped().total());
         format!("broker {connected}, {waiting} events waiting {place}, {dropped} dropped")

@@ -1,18 +1,20 @@
-//! What is in a queue's folder, without touching it: for `constancy check`.
+//! Inspects a queue's folder without changing it, for `constancy check`.
 
-use super::keeper::{FILE, refusal};
-use super::store::{self, StoreError, Totals};
+use super::folder::FILE;
+use super::store;
+use super::store_error::{StoreError, explain_refusal};
+use super::totals::Totals;
 use std::io::Write as _;
 use std::path::Path;
 
-/// Says what is in the folder and that it can be written, or why not.
+/// Describes what a writable folder holds; or says why it cannot be used.
 pub(in crate::publish) fn inspect(folder: &Path) -> Result<String, String> {
-    usable(folder)?;
+    try_writing(folder)?;
     let file = folder.join(FILE);
     if !file.exists() {
         return Ok("empty".into());
     }
-    match store::look(&file) {
+    match store::read_totals(&file) {
         Ok(Some(Totals {
             entries,
             bytes,
@@ -24,35 +26,36 @@ pub(in crate::publish) fn inspect(folder: &Path) -> Result<String, String> {
                 dropped.total()
             ))
         }
-        Ok(None) => Ok("was not closed in order; what is in it is found at the next start".into()),
+        Ok(None) => Ok("was not closed cleanly; the next start recovers it".into()),
         Err(StoreError::Refused {
             kind: std::io::ErrorKind::ResourceBusy,
             ..
-        }) => Ok("in use by a daemon at present".into()),
-        Err(StoreError::Refused { kind, reason }) => Err(refusal(kind, &reason)),
+        }) => Ok("in use by a running daemon".into()),
+        Err(StoreError::Refused { kind, reason }) => Err(explain_refusal(kind, &reason)),
         Err(StoreError::Damaged(what)) => Err(format!(
-            "the file is damaged ({what}); the next start moves it aside and makes another"
+            "the file is damaged ({what}); the next start moves it aside and creates a new one"
         )),
     }
 }
 
-/// Whether something can be written there, and reaches the disk.
-fn usable(folder: &Path) -> Result<(), String> {
+/// Writes and syncs a temporary file in the folder.
+fn try_writing(folder: &Path) -> Result<(), String> {
     let written = tempfile::tempfile_in(folder)
         .and_then(|mut file| file.write_all(&[0; 4096]).and(file.sync_all()));
-    written.map_err(|e| refusal(e.kind(), &e.to_string()))
+    written.map_err(|e| explain_refusal(e.kind(), &e.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::publish::queue::record::{Record, Stamp};
-    use crate::publish::queue::store::{Batch, Bounds, Store};
+    use crate::publish::queue::store::{Store, WriteBatch};
+    use crate::publish::queue::totals::Bounds;
     use std::sync::Arc;
     use std::time::Duration;
 
     #[test]
-    fn what_is_there_is_told_and_left_as_it_is() {
+    fn a_folder_is_described_and_left_unchanged() {
         let folder = tempfile::tempdir().expect("folder");
         assert_eq!(inspect(folder.path()), Ok("empty".into()));
         let bounds = Bounds {
@@ -68,14 +71,14 @@ mod tests {
         };
         let append = vec![(0, Arc::new(record.clone())), (1, Arc::new(record))];
         store
-            .commit(&Batch {
+            .commit(&WriteBatch {
                 append,
-                ..Batch::default()
+                ..WriteBatch::default()
             })
             .expect("commit");
         assert_eq!(
             inspect(folder.path()),
-            Ok("in use by a daemon at present".into())
+            Ok("in use by a running daemon".into())
         );
         drop(store);
         let before = std::fs::read(&file).expect("file");
@@ -95,7 +98,7 @@ mod tests {
                 .expect_err("damaged")
                 .contains("moves it aside")
         );
-        let gone = inspect(&folder.path().join("gone")).expect_err("there is none");
+        let gone = inspect(&folder.path().join("gone")).expect_err("no such folder");
         assert!(
             gone.contains("there is no such folder; create it, or correct `queue.folder`"),
             "{gone}"

@@ -1,16 +1,17 @@
-//! How fast a backlog is sent, so that many devices whose broker comes back do not bury it.
+//! How fast a backlog is sent, so that many devices do not overload a broker that has come back.
 
 use std::time::{Duration, Instant};
 
-/// A backlog may be this far ahead of its rate: timers are not exact.
+/// How far the backlog may be ahead of its rate, since timers are not exact.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// Lets the backlog shrink at a rate: time earns credit, and so does each new event, as it must not make it longer.
+/// A token bucket by which the backlog shrinks at a fixed rate. Time earns tokens. So does each new event: otherwise
+/// new events would make the backlog longer.
 #[derive(Debug)]
 pub(crate) struct Pace {
     per_s: f64,
     credit: f64,
-    /// Up to when time has been credited; in the future while the start is put off.
+    /// The time up to which tokens have been earned; in the future while the start is delayed.
     credited: Instant,
 }
 
@@ -23,25 +24,26 @@ impl Pace {
         }
     }
 
-    /// Begins anew, after `delay`.
+    /// Starts over, after `delay`.
     pub(crate) fn start(&mut self, delay: Duration, now: Instant) {
         (self.credit, self.credited) = (0.0, now + delay);
     }
 
-    /// A new event is there.
+    /// A new event was queued.
     pub(crate) fn earn(&mut self) {
         self.credit += 1.0;
     }
 
+    /// An event of the backlog was sent.
     pub(crate) fn spend(&mut self) {
         self.credit -= 1.0;
     }
 
-    /// Whether an event of the backlog may be sent.
+    /// Whether an event of the backlog may be sent now.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let most = (self.per_s * AHEAD.as_secs_f64()).max(1.0);
         let earned = now.saturating_duration_since(self.credited).as_secs_f64() * self.per_s;
-        // What new events have earned is not cut.
+        // The limit applies to time, not to what new events have earned.
         if self.credit < most {
             self.credit = (self.credit + earned).min(most);
         }
@@ -49,7 +51,7 @@ impl Pace {
         self.credit >= 1.0
     }
 
-    /// When one may be, if nothing else happens.
+    /// When the next event may be sent, if nothing else happens.
     pub(crate) fn due_at(&self) -> Instant {
         self.credited + Duration::from_secs_f64(((1.0 - self.credit) / self.per_s).max(0.0))
     }
@@ -59,7 +61,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// How many may be sent in `seconds`, when asked every millisecond.
+    /// How many events may be sent in `seconds`, asking every millisecond.
     fn sent(
         pace: &mut Pace,
         from: Instant,

@@ -1,25 +1,25 @@
-//! One event as it lies in the store: checked before it is believed.
+//! One queued event, and its checksummed form in the store.
 
 use crate::clock;
 use sha2::{Digest, Sha256};
 
-/// Bytes before the topic: checksum, three times, the topic's length.
+/// Bytes before the topic: checksum, boot, monotonic and wall-clock time, the topic's length.
 const HEADER: usize = 8 + 8 + 8 + 8 + 2;
 
-/// When an event was queued, by clocks that together tell its age after restarts, too.
+/// When an event was queued, by clocks that together give its age even after a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
-    /// Which start of the machine it was: a digest of the kernel's boot id.
+    /// The boot of the machine: a digest of the kernel's boot id.
     pub(crate) boot: u64,
-    /// Nanoseconds of `CLOCK_MONOTONIC`, which counts from that start.
+    /// Nanoseconds of `CLOCK_MONOTONIC`, which counts from that boot.
     pub(crate) monotonic_ns: u64,
     /// Nanoseconds since the Unix epoch; `None` unless the clock was synchronised.
     pub(crate) unix_ns: Option<i64>,
 }
 
 impl Stamp {
-    /// How old this is at `now`, nanoseconds. `None` where no clock can tell: after a restart, unless the wall clock
-    /// was synchronised both times. So a clock that is set from 1970 to today ages nothing.
+    /// The age at `now`, nanoseconds. `None` if no clock can tell: after a reboot, unless the wall clock was synchronised
+    /// both times. So a clock that is set from 1970 to today ages nothing.
     pub(crate) fn age_ns(&self, now: &Self) -> Option<u64> {
         if self.boot == now.boot {
             return Some(now.monotonic_ns.saturating_sub(self.monotonic_ns));
@@ -28,18 +28,19 @@ impl Stamp {
     }
 }
 
-/// This start of the machine.
+/// The current boot of the machine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Boot(u64);
 
 impl Boot {
-    /// Asks the kernel; where it does not tell, every start of the program is another.
+    /// Asks the kernel. Without an answer, every start of the program counts as a boot of its own.
     pub(crate) fn read() -> Self {
         let id = std::fs::read("/proc/sys/kernel/random/boot_id")
             .unwrap_or_else(|_| fastrand::u64(..).to_le_bytes().into());
         Self(u64::from_le_bytes(checksum(0, &id)))
     }
 
+    /// The present time.
     pub(crate) fn now(self) -> Stamp {
         let now = clock::now();
         let unix_ns = now.clock_synced.then_some(now.unix_ns);
@@ -51,7 +52,7 @@ impl Boot {
     }
 }
 
-/// An event that waits to be published with QoS 1.
+/// An event waiting to be published with QoS 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) topic: String,
@@ -60,13 +61,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The bytes for the store, under `key`.
+    /// The bytes that the store holds under `key`.
     pub(super) fn encode(&self, key: u64) -> Vec<u8> {
         let mut bytes = vec![0; 8];
         bytes.extend(self.queued.boot.to_le_bytes());
         bytes.extend(self.queued.monotonic_ns.to_le_bytes());
         bytes.extend(self.queued.unix_ns.unwrap_or(i64::MIN).to_le_bytes());
-        // A topic is made of three names of 64 characters and a prefix that the configuration limits.
+        // Topics are far shorter than this: a prefix, and names of at most 64 characters.
         let topic = &self.topic.as_bytes()[..self.topic.len().min(usize::from(u16::MAX))];
         bytes.extend(u16::try_from(topic.len()).unwrap_or(u16::MAX).to_le_bytes());
         bytes.extend(topic);
@@ -76,7 +77,7 @@ impl Record {
         bytes
     }
 
-    /// Reads back what [`Record::encode`] wrote under the same key; `None` if a single bit differs.
+    /// Decodes what [`Record::encode`] wrote under the same key; `None` if a single bit differs.
     pub(super) fn decode(key: u64, bytes: &[u8]) -> Option<Self> {
         if bytes.len() < HEADER || checksum(key, &bytes[8..]) != bytes[..8] {
             return None;
@@ -97,7 +98,7 @@ impl Record {
     }
 }
 
-/// The first bytes of SHA-256 over the key and the rest: a record in another's place is found out, too.
+/// The first 8 bytes of SHA-256 over the key and the rest. The key detects a record in another's place.
 fn checksum(key: u64, rest: &[u8]) -> [u8; 8] {
     let digest = Sha256::new()
         .chain_update(key.to_le_bytes())
@@ -139,18 +140,18 @@ mod tests {
         assert_eq!(
             at_1970.age_ns(&stamp(1, 5_000, Some(20_000 * DAY))),
             Some(4_000),
-            "the same start: its own clock"
+            "the same boot: the monotonic clock"
         );
         assert_eq!(
             at_1970.age_ns(&stamp(2, 5_000, Some(20_000 * DAY))),
             None,
-            "it was not synchronised then"
+            "the wall clock was not synchronised then"
         );
         let known = stamp(1, 1_000, Some(20_000 * DAY));
         assert_eq!(
             known.age_ns(&stamp(2, 5_000, None)),
             None,
-            "it is not synchronised now"
+            "the wall clock is not synchronised now"
         );
         assert_eq!(
             known.age_ns(&stamp(2, 5_000, Some(20_001 * DAY))),
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(
             known.age_ns(&stamp(2, 5_000, Some(19_000 * DAY))),
             None,
-            "it cannot be younger than nothing"
+            "an age is never negative"
         );
     }
 }

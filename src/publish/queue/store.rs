@@ -1,128 +1,50 @@
-//! The part of the queue that is on disk: a redb file, written in batches.
+//! The queue's file: a redb database, written in batches.
 //!
-//! redb is a crash-safe B-tree: a batch is there whole or not at all, whatever moment the power fails. Opening checks
-//! every page; each record has a checksum of its own besides, as a page may go bad while the file is open.
+//! redb is a crash-safe B-tree: after a power failure a batch is either there completely or not at all. Opening checks
+//! every page. Each record also has its own checksum, since a page may go bad while the file is open.
 
 use super::record::{Record, Stamp};
+use super::store_error::StoreError;
+use super::totals::{Bounds, Dropped, Totals};
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    TableError,
 };
-use std::io::ErrorKind;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
-/// What redb may keep of the file in memory: its own default is a gigabyte.
+/// redb's page cache. Its default is a gigabyte.
 const CACHE_BYTES: usize = 1 << 20;
-/// So many may be dropped in one batch, so that none takes long.
-const DROPS_AT_ONCE: u64 = 10_000;
+/// Maximum events dropped in one batch, so that none takes long.
+const MAX_DROPS_PER_BATCH: u64 = 10_000;
 
-/// How much is kept.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    pub(super) bytes: u64,
-    pub(super) age: Duration,
-}
-
-/// Events that were given up, since the store was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-pub(crate) struct Dropped {
-    /// For want of room.
-    pub(crate) full: u64,
-    /// Because they were too old.
-    pub(crate) old: u64,
-    /// Because the store could not be read any more.
-    pub(crate) damaged: u64,
-}
-
-impl Dropped {
-    pub(crate) fn total(&self) -> u64 {
-        self.full + self.old + self.damaged
-    }
-
-    pub(super) fn plus(self, other: Self) -> Self {
-        let Self { full, old, damaged } = other;
-        Self {
-            full: self.full + full,
-            old: self.old + old,
-            damaged: self.damaged + damaged,
-        }
-    }
-
-    /// Each count at its highest.
-    pub(super) fn max(self, other: Self) -> Self {
-        Self {
-            full: self.full.max(other.full),
-            old: self.old.max(other.old),
-            damaged: self.damaged.max(other.damaged),
-        }
-    }
-}
-
-/// What is in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Totals {
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-    pub(super) dropped: Dropped,
-}
-
-/// Why the store cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StoreError {
-    /// What is in the file is not what was written; another must be made.
-    Damaged(String),
-    /// The disk or the system refuses, and may not for ever.
-    Refused { kind: ErrorKind, reason: String },
-}
-
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        match error.into() {
-            redb::Error::Io(e)
-                if e.kind() != ErrorKind::InvalidData && e.kind() != ErrorKind::UnexpectedEof =>
-            {
-                Self::Refused {
-                    kind: e.kind(),
-                    reason: e.to_string(),
-                }
-            }
-            e @ (redb::Error::PreviousIo
-            | redb::Error::DatabaseAlreadyOpen
-            | redb::Error::LockPoisoned(_)) => Self::Refused {
-                kind: ErrorKind::ResourceBusy,
-                reason: e.to_string(),
-            },
-            e => Self::Damaged(e.to_string()),
-        }
-    }
-}
-
-/// What reading found.
+/// Events read from the store.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Read {
+pub(crate) struct ReadResult {
     pub(super) records: Vec<(i64, Record)>,
-    /// Ids whose bytes are not what was written.
+    /// Ids of records whose checksum is wrong.
     pub(super) damaged: Vec<i64>,
-    /// Where to read on.
+    /// The id to continue reading at.
     pub(super) next: i64,
 }
 
 /// A batch of changes.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Batch {
+pub(crate) struct WriteBatch {
+    /// Events to add, by id.
     pub(super) append: Vec<(i64, Arc<Record>)>,
+    /// Ids to delete.
     pub(super) remove: Vec<i64>,
-    /// The counts so far.
+    /// Events that the queue has dropped so far.
     pub(super) dropped: Dropped,
     pub(super) now: Stamp,
 }
 
-/// The open file. Ids are those of the queue: an earlier process's events lie below 0.
+/// The open file. Ids are those of the queue: events of an earlier process have ids below 0.
 #[derive(Debug)]
 pub(crate) struct Store {
     db: Database,
@@ -133,12 +55,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens or makes the file at `path`. `base` is that of the store which this process had open before.
+    /// Opens or creates the file at `path`. `base`, the key of id 0, is given if this process had the store open before.
     pub(super) fn open(path: &Path, bounds: Bounds, base: Option<u64>) -> Result<Self, StoreError> {
         Self::with(bounds, base, |builder| builder.create(path))
     }
 
-    /// Opens what a backend holds.
+    /// Opens the store in `backend`.
     #[cfg(test)]
     pub(super) fn on(
         backend: impl redb::StorageBackend,
@@ -162,7 +84,7 @@ impl Store {
             let txn = db.begin_write()?;
             let (last, totals) = {
                 let events = txn.open_table(EVENTS)?;
-                let totals = Totals::of(&txn.open_table(TOTALS)?)?;
+                let totals = read_table(&txn.open_table(TOTALS)?)?;
                 (events.last()?.map(|(key, _)| key.value()), totals)
             };
             txn.abort()?;
@@ -175,6 +97,7 @@ impl Store {
         })
     }
 
+    /// The key of id 0.
     pub(super) fn base(&self) -> u64 {
         self.base
     }
@@ -183,65 +106,67 @@ impl Store {
         self.totals
     }
 
-    /// Changes the store and syncs it. Where it then holds more than its bounds allow, the oldest go, and the id
-    /// below which they went is returned.
-    pub(super) fn commit(&mut self, batch: &Batch) -> Result<Option<i64>, StoreError> {
+    /// Writes a batch and syncs it. If the store then exceeds its bounds, the oldest events are dropped; returns the id
+    /// below which they were.
+    pub(super) fn commit(&mut self, batch: &WriteBatch) -> Result<Option<i64>, StoreError> {
         guarded(|| self.commit_unguarded(batch))
     }
 
-    fn commit_unguarded(&mut self, batch: &Batch) -> Result<Option<i64>, StoreError> {
+    fn commit_unguarded(&mut self, batch: &WriteBatch) -> Result<Option<i64>, StoreError> {
         let mut totals = Totals {
             dropped: batch.dropped.max(self.totals.dropped),
             ..self.totals
         };
-        let mut below = None;
         let txn = self.db.begin_write()?;
-        {
+        let dropped_below = {
             let mut events = txn.open_table(EVENTS)?;
             for id in &batch.remove {
                 if let Some(old) = events.remove(self.key(*id))? {
-                    totals.less(old.value());
+                    totals.subtract(old.value().len());
                 }
             }
             for (id, record) in &batch.append {
                 let value = record.encode(self.key(*id));
-                totals.entries += 1;
-                totals.bytes += value.len() as u64;
+                totals.add(value.len());
                 if let Some(old) = events.insert(self.key(*id), value.as_slice())? {
-                    totals.less(old.value());
+                    totals.subtract(old.value().len());
                 }
             }
-            for _ in 0..DROPS_AT_ONCE {
-                let oldest = events
-                    .first()?
-                    .map(|(key, value)| (key.value(), value.value().to_vec()));
-                let Some((key, bytes)) = oldest else { break };
-                let full = totals.bytes > self.bounds.bytes;
-                if !full && !self.is_old(key, &bytes, &batch.now) {
-                    break;
-                }
-                events.remove(key)?;
-                totals.less(&bytes);
-                *(if full {
-                    &mut totals.dropped.full
-                } else {
-                    &mut totals.dropped.old
-                }) += 1;
-                below = Some(self.id(key) + 1);
-            }
-            let mut table = txn.open_table(TOTALS)?;
-            let Dropped { full, old, damaged } = totals.dropped;
-            let counts = [("entries", totals.entries), ("bytes", totals.bytes)];
-            for (name, count) in
-                counts
-                    .into_iter()
-                    .chain([("full", full), ("old", old), ("damaged", damaged)])
-            {
-                table.insert(name, count)?;
-            }
-        }
+            let dropped_below = self.drop_oldest(&mut events, &mut totals, &batch.now)?;
+            write_table(&mut txn.open_table(TOTALS)?, totals)?;
+            dropped_below
+        };
         txn.commit()?;
         self.totals = totals;
+        Ok(dropped_below)
+    }
+
+    /// Drops the oldest events while they exceed the bounds.
+    fn drop_oldest(
+        &self,
+        events: &mut Table<'_, u64, &'static [u8]>,
+        totals: &mut Totals,
+        now: &Stamp,
+    ) -> Result<Option<i64>, StoreError> {
+        let mut below = None;
+        for _ in 0..MAX_DROPS_PER_BATCH {
+            let oldest = events
+                .first()?
+                .map(|(key, value)| (key.value(), value.value().to_vec()));
+            let Some((key, bytes)) = oldest else { break };
+            let full = totals.bytes > self.bounds.bytes;
+            if !full && !self.is_old(key, &bytes, now) {
+                break;
+            }
+            events.remove(key)?;
+            totals.subtract(bytes.len());
+            *(if full {
+                &mut totals.dropped.full
+            } else {
+                &mut totals.dropped.old
+            }) += 1;
+            below = Some(self.id(key) + 1);
+        }
         Ok(below)
     }
 
@@ -251,12 +176,12 @@ impl Store {
     }
 
     /// The first `count` events with an id in `range`.
-    pub(super) fn read(&self, range: &Range<i64>, count: usize) -> Result<Read, StoreError> {
+    pub(super) fn read(&self, range: &Range<i64>, count: usize) -> Result<ReadResult, StoreError> {
         guarded(|| {
             let events = self.db.begin_read()?.open_table(EVENTS)?;
-            let mut found = Read {
+            let mut found = ReadResult {
                 next: range.end,
-                ..Read::default()
+                ..ReadResult::default()
             };
             for entry in events
                 .range(self.key(range.start)..self.key(range.end))?
@@ -276,7 +201,7 @@ impl Store {
         })
     }
 
-    /// Gives back the disk's space; worth it when little is left in the store.
+    /// Shrinks the file. Worth it when little is left in the store.
     pub(super) fn compact(&mut self) -> Result<(), StoreError> {
         guarded(|| Ok(self.db.compact().map(drop)?))
     }
@@ -290,8 +215,8 @@ impl Store {
     }
 }
 
-/// What a file holds that nobody writes at present; `None` if it was not closed in order.
-pub(super) fn look(path: &Path) -> Result<Option<Totals>, StoreError> {
+/// Reads the totals of a file that no process has open; `None` if it was not closed cleanly.
+pub(super) fn read_totals(path: &Path) -> Result<Option<Totals>, StoreError> {
     guarded(|| {
         let db = match Builder::new()
             .set_cache_size(CACHE_BYTES)
@@ -302,38 +227,41 @@ pub(super) fn look(path: &Path) -> Result<Option<Totals>, StoreError> {
         };
         match db.begin_read()?.open_table(TOTALS) {
             Err(TableError::TableDoesNotExist(_)) => Ok(Some(Totals::default())),
-            table => Totals::of(&table?).map(Some),
+            table => read_table(&table?).map(Some),
         }
     })
 }
 
-impl Totals {
-    fn of(table: &impl ReadableTable<&'static str, u64>) -> Result<Self, StoreError> {
-        let get = |key: &str| Ok::<_, StoreError>(table.get(key)?.map_or(0, |v| v.value()));
-        let dropped = Dropped {
-            full: get("full")?,
-            old: get("old")?,
-            damaged: get("damaged")?,
-        };
-        Ok(Self {
-            entries: get("entries")?,
-            bytes: get("bytes")?,
-            dropped,
-        })
-    }
-
-    fn less(&mut self, value: &[u8]) {
-        self.entries = self.entries.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(value.len() as u64);
-    }
+fn read_table(table: &impl ReadableTable<&'static str, u64>) -> Result<Totals, StoreError> {
+    let get = |key: &str| Ok::<_, StoreError>(table.get(key)?.map_or(0, |v| v.value()));
+    let dropped = Dropped {
+        full: get("full")?,
+        old: get("old")?,
+        damaged: get("damaged")?,
+    };
+    Ok(Totals {
+        entries: get("entries")?,
+        bytes: get("bytes")?,
+        dropped,
+    })
 }
 
-/// redb may panic on pages that were altered under it: to the queue that is one more way of being damaged.
+fn write_table(table: &mut Table<'_, &'static str, u64>, totals: Totals) -> Result<(), StoreError> {
+    let Dropped { full, old, damaged } = totals.dropped;
+    for (name, count) in [
+        ("entries", totals.entries),
+        ("bytes", totals.bytes),
+        ("full", full),
+        ("old", old),
+        ("damaged", damaged),
+    ] {
+        table.insert(name, count)?;
+    }
+    Ok(())
+}
+
+/// Runs `action`. redb may panic on pages that were altered underneath it; that counts as damage, too.
 fn guarded<T>(action: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let panicked = |_| {
-        Err(StoreError::Damaged(
-            "its pages contradict each other".into(),
-        ))
-    };
+    let panicked = |_| Err(StoreError::Damaged("its pages are inconsistent".into()));
     catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(panicked)
 }

@@ -1,12 +1,13 @@
-//! The queue, its keeper and a broker against a model, on a disk that fails in every way a disk can.
+//! Simulates the queue, its disk worker and a broker, on a disk that fails in every way a disk can.
 
 #![allow(clippy::cast_possible_truncation, reason = "a disk of a test is small")]
 
 mod bounds;
 mod disk;
 
-use super::store::Bounds;
-use super::{Done, Dropped, Keeper, Limits, Queue, READ_AHEAD, Record, Stamp, Storage};
+use super::event_queue::READ_AHEAD;
+use super::totals::Bounds;
+use super::{DiskWorker, Dropped, EventQueue, QueueLimits, Record, Stamp, Storage, WorkOutcome};
 use disk::Disk;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -21,12 +22,13 @@ const WIDE: Bounds = Bounds {
     bytes: 1 << 30,
     ..BOUNDS
 };
-const LIMITS: Limits = Limits {
+const LIMITS: QueueLimits = QueueLimits {
     sync_every: Duration::from_secs(5),
     sync_events: 7,
     memory: 30,
     age: Duration::from_secs(3600),
 };
+
 /// The payload of the event with this number: its bytes follow from it.
 fn payload(number: u64) -> Vec<u8> {
     let length = 40 + number.wrapping_mul(7919) % 1400;
@@ -50,7 +52,7 @@ fn number(record: &Record) -> u64 {
     assert_eq!(
         *record,
         self::record(number),
-        "what is delivered is what was queued, to the bit"
+        "a delivered event is bit-identical to the queued one"
     );
     number
 }
@@ -66,7 +68,7 @@ enum Step {
     Disconnect,
     Kill,
     PowerCut,
-    /// Power fails in so many writes.
+    /// Power fails after this many writes.
     PowerCutAt(u64),
     Refuse(bool),
 }
@@ -88,30 +90,30 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..250)
 }
 
-/// The process with its disk, and a broker that remembers.
-struct World {
+/// The process with its disk, and what the broker has received.
+struct Simulation {
     disk: Disk,
     bounds: Bounds,
     random: fastrand::Rng,
-    queue: Queue,
-    keeper: Keeper,
+    queue: EventQueue,
+    worker: DiskWorker,
     now: Instant,
     live_first: bool,
     pushed: u64,
-    /// Not in a batch that was committed, nor acknowledged: what a crash may take.
+    /// Neither in a committed batch nor acknowledged: what a crash may take.
     at_risk: BTreeSet<u64>,
     crashed: BTreeSet<u64>,
-    under_way: VecDeque<(i64, u64)>,
+    in_flight: VecDeque<(i64, u64)>,
     arrived: Vec<u64>,
     acknowledged: BTreeSet<u64>,
 }
 
-impl World {
+impl Simulation {
     fn new(bounds: Bounds, seed: u64) -> Self {
         let (disk, now) = (Disk::default(), Instant::now());
         Self {
-            queue: Queue::new(LIMITS, true, now),
-            keeper: Keeper::at(Box::new(disk.clone()), bounds),
+            queue: EventQueue::new(LIMITS, true, now),
+            worker: DiskWorker::at(Box::new(disk.clone()), bounds),
             disk,
             bounds,
             random: fastrand::Rng::with_seed(seed),
@@ -120,7 +122,7 @@ impl World {
             pushed: 0,
             at_risk: BTreeSet::new(),
             crashed: BTreeSet::new(),
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             arrived: Vec::new(),
             acknowledged: BTreeSet::new(),
         }
@@ -135,7 +137,7 @@ impl World {
             }
             Step::Send => self.send(),
             Step::Acknowledge => {
-                if let Some((id, number)) = self.under_way.pop_front() {
+                if let Some((id, number)) = self.in_flight.pop_front() {
                     self.queue.acknowledged(id, self.now);
                     self.acknowledged.insert(number);
                     self.at_risk.remove(&number);
@@ -158,15 +160,15 @@ impl World {
                 self.restart();
             }
             Step::PowerCutAt(writes) => {
-                let mut platter = self.disk.lock();
-                platter.fails_at = Some(platter.writes + writes);
+                let mut disk = self.disk.lock();
+                disk.fails_at = Some(disk.writes + writes);
             }
             Step::Refuse(refuses) => {
                 self.disk.lock().refuses = refuses.then_some(ErrorKind::StorageFull)
             }
         }
         // The process ends with its power.
-        if self.disk.lock().dead {
+        if self.disk.lock().powered_off {
             self.step(&Step::PowerCut);
         }
     }
@@ -177,44 +179,44 @@ impl World {
         } else {
             None
         };
-        if self.under_way.len() < 5
+        if self.in_flight.len() < 5
             && let Some((id, record)) = live.or_else(|| self.queue.next_of_backlog())
         {
             self.queue.handed_over(id);
             let number = number(&record);
             self.arrived.push(number);
-            self.under_way.push_back((id, number));
+            self.in_flight.push_back((id, number));
         }
     }
 
     fn disconnect(&mut self) {
         self.queue.disconnected();
-        self.under_way.clear();
+        self.in_flight.clear();
     }
 
-    /// One piece of work, if there is any.
+    /// Carries out one disk operation, if one is due.
     fn work(&mut self, flush: bool) -> Option<()> {
         let work = self.queue.work(Stamp::default(), self.now, true, flush)?;
-        let done = self.keeper.carry_out(work, self.now);
-        if let Done::Committed { batch, totals, .. } = &done {
+        let outcome = self.worker.carry_out(work, self.now);
+        if let WorkOutcome::Committed { batch, totals, .. } = &outcome {
             assert!(totals.bytes <= self.bounds.bytes, "{totals:?}");
             for (_, record) in &batch.append {
                 self.at_risk.remove(&number(record));
             }
         }
-        self.queue.done(done, self.now);
+        self.queue.done(outcome, self.now);
         Some(())
     }
 
     fn restart(&mut self) {
         self.crashed.append(&mut self.at_risk);
-        self.under_way.clear();
-        self.keeper = Keeper::at(Box::new(self.disk.clone()), self.bounds);
-        self.queue = Queue::new(LIMITS, true, self.now);
+        self.in_flight.clear();
+        self.worker = DiskWorker::at(Box::new(self.disk.clone()), self.bounds);
+        self.queue = EventQueue::new(LIMITS, true, self.now);
         self.live_first = false;
     }
 
-    /// Everything heals; what is there goes out.
+    /// Repairs the disk, reconnects, and sends everything.
     fn finish(&mut self) {
         (self.disk.lock().refuses, self.disk.lock().fails_at) = (None, None);
         self.step(&Step::Connect(false));
@@ -240,105 +242,104 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
-    /// Nothing that was committed is lost, whatever happens to the process and its power; nothing that arrives is
-    /// anything but what was queued.
+    /// No committed event is lost, whatever happens to the process and its power; every event arrives as it was queued.
     #[test]
-    fn what_was_committed_arrives_over_crashes_at_any_write(steps in steps(), seed: u64) {
-        let mut world = World::new(WIDE, seed);
+    fn committed_events_survive_crashes_at_any_write(steps in steps(), seed: u64) {
+        let mut simulation = Simulation::new(WIDE, seed);
         for step in &steps {
-            // Memory alone is bounded more tightly, and may drop: that is the next test's matter.
-            if matches!(step, Step::Push) && world.queue.len() >= 25 {
+            // Memory has a tighter bound, and may drop events: the next test covers that.
+            if matches!(step, Step::Push) && simulation.queue.len() >= 25 {
                 continue;
             }
-            world.step(step);
+            simulation.step(step);
         }
-        world.finish();
-        prop_assert_eq!(world.disk.lock().aside, 0, "a crash damages nothing");
-        let lost: Vec<u64> = world.missing().difference(&world.crashed).copied().collect();
+        simulation.finish();
+        prop_assert_eq!(simulation.disk.lock().aside, 0, "a crash damages nothing");
+        let lost: Vec<u64> = simulation.missing().difference(&simulation.crashed).copied().collect();
         prop_assert_eq!(lost, Vec::<u64>::new());
-        prop_assert_eq!(world.queue.dropped(), Dropped::default());
+        prop_assert_eq!(simulation.queue.dropped(), Dropped::default());
     }
 
-    /// Whatever is missing at the end was counted, or a crash took it before its batch was committed; the bound is
+    /// Every missing event was counted as dropped, or was taken by a crash before its batch was committed. The bound is
     /// checked after every commit.
     #[test]
-    fn what_is_dropped_is_the_oldest_and_is_counted_over_restarts(steps in steps(), seed: u64, crashes: bool) {
-        let mut world = World::new(BOUNDS, seed);
+    fn dropped_events_are_counted_over_restarts(steps in steps(), seed: u64, crashes: bool) {
+        let mut simulation = Simulation::new(BOUNDS, seed);
         for step in &steps {
             let crash = matches!(step, Step::Kill | Step::PowerCut | Step::PowerCutAt(_));
             if crash && !crashes {
-                // An orderly end.
-                while world.work(true).is_some() {}
-                if *world.queue.storage() == Storage::Disk {
-                    world.restart();
+                // A clean shutdown.
+                while simulation.work(true).is_some() {}
+                if *simulation.queue.storage() == Storage::Disk {
+                    simulation.restart();
                 }
             } else {
                 for _ in 0..if matches!(step, Step::Push) { 5 } else { 1 } {
-                    world.step(step);
+                    simulation.step(step);
                 }
             }
-            prop_assert!(world.queue.entries.len() <= LIMITS.memory + READ_AHEAD + 5);
+            prop_assert!(simulation.queue.in_memory() <= LIMITS.memory + READ_AHEAD + 5);
         }
-        world.finish();
-        // What was under way when it was dropped may have arrived all the same.
-        let taken = if crashes { world.crashed.len() as u64 } else { 0 };
-        prop_assert!(world.missing().len() as u64 <= world.queue.dropped().total() + taken);
+        simulation.finish();
+        // An event that was dropped in flight may still have arrived.
+        let taken = if crashes { simulation.crashed.len() as u64 } else { 0 };
+        prop_assert!(simulation.missing().len() as u64 <= simulation.queue.dropped().total() + taken);
     }
 
-    /// Where order is asked for and the disk can be read, events arrive in it, apart from repetitions.
+    /// Events arrive in order, apart from repetitions, unless live events go first or the disk cannot be read.
     #[test]
     fn order_holds(steps in steps(), seed: u64) {
-        let mut world = World::new(WIDE, seed);
+        let mut simulation = Simulation::new(WIDE, seed);
         for step in steps.iter().filter(|s| !matches!(s, Step::Refuse(_))) {
             match step {
-                Step::Connect(_) => world.step(&Step::Connect(false)),
-                // The store is there before anything is sent.
-                Step::Send if *world.queue.storage() != Storage::Disk => {}
-                Step::Push if world.queue.len() >= 25 => {}
-                step => world.step(step),
+                Step::Connect(_) => simulation.step(&Step::Connect(false)),
+                // Nothing is sent before the store is open.
+                Step::Send if *simulation.queue.storage() != Storage::Disk => {}
+                Step::Push if simulation.queue.len() >= 25 => {}
+                step => simulation.step(step),
             }
         }
-        world.finish();
+        simulation.finish();
         let mut seen = BTreeSet::new();
-        let first: Vec<u64> = world.arrived.iter().copied().filter(|n| seen.insert(*n)).collect();
+        let first: Vec<u64> = simulation.arrived.iter().copied().filter(|n| seen.insert(*n)).collect();
         prop_assert!(first.is_sorted(), "{:?}", first);
     }
 
-    /// A file with any bit flipped, or cut short, or overwritten: what arrives is intact, and the queue works on.
+    /// A file with flipped bits, cut short or overwritten: events that arrive are intact, and the queue goes on working.
     #[test]
     fn nothing_corrupt_is_delivered(
         count in 1u64..80, flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..20),
         cut in prop::option::of(any::<prop::sample::Index>()), noise: bool, open: bool, seed: u64,
     ) {
-        let mut world = World::new(WIDE, seed);
+        let mut simulation = Simulation::new(WIDE, seed);
         for _ in 0..count {
-            world.step(&Step::Push);
-            while world.work(true).is_some() {}
+            simulation.step(&Step::Push);
+            while simulation.work(true).is_some() {}
         }
         {
-            let mut platter = world.disk.lock();
-            let length = platter.now.len();
-            if let Some(cut) = cut { platter.now.truncate(cut.index(length)); }
-            let length = platter.now.len().max(1);
-            platter.now.resize(length, 0);
+            let mut disk = simulation.disk.lock();
+            let length = disk.now.len();
+            if let Some(cut) = cut { disk.now.truncate(cut.index(length)); }
+            let length = disk.now.len().max(1);
+            disk.now.resize(length, 0);
             if noise {
                 let from = flips[0].0.index(length);
                 let to = (from + 5000).min(length);
-                platter.now[from..to].iter_mut().for_each(|b| *b ^= 0xa5);
+                disk.now[from..to].iter_mut().for_each(|b| *b ^= 0xa5);
             }
-            for (at, bit) in &flips { platter.now[at.index(length)] ^= 1 << bit; }
-            platter.safe = platter.now.clone();
+            for (at, bit) in &flips { disk.now[at.index(length)] ^= 1 << bit; }
+            disk.safe = disk.now.clone();
         }
-        if !open { world.restart(); }
+        if !open { simulation.restart(); }
         for _ in 0..20 {
-            world.step(&Step::Push);
-            world.work(true);
+            simulation.step(&Step::Push);
+            simulation.work(true);
         }
-        world.finish();
-        let missing = world.missing();
-        prop_assert!(missing.iter().all(|n| *n < count), "only what was in the file: {:?}", missing);
-        if world.disk.lock().aside == 0 && open {
-            prop_assert!(missing.len() as u64 <= world.queue.dropped().damaged);
+        simulation.finish();
+        let missing = simulation.missing();
+        prop_assert!(missing.iter().all(|n| *n < count), "only events of the file are missing: {:?}", missing);
+        if simulation.disk.lock().aside == 0 && open {
+            prop_assert!(missing.len() as u64 <= simulation.queue.dropped().damaged);
         }
     }
 }

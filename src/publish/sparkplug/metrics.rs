@@ -1,10 +1,10 @@
-//! What of an event becomes metrics of its camera.
+//! Converts events to metrics of their cameras.
 
 use super::payload::{DataType, Metric, Value};
 use serde_json::Value as Json;
 
-/// Where a metric stands in the event, which but for the first `/` is its name, and its type.
-const OF_EVENT: [(&str, DataType); 17] = [
+/// The metrics: each one's JSON pointer in the event, which without the first `/` is its name, and its type.
+const METRICS: [(&str, DataType); 17] = [
     ("/class", DataType::String),
     ("/known", DataType::Boolean),
     ("/score", DataType::Float),
@@ -24,12 +24,12 @@ const OF_EVENT: [(&str, DataType); 17] = [
     ("/latency_ms/embed", DataType::Float),
 ];
 
-/// An event as it waits in the queue, as metrics, and its camera. `None` if it is no event.
+/// The camera and the metrics of an event in JSON. `None` if `json` is no event.
 pub(super) fn of_event(json: &[u8]) -> Option<(String, Vec<Metric>)> {
     let event: Json = serde_json::from_slice(json).ok()?;
     let camera = event.get("camera")?.as_str()?.to_owned();
-    let taken: jiff::Timestamp = event.get("ts")?.as_str()?.parse().ok()?;
-    let timestamp = u64::try_from(taken.as_millisecond()).ok()?;
+    let captured: jiff::Timestamp = event.get("ts")?.as_str()?.parse().ok()?;
+    let timestamp = u64::try_from(captured.as_millisecond()).ok()?;
     let metric = |(pointer, datatype): &(&str, DataType)| {
         let found = event.pointer(pointer).filter(|v| !v.is_null());
         Metric::new(
@@ -39,12 +39,12 @@ pub(super) fn of_event(json: &[u8]) -> Option<(String, Vec<Metric>)> {
             timestamp,
         )
     };
-    Some((camera, OF_EVENT.iter().map(metric).collect()))
+    Some((camera, METRICS.iter().map(metric).collect()))
 }
 
-/// A camera of which nothing is known yet.
+/// The metrics of a camera without any event yet: all of them null.
 pub(super) fn unknown(timestamp: u64) -> Vec<Metric> {
-    OF_EVENT
+    METRICS
         .iter()
         .map(|(pointer, datatype)| Metric::new(&pointer[1..], *datatype, None, timestamp))
         .collect()

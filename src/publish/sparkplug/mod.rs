@@ -1,100 +1,85 @@
 //! Sparkplug B 3.0: this device as an edge node, its cameras as the node's devices.
 //!
-//! What is said, and in which order, is decided here; [`super::mqtt`] says it. Events wait in the queue as they do
-//! for plain JSON, and become metrics when they are sent: a sequence number belongs to the connection, not to the
-//! event. Sparkplug prescribes QoS 0, which nobody acknowledges; how events are known to have arrived all the same,
-//! see [`super::mqtt`].
+//! This module decides which messages are sent, and in which order; [`super::mqtt`] sends them. Events wait in the queue
+//! as JSON and become metrics when they are sent, since a sequence number belongs to the connection, not to the event.
+//! Sparkplug prescribes QoS 0, which the broker does not acknowledge; [`super::mqtt`] finds out another way which events
+//! have arrived.
 
+mod address;
 mod metrics;
 mod payload;
+#[cfg(test)]
+mod tests;
 
+pub(super) use address::Address;
+
+use address::bd_seq_metric;
 use payload::{DataType, Metric, Payload, Value};
 use prost::Message as _;
 use std::collections::BTreeMap;
 
+/// The metric by which a host application asks for all births again.
 const REBIRTH: &str = "Node Control/Rebirth";
 
-/// Group and node, of which every topic is made.
-#[derive(Debug, Clone)]
-pub(super) struct Address {
-    pub(super) group: String,
-    pub(super) node: String,
-}
-
-impl Address {
-    fn topic(&self, kind: &str, camera: Option<&str>) -> String {
-        let Self { group, node } = self;
-        let camera = camera.map_or_else(String::new, |camera| format!("/{camera}"));
-        format!("spBv1.0/{group}/{kind}/{node}{camera}")
-    }
-
-    /// Where commands come from.
-    pub(super) fn commands(&self) -> String {
-        self.topic("NCMD", None)
-    }
-
-    /// The node's death: the will of a connection, and its end. It has no sequence number.
-    pub(super) fn death(&self, bd_seq: u8, now_ms: u64) -> (String, Vec<u8>) {
-        let payload = Payload {
-            timestamp: Some(now_ms),
-            metrics: vec![bd_seq_metric(bd_seq, now_ms)],
-            seq: None,
-        };
-        (self.topic("NDEATH", None), payload.encode_to_vec())
-    }
-}
-
-fn bd_seq_metric(bd_seq: u8, now_ms: u64) -> Metric {
-    Metric::new(
-        "bdSeq",
-        DataType::Int64,
-        Some(Value::Long(bd_seq.into())),
-        now_ms,
-    )
-}
-
-/// A message to be published, and what is so once it is.
+/// A message to publish.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Message {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
-    /// QoS 1, as only a death may be.
+    /// QoS 1, which Sparkplug prescribes for the node's death alone.
     pub(super) acknowledged: bool,
-    then: Then,
+    kind: Kind,
 }
 
 impl Message {
-    /// Whether it is an event's own, and no birth before it.
+    /// Whether this is an event, rather than a birth or death that must come before it.
     pub(super) fn is_event(&self) -> bool {
-        matches!(self.then, Then::Data(_))
+        matches!(self.kind, Kind::DeviceData { .. })
     }
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Then {
-    NodeBorn,
-    Born(String),
-    Dead(String),
-    Told,
-    /// With what is so now, if it is.
-    Data(Option<(String, Vec<Metric>)>),
-    Farewell,
+enum Kind {
+    NodeBirth,
+    NodeData,
+    NodeDeath,
+    DeviceBirth(String),
+    DeviceData {
+        camera: String,
+        /// The camera's metrics, unless they are historical: a later birth repeats them.
+        latest: Option<Vec<Metric>>,
+    },
+    DeviceDeath(String),
+}
+
+impl Kind {
+    /// The message type in the topic, and the camera.
+    fn in_topic(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::NodeBirth => ("NBIRTH", None),
+            Self::NodeData => ("NDATA", None),
+            Self::NodeDeath => ("NDEATH", None),
+            Self::DeviceBirth(camera) => ("DBIRTH", Some(camera)),
+            Self::DeviceData { camera, .. } => ("DDATA", Some(camera)),
+            Self::DeviceDeath(camera) => ("DDEATH", Some(camera)),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Camera {
-    /// It works.
-    is_up: bool,
-    /// The host has been told that it is there, on this connection.
+    works: bool,
+    /// Its birth has been sent on this connection, and no death since.
     is_born: bool,
-    /// What was last said of it.
-    last: Option<Vec<Metric>>,
+    /// The metrics of its latest event.
+    latest: Option<Vec<Metric>>,
     fault: Option<String>,
 }
 
-/// What the node says of itself besides.
+/// The state of the queue, as the node's metrics have it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Report {
+pub(super) struct QueueReport {
+    /// `memory` or `disk`; empty until the first report.
     pub(super) storage: &'static str,
     pub(super) waiting: u64,
     pub(super) dropped: u64,
@@ -102,29 +87,29 @@ pub(super) struct Report {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Commands are not subscribed to yet.
-    Deaf,
-    /// Births are due.
-    Unborn,
+    /// The subscription to commands is not confirmed yet; births must wait for it.
+    Subscribing,
+    /// The node's birth is due.
+    BirthDue,
     Born,
-    /// The last word is said.
-    Gone,
+    /// The node's death was sent.
+    Dead,
 }
 
-/// The conversation on one connection after the other.
+/// The edge node, over all its connections.
 #[derive(Debug)]
-pub(super) struct Sparkplug {
+pub(super) struct EdgeNode {
     pub(super) address: Address,
     bd_seq: u8,
     seq: u8,
     phase: Phase,
     cameras: BTreeMap<String, Camera>,
-    report: Report,
-    /// Node metrics that have changed since they were last said.
-    changed: bool,
+    queue: QueueReport,
+    /// Some of the node's metrics have changed since they were last sent.
+    node_changed: bool,
 }
 
-impl Sparkplug {
+impl EdgeNode {
     pub(super) fn new(address: Address, cameras: impl IntoIterator<Item = String>) -> Self {
         let cameras = cameras
             .into_iter()
@@ -134,246 +119,199 @@ impl Sparkplug {
             address,
             bd_seq: 0,
             seq: 0,
-            phase: Phase::Deaf,
+            phase: Phase::Subscribing,
             cameras,
-            report: Report::default(),
-            changed: false,
+            queue: QueueReport::default(),
+            node_changed: false,
         }
     }
 
-    /// A connection is made whose will has this number.
+    /// Notes that a connection is made whose will has this `bdSeq`.
     pub(super) fn connected(&mut self, bd_seq: u8) {
-        (self.bd_seq, self.phase) = (bd_seq, Phase::Deaf);
+        (self.bd_seq, self.phase) = (bd_seq, Phase::Subscribing);
     }
 
-    /// Commands will be heard from now on: births may be said.
+    /// Notes that commands will be received from now on, so births may be sent.
     pub(super) fn subscribed(&mut self) {
-        if self.phase == Phase::Deaf {
-            self.begin();
+        if self.phase == Phase::Subscribing {
+            self.restart();
         }
     }
 
-    /// A command, of which there is one: say all births again.
-    pub(super) fn heard(&mut self, payload: &[u8]) {
+    /// Handles a command. There is one: send all births again.
+    pub(super) fn command(&mut self, payload: &[u8]) {
         let Ok(payload) = Payload::decode(payload) else {
             return;
         };
-        let asks = |m: &Metric| {
+        let is_rebirth = |m: &Metric| {
             m.name.as_deref() == Some(REBIRTH) && m.value == Some(Value::Boolean(true))
         };
-        if payload.metrics.iter().any(asks) && self.phase == Phase::Born {
-            self.begin();
+        if payload.metrics.iter().any(is_rebirth) && self.phase == Phase::Born {
+            self.restart();
         }
     }
 
-    /// The node's birth is due, which has the first number.
-    fn begin(&mut self) {
-        (self.phase, self.seq) = (Phase::Unborn, 0);
+    /// Makes the node's birth due, whose sequence number is 0.
+    fn restart(&mut self) {
+        (self.phase, self.seq) = (Phase::BirthDue, 0);
     }
 
-    /// Whether a camera works, and else why not.
-    pub(super) fn camera(&mut self, name: &str, fault: Option<&str>) {
+    /// Notes whether a camera works, or its fault.
+    pub(super) fn set_camera(&mut self, name: &str, fault: Option<&str>) {
         let camera = self.cameras.entry(name.to_owned()).or_default();
-        camera.is_up = fault.is_none();
+        camera.works = fault.is_none();
         if camera.fault.as_deref() != fault {
             camera.fault = fault.map(str::to_owned);
-            self.changed = true;
+            self.node_changed = true;
         }
     }
 
-    /// How the queue is.
-    pub(super) fn report(&mut self, report: Report) {
-        if self.report != report {
-            self.report = report;
-            self.changed = true;
+    /// Notes the state of the queue.
+    pub(super) fn set_queue(&mut self, report: QueueReport) {
+        if self.queue != report {
+            self.queue = report;
+            self.node_changed = true;
         }
     }
 
-    /// Whether events may be said.
+    /// Whether the node's birth was sent, so that events may follow.
     pub(super) fn is_born(&self) -> bool {
         self.phase == Phase::Born
     }
 
-    /// What is to be said before any event. With `backlog` a camera that is away stays born: its events come yet.
+    /// The birth, data or death message that must be sent before any event. With `backlog`, a camera that has failed
+    /// stays born, since its events are still to come.
     pub(super) fn due(&self, backlog: bool, now_ms: u64) -> Option<Message> {
         match self.phase {
-            Phase::Deaf | Phase::Gone => return None,
-            Phase::Unborn => return Some(self.node_birth(now_ms)),
+            Phase::Subscribing | Phase::Dead => return None,
+            Phase::BirthDue => return Some(self.node_birth(now_ms)),
             Phase::Born => {}
         }
-        if let Some((name, camera)) = self.cameras.iter().find(|(_, c)| c.is_up && !c.is_born) {
-            return Some(self.birth(name, camera.last.clone(), now_ms));
+        if let Some((name, camera)) = self.cameras.iter().find(|(_, c)| c.works && !c.is_born) {
+            return Some(self.device_birth(name, camera.latest.clone(), now_ms));
         }
-        if self.changed {
+        if self.node_changed {
             let metrics = self
                 .node_metrics(now_ms)
                 .into_iter()
                 .map(|m| m.into_data(false))
                 .collect();
-            return Some(self.message("NDATA", None, metrics, now_ms, Then::Told));
+            return Some(self.message(Kind::NodeData, metrics, now_ms));
         }
         let gone = self
             .cameras
             .iter()
-            .find(|(_, c)| c.is_born && !c.is_up && !backlog);
-        gone.map(|(name, _)| {
-            self.message(
-                "DDEATH",
-                Some(name),
-                Vec::new(),
-                now_ms,
-                Then::Dead(name.clone()),
-            )
-        })
+            .find(|(_, c)| c.is_born && !c.works && !backlog);
+        gone.map(|(name, _)| self.message(Kind::DeviceDeath(name.clone()), Vec::new(), now_ms))
     }
 
-    /// An event's message, or the birth that must come first. `None` if it is no event.
+    /// The message of an event, or the camera's birth if that must come first. `None` if `json` is no event.
     pub(super) fn event(&self, json: &[u8], historical: bool, now_ms: u64) -> Option<Message> {
-        let (camera, metrics) = metrics::of_event(json)?;
-        let known = self.cameras.get(&camera);
-        if !known.is_some_and(|c| c.is_born) {
-            return Some(self.birth(&camera, known.and_then(|c| c.last.clone()), now_ms));
+        let (name, metrics) = metrics::of_event(json)?;
+        let camera = self.cameras.get(&name);
+        if !camera.is_some_and(|c| c.is_born) {
+            return Some(self.device_birth(&name, camera.and_then(|c| c.latest.clone()), now_ms));
         }
         let data = metrics
             .iter()
             .cloned()
             .map(|m| m.into_data(historical))
             .collect();
-        // What is past is not what a later birth is to say.
-        let then = Then::Data((!historical).then(|| (camera.clone(), metrics)));
-        Some(self.message("DDATA", Some(&camera), data, now_ms, then))
+        let kind = Kind::DeviceData {
+            camera: name,
+            latest: (!historical).then_some(metrics),
+        };
+        Some(self.message(kind, data, now_ms))
     }
 
-    /// The last word on this connection.
-    pub(super) fn farewell(&self, now_ms: u64) -> Option<Message> {
+    /// The node's death, once it is born.
+    pub(super) fn death(&self, now_ms: u64) -> Option<Message> {
         let (topic, payload) = self.address.death(self.bd_seq, now_ms);
         self.is_born().then_some(Message {
             topic,
             payload,
             acknowledged: true,
-            then: Then::Farewell,
+            kind: Kind::NodeDeath,
         })
     }
 
-    /// Notes that the client took a message.
-    pub(super) fn said(&mut self, message: Message) {
+    /// Notes that the MQTT client has taken a message.
+    pub(super) fn sent(&mut self, message: Message) {
         self.seq = self.seq.wrapping_add(1);
-        match message.then {
-            Then::NodeBorn => {
-                (self.phase, self.changed) = (Phase::Born, false);
+        match message.kind {
+            Kind::NodeBirth => {
+                (self.phase, self.node_changed) = (Phase::Born, false);
                 self.cameras.values_mut().for_each(|c| c.is_born = false);
             }
-            Then::Born(name) => self.cameras.entry(name).or_default().is_born = true,
-            Then::Dead(name) => self.cameras.entry(name).or_default().is_born = false,
-            Then::Told => self.changed = false,
-            Then::Data(Some((name, metrics))) => {
-                self.cameras.entry(name).or_default().last = Some(metrics)
-            }
-            Then::Data(None) => {}
-            Then::Farewell => self.phase = Phase::Gone,
+            Kind::NodeData => self.node_changed = false,
+            Kind::NodeDeath => self.phase = Phase::Dead,
+            Kind::DeviceBirth(name) => self.cameras.entry(name).or_default().is_born = true,
+            Kind::DeviceDeath(name) => self.cameras.entry(name).or_default().is_born = false,
+            Kind::DeviceData {
+                camera,
+                latest: Some(metrics),
+            } => self.cameras.entry(camera).or_default().latest = Some(metrics),
+            Kind::DeviceData { latest: None, .. } => {}
         }
     }
 
     fn node_birth(&self, now_ms: u64) -> Message {
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        let fixed = |name, datatype, value| Metric::new(name, datatype, value, now_ms);
+        let no_rebirth = Some(Value::Boolean(false));
+        let version = text(env!("CARGO_PKG_VERSION"));
         let mut metrics = vec![
             bd_seq_metric(self.bd_seq, now_ms),
-            Metric::new(
-                REBIRTH,
-                DataType::Boolean,
-                Some(Value::Boolean(false)),
-                now_ms,
-            ),
-            Metric::new(
-                "Properties/Software",
-                DataType::String,
-                Some(Value::Text("constancy".into())),
-                now_ms,
-            ),
-            Metric::new(
-                "Properties/Version",
-                DataType::String,
-                Some(Value::Text(env!("CARGO_PKG_VERSION").into())),
-                now_ms,
-            ),
+            fixed(REBIRTH, DataType::Boolean, no_rebirth),
+            fixed("Properties/Software", DataType::String, text("constancy")),
+            fixed("Properties/Version", DataType::String, version),
         ];
         metrics.extend(self.node_metrics(now_ms));
-        self.message("NBIRTH", None, metrics, now_ms, Then::NodeBorn)
+        self.message(Kind::NodeBirth, metrics, now_ms)
     }
 
     /// The node's metrics that may change.
     fn node_metrics(&self, now_ms: u64) -> Vec<Metric> {
-        let Report {
+        let QueueReport {
             storage,
             waiting,
             dropped,
-        } = &self.report;
+        } = self.queue;
         let text = |text: &str| Some(Value::Text(text.to_owned()));
+        let storage = text(storage).filter(|_| !storage.is_empty());
+        let count =
+            |name, count| Metric::new(name, DataType::UInt64, Some(Value::Long(count)), now_ms);
         let mut metrics = vec![
-            Metric::new(
-                "Queue/storage",
-                DataType::String,
-                text(storage).filter(|_| !storage.is_empty()),
-                now_ms,
-            ),
-            Metric::new(
-                "Queue/waiting",
-                DataType::UInt64,
-                Some(Value::Long(*waiting)),
-                now_ms,
-            ),
-            Metric::new(
-                "Queue/dropped",
-                DataType::UInt64,
-                Some(Value::Long(*dropped)),
-                now_ms,
-            ),
+            Metric::new("Queue/storage", DataType::String, storage, now_ms),
+            count("Queue/waiting", waiting),
+            count("Queue/dropped", dropped),
         ];
         metrics.extend(self.cameras.iter().map(|(name, camera)| {
             let fault = camera.fault.as_deref().and_then(text);
-            Metric::new(
-                format!("Cameras/{name}/fault"),
-                DataType::String,
-                fault,
-                now_ms,
-            )
+            let name = format!("Cameras/{name}/fault");
+            Metric::new(name, DataType::String, fault, now_ms)
         }));
         metrics
     }
 
-    /// A camera's birth, with what was last known of it.
-    fn birth(&self, camera: &str, last: Option<Vec<Metric>>, now_ms: u64) -> Message {
-        let metrics = last.unwrap_or_else(|| metrics::unknown(now_ms));
-        self.message(
-            "DBIRTH",
-            Some(camera),
-            metrics,
-            now_ms,
-            Then::Born(camera.to_owned()),
-        )
+    /// A camera's birth, with its latest metrics.
+    fn device_birth(&self, camera: &str, latest: Option<Vec<Metric>>, now_ms: u64) -> Message {
+        let metrics = latest.unwrap_or_else(|| metrics::unknown(now_ms));
+        self.message(Kind::DeviceBirth(camera.to_owned()), metrics, now_ms)
     }
 
-    fn message(
-        &self,
-        kind: &str,
-        camera: Option<&str>,
-        metrics: Vec<Metric>,
-        now_ms: u64,
-        then: Then,
-    ) -> Message {
+    fn message(&self, kind: Kind, metrics: Vec<Metric>, now_ms: u64) -> Message {
         let payload = Payload {
             timestamp: Some(now_ms),
             metrics,
             seq: Some(self.seq.into()),
         };
-        let topic = self.address.topic(kind, camera);
+        let (name, camera) = kind.in_topic();
         Message {
-            topic,
+            topic: self.address.topic(name, camera),
             payload: payload.encode_to_vec(),
             acknowledged: false,
-            then,
+            kind,
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

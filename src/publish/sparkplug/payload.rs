@@ -1,32 +1,32 @@
-//! Sparkplug B's message: the fields of `sparkplug_b.proto` (package `org.eclipse.tahu.protobuf`) that are used here.
+//! Sparkplug B's payload: the fields of `sparkplug_b.proto` (package `org.eclipse.tahu.protobuf`) that are used here.
 
 use prost::{Message, Oneof};
 
-/// One message's payload.
+/// The payload of one message.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Payload {
-    /// When it is published, milliseconds since the Unix epoch, UTC.
+    /// When the message is published, milliseconds since the Unix epoch, UTC.
     #[prost(uint64, optional, tag = "1")]
     pub(super) timestamp: Option<u64>,
     #[prost(message, repeated, tag = "2")]
     pub(super) metrics: Vec<Metric>,
-    /// 0 to 255, and then 0 again.
+    /// 0 to 255, then 0 again.
     #[prost(uint64, optional, tag = "3")]
     pub(super) seq: Option<u64>,
 }
 
-/// One value.
+/// One value, or null.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Metric {
     #[prost(string, optional, tag = "1")]
     pub(super) name: Option<String>,
-    /// When it was so, milliseconds since the Unix epoch, UTC.
+    /// When it had this value, milliseconds since the Unix epoch, UTC.
     #[prost(uint64, optional, tag = "3")]
     pub(super) timestamp: Option<u64>,
-    /// In births only.
+    /// Present in births only.
     #[prost(uint32, optional, tag = "4")]
     pub(super) datatype: Option<u32>,
-    /// It is not the present value.
+    /// The value is not the present one.
     #[prost(bool, optional, tag = "5")]
     pub(super) is_historical: Option<bool>,
     #[prost(bool, optional, tag = "7")]
@@ -47,7 +47,7 @@ pub(super) enum Value {
     Text(String),
 }
 
-/// Sparkplug's numbers of the data types that are used.
+/// Sparkplug's data type codes, those that are used here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DataType {
     Int64 = 4,
@@ -58,7 +58,7 @@ pub(super) enum DataType {
 }
 
 impl Metric {
-    /// A value, or none, with its type.
+    /// A metric for a birth; without a value it is null.
     pub(super) fn new(
         name: impl Into<String>,
         datatype: DataType,
@@ -75,7 +75,7 @@ impl Metric {
         }
     }
 
-    /// The same as data, whose type the birth has told.
+    /// The metric for a data message, which leaves the type to the birth.
     pub(super) fn into_data(mut self, historical: bool) -> Self {
         self.datatype = None;
         self.is_historical = historical.then_some(true);

@@ -1,23 +1,23 @@
-//! The conversation without a broker.
+//! The sequence of messages, without a broker.
 
 use super::*;
 use serde_json::json;
 
-fn node() -> Sparkplug {
+fn node() -> EdgeNode {
     let address = Address {
         group: "plant".into(),
         node: "bench".into(),
     };
-    Sparkplug::new(address, ["belt".to_owned(), "gate".to_owned()])
+    EdgeNode::new(address, ["belt".to_owned(), "gate".to_owned()])
 }
 
-/// With the belt's camera, on a connection, and all births said.
-fn born() -> Sparkplug {
+/// A connected node whose belt camera works, with all births sent.
+fn born() -> EdgeNode {
     let mut node = node();
-    node.camera("belt", None);
+    node.set_camera("belt", None);
     node.connected(0);
     node.subscribed();
-    say(&mut node, false);
+    send_due(&mut node, false);
     node
 }
 
@@ -29,16 +29,16 @@ fn event(camera: &str, seq: u64) -> Vec<u8> {
     event.to_string().into_bytes()
 }
 
-/// Says everything that is due; kinds and sequence numbers.
-fn say(node: &mut Sparkplug, backlog: bool) -> Vec<String> {
-    let mut said = Vec::new();
+/// Sends everything that is due; returns types and sequence numbers.
+fn send_due(node: &mut EdgeNode, backlog: bool) -> Vec<String> {
+    let mut all = Vec::new();
     while let Some(message) = node.due(backlog, 1000) {
-        said.push(told(node, message));
+        all.push(send(node, message));
     }
-    said
+    all
 }
 
-fn told(node: &mut Sparkplug, message: Message) -> String {
+fn send(node: &mut EdgeNode, message: Message) -> String {
     let payload = Payload::decode(&*message.payload).expect("a payload");
     assert_eq!(payload.timestamp, Some(1000));
     let parts: Vec<&str> = message.topic.split('/').collect();
@@ -47,43 +47,43 @@ fn told(node: &mut Sparkplug, message: Message) -> String {
         ("spBv1.0", "plant", "bench")
     );
     let camera = parts.get(4).map_or_else(String::new, |c| format!(" {c}"));
-    let told = format!(
+    let described = format!(
         "{}{camera} {}",
         parts[2],
         payload.seq.map_or_else(|| "-".into(), |s| s.to_string())
     );
-    node.said(message);
-    told
+    node.sent(message);
+    described
 }
 
-fn tell_event(node: &mut Sparkplug, camera: &str, historical: bool) -> String {
+fn send_event(node: &mut EdgeNode, camera: &str, historical: bool) -> String {
     let message = node
         .event(&event(camera, 1), historical, 1000)
         .expect("an event");
-    told(node, message)
+    send(node, message)
 }
 
 #[test]
 fn births_come_first_and_again_when_asked_for() {
     let mut node = node();
-    node.camera("belt", None);
+    node.set_camera("belt", None);
     node.connected(3);
     assert_eq!(
-        say(&mut node, false),
+        send_due(&mut node, false),
         Vec::<String>::new(),
-        "not before commands are heard"
+        "not before the subscription to commands"
     );
     node.subscribed();
-    assert_eq!(say(&mut node, false), ["NBIRTH 0", "DBIRTH belt 1"]);
-    assert_eq!(tell_event(&mut node, "belt", false), "DDATA belt 2");
+    assert_eq!(send_due(&mut node, false), ["NBIRTH 0", "DBIRTH belt 1"]);
+    assert_eq!(send_event(&mut node, "belt", false), "DDATA belt 2");
     assert_eq!(
-        tell_event(&mut node, "gate", false),
+        send_event(&mut node, "gate", false),
         "DBIRTH gate 3",
-        "its event comes after"
+        "its event comes after its birth"
     );
-    node.camera("gate", None);
-    assert_eq!(tell_event(&mut node, "gate", false), "DDATA gate 4");
-    let ask = |value| Payload {
+    node.set_camera("gate", None);
+    assert_eq!(send_event(&mut node, "gate", false), "DDATA gate 4");
+    let rebirth = |value| Payload {
         timestamp: Some(1),
         metrics: vec![Metric::new(
             REBIRTH,
@@ -93,13 +93,13 @@ fn births_come_first_and_again_when_asked_for() {
         )],
         seq: None,
     };
-    node.heard(&ask(false).encode_to_vec());
-    node.heard(b"\xff\xff noise");
+    node.command(&rebirth(false).encode_to_vec());
+    node.command(b"\xff\xff noise");
     assert!(node.is_born());
-    node.heard(&ask(true).encode_to_vec());
-    assert!(!node.is_born(), "no data before the births are said");
+    node.command(&rebirth(true).encode_to_vec());
+    assert!(!node.is_born(), "no data before the births are sent");
     assert_eq!(
-        say(&mut node, false),
+        send_due(&mut node, false),
         ["NBIRTH 0", "DBIRTH belt 1", "DBIRTH gate 2"]
     );
 }
@@ -107,7 +107,7 @@ fn births_come_first_and_again_when_asked_for() {
 #[test]
 fn a_birth_has_the_number_of_the_will_and_what_is_known() {
     let mut node = node();
-    node.camera("belt", None);
+    node.set_camera("belt", None);
     node.connected(255);
     node.subscribed();
     let (topic, will) = node.address.death(255, 1000);
@@ -127,22 +127,22 @@ fn a_birth_has_the_number_of_the_will_and_what_is_known() {
             .iter()
             .any(|m| m.name.as_deref() == Some(REBIRTH) && m.value == Some(Value::Boolean(false)))
     );
-    node.said(birth);
+    node.sent(birth);
     let birth =
         Payload::decode(&*node.due(false, 1000).expect("a birth").payload).expect("a payload");
     assert!(
         birth.metrics.iter().all(|m| m.is_null == Some(true)),
         "nothing is known yet"
     );
-    say(&mut node, false);
-    tell_event(&mut node, "belt", false);
-    tell_event(&mut node, "belt", true);
+    send_due(&mut node, false);
+    send_event(&mut node, "belt", false);
+    send_event(&mut node, "belt", true);
     node.connected(0);
     node.subscribed();
     let births: Vec<Payload> = std::iter::from_fn(|| {
         let message = node.due(false, 1000)?;
         let payload = Payload::decode(&*message.payload).expect("a payload");
-        node.said(message);
+        node.sent(message);
         Some(payload)
     })
     .collect();
@@ -156,7 +156,7 @@ fn a_birth_has_the_number_of_the_will_and_what_is_known() {
 }
 
 #[test]
-fn data_says_what_is_past_and_leaves_types_to_births() {
+fn data_marks_historical_values_and_leaves_types_to_births() {
     let node = born();
     for historical in [false, true] {
         let message = node
@@ -180,33 +180,33 @@ fn data_says_what_is_past_and_leaves_types_to_births() {
 }
 
 #[test]
-fn a_camera_that_is_away_dies_when_its_past_is_told() {
+fn a_failed_camera_dies_when_its_backlog_is_sent() {
     let mut node = born();
-    node.camera("belt", Some("the cable"));
+    node.set_camera("belt", Some("the cable"));
     assert_eq!(
-        say(&mut node, true),
+        send_due(&mut node, true),
         ["NDATA 2"],
-        "its fault is told at once"
+        "its fault is sent at once"
     );
-    assert_eq!(tell_event(&mut node, "belt", true), "DDATA belt 3");
-    assert_eq!(say(&mut node, false), ["DDEATH belt 4"]);
-    node.camera("belt", None);
-    assert_eq!(say(&mut node, false), ["DBIRTH belt 5", "NDATA 6"]);
+    assert_eq!(send_event(&mut node, "belt", true), "DDATA belt 3");
+    assert_eq!(send_due(&mut node, false), ["DDEATH belt 4"]);
+    node.set_camera("belt", None);
+    assert_eq!(send_due(&mut node, false), ["DBIRTH belt 5", "NDATA 6"]);
 }
 
 #[test]
-fn numbers_go_round_and_the_farewell_has_none() {
+fn sequence_numbers_wrap_and_the_death_has_none() {
     let mut node = born();
     let numbers: Vec<String> = (0..260)
-        .map(|_| tell_event(&mut node, "belt", false))
+        .map(|_| send_event(&mut node, "belt", false))
         .collect();
     assert_eq!(
         numbers[253..256],
         ["DDATA belt 255", "DDATA belt 0", "DDATA belt 1"]
     );
-    let farewell = node.farewell(1000).expect("a farewell");
-    assert!(farewell.acknowledged);
-    assert_eq!(told(&mut node, farewell), "NDEATH -");
+    let death = node.death(1000).expect("a death");
+    assert!(death.acknowledged);
+    assert_eq!(send(&mut node, death), "NDEATH -");
     assert_eq!(node.due(false, 1000), None);
-    assert_eq!(node.farewell(1000), None);
+    assert_eq!(node.death(1000), None);
 }

@@ -93,7 +93,8 @@ impl Line {
     }
 }
 
-/// Of the number at the start; 0 where there is none, or a word such as `3db3`, or a name such as `000067`.
+/// The length of the number at the start; 0 where there is none, or a word such as `3db3`, or a name
+/// such as `000067`.
 fn number_length(chars: &[char]) -> usize {
     let digit = |i: usize| chars.get(i).is_some_and(char::is_ascii_digit);
     let run = |from: usize| (from..chars.len()).take_while(|&i| digit(i)).count();
@@ -113,8 +114,8 @@ fn number_length(chars: &[char]) -> usize {
     if word { 0 } else { length }
 }
 
-/// Whether a number is as good as the one that is shown: 0 and only 0 for 0; whole numbers within 2 or a tenth;
-/// fractions within 0.05 below 1, and within 0.5 or a tenth from there on.
+/// Whether a number is as good as the one that is shown: only 0 for 0; whole numbers within 2 or a
+/// tenth; fractions within 0.05 below 1, and within 0.5 or a tenth from there on.
 pub(super) fn close(shown: &str, got: &str) -> bool {
     let (Ok(a), Ok(b)) = (shown.parse::<f64>(), got.parse::<f64>()) else {
         return false;

@@ -15,8 +15,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// For what background jobs print after a command has ended.
 const LATE_OUTPUT: Duration = Duration::from_secs(5);
 
-/// A bash whose commands come one after the other, each in a file; what they and their background jobs print goes to one
-/// log.
+/// A bash whose commands come one after the other, each in a file; what they and their background
+/// jobs print goes to one log.
 pub(super) struct Shell {
     folder: tempfile::TempDir,
     bash: Child,
@@ -48,7 +48,7 @@ impl Shell {
         symlink(env!("CARGO_BIN_EXE_constancy"), path("bin/constancy")).expect("the program");
         let any = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
         let port = any.expect("a free port").port();
-        for client in ["mosquitto_sub", "mosquitto_pub"] {
+        for client in ["mosquitto_sub", "mosquitto_pub", "mosquitto_rr"] {
             let defaults = path("home/.config").join(client);
             fs::write(defaults, format!("-p {port}\n")).expect("the clients' defaults");
         }
@@ -138,7 +138,7 @@ impl Shell {
     }
 
     fn log_length(&self) -> usize {
-        fs::metadata(self.folder.path().join("log")).map_or(0, |m| m.len() as usize)
+        fs::read(self.folder.path().join("log")).map_or(0, |log| log.len())
     }
 
     fn printed_since(&self, start: usize) -> Vec<String> {

@@ -6,12 +6,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A folder with a configuration, before the daemon runs.
+/// A temporary folder with a configuration, and how to start the daemon on it.
 pub struct Setup {
     pub folder: TempDir,
     env: Vec<(String, String)>,
@@ -19,7 +19,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A configuration of the tiny model with two labels, and whatever `rest` says.
+    /// A configuration of device `bench` with the tiny model, the labels `a gear` and `a bolt`, and `rest`. In `rest`,
+    /// `DIR` stands for the folder; relative paths start there anyway.
     pub fn new(rest: &str) -> Self {
         let setup = Self {
             folder: tempfile::tempdir().expect("folder"),
@@ -30,14 +31,14 @@ impl Setup {
         setup
     }
 
-    /// A configuration with nothing but what `text` says.
+    /// A configuration that is `text` and nothing else.
     pub fn raw(text: &str) -> Self {
         let setup = Self::new("");
         std::fs::write(setup.config(), text).expect("configuration");
         setup
     }
 
-    /// Writes the configuration anew; `DIR` stands for the folder.
+    /// Replaces the configuration by that of [`new`](Self::new).
     pub fn write(&self, rest: &str) {
         let model = tiny_model();
         let text = format!(
@@ -48,24 +49,36 @@ impl Setup {
         std::fs::write(self.config(), text).expect("configuration");
     }
 
+    /// Replaces `from` by `to` in the configuration.
+    pub fn replace(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("configuration");
+        assert!(text.contains(from), "{from} is in the configuration");
+        std::fs::write(self.config(), text.replace(from, to)).expect("configuration");
+    }
+
+    /// The configuration's file.
     pub fn config(&self) -> PathBuf {
         self.path("constancy.toml")
     }
 
+    /// A path in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// Adds an environment variable.
     pub fn env(mut self, key: &str, value: impl Into<String>) -> Self {
         self.env.push((key.into(), value.into()));
         self
     }
 
+    /// Adds an argument before the subcommand.
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
         self
     }
 
+    /// Starts `constancy run`.
     pub fn start(self) -> Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_constancy"))
             .args(&self.args)
@@ -96,7 +109,7 @@ impl Setup {
     }
 }
 
-/// Lines that a thread collects.
+/// The lines of a pipe, collected by a thread.
 #[derive(Clone, Default)]
 struct Lines {
     lines: Arc<Mutex<Vec<String>>>,
@@ -109,25 +122,19 @@ impl Lines {
         let shared = lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
-                shared
-                    .lines
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
+                shared.lock().push(line);
             }
             shared.ended.store(true, Ordering::Release);
         });
         lines
     }
 
-    fn get(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A running daemon; dropping it kills it. If the test fails, its log is printed.
 pub struct Daemon {
     child: Child,
     stdout: Lines,
@@ -140,19 +147,20 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Sends a signal.
     pub fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.pid()).expect("a process number");
-        // SAFETY: kill takes no pointers, and the child has not been waited for, so the number is its own.
+        // SAFETY: kill takes no pointers. The child has not been waited for, so its process number is not reused.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal}");
     }
 
-    /// Waits until the daemon has ended, `limit` at most, and says how and after what time.
+    /// Waits up to `limit` for the daemon's end. Returns its status and how long it took.
     pub fn wait_exit(&mut self, limit: Duration) -> (ExitStatus, Duration) {
         let start = Instant::now();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 let took = start.elapsed();
-                // What it wrote last may still be in the pipes.
+                // Its last lines may still be in the pipes.
                 let ended = |lines: &Lines| lines.ended.load(Ordering::Acquire).then_some(());
                 wait_for("the end of its output", || {
                     ended(&self.stdout).and(ended(&self.stderr))
@@ -168,27 +176,27 @@ impl Daemon {
         }
     }
 
-    /// Ends it, unless it has ended, and gives its folder for another start.
+    /// Kills the daemon if it still runs, and returns its setup for another start.
     pub fn take_setup(mut self) -> Setup {
         std::mem::replace(&mut self.setup, Setup::new(""))
     }
 
-    /// Everything on stderr.
+    /// Everything on stderr so far.
     pub fn log(&self) -> String {
-        self.stderr.get().join("\n")
+        self.stderr.lock().join("\n")
     }
 
-    /// Waits for a line of the log that holds `text`, `times` times.
+    /// Waits until `times` lines of the log contain `text`.
     pub fn wait_log_times(&self, text: &str, times: usize) {
         let deadline = Instant::now() + LIMIT;
-        while self
-            .stderr
-            .get()
-            .iter()
-            .filter(|l| l.contains(text))
-            .count()
-            < times
-        {
+        let count = || {
+            self.stderr
+                .lock()
+                .iter()
+                .filter(|l| l.contains(text))
+                .count()
+        };
+        while count() < times {
             assert!(
                 Instant::now() < deadline,
                 "no `{text}` in the log:\n{}",
@@ -198,20 +206,21 @@ impl Daemon {
         }
     }
 
+    /// Waits until a line of the log contains `text`.
     pub fn wait_log(&self, text: &str) {
         self.wait_log_times(text, 1);
     }
 
-    /// The events on stdout, where no broker is configured.
+    /// The events on stdout so far; it prints them if no broker is configured.
     pub fn events(&self) -> Vec<Value> {
         self.stdout
-            .get()
+            .lock()
             .iter()
             .map(|l| serde_json::from_str(l).expect("a line of JSON"))
             .collect()
     }
 
-    /// Waits for `count` events on stdout.
+    /// Waits for `count` events on stdout; returns all events so far.
     pub fn wait_events(&self, count: usize) -> Vec<Value> {
         wait_for(&format!("{count} events; log:\n{}", self.log()), || {
             let events = self.events();
@@ -219,6 +228,7 @@ impl Daemon {
         })
     }
 
+    /// A file of its folder in `/proc`.
     pub fn proc(&self, file: &str) -> PathBuf {
         Path::new("/proc").join(self.pid().to_string()).join(file)
     }

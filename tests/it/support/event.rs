@@ -1,4 +1,4 @@
-//! An event as the daemon makes it of a decision; for the benches, too.
+//! An event without a daemon. The benches use it too.
 
 use constancy::publish::{Event, LatencyMs, rfc3339};
 use constancy_core::classify::Decision;
@@ -6,8 +6,13 @@ use constancy_core::frame::Timestamp;
 
 const BOOT_ID: &str = "6f6d3c36-0d5c-4a34-9a43-6c8b5f0f1c11";
 
-/// The event with this number of a device's camera `belt`.
-pub fn event<'a>(device: &'a str, decision: &'a Decision, taken: Timestamp, seq: u64) -> Event<'a> {
+/// The event number `seq` of the device's camera `belt`, as the daemon makes it from a decision.
+pub fn event<'a>(
+    device: &'a str,
+    decision: &'a Decision,
+    captured_at: Timestamp,
+    seq: u64,
+) -> Event<'a> {
     Event {
         schema: 1,
         device,
@@ -15,9 +20,9 @@ pub fn event<'a>(device: &'a str, decision: &'a Decision, taken: Timestamp, seq:
         boot_id: BOOT_ID,
         seq,
         id: format!("{device}/{BOOT_ID}/belt/{seq}"),
-        ts: rfc3339(taken.unix_ns),
-        monotonic_ns: taken.monotonic_ns,
-        clock_synced: taken.clock_synced,
+        ts: rfc3339(captured_at.unix_ns),
+        monotonic_ns: captured_at.monotonic_ns,
+        clock_synced: captured_at.clock_synced,
         class: &decision.top[0].class,
         score: decision.top[0].score,
         margin: decision.margin,

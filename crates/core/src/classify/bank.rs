@@ -1,11 +1,11 @@
-//! The class bank: one embedding per class, where it came from, and how typical examples lie around it.
+//! The class bank: one embedding per class, its origin, and how far examples lie from it.
 //!
-//! A bank may carry a linear probe: tensors `probe_weights` `[C, k]` and `probe_biases` `[C]`, and metadata `probe`, which
-//! names the projection that it was learnt under. The file stays version 1, since a program that does not know probes
-//! still reads it and goes by the class means.
+//! A bank may carry a linear probe: tensors `probe_weights` `[C, k]` and `probe_biases` `[C]`, and metadata `probe` with
+//! the projection that it was trained under. The format stays version 1: a program that does not know probes can still
+//! read the file and classify by the class means.
 
 use super::probe::Probe;
-use super::reject::Support;
+use super::support::Support;
 use crate::numeric::{unit, unit_mean};
 use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use thiserror::Error;
 
 const FORMAT: &str = "constancy-classes";
 
-/// Why a class bank was refused; the caller knows the file.
+/// Why a class bank was refused. The caller knows the file.
 #[derive(Debug, Error)]
 pub enum BankError {
     #[error(transparent)]
@@ -46,13 +46,13 @@ pub enum BankError {
     ProbeWidth { found: usize, width: usize },
 }
 
-/// Which tower made a bank's embeddings.
+/// The tower that computed a bank's embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BankOrigin {
-    /// Means of example images.
+    /// The image tower: means of example images.
     Images,
-    /// Prompts through the text tower.
+    /// The text tower: prompts.
     Text,
 }
 
@@ -65,24 +65,45 @@ impl BankOrigin {
     }
 }
 
-/// Class embeddings `[C, D]` of unit length, not projected, with what they are called.
+/// Labelled class embeddings `[C, D]` of unit length, before projection.
+///
+/// ```
+/// use constancy_core::classify::{BankOrigin, ClassBank};
+///
+/// let bank = ClassBank {
+///     labels: vec!["ok".into(), "defect".into()],
+///     templates: Vec::new(),
+///     origin: BankOrigin::Images,
+///     encoder_sha256: "ab".repeat(32),
+///     rows: vec![vec![1.0, 0.0], vec![0.0, 1.0]],
+///     support: None,
+///     probe: None,
+/// };
+/// let read = ClassBank::parse(&bank.to_bytes()?)?;
+/// assert_eq!(read, bank);
+///
+/// // A bank is bound to its encoder by hash and width.
+/// assert!(read.check(2, &"ab".repeat(32), None).is_ok());
+/// assert!(read.check(512, &"ab".repeat(32), None).is_err());
+/// # Ok::<(), constancy_core::classify::BankError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassBank {
     pub labels: Vec<String>,
-    /// Prompt templates that were averaged over; empty for banks of images.
+    /// The prompt templates averaged over; empty for banks of images.
     pub templates: Vec<String>,
     pub origin: BankOrigin,
-    /// Hash of the tower named by `origin`, hex.
+    /// SHA-256 of the tower named by `origin`, hex.
     pub encoder_sha256: String,
     /// One unit row per label.
     pub rows: Vec<Vec<f32>>,
-    /// How far images that belong lie from their class, where it was measured.
+    /// How far in-distribution images lie from their class, if it was measured.
     pub support: Option<Support>,
-    /// What was learnt to tell the classes apart; where there is none, the nearest class is the answer.
+    /// A linear probe. Without one, the nearest class wins.
     pub probe: Option<Probe>,
 }
 
-/// What the metadata says of a probe.
+/// A probe's metadata.
 #[derive(Serialize, Deserialize)]
 struct ProbeEntry {
     projection: String,
@@ -90,7 +111,7 @@ struct ProbeEntry {
 }
 
 impl ClassBank {
-    /// Reads a bank's bytes.
+    /// Reads a bank from a file's bytes. Fails on a wrong format, missing parts, duplicate labels or embeddings of length 0.
     pub fn parse(bytes: &[u8]) -> Result<Self, BankError> {
         let file = TensorFile::parse(bytes, FORMAT)?;
         let labels: Vec<String> = file.json("labels")?;
@@ -134,7 +155,8 @@ impl ClassBank {
         Ok(())
     }
 
-    /// Checks that the bank fits the model: `image_sha256` and `text_sha256` in hex where they are known.
+    /// Checks that the bank fits the model: embeddings of `width` values, made by the tower with that hash. Hashes are in
+    /// hex. A bank made from text is not checked against a model whose text tower is unknown.
     pub fn check(
         &self,
         width: usize,
@@ -161,8 +183,8 @@ impl ClassBank {
         }
     }
 
-    /// Checks that the probe, if there is one, was learnt under the projection that is loaded: its digest, or
-    /// `identity`, and the width of what it gives.
+    /// Checks that the probe, if there is one, was trained under the loaded projection. `projection_digest` is that
+    /// projection's digest, or `identity`; `width` is the width of its results.
     pub fn check_probe(&self, projection_digest: &str, width: usize) -> Result<(), BankError> {
         match &self.probe {
             Some(probe) if probe.projection != projection_digest => Err(BankError::Probe {
@@ -237,7 +259,14 @@ fn read_probe(file: &TensorFile<'_>, classes: usize) -> Result<Option<Probe>, Ba
     }))
 }
 
-/// Unit mean of each class's unit-normalised embeddings.
+/// The unit mean of each class's embeddings, which are normalised first: `examples[class][image]`, each `[D]`.
+///
+/// ```
+/// use constancy_core::classify::class_means;
+///
+/// let examples = [vec![vec![2.0, 0.0], vec![5.0, 0.0]], vec![vec![0.0, 3.0]]];
+/// assert_eq!(class_means(&examples), [[1.0, 0.0], [0.0, 1.0]]);
+/// ```
 #[must_use]
 pub fn class_means(examples: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
     examples

@@ -1,15 +1,15 @@
-//! Cosine to every class, or a probe's logits; softmax, top-k.
+//! Scores an embedding against every class: cosines or a probe's logits, softmax, top-k.
 
 use super::bank::ClassBank;
 use super::probe::Probe;
-use super::reject::Support;
+use super::support::Support;
 use crate::icm::Projection;
 use crate::numeric::{dot, unit};
 use serde::Serialize;
 
-/// How many classes a decision lists unless told.
+/// Default number of classes that a decision lists.
 pub const DEFAULT_TOP_K: usize = 5;
-/// Least score of a known class unless told, `0..=1`.
+/// Default least score of a known class, `0..=1`.
 pub const DEFAULT_THRESHOLD: f32 = 0.5;
 
 /// A class and its probability.
@@ -20,26 +20,47 @@ pub struct Scored {
     pub score: f32,
 }
 
-/// What one image was taken for.
+/// The classification of one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     /// The best class first; at most `top_k`, never empty.
     pub top: Vec<Scored>,
-    /// Score of the best class less that of the second, `0..=1`.
+    /// Score of the best class minus that of the second, `0..=1`.
     pub margin: f32,
-    /// The score reaches the threshold, and the image is not known to be outside what the classes were made from.
+    /// Whether the score reaches the threshold and the image is not known to be out of distribution.
     pub known: bool,
-    /// Whether the image is like the examples; `None` where the bank cannot tell.
+    /// Whether the image resembles the examples; `None` if the bank has no [`Support`].
     pub in_support: Option<bool>,
-    /// How far outside, as [`Support::shift`] has it.
+    /// How far out of distribution, by [`Support::shift`].
     pub shift: Option<f32>,
 }
 
-/// Names embeddings by their nearest class, or by the bank's probe.
+/// Classifies embeddings by the nearest class, or by the bank's probe if there is one.
+///
+/// ```
+/// use constancy_core::classify::{BankOrigin, ClassBank, Classifier};
+///
+/// let bank = ClassBank {
+///     labels: vec!["ok".into(), "defect".into()],
+///     templates: Vec::new(),
+///     origin: BankOrigin::Images,
+///     encoder_sha256: "ab".repeat(32),
+///     rows: vec![vec![1.0, 0.0], vec![0.0, 1.0]],
+///     support: None,
+///     probe: None,
+/// };
+/// let classifier = Classifier::new(bank, None, "identity", 100.0);
+///
+/// let decision = classifier.classify(&[0.2, 3.0]);
+/// assert_eq!(decision.top[0].class, "defect");
+/// assert!(decision.known && decision.margin > 0.9);
+/// // Nothing tells these two classes apart.
+/// assert!(!classifier.with_threshold(0.6).classify(&[1.0, 1.0]).known);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Classifier {
     labels: Vec<String>,
-    /// Unit rows in the space that embeddings are compared in.
+    /// Projected class embeddings `[C, k]` of unit length.
     rows: Vec<Vec<f32>>,
     projection: Option<Projection>,
     support: Option<Support>,
@@ -51,8 +72,9 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// A classifier over `bank`'s classes in `projection`'s subspace. `projection_digest` decides whether
-    /// the bank's measure of support and its probe apply; [`ClassBank::check_probe`] says where the probe does not.
+    /// A classifier over `bank`'s classes in `projection`'s subspace. The bank's support and probe are used only if they
+    /// were made under `projection_digest`; [`ClassBank::check_probe`] reports a probe that was not. `logit_scale`
+    /// multiplies cosines before the softmax.
     #[must_use]
     pub fn new(
         bank: ClassBank,
@@ -77,7 +99,7 @@ impl Classifier {
         }
     }
 
-    /// The same over another bank's classes.
+    /// A classifier with the same projection and limits over another bank's classes.
     #[must_use]
     pub fn with_bank(&self, bank: ClassBank, projection_digest: &str) -> Self {
         let other = Self::new(
@@ -89,13 +111,13 @@ impl Classifier {
         other.with_limits(self.top_k, self.threshold)
     }
 
-    /// Another least score of a known class, `0..=1`.
+    /// Sets the least score of a known class, `0..=1`.
     #[must_use]
     pub fn with_threshold(self, threshold: f32) -> Self {
         Self { threshold, ..self }
     }
 
-    /// How many classes a decision lists, and the least score of a known one.
+    /// Sets how many classes a decision lists and the least score of a known class, `0..=1`.
     #[must_use]
     pub fn with_limits(self, top_k: usize, threshold: f32) -> Self {
         Self {
@@ -105,12 +127,13 @@ impl Classifier {
         }
     }
 
+    /// The classes' labels, in the bank's order.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
 
-    /// Whether decisions can tell an image that resembles no example.
+    /// Whether decisions recognise images that resemble no example.
     #[must_use]
     pub fn has_support(&self) -> bool {
         self.support.is_some()
@@ -122,8 +145,8 @@ impl Classifier {
         self.probe.is_some()
     }
 
-    /// The probability of every class, in the bank's order, and the cosine to the nearest, which tells what resembles
-    /// no example even where a probe decides.
+    /// The probability of every class, in the bank's order, and the cosine to the nearest class. [`Support`] uses the
+    /// cosine even if a probe decides.
     #[must_use]
     pub fn probabilities(&self, embedding: &[f32]) -> (Vec<f32>, f32) {
         let z = self
@@ -139,7 +162,7 @@ impl Classifier {
         (softmax(&logits), nearest)
     }
 
-    /// What an embedding `[D]` of any length is taken for.
+    /// Classifies an embedding `[D]`, whose length does not matter.
     #[must_use]
     pub fn classify(&self, embedding: &[f32]) -> Decision {
         let (scores, nearest) = self.probabilities(embedding);
@@ -165,8 +188,8 @@ impl Classifier {
 }
 
 fn softmax(logits: &[f32]) -> Vec<f32> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f32> = logits.iter().map(|l| (l - most).exp()).collect();
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = logits.iter().map(|l| (l - max).exp()).collect();
     let total: f32 = weights.iter().sum();
     weights.iter().map(|w| w / total).collect()
 }
@@ -200,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_decides_and_the_class_means_tell_what_is_unknown() {
+    fn a_probe_decides_and_the_class_means_detect_unknown_images() {
         let bank = ClassBank::parse(&bank().to_bytes().unwrap()).unwrap();
         let classifier = Classifier::new(bank, None, "identity", 100.0);
         assert!(classifier.has_probe() && classifier.has_support());

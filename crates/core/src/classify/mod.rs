@@ -1,15 +1,19 @@
-//! From an embedding to a class with a score, and to an honest "unknown".
+//! From an embedding to a class with a score, or to "unknown".
+//!
+//! - [`ClassBank`]: class embeddings, from example images or from prompts ([`class_embeddings`]).
+//! - [`Classifier`]: cosines or a [`Probe`]'s logits, softmax, top-k, and rejection by threshold and [`Support`].
+//! - [`Debouncer`]: turns the decisions of single frames into a state that does not flicker.
 
 mod bank;
 mod classifier;
+mod debounce;
 mod probe;
-mod reject;
-mod steady;
+mod support;
 mod text;
 
 pub use bank::{BankError, BankOrigin, ClassBank, class_means};
 pub use classifier::{Classifier, DEFAULT_THRESHOLD, DEFAULT_TOP_K, Decision, Scored};
+pub use debounce::{DebounceRules, Debouncer};
 pub use probe::{Probe, ProbeError};
-pub use reject::Support;
-pub use steady::{Steadiness, Steady};
+pub use support::Support;
 pub use text::{TextError, Tokenizer, check_templates, class_embeddings};

@@ -1,14 +1,14 @@
-//! The linear probe of a class bank: what a classifier learnt on examples says beside, and instead of, the cosine.
+//! The linear probe of a class bank: a logistic regression trained on examples, which replaces the cosines.
 //!
-//! Its weights lie in the space that a projection leads to, so they hold for that projection alone. The class means
-//! stay in the bank: they tell what resembles no example, which a probe cannot.
+//! Its weights live in the projected space, so they are valid for one projection only. The class means stay in the bank:
+//! they detect images that resemble no example, which a probe cannot.
 
 use crate::icm::{Logistic, LogisticError, Projection};
-use crate::numeric::unit;
+use crate::numeric::{dot, unit};
 use nalgebra::DMatrix;
 use thiserror::Error;
 
-/// Why no probe was learnt.
+/// Why a probe could not be trained.
 #[derive(Debug, Error, PartialEq)]
 pub enum ProbeError {
     #[error("class `{0}` has no example to learn from")]
@@ -17,12 +17,12 @@ pub enum ProbeError {
     Logistic(#[from] LogisticError),
 }
 
-/// Weights and biases: a class's logit is its row's dot product with the invariant embedding, and its bias.
+/// Weights and biases. A class's logit is the dot product of its row with the invariant embedding, plus its bias.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
-    /// Digest of the projection that it was learnt under, or `identity`.
+    /// Digest of the projection that it was trained under, or `identity`.
     pub projection: String,
-    /// Inverse strength of the penalty, as scikit-learn's `C`.
+    /// Inverse regularisation strength, like scikit-learn's `C`.
     pub c: f64,
     /// `[C, k]`.
     pub weights: Vec<Vec<f32>>,
@@ -31,7 +31,19 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Learns from `examples[class][image]`, embeddings `[D]` of any length, one class per label.
+    /// Trains on `examples[class][image]`, embeddings `[D]` of any length, one class per label. Fails if a class has no
+    /// example or the regression fails.
+    ///
+    /// ```
+    /// use constancy_core::classify::Probe;
+    ///
+    /// let labels = ["ok".to_owned(), "defect".to_owned()];
+    /// let examples = [vec![vec![5.0, 1.0], vec![4.0, -1.0]], vec![vec![1.0, 6.0], vec![-1.0, 3.0]]];
+    /// let probe = Probe::learn(&labels, &examples, None, "identity", 1.0)?;
+    /// let logits = probe.logits(&[0.0, 1.0]);
+    /// assert!(logits[1] > logits[0]);
+    /// # Ok::<(), constancy_core::classify::ProbeError>(())
+    /// ```
     pub fn learn(
         labels: &[String],
         examples: &[Vec<Vec<f32>>],
@@ -57,10 +69,7 @@ impl Probe {
             columns.iter().flatten().map(|&v| f64::from(v)),
         );
         let Logistic { weights, biases } = Logistic::fit(&x, &classes, examples.len(), c)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "images are embedded in f32"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "embeddings are f32")]
         let narrow = |v: &f64| *v as f32;
         Ok(Self {
             projection: digest.into(),
@@ -73,17 +82,17 @@ impl Probe {
         })
     }
 
-    /// The classes' logits `[C]` of an invariant embedding `[k]` of unit length.
+    /// The classes' logits `[C]` for an invariant embedding `[k]` of unit length.
     #[must_use]
     pub fn logits(&self, z: &[f32]) -> Vec<f32> {
         self.weights
             .iter()
             .zip(&self.biases)
-            .map(|(row, bias)| crate::numeric::dot(z, row) + bias)
+            .map(|(row, bias)| dot(z, row) + bias)
             .collect()
     }
 
-    /// k.
+    /// k, the width of the embeddings that it takes.
     #[must_use]
     pub fn rank(&self) -> usize {
         self.weights.first().map_or(0, Vec::len)
@@ -112,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_separates_what_it_learnt_from() {
+    fn a_probe_separates_its_training_examples() {
         let labels = ["ok".to_owned(), "defect".to_owned()];
         let examples = [
             vec![vec![5.0, 1.0], vec![4.0, -1.0]],

@@ -1,10 +1,9 @@
-//! Labels to class embeddings: prompt templates, tokens, and the average over templates.
+//! From labels to class embeddings: prompt templates, tokens, and the mean over templates.
 
-use crate::numeric::unit;
-use crate::numeric::unit_mean;
+use crate::numeric::{unit, unit_mean};
 use thiserror::Error;
 
-/// Why labels could not be turned into classes.
+/// Why labels could not be turned into class embeddings.
 #[derive(Debug, Error)]
 pub enum TextError {
     #[error("not a tokenizer.json that can be used: {0}")]
@@ -22,6 +21,21 @@ pub enum TextError {
 }
 
 /// CLIP's tokenizer, from Hugging Face's `tokenizer.json`.
+///
+/// ```
+/// use constancy_core::classify::Tokenizer;
+///
+/// // A tokenizer of two words. CLIP's has byte pairs, and adds start and end tokens.
+/// let json = r#"{
+///     "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+///     "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+///     "post_processor": null, "decoder": null,
+///     "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "a": 1, "gear": 2}, "unk_token": "[UNK]"}
+/// }"#;
+/// let tokenizer = Tokenizer::parse(json.as_bytes(), 5, -1)?;
+/// assert_eq!(tokenizer.encode("a gear")?, (vec![1, 2, -1, -1, -1], 2));
+/// # Ok::<(), constancy_core::classify::TextError>(())
+/// ```
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     context_length: usize,
@@ -29,11 +43,11 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// `context_length` tokens per prompt, filled up with `pad_token_id`.
+    /// Parses a `tokenizer.json`. Prompts become `context_length` tokens, padded with `pad_token_id`.
     pub fn parse(json: &[u8], context_length: usize, pad_token_id: i64) -> Result<Self, TextError> {
         let unusable = |e: tokenizers::Error| TextError::Tokenizer(e.to_string());
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(unusable)?;
-        // The file's own padding and truncation are for batches of training; the tower's length decides here.
+        // The file's padding and truncation are meant for training batches; here the tower's context length decides.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(unusable)?;
         Ok(Self {
@@ -43,8 +57,8 @@ impl Tokenizer {
         })
     }
 
-    /// Token ids `[context_length]` with start and end, and how many of them are not padding.
-    /// A prompt that is too long loses its last words and keeps its end token, as CLIP has it.
+    /// Token ids `[context_length]` with start and end tokens, and how many of them are not padding. A prompt that is too
+    /// long loses its last words but keeps its end token, like in CLIP.
     pub fn encode(&self, prompt: &str) -> Result<(Vec<i64>, usize), TextError> {
         let encoded = self
             .inner
@@ -62,7 +76,7 @@ impl Tokenizer {
     }
 }
 
-/// Checks that every template has a place for the label.
+/// Checks that every template has a placeholder `{}` for the label.
 pub fn check_templates(templates: &[String]) -> Result<(), TextError> {
     match templates.iter().find(|t| !t.contains("{}")) {
         Some(template) => Err(TextError::Template(template.clone())),
@@ -70,8 +84,22 @@ pub fn check_templates(templates: &[String]) -> Result<(), TextError> {
     }
 }
 
-/// Unit class embeddings, one per label: the mean over templates of the prompts' unit embeddings,
-/// normalised (Radford et al. 2021, section 3.1.4). Without templates the label itself is the prompt.
+/// Unit class embeddings, one per label: the normalised mean over templates of the prompts' unit embeddings
+/// (Radford et al. 2021, section 3.1.4). Without templates, the label itself is the prompt. Fails on bad templates, on
+/// empty or duplicate labels, and if `embed` fails.
+///
+/// ```
+/// use constancy_core::classify::{TextError, class_embeddings};
+///
+/// let labels = ["gear".to_owned(), "nut".to_owned()];
+/// let templates = ["a photo of a {}".to_owned()];
+/// let embed = |prompt: &str| Ok::<_, TextError>(match prompt {
+///     "a photo of a gear" => vec![2.0, 0.0],
+///     _ => vec![0.0, 5.0],
+/// });
+/// assert_eq!(class_embeddings(&labels, &templates, embed)?, [[1.0, 0.0], [0.0, 1.0]]);
+/// # Ok::<(), TextError>(())
+/// ```
 pub fn class_embeddings<E: From<TextError>>(
     labels: &[String],
     templates: &[String],

@@ -1,13 +1,13 @@
-//! Interventions through text: captions, each with an edit of it that changes only the environment.
+//! Interventions through text: captions, each with an edit that changes only the environment.
 //!
-//! CLIP's two towers share one space: the difference between the embeddings of "a photo of a dog" and "a photo of a dog
-//! at night" points where a change of light moves an image. Pairs come from a file ([`parse_pairs`]) or from edits that
-//! are built in ([`Edit::ALL`]).
+//! CLIP's two towers share one space. The difference between the embeddings of "a photo of a dog"
+//! and "a photo of a dog at night" points where a change of light moves an image. Pairs come from a
+//! file ([`parse_pairs`]) or from built-in edits ([`Edit::ALL`]).
 //!
 //! # The file
 //!
-//! UTF-8 text, one pair a line: a caption, a tab, the edited caption. Spaces around them do not count; empty lines and
-//! lines that begin with `#` are skipped.
+//! UTF-8 text with one pair per line: a caption, a tab, the edited caption. Spaces around both are
+//! stripped; empty lines and lines that begin with `#` are skipped.
 //!
 //! ```text
 //! # caption<TAB>the same thing elsewhere
@@ -22,11 +22,11 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptionPair {
     pub caption: String,
-    /// The caption with another environment.
+    /// The caption in another environment.
     pub edited: String,
 }
 
-/// Why a file of pairs was refused; it names the file, and the line from 1.
+/// Why a file of pairs was refused; names the file and the line, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CaptionError {
     #[error("{file}, line {line}: {problem}")]
@@ -62,9 +62,20 @@ pub enum LineProblem {
     Same,
 }
 
-/// Reads a file's bytes; `file` is its name, for errors.
+/// Parses the bytes of a file of pairs; `file` is its name, for errors.
+///
+/// ```
+/// use constancy_core::icm::captions::parse_pairs;
+///
+/// let pairs = parse_pairs("pairs.tsv", b"# horses\na horse\ta horse at night\n")?;
+/// assert_eq!(pairs[0].edited, "a horse at night");
+///
+/// let error = parse_pairs("pairs.tsv", b"a horse").unwrap_err();
+/// assert!(error.to_string().starts_with("pairs.tsv, line 1: no tab"));
+/// # Ok::<(), constancy_core::icm::captions::CaptionError>(())
+/// ```
 pub fn parse_pairs(file: &str, bytes: &[u8]) -> Result<Vec<CaptionPair>, CaptionError> {
-    // Some editors mark UTF-8 by this.
+    // The byte order mark that some editors write.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut pairs = Vec::new();
     for (number, line) in (1..).zip(bytes.split(|&b| b == b'\n')) {
@@ -111,7 +122,7 @@ fn parse_line(line: &str) -> Result<CaptionPair, LineProblem> {
 pub enum Cause {
     Light,
     Weather,
-    DirectionWeights,
+    Lens,
     Sensor,
     /// Where the thing is.
     Place,
@@ -122,23 +133,24 @@ impl fmt::Display for Cause {
         f.pad(match self {
             Self::Light => "light",
             Self::Weather => "weather",
-            Self::DirectionWeights => "lens",
+            Self::Lens => "lens",
             Self::Sensor => "sensor",
             Self::Place => "place",
         })
     }
 }
 
-/// An edit that fits any caption: a few words behind it.
+/// An edit that fits any caption: a few words appended to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edit {
     pub cause: Cause,
-    /// What is added to a caption.
+    /// The words that are appended to a caption.
     pub words: &'static str,
 }
 
 impl Edit {
-    /// Every edit that is built in. Causes are those of the image interventions, and places, which those cannot change.
+    /// All built-in edits. Their causes are those of the image interventions, and places, which
+    /// image interventions cannot change.
     pub const ALL: &'static [Self] = &[
         Self::new(Cause::Light, "at night"),
         Self::new(Cause::Light, "at dusk"),
@@ -153,10 +165,10 @@ impl Edit {
         Self::new(Cause::Weather, "in the rain"),
         Self::new(Cause::Weather, "in falling snow"),
         Self::new(Cause::Weather, "in thick haze"),
-        Self::new(Cause::DirectionWeights, "through a dirty lens"),
-        Self::new(Cause::DirectionWeights, "through a wet window"),
-        Self::new(Cause::DirectionWeights, "out of focus"),
-        Self::new(Cause::DirectionWeights, "blurred by motion"),
+        Self::new(Cause::Lens, "through a dirty lens"),
+        Self::new(Cause::Lens, "through a wet window"),
+        Self::new(Cause::Lens, "out of focus"),
+        Self::new(Cause::Lens, "blurred by motion"),
         Self::new(Cause::Sensor, "in black and white"),
         Self::new(Cause::Sensor, "in an infrared image"),
         Self::new(Cause::Sensor, "in a grainy, noisy image"),
@@ -176,8 +188,8 @@ impl Edit {
         Self { cause, words }
     }
 
-    /// `caption` with and without the edit, before its full stop if it has one; none where the caption is empty or
-    /// says the same already.
+    /// The pair of `caption` and its edit, which goes before a final full stop; `None` if the
+    /// caption is empty or already has the words.
     #[must_use]
     pub fn pair(&self, caption: &str) -> Option<CaptionPair> {
         let caption = caption.trim();
@@ -272,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn every_caption_meets_every_edit() {
+    fn every_caption_is_paired_with_every_edit() {
         let captions = ["a gear".to_string(), "a bolt at night".to_string()];
         let pairs = Edit::pairs(Edit::ALL, &captions);
         assert_eq!(pairs.len(), 2 * Edit::ALL.len() - 1);
@@ -280,9 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_has_edits_and_no_edit_is_there_twice() {
-        use Cause::{DirectionWeights, Light, Place, Sensor, Weather};
-        for cause in [Light, Weather, DirectionWeights, Sensor, Place] {
+    fn every_cause_has_edits_and_no_edit_occurs_twice() {
+        use Cause::{Lens, Light, Place, Sensor, Weather};
+        for cause in [Light, Weather, Lens, Sensor, Place] {
             assert!(
                 Edit::ALL.iter().filter(|e| e.cause == cause).count() >= 4,
                 "{cause}"

@@ -1,18 +1,20 @@
-//! Systems of equations with symmetric positive definite matrices, and the space that few vectors span.
+//! Linear systems with symmetric positive definite matrices, and the span of few vectors.
 
-use super::embeddings::{Real, gram, product, transposed_product};
+use super::linalg::{Real, gram, product, transposed_product};
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{MatMut, MatRef, Side};
 use nalgebra::DMatrix;
 
-/// What is added to the squared lengths of vectors of which some may be the same, as a share of their mean.
+/// Ridge added to the diagonal of a Gram matrix, as a share of its mean: some of the vectors may be
+/// equal.
 const RIDGE: f64 = 1e-5;
 
-/// `M = L Lᵀ`.
+/// The Cholesky factor of `M = L Lᵀ`.
 pub(super) struct Cholesky<T: Real>(Llt<T>);
 
 impl<T: Real> Cholesky<T> {
-    /// Of a symmetric `[k, k]`, of which the lower triangle is read; `None` where it is not positive definite.
+    /// Factorises a symmetric `[k, k]` matrix, of which only the lower triangle is read; `None` if
+    /// it is not positive definite.
     pub(super) fn of(matrix: &DMatrix<T>) -> Option<Self> {
         let width = matrix.nrows();
         let view = MatRef::from_column_major_slice(matrix.as_slice(), width, width);
@@ -39,8 +41,8 @@ impl<T: Real> Cholesky<T> {
     }
 }
 
-/// Coordinates for the n columns of a matrix X `[k, n]` with fewer columns than rows: `X = Q Lᵀ` with orthonormal Q, and
-/// `XᵀX = L Lᵀ`.
+/// Coordinates in the span of the n columns of X `[k, n]`, n < k: `X = Q Lᵀ` with orthonormal Q
+/// `[k, n]`, and `XᵀX = L Lᵀ`.
 pub(super) struct Span<T: Real> {
     gram: Cholesky<T>,
     /// L, `[n, n]`.
@@ -48,7 +50,7 @@ pub(super) struct Span<T: Real> {
 }
 
 impl<T: Real> Span<T> {
-    /// `None` where X has as many columns as rows, or something in it is no number.
+    /// `None` if X has as many columns as rows or more, or holds a value that is not a number.
     pub(super) fn of(x: &DMatrix<T>) -> Option<Self> {
         if x.ncols() >= x.nrows() || x.is_empty() {
             return None;
@@ -63,21 +65,21 @@ impl<T: Real> Span<T> {
         })
     }
 
-    /// The columns in these coordinates, Lᵀ, `[n, n]`.
+    /// The columns of X in these coordinates, Lᵀ, `[n, n]`.
     pub(super) fn examples(&self) -> DMatrix<T> {
         self.lower.transpose()
     }
 
-    /// Rows `[r, k]` in these coordinates, `[r, n]`: W Q = W X L⁻ᵀ, by M⁻¹ = L⁻ᵀ L⁻¹.
-    pub(super) fn within(&self, x: &DMatrix<T>, rows: &DMatrix<f64>) -> DMatrix<f64> {
+    /// Rows W `[r, k]` in these coordinates, `[r, n]`: W Q = W X L⁻ᵀ, by M⁻¹ = L⁻ᵀ L⁻¹.
+    pub(super) fn compress(&self, x: &DMatrix<T>, rows: &DMatrix<f64>) -> DMatrix<f64> {
         let products = transposed_product(x, &rows.transpose().map(nalgebra::convert));
         product(&self.examples(), &self.gram.solve(products))
             .transpose()
             .map(Real::in_f64)
     }
 
-    /// Rows `[r, n]` of these coordinates, `[r, k]`: B Qᵀ = B L⁻¹ Xᵀ.
-    pub(super) fn without(&self, x: &DMatrix<T>, rows: &DMatrix<f64>) -> DMatrix<f64> {
+    /// Rows B `[r, n]` of these coordinates as rows `[r, k]`: B Qᵀ = B L⁻¹ Xᵀ.
+    pub(super) fn expand(&self, x: &DMatrix<T>, rows: &DMatrix<f64>) -> DMatrix<f64> {
         let rows: DMatrix<T> = rows.transpose().map(nalgebra::convert);
         let shares = self.gram.solve(product(&self.lower, &rows));
         product(x, &shares).transpose().map(Real::in_f64)
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_solved_for_solves() {
+    fn solutions_satisfy_the_system() {
         let x = columns(9, 6);
         let matrix = transposed_product(&x, &x);
         let b = columns(6, 2);
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_keeps_products_and_leads_back() {
+    fn a_span_keeps_dot_products_and_expands_back() {
         let x = columns(40, 6);
         let span = Span::of(&x).unwrap();
         let inner = span.examples();
@@ -113,9 +115,9 @@ mod tests {
             "but for the ridge"
         );
         let weights = columns(6, 3).transpose() * x.transpose();
-        let within = span.within(&x, &weights);
-        assert!((&within * &inner - &weights * &x).amax() < 1e-3 * weights.amax());
-        assert!((span.without(&x, &within) - &weights).amax() < 1e-3 * weights.amax());
+        let compressed = span.compress(&x, &weights);
+        assert!((&compressed * &inner - &weights * &x).amax() < 1e-3 * weights.amax());
+        assert!((span.expand(&x, &compressed) - &weights).amax() < 1e-3 * weights.amax());
         assert!(Span::of(&columns(6, 6)).is_none());
     }
 }

@@ -1,12 +1,9 @@
-//! Embeddings that were checked once: finite, of one width, scaled to unit length, in f64.
+//! Embeddings checked once: finite, of one width, scaled to unit length, in f64.
 
-use faer::linalg::matmul::{matmul, triangular, triangular::BlockStructure};
-use faer::{Accum, MatMut, MatRef, Par};
 use nalgebra::{DMatrix, DVector};
-use std::ops::Range;
 use thiserror::Error;
 
-/// What is wrong with an embedding; `item` is the image or the row that it came from.
+/// What is wrong with an embedding; `item` names the image or row it came from.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EmbeddingError {
     #[error(
@@ -25,7 +22,7 @@ pub enum EmbeddingError {
     },
 }
 
-/// An embedding `[width]` of any length, scaled to length 1.
+/// Checks an embedding `[width]` of any length and scales it to unit length.
 pub(super) fn checked_unit(
     item: &str,
     embedding: &[f32],
@@ -50,113 +47,27 @@ pub(super) fn checked_unit(
     }
 }
 
-/// The numbers that matrices are made of: f64 where results are kept, f32 where candidates are only compared.
-pub(super) trait Real: nalgebra::RealField + faer::traits::RealField + Copy {
-    /// Eigenvalues of Δ below this share of the largest are rounding: no intervention moved anything there.
-    const RANK_TOLERANCE: f64;
-
-    fn in_f64(self) -> f64;
-}
-
-impl Real for f64 {
-    const RANK_TOLERANCE: f64 = 1e-12;
-
-    fn in_f64(self) -> f64 {
-        self
-    }
-}
-
-impl Real for f32 {
-    const RANK_TOLERANCE: f64 = 1e-5;
-
-    fn in_f64(self) -> f64 {
-        self.into()
-    }
-}
-
-/// `aᵀ b`. nalgebra's own `tr_mul` takes one dot product after another, which is ten times slower at these sizes than
-/// to multiply in blocks.
-pub(super) fn transposed_product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMatrix<T> {
-    let mut product = DMatrix::zeros(a.ncols(), b.ncols());
-    add_transposed_product(&mut product, T::one(), a, b, 0..a.nrows());
-    product
-}
-
-/// The lower triangle of `aᵀ a`; zeros above it.
-pub(super) fn gram<T: Real>(a: &DMatrix<T>) -> DMatrix<T> {
-    let mut gram = DMatrix::zeros(a.ncols(), a.ncols());
-    add_products(&mut gram, view(a).transpose(), T::one());
-    gram
-}
-
-/// Adds `share`·Σv vᵀ over vectors, `[D, n]`, to the lower triangle of a sum, `[D, D]`.
-pub(super) fn add_products<T: Real>(lower: &mut DMatrix<T>, vectors: MatRef<'_, T>, share: T) {
-    let width = lower.nrows();
-    let sum = MatMut::from_column_major_slice_mut(lower.as_mut_slice(), width, width);
-    let (half, all) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-    triangular::matmul(
-        sum,
-        half,
-        Accum::Add,
-        vectors,
-        all,
-        vectors.transpose(),
-        all,
-        share,
-        Par::Seq,
-    );
-}
-
-/// `a b`. nalgebra's own product packs `a` and `b` anew, which costs more than the product where one has few rows or
-/// columns.
-pub(super) fn product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMatrix<T> {
-    let (height, width) = (a.nrows(), b.ncols());
-    let mut product = DMatrix::zeros(height, width);
-    let sum = MatMut::from_column_major_slice_mut(product.as_mut_slice(), height, width);
-    matmul(sum, Accum::Replace, view(a), view(b), T::one(), Par::Seq);
-    product
-}
-
-/// Adds `factor`·`aᵀ b` to `sum`, over the `rows` of both.
-pub(super) fn add_transposed_product<T: Real>(
-    sum: &mut DMatrix<T>,
-    factor: T,
-    a: &DMatrix<T>,
-    b: &DMatrix<T>,
-    rows: Range<usize>,
-) {
-    let (height, width) = sum.shape();
-    let (a, b) = (
-        view(a).subrows(rows.start, rows.len()),
-        view(b).subrows(rows.start, rows.len()),
-    );
-    let sum = MatMut::from_column_major_slice_mut(sum.as_mut_slice(), height, width);
-    matmul(sum, Accum::Add, a.transpose(), b, factor, Par::Seq);
-}
-
-fn view<T: Real>(matrix: &DMatrix<T>) -> MatRef<'_, T> {
-    MatRef::from_column_major_slice(matrix.as_slice(), matrix.nrows(), matrix.ncols())
-}
-
-/// Every column scaled to length 1; a column of zeros stays.
-pub(super) fn unit_columns<T: Real>(mut matrix: DMatrix<T>) -> DMatrix<T> {
-    for mut column in matrix.column_iter_mut() {
-        let norm = column.norm();
-        if norm > T::zero() {
-            column /= norm;
-        }
-    }
-    matrix
-}
-
-/// Unit embeddings `[D, n]`: one column per image.
+/// Unit embeddings `[D, n]`, one column per image.
+///
+/// ```
+/// use constancy_core::icm::Embeddings;
+///
+/// let rows = [vec![3.0, 4.0], vec![0.0, 2.0]];
+/// let embeddings = Embeddings::new(2, &rows, |i| format!("{i}.jpg"))?;
+/// assert_eq!((embeddings.len(), embeddings.width()), (2, 2));
+/// assert!((embeddings.columns()[(0, 0)] - 0.6).abs() < 1e-12);
+///
+/// let error = Embeddings::new(2, &[vec![0.0, 0.0]], |i| format!("{i}.jpg")).unwrap_err();
+/// assert!(error.to_string().starts_with("0.jpg: "));
+/// # Ok::<(), constancy_core::icm::EmbeddingError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embeddings {
-    pub(super) columns: DMatrix<f64>,
+    columns: DMatrix<f64>,
 }
 
 impl Embeddings {
-    /// Checks embeddings `rows[image][width]` of any length; `name` tells an error's reader which image it was.
+    /// Checks embeddings `rows[image][width]` of any length; `name` names the image in an error.
     pub fn new(
         width: usize,
         rows: &[Vec<f32>],
@@ -164,14 +75,19 @@ impl Embeddings {
     ) -> Result<Self, EmbeddingError> {
         let mut columns = DMatrix::zeros(width, rows.len());
         for (i, row) in rows.iter().enumerate() {
-            // The name is made only for the row that needs it.
+            // `name` is called only for a row that is refused.
             let z = checked_unit("", row, width).or_else(|_| checked_unit(&name(i), row, width))?;
             columns.set_column(i, &z);
         }
         Ok(Self { columns })
     }
 
-    /// How many there are.
+    /// Takes unit columns `[D, n]` as they are.
+    pub(super) fn from_unit_columns(columns: DMatrix<f64>) -> Self {
+        Self { columns }
+    }
+
+    /// The number of embeddings, n.
     #[must_use]
     pub fn len(&self) -> usize {
         self.columns.ncols()
@@ -182,25 +98,25 @@ impl Embeddings {
         self.len() == 0
     }
 
-    /// D.
+    /// The embeddings' width, D.
     #[must_use]
     pub fn width(&self) -> usize {
         self.columns.nrows()
     }
 
-    /// `[D, n]` in f32, for what is only compared.
-    pub(super) fn rough(&self) -> DMatrix<f32> {
+    /// The unit columns `[D, n]` in f32, for comparing candidates.
+    pub(super) fn columns_f32(&self) -> DMatrix<f32> {
         #[expect(clippy::cast_possible_truncation, reason = "they came in f32")]
         self.columns.map(|v| v as f32)
     }
 
-    /// `[D, n]`.
+    /// The unit columns `[D, n]`.
     #[must_use]
     pub fn columns(&self) -> &DMatrix<f64> {
         &self.columns
     }
 
-    /// Those at `indices`, in that order.
+    /// The embeddings at `indices`, in that order.
     #[must_use]
     pub fn pick(&self, indices: &[usize]) -> Self {
         Self {

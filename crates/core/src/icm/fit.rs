@@ -1,16 +1,19 @@
-//! From moments to a map: the subspace that interventions leave alone.
+//! From moments to a map: the subspace that interventions leave unchanged.
 //!
-//! Over matrices A `[D, k]` with orthonormal columns, `tr Aᵀ(C − λΔ)A` is largest for the eigenvectors of C − λΔ with
-//! the k LARGEST eigenvalues (Song et al. 2025). λ has no scale of its own, so it is given as λ' = λ·tr Δ / tr C, and the
-//! eigenvectors are those of `C / tr C − λ'·Δ / tr Δ`. For λ' → ∞ what remains is the removal of the eigenvectors of Δ
-//! with the largest eigenvalues. The soft map shrinks them instead.
+//! Over matrices A `[D, k]` with orthonormal columns, `tr Aᵀ(C − λΔ)A` is maximised by the
+//! eigenvectors of C − λΔ with the k LARGEST eigenvalues (Song et al. 2025). λ has no natural
+//! scale, so it is given as λ' = λ·tr Δ / tr C, and the eigenvectors are those of `C / tr C − λ'·Δ
+//! / tr Δ`. In the limit λ' → ∞, the fit removes the eigenvectors of Δ with the largest
+//! eigenvalues. The soft map shrinks those directions instead of removing them.
 //!
-//! Δ is the mean over families of Δ / tr Δ: a family is one way in which a camera's world may change, and counts once,
-//! however many pairs it has and however far it moves embeddings. Else the harshest would speak for all.
+//! Δ is the mean over families of Δ / tr Δ. A family is one way in which a camera's world may
+//! change, and counts once, however many pairs it has and however far it moves embeddings.
+//! Otherwise the harshest family would decide alone.
 
-use super::embeddings::{Embeddings, Real, transposed_product, unit_columns};
-use super::moments::{Moments, Parts};
-use super::projection::Projection;
+use super::linalg::Real;
+use super::map::Map;
+use super::moments::Moments;
+use super::pooled_moments::PooledMoments;
 use super::spec::{Lambda, MapKind, MapSpec};
 use super::spectrum::Spectrum;
 use nalgebra::{DMatrix, DVector};
@@ -21,14 +24,14 @@ use thiserror::Error;
 /// Why no map could be fitted.
 #[derive(Debug, Clone, Error, PartialEq)]
 pub enum FitError {
-    #[error("there are no images to fit from")]
+    #[error("there are no images to fit to")]
     NoImages,
-    #[error("there are no interventions to fit from; at least one family is needed")]
+    #[error("there are no interventions to fit to; at least one family is needed")]
     NoFamilies,
     #[error("the interventions changed no embedding; they are too weak, or were not applied")]
     NothingMoved,
     #[error(
-        "{removed} directions cannot be removed of embeddings of width {width}; at most {most} can"
+        "{removed} directions cannot be removed from embeddings of width {width}; at most {most} can"
     )]
     TooMany {
         removed: usize,
@@ -36,21 +39,21 @@ pub enum FitError {
         most: usize,
     },
     #[error(
-        "{removed} directions are to be removed, but the interventions moved the embeddings in {moved} only; give more images or interventions, or remove fewer"
+        "{removed} directions are to be removed, but the interventions moved the embeddings in {moved} only; use more images or interventions, or remove fewer directions"
     )]
     NothingLeft { removed: usize, moved: usize },
-    #[error("λ' = {0} is no number above 0")]
+    #[error("λ' = {0} is not a number above 0")]
     Lambda(f64),
-    #[error("a strength of {0} is no number above 0")]
+    #[error("strength {0} is not a number above 0")]
     Strength(f64),
-    #[error("the eigenvalues were not found; the moments are damaged, make them again")]
+    #[error("the eigenvalue solver did not converge; the moments are damaged, make them again")]
     NotConverged,
 }
 
-/// What a reader of a fit should know, though it is no error.
+/// What a user should know about a fit that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FitWarning {
-    /// Nothing is known of the directions that no pair spans; they are kept.
+    /// No pair spans all directions; those that none spans are kept.
     FewerPairsThanDimensions { pairs: u64, width: usize },
 }
 
@@ -59,23 +62,24 @@ impl fmt::Display for FitWarning {
         match self {
             Self::FewerPairsThanDimensions { pairs, width } => write!(
                 f,
-                "{pairs} pairs for embeddings of width {width}: directions that no intervention showed are kept as they are; more images make the fit surer"
+                "{pairs} pairs for embeddings of width {width}: directions that no intervention moved are kept as they are; more images make the fit more reliable"
             ),
         }
     }
 }
 
-/// The matrix whose largest eigenvalues are kept; maps that share it share its eigenvectors.
+/// The matrix whose leading eigenvectors are kept; maps with the same objective share its
+/// eigenvectors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Objective {
     /// −Δ / tr Δ.
     Variance,
-    /// C / tr C − λ'·Δ / tr Δ, C about the mean where `centred`.
+    /// C / tr C − λ'·Δ / tr Δ with λ' = `times`; C is taken about the mean if `centred`.
     Penalised { times: f64, centred: bool },
 }
 
 impl Objective {
-    pub(super) fn of(spec: &MapSpec) -> Self {
+    pub(super) fn for_spec(spec: &MapSpec) -> Self {
         match spec.kind {
             MapKind::Hard {
                 lambda: Lambda::Times(times),
@@ -90,33 +94,52 @@ impl Objective {
 }
 
 /// Fits maps to one set of moments.
+///
+/// ```
+/// use constancy_core::icm::{Fitter, MapSpec, Moments};
+///
+/// // The images differ in the first two axes; the intervention moves the third.
+/// let mut moments = Moments::new("00ff", 3);
+/// for image in [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] {
+///     moments.add_image("image", &image)?;
+///     moments.add_pair("light", "image", &image, &[image[0], image[1], 0.1])?;
+/// }
+/// let map = Fitter::new(&moments)?.fit(&MapSpec::without(1))?;
+/// assert_eq!(map.columns().shape(), (3, 2));
+/// // Nearly nothing is left of the third axis.
+/// assert!(map.columns().row(2).norm() < 0.1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Fitter {
-    /// C, `[D, D]`, the lower triangle.
+    /// The lower triangle of C, `[D, D]`.
     second: DMatrix<f64>,
-    /// The mean over families of Δ / tr Δ, `[D, D]`, the lower triangle.
+    /// The lower triangle of the mean over families of Δ / tr Δ, `[D, D]`; its trace is 1.
     delta: DMatrix<f64>,
     /// `E[z]`, `[D]`.
     mean: DVector<f64>,
     pairs: u64,
-    /// Width of the encoder's embeddings.
-    ambient: usize,
+    /// The width of the encoder's embeddings; D is smaller after `Interventions::compact`.
+    encoder_width: usize,
 }
 
 impl Fitter {
-    /// Over all families of `moments`.
+    /// A fitter over all families of `moments`.
     pub fn new(moments: &Moments) -> Result<Self, FitError> {
-        Self::over(moments, |_| true)
+        Self::for_families(moments, |_| true)
     }
 
-    /// Over the families that are wanted.
-    pub(super) fn over(moments: &Moments, wanted: impl Fn(&str) -> bool) -> Result<Self, FitError> {
-        Self::over_parts(Parts(&[moments]), wanted)
+    /// A fitter over the families that `wanted` accepts.
+    pub(super) fn for_families(
+        moments: &Moments,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Self, FitError> {
+        Self::pooled(PooledMoments(&[moments]), wanted)
     }
 
-    /// The same of moments in parts.
-    pub(super) fn over_parts(
-        moments: Parts<'_>,
+    /// [`Self::for_families`] over pooled moments.
+    pub(super) fn pooled(
+        moments: PooledMoments<'_>,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Self, FitError> {
         if moments.images() == 0 {
@@ -133,30 +156,36 @@ impl Fitter {
             delta,
             mean: moments.mean(),
             pairs,
-            ambient: moments.width(),
+            encoder_width: moments.width(),
         })
     }
 
-    /// The same where the moments are of embeddings that were wider, and were written in fewer coordinates without loss
-    /// (see `Interventions::compact`): what is relative to a width is relative to theirs.
-    pub(super) fn of_width(self, ambient: usize) -> Self {
-        Self { ambient, ..self }
+    /// Sets the width of the encoder's embeddings if the moments are in fewer coordinates (see
+    /// `Interventions::compact`): limits and strengths are relative to the encoder's width.
+    pub(super) fn with_encoder_width(self, encoder_width: usize) -> Self {
+        Self {
+            encoder_width,
+            ..self
+        }
     }
 
     fn width(&self) -> usize {
         self.mean.len()
     }
 
-    /// What to tell beside the result.
+    /// What a user should know beside the result.
     #[must_use]
     pub fn warning(&self) -> Option<FitWarning> {
-        let (pairs, width) = (self.pairs, self.ambient);
+        let (pairs, width) = (self.pairs, self.encoder_width);
         (pairs < width as u64).then_some(FitWarning::FewerPairsThanDimensions { pairs, width })
     }
 
     /// Fits one map.
+    ///
+    /// Fails if λ' or the strength is not a number above 0, or if `spec` removes every direction or
+    /// more directions than interventions moved.
     pub fn fit(&self, spec: &MapSpec) -> Result<Map, FitError> {
-        let spectrum: Spectrum<f64> = self.spectrum(Objective::of(spec))?;
+        let spectrum: Spectrum<f64> = self.spectrum(Objective::for_spec(spec))?;
         let weights = self.weights(spec, &spectrum)?;
         let columns = match spec.kind {
             MapKind::Identity => DMatrix::identity(self.width(), self.width()),
@@ -177,17 +206,17 @@ impl Fitter {
         })
     }
 
-    /// How much of what varies a map takes away.
+    /// The shares of variance that `map` removes.
     #[must_use]
     pub fn removed(&self, map: &Map) -> Removed {
         let between = &self.second - &self.mean * self.mean.transpose();
         Removed {
-            interventions: 1.0 - map.kept(&self.delta),
-            images: 1.0 - map.kept(&between),
+            interventions: 1.0 - map.kept_trace(&self.delta),
+            images: 1.0 - map.kept_trace(&between),
         }
     }
 
-    /// μ, `[D]`: zeros where the map is not centred.
+    /// μ, `[D]`; zeros if the map is not centred.
     pub(super) fn mean_of(&self, spec: &MapSpec) -> DVector<f64> {
         if spec.centred {
             self.mean.clone()
@@ -215,8 +244,8 @@ impl Fitter {
         Spectrum::of(&matrix.map(nalgebra::convert)).ok_or(FitError::NotConverged)
     }
 
-    /// What the map leaves of each of the spectrum's directions, `[D]`, `0..=1`: every map is V·diag(w)·Vᵀ up to a
-    /// rotation, which no cosine sees.
+    /// The weight `0..=1` that the map gives each direction of the spectrum, `[D]`. Every map is
+    /// V·diag(w)·Vᵀ up to a rotation, which leaves cosines unchanged.
     pub(super) fn weights<T: Real>(
         &self,
         spec: &MapSpec,
@@ -225,11 +254,13 @@ impl Fitter {
         let width = self.width();
         match spec.kind {
             MapKind::Identity => Ok(DVector::repeat(width, T::one())),
-            MapKind::Hard { removed, .. } if removed >= self.ambient => Err(FitError::TooMany {
-                removed,
-                width: self.ambient,
-                most: self.ambient - 1,
-            }),
+            MapKind::Hard { removed, .. } if removed >= self.encoder_width => {
+                Err(FitError::TooMany {
+                    removed,
+                    width: self.encoder_width,
+                    most: self.encoder_width - 1,
+                })
+            }
             MapKind::Hard { lambda, removed } => {
                 let moved = moved_directions(spectrum);
                 if removed >= width || (lambda == Lambda::Infinite && removed > moved) {
@@ -247,24 +278,24 @@ impl Fitter {
                 Err(FitError::Strength(strength))
             }
             MapKind::Soft { strength } => Ok(spectrum.values.map(|value| {
-                // The spectrum is that of −Δ / tr Δ; rounding may leave a variance just below 0.
-                let scaled = (-T::in_f64(value) * self.ambient as f64).max(0.0);
+                // The spectrum is that of −Δ / tr Δ; rounding may push a variance just below 0.
+                let scaled = (-T::in_f64(value) * self.encoder_width as f64).max(0.0);
                 nalgebra::convert((1.0 + strength * scaled).sqrt().recip())
             })),
         }
     }
 }
 
-/// Shares of variance that a map takes away, `0..=1`.
+/// Shares of variance that a map removes, `0..=1`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Removed {
-    /// Of what interventions changed, tr Δ.
+    /// Share of the variance that interventions cause, tr Δ.
     pub interventions: f64,
-    /// Of what images differ from their mean by.
+    /// Share of the images' variance about their mean.
     pub images: f64,
 }
 
-/// In how many directions of −Δ's spectrum anything moved.
+/// The number of directions in −Δ's spectrum that interventions moved.
 fn moved_directions<T: Real>(spectrum: &Spectrum<T>) -> usize {
     let least = spectrum.values.min() * nalgebra::convert::<f64, T>(T::RANK_TOLERANCE);
     spectrum
@@ -272,74 +303,6 @@ fn moved_directions<T: Real>(spectrum: &Spectrum<T>) -> usize {
         .iter()
         .filter(|&&value| value < least)
         .count()
-}
-
-/// A fitted map, in f64.
-#[derive(Debug, Clone)]
-pub struct Map {
-    spec: MapSpec,
-    /// `[D, k]` with orthonormal columns, or `[D, D]`, symmetric, where the map is soft.
-    columns: DMatrix<f64>,
-    /// `[D]`.
-    mean: DVector<f64>,
-    /// `[D]`, of the matrix that was maximised, largest first.
-    eigenvalues: DVector<f64>,
-}
-
-impl Map {
-    #[must_use]
-    pub fn spec(&self) -> &MapSpec {
-        &self.spec
-    }
-
-    /// `[D, k]` with orthonormal columns, or `[D, D]`, symmetric, where the map is soft.
-    #[must_use]
-    pub fn columns(&self) -> &DMatrix<f64> {
-        &self.columns
-    }
-
-    /// The mean that is taken off first, `[D]`; zeros where the map is not centred.
-    #[must_use]
-    pub fn mean(&self) -> &DVector<f64> {
-        &self.mean
-    }
-
-    /// Of the matrix that was maximised, `[D]`, largest first.
-    #[must_use]
-    pub fn eigenvalues(&self) -> &DVector<f64> {
-        &self.eigenvalues
-    }
-
-    /// The share of the trace of a symmetric `[D, D]` that is left, tr AᵀMA / tr M; 1 where there is none. The lower
-    /// triangle is read.
-    fn kept(&self, lower: &DMatrix<f64>) -> f64 {
-        let mut matrix = lower.clone();
-        matrix.fill_upper_triangle_with_lower_triangle();
-        let left = (&matrix * &self.columns).dot(&self.columns);
-        let trace = matrix.trace();
-        if trace > 0.0 { left / trace } else { 1.0 }
-    }
-
-    /// The invariant embeddings `[k, n]`, of unit length.
-    #[must_use]
-    pub fn apply(&self, embeddings: &Embeddings) -> DMatrix<f64> {
-        self.apply_columns(embeddings.columns())
-    }
-
-    /// As [`Self::apply`], of unit columns `[D, n]`.
-    pub(super) fn apply_columns(&self, columns: &DMatrix<f64>) -> DMatrix<f64> {
-        let mut centred = columns.clone();
-        for mut column in centred.column_iter_mut() {
-            column -= &self.mean;
-        }
-        unit_columns(transposed_product(&self.columns, &centred))
-    }
-
-    /// The map as the daemon applies it, in f32.
-    #[must_use]
-    pub fn projection(&self) -> Projection {
-        Projection::of_map(self)
-    }
 }
 
 #[cfg(test)]
@@ -354,7 +317,7 @@ mod tests {
             .add_pair("grey", "a", &[1.0, 0.5], &[1.0, 0.5])
             .unwrap();
         assert_eq!(Fitter::new(&moments).unwrap_err(), FitError::NothingMoved);
-        // Beside one that moves something, it is no harm.
+        // Beside a family that moves something, it does no harm.
         moments
             .add_pair("light", "a", &[1.0, 0.5], &[1.0, 0.0])
             .unwrap();
@@ -366,9 +329,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_is_told_in_shares() {
+    fn removed_variance_is_reported_in_shares() {
         let mut moments = Moments::new("aa", 3);
-        // Images differ in the first two axes, interventions move the third, and the second a little.
+        // Images differ in the first two axes, interventions move the third, and the second a
+        // little.
         for (image, changed) in [
             ([1.0, 0.0, 0.0], [1.0, 0.0, 0.75]),
             ([-1.0, 0.0, 0.0], [-1.0, 0.0, 0.75]),
@@ -385,7 +349,7 @@ mod tests {
             "{nothing:?}"
         );
         let hard = removed(MapSpec::without(1));
-        // Of δ = (0.2, 0, −0.6) and its like nearly all lies along the third axis.
+        // δ = (0.2, 0, −0.6) and the others lie almost wholly along the third axis.
         assert!(
             (0.85..1.0).contains(&hard.interventions) && hard.images < 0.1,
             "{hard:?}"
@@ -398,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_is_what_embeddings_lose() {
+    fn removed_variance_is_what_embeddings_lose() {
         let mut rng = fastrand::Rng::with_seed(4);
         let mut row = || (0..6).map(|_| rng.f32() - 0.3).collect::<Vec<_>>();
         let pairs: Vec<_> = (0..40).map(|_| (row(), row())).collect();

@@ -1,6 +1,6 @@
-//! DomainBed's folder layout, `environment/class/image`: PACS, VLCS, OfficeHome, TerraIncognita and DomainNet as they lie
-//! on disk; and `class/image`, where there is one environment. Paths in, a list out; whoever calls has looked through the
-//! folders.
+//! DomainBed's folder layout, `environment/class/image`, in which PACS, VLCS, OfficeHome,
+//! TerraIncognita and DomainNet are distributed, and `class/image` for a single environment. This
+//! module arranges paths; the caller walks the folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -8,13 +8,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why a folder is no data set of several environments.
+/// Why a folder is not a data set of several environments.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FoldersError {
     #[error("{root} holds no images; expected {root}/ENVIRONMENT/CLASS/IMAGE")]
     NoImages { root: PathBuf },
     #[error(
-        "{root} holds one environment, `{environment}`; at least two are needed, to leave one out: expected {root}/ENVIRONMENT/CLASS/IMAGE"
+        "{root} holds one environment, `{environment}`; leaving one out needs at least two: expected {root}/ENVIRONMENT/CLASS/IMAGE"
     )]
     OneEnvironment { root: PathBuf, environment: String },
     #[error(
@@ -27,11 +27,11 @@ pub enum FoldersError {
     Depth { root: PathBuf, path: PathBuf },
     #[error("{path} is not in {root}")]
     Outside { root: PathBuf, path: PathBuf },
-    #[error("{path}: the name of its environment or class is not UTF-8; rename the folder")]
+    #[error("{path}: the name of its environment or class folder is not UTF-8; rename the folder")]
     Name { path: PathBuf },
 }
 
-/// An environment that has no image of a class which others have.
+/// A class that other environments have and this one does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingClass {
     pub environment: String,
@@ -61,19 +61,32 @@ pub struct Item {
 /// Labelled images of several environments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Domains {
-    /// By name.
+    /// Names of the environments, sorted.
     pub environments: Vec<String>,
-    /// Of all environments, by name.
+    /// Names of the classes of all environments, sorted.
     pub classes: Vec<String>,
-    /// By environment, class and path.
+    /// The images, sorted by environment, class and path.
     pub items: Vec<Item>,
-    /// What is to be warned of, by environment and class.
+    /// Missing classes to warn of, sorted by environment and class.
     pub missing: Vec<MissingClass>,
 }
 
 impl Domains {
-    /// Arranges the images under `root`, in any order. Folders below the class's are the class's; whatever begins with
-    /// a dot is no image (file managers leave such things).
+    /// Arranges the images under `root`, which may come in any order. An image in a subfolder of a
+    /// class folder belongs to that class. Names that begin with a dot are ignored: file managers
+    /// leave such files.
+    ///
+    /// ```
+    /// use constancy_core::icm::Domains;
+    /// use std::path::{Path, PathBuf};
+    ///
+    /// let images = ["art/cat/1.jpg", "art/dog/2.jpg", "photo/dog/3.jpg"].map(PathBuf::from);
+    /// let domains = Domains::arrange(Path::new(""), &images)?;
+    /// assert_eq!(domains.environments, ["art", "photo"]);
+    /// assert_eq!(domains.classes, ["cat", "dog"]);
+    /// assert_eq!(domains.missing[0].class, "cat");
+    /// # Ok::<(), constancy_core::icm::FoldersError>(())
+    /// ```
     pub fn arrange(root: &Path, images: &[PathBuf]) -> Result<Self, FoldersError> {
         let mut found: BTreeMap<(String, String), BTreeSet<&PathBuf>> = BTreeMap::new();
         for path in images {
@@ -91,7 +104,8 @@ impl Domains {
         Self::sorted(root, environments, found)
     }
 
-    /// Arranges images of one environment, `class/image`, or of several, whatever their number.
+    /// Arranges images of a single environment, `class/image`, or of any number of environments. A
+    /// single environment gets the name of the folder `root`.
     pub fn arrange_any(root: &Path, images: &[PathBuf]) -> Result<Self, FoldersError> {
         let in_class_folders = |path: &PathBuf| {
             path.strip_prefix(root)
@@ -164,7 +178,7 @@ impl Domains {
     }
 }
 
-/// The names of the folders between the root and an image, and the image's; `None` where it is hidden.
+/// The components of an image's path below the root; `None` if the image is hidden.
 fn parts<'p>(root: &Path, path: &'p Path) -> Result<Option<Vec<&'p OsStr>>, FoldersError> {
     let outside = |_| FoldersError::Outside {
         root: root.into(),
@@ -181,7 +195,7 @@ fn is_hidden(root: &Path, path: &Path) -> bool {
     matches!(parts(root, path), Ok(None))
 }
 
-/// Environment and class of an image; `None` where it is hidden.
+/// The environment and class of an image; `None` if it is hidden.
 fn names(root: &Path, path: &Path) -> Result<Option<(String, String)>, FoldersError> {
     let Some(parts) = parts(root, path)? else {
         return Ok(None);
@@ -198,7 +212,7 @@ fn names(root: &Path, path: &Path) -> Result<Option<(String, String)>, FoldersEr
     }
 }
 
-/// The class of an image where there is one environment; `None` where it is hidden.
+/// The class of an image in a `class/image` layout; `None` if it is hidden.
 fn class_name(root: &Path, path: &Path) -> Result<Option<String>, FoldersError> {
     let Some(parts) = parts(root, path)? else {
         return Ok(None);
@@ -227,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_sorted_whatever_order_the_disk_has() {
+    fn images_are_sorted_in_any_order_of_the_disk() {
         let forward = [
             "/data/photo/dog/2.jpg",
             "/data/photo/dog/1.jpg",
@@ -261,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn one_environment_may_have_class_folders_alone() {
+    fn a_single_environment_needs_class_folders_only() {
         let any = |images: &[&str]| {
             let images: Vec<PathBuf> = images.iter().map(PathBuf::from).collect();
             Domains::arrange_any(Path::new("/data"), &images)
@@ -292,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_data_set_is_refused_with_the_layout() {
+    fn other_layouts_are_refused_with_the_expected_one() {
         let error = |images: &[&str]| arrange(images).unwrap_err();
         for (images, culprit) in [
             (&[][..], "/data holds no images"),

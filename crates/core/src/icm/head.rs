@@ -1,29 +1,33 @@
 //! Naming classes in the invariant subspace: by text, by class means, or by a linear probe.
 
-use super::embeddings::{Embeddings, Real, transposed_product, unit_columns};
-use super::logistic::{COARSE, Lessons, Logistic, LogisticError, ROUGH};
+use super::embeddings::Embeddings;
+use super::linalg::{Real, transposed_product, unit_columns};
+use super::logistic::{COARSE, Logistic, LogisticError, ROUGH, TrainingSet};
+use super::map::Map;
+use super::map_set::{DirectionWeights, MapSet};
 use nalgebra::DMatrix;
 
 /// How classes are told apart.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Method {
-    /// The nearest class embedding of the text tower, by cosine: `[D, classes]`. Learns nothing from images.
+    /// The nearest class embedding of the text tower, by cosine: `[D, classes]`. Needs no images.
     ZeroShot(Embeddings),
-    /// The nearest class mean, by cosine: the unit mean of a class's unit embeddings, sent through the map. The mean is
-    /// taken before the map and not behind it, so that a class bank does not depend on a projection.
+    /// The nearest class mean, by cosine: the unit mean of a class's unit embeddings, sent through
+    /// the map. The mean is taken before the map, not after it, so that a class bank does not
+    /// depend on a projection.
     ClassMeans,
-    /// Multinomial logistic regression on invariant embeddings; `c` as scikit-learn has it.
+    /// Multinomial logistic regression on invariant embeddings; `c` is scikit-learn's `C`.
     Probe { c: f64 },
 }
 
-/// What was learnt, in the space that a map leads to.
+/// A classification head, fitted in the space that a map leads to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Head(Learnt<f64>);
+pub struct Head(FittedHead<f64>);
 
-/// The same in f64, or in f32 where answers are only counted.
+/// A head in f64, or in f32 if its answers are only counted.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Learnt<T: Real> {
-    /// The class that each row stands for: a class without examples has none.
+pub(super) struct FittedHead<T: Real> {
+    /// The class of each row; a class without examples has no row.
     classes: Vec<usize>,
     rows: Rows<T>,
 }
@@ -36,32 +40,32 @@ enum Rows<T: Real> {
 }
 
 impl Head {
-    /// Learns from embeddings with a class each, under a fitted map.
-    pub fn learn(
+    /// Fits a head to embeddings with a class each, under a fitted map.
+    pub fn fit(
         method: &Method,
         embeddings: &Embeddings,
         labels: &[usize],
-        map: &super::Map,
+        map: &Map,
     ) -> Result<Self, LogisticError> {
         let (classes, rows) = rows_of(labels);
         let map = |columns: &DMatrix<f64>| map.apply_columns(columns);
-        let learnt = match method {
+        let head = match method {
             Method::ZeroShot(text) => {
-                Learnt::nearest((0..text.len()).collect(), map(text.columns()))
+                FittedHead::nearest((0..text.len()).collect(), map(text.columns()))
             }
             Method::ClassMeans => {
                 let means = class_means(embeddings.columns(), &rows, classes.len());
-                Learnt::nearest(classes, map(&means))
+                FittedHead::nearest(classes, map(&means))
             }
             Method::Probe { c } => {
                 let logistic = Logistic::fit(&map(embeddings.columns()), &rows, classes.len(), *c)?;
-                Learnt {
+                FittedHead {
                     classes,
                     rows: Rows::Linear(logistic),
                 }
             }
         };
-        Ok(Self(learnt))
+        Ok(Self(head))
     }
 
     /// The class of each invariant embedding `[k, n]`.
@@ -70,7 +74,7 @@ impl Head {
         self.0.predict(mapped)
     }
 
-    /// The probe's weights, and the class of each row; `None` where classes are told apart otherwise.
+    /// The class of each row of a probe, and its weights; `None` for the other methods.
     #[must_use]
     pub fn probe(&self) -> Option<(&[usize], &Logistic)> {
         match &self.0.rows {
@@ -80,8 +84,8 @@ impl Head {
     }
 }
 
-impl<T: Real> Learnt<T> {
-    /// The nearest of unit columns `[k, classes]`.
+impl<T: Real> FittedHead<T> {
+    /// Names the nearest of unit columns `[k, classes]`.
     pub(super) fn nearest(classes: Vec<usize>, columns: DMatrix<T>) -> Self {
         Self {
             classes,
@@ -89,7 +93,8 @@ impl<T: Real> Learnt<T> {
         }
     }
 
-    /// A probe of invariant embeddings `[k, n]`, to the precision that counting needs; see [`Lessons`].
+    /// A probe on invariant embeddings `[k, n]`, to the precision that counting needs; the search
+    /// begins at `start` if a similar head is known.
     pub(super) fn probe(
         mapped: &DMatrix<T>,
         labels: &[usize],
@@ -101,25 +106,25 @@ impl<T: Real> Learnt<T> {
             Rows::Nearest(_) => None,
         });
         let (classes, rows) = rows_of(labels);
-        let logistic = Lessons::new(mapped, &rows, classes.len()).learn(c, start, ROUGH)?;
+        let logistic = TrainingSet::new(mapped, &rows, classes.len()).fit(c, start, ROUGH)?;
         Ok(Self {
             classes,
             rows: Rows::Linear(logistic),
         })
     }
 
-    /// A probe for each of several C, to compare these: they share what does not depend on C, and each is searched for
-    /// from the one before.
+    /// One probe for each C of `penalties`, for comparing them. They share what does not depend on
+    /// C, and each search begins at the result before.
     pub(super) fn probes(
         mapped: &DMatrix<T>,
         labels: &[usize],
         penalties: &[f64],
     ) -> Result<Vec<Self>, LogisticError> {
         let (classes, rows) = rows_of(labels);
-        let lessons = Lessons::new(mapped, &rows, classes.len());
+        let examples = TrainingSet::new(mapped, &rows, classes.len());
         let mut probes: Vec<Logistic> = Vec::new();
         for &c in penalties {
-            probes.push(lessons.learn(c, probes.last(), COARSE)?);
+            probes.push(examples.fit(c, probes.last(), COARSE)?);
         }
         Ok(probes
             .into_iter()
@@ -140,6 +145,50 @@ impl<T: Real> Learnt<T> {
     }
 }
 
+/// Examples with a class each, in the coordinates of a [`MapSet`].
+pub(super) struct Examples<'a> {
+    /// `[D, n]`.
+    coordinates: DMatrix<f32>,
+    /// `[D, classes]`, of the classes that have examples.
+    means: DMatrix<f32>,
+    labels: &'a [usize],
+}
+
+impl<'a> Examples<'a> {
+    /// Takes unit columns `[D, n]`.
+    pub(super) fn new(maps: &MapSet, columns: &DMatrix<f32>, labels: &'a [usize]) -> Self {
+        let (classes, rows) = rows_of(labels);
+        let means = maps.coordinates(&class_means(columns, &rows, classes.len()));
+        Self {
+            coordinates: maps.coordinates(columns),
+            means,
+            labels,
+        }
+    }
+
+    /// Fits a head under one map of the set; the search for a probe begins at `start`.
+    pub(super) fn fit(
+        &self,
+        maps: &MapSet,
+        weights: &DirectionWeights,
+        method: &Method,
+        start: Option<&FittedHead<f32>>,
+    ) -> Result<FittedHead<f32>, LogisticError> {
+        Ok(match method {
+            Method::ZeroShot(text) => FittedHead::nearest(
+                (0..text.len()).collect(),
+                weights.apply(&maps.coordinates(&text.columns_f32())),
+            ),
+            Method::ClassMeans => {
+                FittedHead::nearest(rows_of(self.labels).0, weights.apply(&self.means))
+            }
+            Method::Probe { c } => {
+                FittedHead::probe(&weights.apply(&self.coordinates), self.labels, *c, start)?
+            }
+        })
+    }
+}
+
 /// The row of each column's largest entry.
 fn largest<T: Real>(scores: &DMatrix<T>) -> Vec<usize> {
     scores
@@ -148,7 +197,7 @@ fn largest<T: Real>(scores: &DMatrix<T>) -> Vec<usize> {
         .collect()
 }
 
-/// The classes that have examples, and for each example the place of its class among these.
+/// The classes that have examples, in order, and each example's index among them.
 pub(super) fn rows_of(labels: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut classes: Vec<usize> = labels.to_vec();
     classes.sort_unstable();
@@ -160,12 +209,9 @@ pub(super) fn rows_of(labels: &[usize]) -> (Vec<usize>, Vec<usize>) {
     (classes, rows)
 }
 
-/// `[D, classes]`, unit columns: of `columns` `[D, n]`, each of the class that `rows` says.
-pub(super) fn class_means<T: Real>(
-    columns: &DMatrix<T>,
-    rows: &[usize],
-    classes: usize,
-) -> DMatrix<T> {
+/// The unit mean of each class, `[D, classes]`, of `columns` `[D, n]`; `rows` holds the class of
+/// each column.
+fn class_means<T: Real>(columns: &DMatrix<T>, rows: &[usize], classes: usize) -> DMatrix<T> {
     let mut means = DMatrix::zeros(columns.nrows(), classes);
     for (column, &row) in columns.column_iter().zip(rows) {
         let mut mean = means.column_mut(row);
@@ -177,7 +223,7 @@ pub(super) fn class_means<T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::icm::{Fitter, Map, MapSpec, Moments};
+    use crate::icm::{Fitter, MapSpec, Moments};
 
     fn embeddings(rows: &[[f32; 2]]) -> Embeddings {
         let rows: Vec<Vec<f32>> = rows.iter().map(|r| r.to_vec()).collect();
@@ -200,7 +246,7 @@ mod tests {
     fn a_class_without_examples_is_never_named() {
         let train = embeddings(&[[1.0, 0.1], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]]);
         for method in [Method::ClassMeans, Method::Probe { c: 1.0 }] {
-            let head = Head::learn(&method, &train, &[0, 0, 2, 2], &identity(2)).unwrap();
+            let head = Head::fit(&method, &train, &[0, 0, 2, 2], &identity(2)).unwrap();
             assert_eq!(
                 head.predict(embeddings(&[[3.0, 1.0], [1.0, 2.0]]).columns()),
                 [0, 2],
@@ -213,7 +259,7 @@ mod tests {
     fn zero_shot_needs_no_examples() {
         let method = Method::ZeroShot(embeddings(&[[0.0, 2.0], [1.0, 0.0]]));
         let nothing = Embeddings::new(2, &[], |_| String::new()).unwrap();
-        let head = Head::learn(&method, &nothing, &[], &identity(2)).unwrap();
+        let head = Head::fit(&method, &nothing, &[], &identity(2)).unwrap();
         assert_eq!(
             head.predict(embeddings(&[[3.0, 1.0], [1.0, 2.0]]).columns()),
             [1, 0]

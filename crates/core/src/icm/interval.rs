@@ -1,19 +1,20 @@
-//! How sure a figure is: percentile bootstrap over images (Efron and Tibshirani, *An Introduction to the Bootstrap*,
-//! chapter 13), and standard errors.
+//! Confidence intervals of figures: the percentile bootstrap over images (Efron and Tibshirani, *An
+//! Introduction to the Bootstrap*, chapter 13), and standard errors.
 //!
-//! A figure is the mean over groups (environments, families) of the mean over a group's images; images are drawn again
-//! within their group, so that a large environment does not speak for a small one.
+//! A figure is the mean over groups (environments, families) of the mean over each group's images.
+//! Images are resampled within their group, so that a large environment does not outweigh a small
+//! one.
 
 use crate::numeric::Rng;
 use crate::stats::quantile;
 use serde::Serialize;
 
-/// Draws unless told: enough for the second digit of a bound at 95 %.
+/// The default number of bootstrap draws: enough for the second digit of a bound at 95 %.
 pub const DEFAULT_DRAWS: usize = 2_000;
-/// Share of the draws between the bounds unless told.
+/// The default level: the share of the draws between the bounds.
 pub const DEFAULT_LEVEL: f64 = 0.95;
 
-/// An estimate and the bounds that it lies between.
+/// An estimate and the bounds of its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {
     pub estimate: f64,
@@ -21,17 +22,32 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// How often is drawn, and what the bounds enclose.
+/// A percentile bootstrap: its seed, number of draws and level.
+///
+/// ```
+/// use constancy_core::icm::Bootstrap;
+///
+/// // Hits of two environments, before and after a change that mends one image of the first.
+/// let before = [vec![1.0, 0.0, 0.0, 1.0], vec![1.0, 1.0]];
+/// let after = [vec![1.0, 1.0, 0.0, 1.0], vec![1.0, 1.0]];
+/// let bootstrap = Bootstrap::new(7);
+/// let accuracy = bootstrap.mean(&after).ok_or("an empty group")?;
+/// assert!((accuracy.estimate - 0.875).abs() < 1e-12);
+/// assert!(accuracy.low <= accuracy.estimate && accuracy.estimate <= accuracy.high);
+/// let gain = bootstrap.difference(&before, &after).ok_or("groups differ")?;
+/// assert!((gain.estimate - 0.125).abs() < 1e-12 && gain.low >= 0.0);
+/// # Ok::<(), &str>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
     pub seed: u64,
     pub draws: usize,
-    /// `0..1`.
+    /// The share of the draws between the bounds, `0..1`.
     pub level: f64,
 }
 
 impl Bootstrap {
-    /// The usual number of draws at 95 %.
+    /// [`DEFAULT_DRAWS`] draws at [`DEFAULT_LEVEL`].
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -41,7 +57,8 @@ impl Bootstrap {
         }
     }
 
-    /// Of the mean over groups of `groups[group][image]`; `None` where a group is empty, or there is none.
+    /// The interval of the mean over groups of `groups[group][image]`; `None` if a group is empty,
+    /// or there is none.
     #[must_use]
     pub fn mean(&self, groups: &[Vec<f64>]) -> Option<Interval> {
         let (estimate, _) = mean_and_error(groups)?;
@@ -58,15 +75,16 @@ impl Bootstrap {
         })
     }
 
-    /// Of the mean of `after − before`, image by image: what both have in common cancels. `None` where the two do not
-    /// have the same groups of the same sizes, or a group is empty.
+    /// The interval of the mean of `after − before`, paired image by image, so that shared
+    /// variation cancels. `None` if the two do not have the same groups of the same sizes, or a
+    /// group is empty.
     #[must_use]
     pub fn difference(&self, before: &[Vec<f64>], after: &[Vec<f64>]) -> Option<Interval> {
         self.mean(&differences(before, after)?)
     }
 }
 
-/// `after − before`, image by image; `None` where the groups or their sizes differ.
+/// `after − before`, image by image; `None` if the groups or their sizes differ.
 pub(super) fn differences(before: &[Vec<f64>], after: &[Vec<f64>]) -> Option<Vec<Vec<f64>>> {
     let same =
         before.len() == after.len() && before.iter().zip(after).all(|(b, a)| b.len() == a.len());
@@ -74,8 +92,8 @@ pub(super) fn differences(before: &[Vec<f64>], after: &[Vec<f64>]) -> Option<Vec
     same.then(|| before.iter().zip(after).map(group).collect())
 }
 
-/// The mean over groups of the groups' means, and its standard error over images; `None` where a group is empty, or
-/// there is none.
+/// The mean over groups of the groups' means, and its standard error over images; `None` if a group
+/// is empty, or there is none.
 #[must_use]
 pub fn mean_and_error(groups: &[Vec<f64>]) -> Option<(f64, f64)> {
     if groups.is_empty() || groups.iter().any(Vec::is_empty) {
@@ -91,18 +109,20 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Of a sample; 0 where one value tells nothing.
+/// The variance of a sample; 0 for a single value.
 fn variance(values: &[f64]) -> f64 {
     let center = mean(values);
     let squares: f64 = values.iter().map(|v| (v - center).powi(2)).sum();
     squares / (values.len() - 1).max(1) as f64
 }
 
+/// The mean of one resample.
 fn draw(groups: &[Vec<f64>], rng: &mut Rng) -> f64 {
-    // 32 random bits times a length: without a division, of which there would be millions.
-    let mut place = |len: usize| (((rng.next_u64() >> 32) * len as u64) >> 32) as usize;
+    // 32 random bits times a length, shifted: a draw without a division, of which there would be
+    // millions.
+    let mut index = |len: usize| (((rng.next_u64() >> 32) * len as u64) >> 32) as usize;
     let mut group =
-        |g: &Vec<f64>| (0..g.len()).map(|_| g[place(g.len())]).sum::<f64>() / g.len() as f64;
+        |g: &Vec<f64>| (0..g.len()).map(|_| g[index(g.len())]).sum::<f64>() / g.len() as f64;
     groups.iter().map(&mut group).sum::<f64>() / groups.len() as f64
 }
 
@@ -110,13 +130,13 @@ fn draw(groups: &[Vec<f64>], rng: &mut Rng) -> f64 {
 mod tests {
     use super::*;
 
-    /// `ones` ones among `n` values.
+    /// `n` values of which the first `ones` are 1.
     fn hits(ones: usize, n: usize) -> Vec<f64> {
         (0..n).map(|i| if i < ones { 1.0 } else { 0.0 }).collect()
     }
 
     #[test]
-    fn a_share_has_the_interval_that_the_binomial_has() {
+    fn a_share_has_the_binomial_interval() {
         let interval = Bootstrap::new(1).mean(&[hits(120, 400)]).unwrap();
         // 0.3 ± 1.96·√(0.3·0.7/400)
         assert!((interval.estimate - 0.3).abs() < 1e-12);
@@ -127,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_count_alike_whatever_their_size() {
+    fn groups_of_any_size_have_the_same_weight() {
         let (mean, error) = mean_and_error(&[hits(900, 1000), hits(1, 10)]).unwrap();
         assert!((mean - 0.5).abs() < 1e-12);
         let expected = ((0.9 * 0.1 / 999.0) + (0.1 * 0.9 / 9.0f64)).sqrt() / 2.0;
@@ -135,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_surer_than_its_parts_where_they_go_together() {
+    fn a_paired_difference_of_correlated_values_has_a_narrower_interval() {
         let (before, after) = (vec![hits(100, 400)], vec![hits(120, 400)]);
         let paired = Bootstrap::new(1).difference(&before, &after).unwrap();
         let alone = Bootstrap::new(1).mean(&after).unwrap();
@@ -160,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_nothing() {
+    fn empty_groups_have_no_interval() {
         assert_eq!(Bootstrap::new(1).mean(&[]), None);
         assert_eq!(Bootstrap::new(1).mean(&[vec![1.0], vec![]]), None);
         assert_eq!(

@@ -1,12 +1,14 @@
-//! What may be looked at while a map is fitted and chosen: images of the source environments, and nothing else.
+//! The data a map is fitted to and chosen by: images of the source environments and what
+//! interventions made of them, without labels.
 
-use super::embeddings::{Embeddings, transposed_product};
+use super::embeddings::Embeddings;
+use super::linalg::transposed_product;
 use super::moments::Moments;
 use super::spectrum::Spectrum;
 use nalgebra::DMatrix;
 use thiserror::Error;
 
-/// Why images, labels and interventions do not fit together.
+/// Why images, labels and interventions do not belong together.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SourceError {
     #[error("there are {found} {what} for {images} images")]
@@ -21,14 +23,14 @@ pub enum SourceError {
         index: usize,
         count: usize,
     },
-    #[error("family `{family}` changes image {image}, but there are {images} only")]
+    #[error("family `{family}` changes image {image}, but there are only {images} images")]
     Image {
         family: String,
         image: usize,
         images: usize,
     },
     #[error(
-        "family `{family}` has embeddings of width {found}, the images have {width}; embed all with one model"
+        "family `{family}` has embeddings of width {found}, but the images have {width}; embed all with one model"
     )]
     Width {
         family: String,
@@ -43,21 +45,24 @@ pub enum SourceError {
     NoFamily(String),
 }
 
-/// The encoder in moments that no file keeps: where no image leaves its encoder, any name will do.
-pub(super) const SAME_ENCODER: &str = "";
+/// The encoder's hash in moments that are never written to a file: all come from one encoder, so no
+/// name is needed.
+pub(super) const UNNAMED_ENCODER: &str = "";
 
-/// Images under one family of interventions.
+/// The images that one family of interventions changed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Family {
+pub struct ChangedImages {
+    /// The family's name.
     pub name: String,
-    /// The index of the original of each; an image may be changed not at all, once or more often.
+    /// The index of each changed image's original. An image may have no changed version, one, or
+    /// several.
     pub of: Vec<usize>,
-    /// As many as `of`.
+    /// Embeddings of the changed images, as many as `of`.
     pub changed: Embeddings,
 }
 
-impl Family {
-    /// Of the images that have a `place`, which is their new index.
+impl ChangedImages {
+    /// The changed versions of the images that have a new index in `place`.
     fn pick(&self, place: &[Option<usize>]) -> Self {
         let kept: Vec<usize> = (0..self.of.len())
             .filter(|&i| place[self.of[i]].is_some())
@@ -70,26 +75,27 @@ impl Family {
     }
 }
 
-/// Pairs whose originals are no images of the set, such as captions and their edits; they belong to every part of it.
+/// Pairs whose originals are not images of the set, such as captions and their edits. They belong
+/// to every subset of the images.
 #[derive(Debug, Clone, PartialEq)]
 struct Pairs {
     name: String,
     originals: Embeddings,
-    /// As many.
+    /// As many as `originals`.
     changed: Embeddings,
 }
 
-/// Images, and what interventions made of them; no labels.
+/// Images and their versions under interventions, without labels.
 #[derive(Debug, Clone)]
 pub struct Interventions {
     originals: Embeddings,
-    families: Vec<Family>,
+    families: Vec<ChangedImages>,
     pairs: Option<Pairs>,
 }
 
 impl Interventions {
-    /// Checks that the parts belong together.
-    pub fn new(originals: Embeddings, families: Vec<Family>) -> Result<Self, SourceError> {
+    /// Checks that families have distinct names, the width of the originals, and valid indices.
+    pub fn new(originals: Embeddings, families: Vec<ChangedImages>) -> Result<Self, SourceError> {
         let (images, width) = (originals.len(), originals.width());
         for (i, family) in families.iter().enumerate() {
             let name = || family.name.clone();
@@ -126,8 +132,8 @@ impl Interventions {
         })
     }
 
-    /// With a family of pairs that are not of these images, such as captions and their edits. MapSet are fitted to it,
-    /// and not judged by it: it is never left out.
+    /// Adds a family of pairs that are not of these images, such as captions and their edits. Maps
+    /// are fitted to it but not scored by it: it is never left out.
     pub fn with_pairs(
         self,
         name: &str,
@@ -166,17 +172,18 @@ impl Interventions {
         })
     }
 
+    /// The embeddings of the images as they are.
     #[must_use]
     pub fn originals(&self) -> &Embeddings {
         &self.originals
     }
 
     #[must_use]
-    pub fn families(&self) -> &[Family] {
+    pub fn families(&self) -> &[ChangedImages] {
         &self.families
     }
 
-    /// How many pairs there are.
+    /// The number of pairs in all families.
     #[must_use]
     pub fn pairs(&self) -> u64 {
         let of_images = self
@@ -187,7 +194,7 @@ impl Interventions {
         (of_images + self.pairs.as_ref().map_or(0, |pairs| pairs.originals.len())) as u64
     }
 
-    /// The images at `indices`, in that order, with what interventions made of them.
+    /// The images at `indices`, in that order, with their changed versions.
     #[must_use]
     pub fn pick(&self, indices: &[usize]) -> Self {
         let place = self.places(indices);
@@ -202,13 +209,13 @@ impl Interventions {
         }
     }
 
-    /// What one family made of the images at `indices`; `None` where there is no such family.
-    pub(super) fn pick_family(&self, name: &str, indices: &[usize]) -> Option<Family> {
+    /// One family's versions of the images at `indices`; `None` if there is no such family.
+    pub(super) fn pick_family(&self, name: &str, indices: &[usize]) -> Option<ChangedImages> {
         let family = self.families.iter().find(|family| family.name == name)?;
         Some(family.pick(&self.places(indices)))
     }
 
-    /// Per image, its place among `indices`.
+    /// Each image's position in `indices`.
     fn places(&self, indices: &[usize]) -> Vec<Option<usize>> {
         let mut place = vec![None; self.originals.len()];
         for (new, &old) in indices.iter().enumerate() {
@@ -217,9 +224,9 @@ impl Interventions {
         place
     }
 
-    /// The same in as few coordinates as the images span, where these are fewer than the width: every length and every
-    /// angle stays, and so does what is fitted to them and chosen by them, in a fraction of the time. `None` where they
-    /// are not fewer.
+    /// The same images in as few coordinates as they span, if these are fewer than the width;
+    /// `None` otherwise. Lengths and angles stay the same, and so do the maps fitted to them and
+    /// the choice among them, in a fraction of the time.
     pub(super) fn compact(&self) -> Option<Self> {
         let pairs = self.pairs.iter().flat_map(|p| [&p.originals, &p.changed]);
         let parts: Vec<&Embeddings> = [&self.originals]
@@ -227,37 +234,19 @@ impl Interventions {
             .chain(self.families.iter().map(|f| &f.changed))
             .chain(pairs)
             .collect();
-        let (width, count) = (
-            self.originals.width(),
-            parts.iter().map(|part| part.len()).sum::<usize>(),
-        );
-        if count >= width {
-            return None;
-        }
-        let values = parts
-            .iter()
-            .flat_map(|part| part.columns().iter().copied())
-            .collect();
-        let columns = DMatrix::from_vec(width, count, values);
-        // With X = U S Vᵀ, the coordinates in U are S Vᵀ, and XᵀX = V S² Vᵀ.
-        let spectrum = Spectrum::of(&transposed_product(&columns, &columns))?;
-        let roots = spectrum.values.map(|value: f64| value.max(0.0).sqrt());
-        let coordinates = DMatrix::from_diagonal(&roots) * spectrum.vectors.transpose();
+        let coordinates = span_coordinates(&parts)?;
         let mut from = 0;
         let mut next = |part: &Embeddings| {
             from += part.len();
-            Embeddings {
-                columns: coordinates
-                    .columns(from - part.len(), part.len())
-                    .into_owned(),
-            }
+            let columns = coordinates.columns(from - part.len(), part.len());
+            Embeddings::from_unit_columns(columns.into_owned())
         };
         Some(Self {
             originals: next(&self.originals),
             families: self
                 .families
                 .iter()
-                .map(|f| Family {
+                .map(|f| ChangedImages {
                     name: f.name.clone(),
                     of: f.of.clone(),
                     changed: next(&f.changed),
@@ -271,13 +260,13 @@ impl Interventions {
         })
     }
 
-    /// Without what one family made of them.
+    /// The images without one family.
     pub(super) fn without_family(mut self, name: &str) -> Self {
         self.families.retain(|family| family.name != name);
         self
     }
 
-    /// Without the pairs that belong to every part.
+    /// The images without the pairs that belong to every subset.
     pub(super) fn without_pairs(self) -> Self {
         Self {
             pairs: None,
@@ -298,7 +287,7 @@ impl Interventions {
         moments
     }
 
-    /// Those of the pairs alone that are not of these images.
+    /// The moments of the pairs that are not of these images.
     pub(super) fn moments_of_pairs(&self, encoder_sha256: &str) -> Moments {
         let mut moments = Moments::new(encoder_sha256, self.originals.width());
         if let Some(pairs) = &self.pairs {
@@ -311,6 +300,25 @@ impl Interventions {
     }
 }
 
+/// The coordinates `[n, n]` of all n columns in the space they span; `None` if n is not below the
+/// width.
+fn span_coordinates(parts: &[&Embeddings]) -> Option<DMatrix<f64>> {
+    let width = parts.first()?.width();
+    let count = parts.iter().map(|part| part.len()).sum::<usize>();
+    if count >= width {
+        return None;
+    }
+    let values = parts
+        .iter()
+        .flat_map(|part| part.columns().iter().copied())
+        .collect();
+    let columns = DMatrix::from_vec(width, count, values);
+    // With X = U S Vᵀ, the coordinates in U are S Vᵀ, and XᵀX = V S² Vᵀ.
+    let spectrum = Spectrum::of(&transposed_product(&columns, &columns))?;
+    let roots = spectrum.values.map(|value: f64| value.max(0.0).sqrt());
+    Some(DMatrix::from_diagonal(&roots) * spectrum.vectors.transpose())
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -320,8 +328,8 @@ pub(super) mod tests {
         Embeddings::new(2, &rows, |i| i.to_string()).unwrap()
     }
 
-    pub(in crate::icm) fn family(of: &[usize], values: &[f32]) -> Family {
-        Family {
+    pub(in crate::icm) fn family(of: &[usize], values: &[f32]) -> ChangedImages {
+        ChangedImages {
             name: "blur".into(),
             of: of.to_vec(),
             changed: embeddings(values),
@@ -342,7 +350,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pairs_of_other_things_belong_to_every_part() {
+    fn pairs_of_other_things_belong_to_every_subset() {
         let images =
             Interventions::new(embeddings(&[0.0, 1.0]), vec![family(&[0, 1], &[5.0, 6.0])])
                 .unwrap();
@@ -373,7 +381,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn parts_that_do_not_belong_together_are_refused() {
+    fn mismatched_families_are_refused() {
         let refused = |families| {
             Interventions::new(embeddings(&[0.0, 1.0]), families)
                 .unwrap_err()

@@ -1,35 +1,35 @@
-//! Images with labels to learn from, and images that nothing is learnt from.
+//! Images with labels to learn from.
 //!
-//! A target environment is a [`HeldOut`], which no function of [`super::select`] and [`super::fit`] takes.
+//! A target environment is a [`HeldOut`], which no function that fits or chooses a map accepts.
 
 use super::embeddings::Embeddings;
-use super::fit::Map;
 use super::folders::{Domains, Item};
+use super::head::rows_of;
+use super::held_out::HeldOut;
+use super::interventions::{Interventions, SourceError, UNNAMED_ENCODER};
 use super::moments::Moments;
-use super::predict::{Head, rows_of};
-use super::sources::{Interventions, SAME_ENCODER, SourceError};
 
-/// The family of pairs that labels show: two images of one class share what names them, and differ in what should not
-/// matter to it, as an image and the same under an intervention do. No intervention shows the grain of one casting beside
-/// that of the next.
+/// The family of pairs that labels give. Two images of one class share what names them and differ
+/// in what should not matter to it, like an image and its version under an intervention. No
+/// intervention shows the difference in grain from one casting to the next.
 pub const SAME_CLASS: &str = "same-class";
 
-/// Images with interventions, classes and environments.
+/// Images with interventions, a class and an environment each.
 #[derive(Debug, Clone)]
 pub struct Labelled {
     images: Interventions,
-    /// Per image, index into `class_names`.
+    /// Index into `class_names` of each image.
     classes: Vec<usize>,
-    /// Per image, index into `environment_names`.
+    /// Index into `environment_names` of each image.
     environments: Vec<usize>,
     class_names: Vec<String>,
     environment_names: Vec<String>,
-    /// Whether [`SAME_CLASS`] is one of its families.
+    /// Whether [`SAME_CLASS`] is one of the families.
     same_class: bool,
 }
 
 impl Labelled {
-    /// Checks that the parts belong together.
+    /// Checks that every image has a class and an environment with a name.
     pub fn new(
         images: Interventions,
         classes: Vec<usize>,
@@ -68,7 +68,7 @@ impl Labelled {
         })
     }
 
-    /// Images of `items`, in their order, which say the class and environment of each.
+    /// Labels `images` with the class and environment of `items`, which are in the same order.
     pub fn of_items<'a>(
         images: Interventions,
         domains: &Domains,
@@ -90,13 +90,13 @@ impl Labelled {
         &self.images
     }
 
-    /// Per image, index into [`Self::class_names`].
+    /// Index into [`Self::class_names`] of each image.
     #[must_use]
     pub fn classes(&self) -> &[usize] {
         &self.classes
     }
 
-    /// Per image, index into [`Self::environment_names`].
+    /// Index into [`Self::environment_names`] of each image.
     #[must_use]
     pub fn environments(&self) -> &[usize] {
         &self.environments
@@ -115,21 +115,28 @@ impl Labelled {
     /// See [`Interventions::compact`].
     pub(super) fn compact(&self) -> Option<Self> {
         let images = self.images.compact()?;
-        let (classes, environments) = (self.classes.clone(), self.environments.clone());
-        let (class_names, environment_names) =
-            (self.class_names.clone(), self.environment_names.clone());
-        Some(Self {
+        Some(self.with_images(images, self.classes.clone(), self.environments.clone()))
+    }
+
+    /// The same names and families with other images.
+    fn with_images(
+        &self,
+        images: Interventions,
+        classes: Vec<usize>,
+        environments: Vec<usize>,
+    ) -> Self {
+        Self {
             images,
             classes,
             environments,
-            class_names,
-            environment_names,
+            class_names: self.class_names.clone(),
+            environment_names: self.environment_names.clone(),
             same_class: self.same_class,
-        })
+        }
     }
 
-    /// With one more family of pairs, [`SAME_CLASS`], where that is wanted. As pairs of other things are, it is fitted to, and never left out;
-    /// a choice by identification, which looks at no labels, goes without.
+    /// Adds the family of pairs [`SAME_CLASS`] if `wanted`. Maps are fitted to it, and it is never
+    /// left out. A choice by identification ignores it, because it uses no labels.
     #[must_use]
     pub fn with_same_class(self, wanted: bool) -> Self {
         Self {
@@ -138,7 +145,7 @@ impl Labelled {
         }
     }
 
-    /// The names of all families.
+    /// The names of all families, [`SAME_CLASS`] included.
     pub(super) fn families(&self) -> Vec<&str> {
         let of_images = self
             .images
@@ -155,12 +162,12 @@ impl Labelled {
     pub fn moments(&self, encoder_sha256: &str) -> Moments {
         let mut moments = self.images.moments(encoder_sha256);
         if self.same_class {
-            add_classmates(&mut moments, self.images.originals(), &self.classes);
+            add_same_class(&mut moments, self.images.originals(), &self.classes);
         }
         moments
     }
 
-    /// The environments that have images.
+    /// The environments that have images, in order.
     #[must_use]
     pub fn used_environments(&self) -> Vec<usize> {
         let mut environments = self.environments.clone();
@@ -169,7 +176,8 @@ impl Labelled {
         environments
     }
 
-    /// The moments of all that belongs to one environment alone.
+    /// The moments of one environment: its images and their changed versions, without the pairs
+    /// that belong to no single environment.
     #[must_use]
     pub fn moments_of_environment(&self, environment: usize) -> EnvironmentMoments {
         let of_environment = |&i: &usize| self.environments[i] == environment;
@@ -180,14 +188,14 @@ impl Labelled {
             .images
             .pick(&images)
             .without_pairs()
-            .moments(SAME_ENCODER);
+            .moments(UNNAMED_ENCODER);
         EnvironmentMoments {
             environment,
             moments,
         }
     }
 
-    /// Those of each environment that has images.
+    /// [`Self::moments_of_environment`] of each environment that has images.
     #[must_use]
     pub fn moments_by_environment(&self) -> Vec<EnvironmentMoments> {
         self.used_environments()
@@ -196,31 +204,37 @@ impl Labelled {
             .collect()
     }
 
-    /// The moments of what belongs to no environment alone: pairs of other things, and [`SAME_CLASS`] of the images
-    /// `of`.
-    pub(super) fn moments_of_no_environment(&self, of: &[usize]) -> Moments {
-        let mut moments = self.images.moments_of_pairs(SAME_ENCODER);
+    /// The moments of the pairs that belong to no single environment: pairs of other things, and
+    /// [`SAME_CLASS`] among the images at `indices`.
+    pub(super) fn shared_moments(&self, indices: &[usize]) -> Moments {
+        let mut moments = self.images.moments_of_pairs(UNNAMED_ENCODER);
         if self.same_class {
-            let classes: Vec<usize> = of.iter().map(|&i| self.classes[i]).collect();
-            add_classmates(&mut moments, &self.images.originals().pick(of), &classes);
+            let classes = self.classes_of(indices);
+            add_same_class(
+                &mut moments,
+                &self.images.originals().pick(indices),
+                &classes,
+            );
         }
         moments
     }
 
-    /// The images at `indices`.
+    /// The images at `indices`, in that order.
     #[must_use]
     pub fn pick(&self, indices: &[usize]) -> Self {
-        Self {
-            images: self.images.pick(indices),
-            classes: indices.iter().map(|&i| self.classes[i]).collect(),
-            environments: indices.iter().map(|&i| self.environments[i]).collect(),
-            class_names: self.class_names.clone(),
-            environment_names: self.environment_names.clone(),
-            same_class: self.same_class,
-        }
+        let environments = indices.iter().map(|&i| self.environments[i]).collect();
+        self.with_images(
+            self.images.pick(indices),
+            self.classes_of(indices),
+            environments,
+        )
     }
 
-    /// All environments but one to learn from, and that one to be judged by.
+    fn classes_of(&self, indices: &[usize]) -> Vec<usize> {
+        indices.iter().map(|&i| self.classes[i]).collect()
+    }
+
+    /// Splits off one environment: the others to learn from, and that one as the target.
     pub fn leave_out(&self, environment: &str) -> Result<(Self, HeldOut), SourceError> {
         let wanted = self
             .environment_names
@@ -229,17 +243,12 @@ impl Labelled {
         let left = wanted.ok_or_else(|| SourceError::NoEnvironment(environment.into()))?;
         let (out, rest): (Vec<usize>, Vec<usize>) =
             (0..self.environments.len()).partition(|&i| self.environments[i] == left);
-        let held_out = HeldOut {
-            embeddings: self.images.originals().pick(&out),
-            classes: out.iter().map(|&i| self.classes[i]).collect(),
-        };
-        Ok((self.pick(&rest), held_out))
+        Ok((self.pick(&rest), self.hold_out(&out)))
     }
-}
 
-impl Labelled {
-    /// Some images to learn from, without a family of interventions, and `others` under that family to be judged by;
-    /// the others as they are, and no family left out, where none is named.
+    /// Splits off a family: the images `examples` without that family to learn from, and the images
+    /// `others` under it as the target. If `family` is `None`, no family is left out, and the
+    /// target is the `others` as they are.
     pub fn leave_out_family(
         &self,
         examples: &[usize],
@@ -248,14 +257,7 @@ impl Labelled {
     ) -> Result<(Self, HeldOut), SourceError> {
         let mut sources = self.pick(examples);
         let Some(name) = family else {
-            let classes = others.iter().map(|&i| self.classes[i]).collect();
-            return Ok((
-                sources,
-                HeldOut {
-                    embeddings: self.images.originals().pick(others),
-                    classes,
-                },
-            ));
+            return Ok((sources, self.hold_out(others)));
         };
         sources.images = sources.images.without_family(name);
         let left_out = self.images.pick_family(name, others);
@@ -265,65 +267,32 @@ impl Labelled {
             .iter()
             .map(|&i| self.classes[others[i]])
             .collect();
-        Ok((
-            sources,
-            HeldOut {
-                embeddings: left_out.changed,
-                classes,
-            },
-        ))
+        Ok((sources, HeldOut::unchecked(left_out.changed, classes)))
+    }
+
+    /// The images at `indices` as they are, as a target.
+    fn hold_out(&self, indices: &[usize]) -> HeldOut {
+        HeldOut::unchecked(
+            self.images.originals().pick(indices),
+            self.classes_of(indices),
+        )
     }
 }
 
-/// Moments of the images of one environment, and of what interventions made of them.
+/// The moments of one environment: its images and their versions under interventions.
 #[derive(Debug, Clone)]
 pub struct EnvironmentMoments {
     pub(super) environment: usize,
     pub(super) moments: Moments,
 }
 
-/// Images of an environment, or under interventions, that nothing was learnt from.
-#[derive(Debug, Clone)]
-pub struct HeldOut {
-    embeddings: Embeddings,
-    classes: Vec<usize>,
-}
-
-impl HeldOut {
-    /// Embeddings and the class of each.
-    pub fn new(embeddings: Embeddings, classes: Vec<usize>) -> Result<Self, SourceError> {
-        if classes.len() == embeddings.len() {
-            return Ok(Self {
-                embeddings,
-                classes,
-            });
-        }
-        Err(SourceError::Count {
-            what: "classes",
-            found: classes.len(),
-            images: embeddings.len(),
-        })
-    }
-
-    /// Per image, 1 where `head` names its class under `map`, and 0 where not.
-    #[must_use]
-    pub fn hits(&self, map: &Map, head: &Head) -> Vec<f64> {
-        hits(&head.predict(&map.apply(&self.embeddings)), &self.classes)
-    }
-
-    pub(super) fn embeddings(&self) -> &Embeddings {
-        &self.embeddings
-    }
-
-    pub(super) fn classes(&self) -> &[usize] {
-        &self.classes
-    }
-}
-
-/// Adds [`SAME_CLASS`] of images with a class each: z − the mean of its class for every image whose class has others.
-/// Σδδᵀ over all pairs of a class is that over these, as often as it has images; families are scaled alike, so that the
-/// two are the same where classes are of one size.
-fn add_classmates(moments: &mut Moments, originals: &Embeddings, classes: &[usize]) {
+/// Adds the family [`SAME_CLASS`]: z minus the mean of its class, for every image whose class has
+/// others.
+///
+/// Σδδᵀ over all pairs of a class is the sum over these differences times the number of its images.
+/// Because families are scaled to the same trace, both give the same Δ if all classes have the same
+/// size.
+fn add_same_class(moments: &mut Moments, originals: &Embeddings, classes: &[usize]) {
     let (names, rows) = rows_of(classes);
     for class in 0..names.len() {
         let of_class: Vec<usize> = (0..rows.len()).filter(|&i| rows[i] == class).collect();
@@ -338,19 +307,10 @@ fn add_classmates(moments: &mut Moments, originals: &Embeddings, classes: &[usiz
     }
 }
 
-/// Per image, 1 where it was named right, and 0 where not.
-pub(super) fn hits(named: &[usize], truth: &[usize]) -> Vec<f64> {
-    named
-        .iter()
-        .zip(truth)
-        .map(|(named, truth)| if named == truth { 1.0 } else { 0.0 })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::icm::sources::tests::{embeddings, family};
+    use crate::icm::interventions::tests::{embeddings, family};
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
@@ -385,7 +345,7 @@ mod tests {
         .unwrap();
         assert!(
             all.moments("aa").delta(SAME_CLASS).is_none(),
-            "labels are looked at where they are to be"
+            "labels are used only if wanted"
         );
         let all = all.with_same_class(true);
         let moments = all.moments("aa");
@@ -393,14 +353,14 @@ mod tests {
             moments.families().into_iter().collect::<Vec<_>>(),
             [("blur".into(), 1), (SAME_CLASS.into(), 2)]
         );
-        // Of two images, z − mean is half of δ.
+        // For two images, z − mean is half of δ.
         let columns = all.images().originals().columns();
         let delta = columns.column(0) - columns.column(2);
         let expected = &delta * delta.transpose() / 4.0;
         assert!((moments.delta(SAME_CLASS).unwrap() - expected).amax() < 1e-12);
         assert!(
             all.pick(&[1, 3]).moments("aa").delta(SAME_CLASS).is_none(),
-            "each is alone"
+            "each class has one image"
         );
     }
 
@@ -425,8 +385,8 @@ mod tests {
             (&[0][..], &[family(&[0], &[6.0])][..])
         );
         assert_eq!(
-            (out.embeddings, out.classes),
-            (embeddings(&[0.0, 2.0]), vec![0, 0])
+            (out.embeddings(), out.classes()),
+            (&embeddings(&[0.0, 2.0]), &[0, 0][..])
         );
         assert_eq!(
             all.leave_out("sketch").unwrap_err(),

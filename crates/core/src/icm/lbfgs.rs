@@ -1,114 +1,134 @@
-//! The minimum of a smooth convex function: L-BFGS (Nocedal and Wright, *Numerical Optimization*, 2nd ed., algorithm
-//! 7.5) with a line search that halves until the decrease suffices (Armijo).
+//! Minimisation of a smooth convex function: L-BFGS (Nocedal and Wright, *Numerical Optimization*,
+//! 2nd ed., algorithm 7.5) with a backtracking line search (Armijo).
 
 use nalgebra::DVector;
 use std::collections::VecDeque;
 
-/// Steps that the curvature is remembered from.
+/// The number of past steps that the curvature estimate uses.
 const HISTORY: usize = 10;
 /// The share of the linear decrease that a step must bring (Nocedal and Wright, section 3.1).
 const ARMIJO: f64 = 1e-4;
-/// Halvings before a step counts as lost in rounding.
-const HALVINGS: usize = 30;
-/// By how much of itself rounding may raise a value at a step that is right: close to the minimum the value no longer
-/// falls in any digit, while the gradient still does.
+/// Halvings after which the line search gives up: the step is lost in rounding.
+const MAX_HALVINGS: usize = 30;
+/// Relative increase of the value that counts as rounding error: close to the minimum the value no
+/// longer falls in any digit, while the gradient still does.
 const ROUNDING: f64 = 1e-14;
-/// Steps with neither a smaller gradient nor a smaller value after which rounding has won.
-const STALLED: usize = 30;
+/// Steps without a smaller gradient or a smaller value after which the search stops.
+const MAX_STALLED: usize = 30;
 
 /// Where the search ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Minimum {
     pub at: DVector<f64>,
-    /// Largest entry of the gradient there.
+    /// Largest absolute entry of the gradient there.
     pub gradient: f64,
 }
 
-/// When a search is done.
+/// When to stop a search.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Enough {
-    /// No entry of the gradient exceeds it.
+pub(super) struct StopCriterion {
+    /// Stop when no entry of the gradient exceeds this.
     pub gradient: f64,
-    /// The next step promises to lower the value by no more than this share of what it has come down by from `origin`.
+    /// Stop when the next step promises to lower the value by no more than this share of the
+    /// decrease from `origin` so far.
     pub decrease: f64,
     pub origin: f64,
 }
 
-/// Searches from `start` until that is `enough`, or rounding hides any progress, or `steps` are done. `f` gives value and gradient, `newton` about its second derivative's inverse times a vector: where
-/// curvatures differ by decades, knowing them saves most of the way.
+/// A point with the value and gradient of the function there.
+struct Point {
+    at: DVector<f64>,
+    value: f64,
+    gradient: DVector<f64>,
+}
+
+/// Searches from `start` until `stop` holds, rounding hides any progress, or `max_steps` are done.
+///
+/// `f` returns value and gradient. `precondition` multiplies a vector by an approximate inverse of
+/// the second derivative: it saves most of the steps if curvatures differ by decades.
 pub(super) fn minimise(
     start: DVector<f64>,
-    newton: impl Fn(&DVector<f64>) -> DVector<f64>,
-    enough: Enough,
-    steps: usize,
+    precondition: impl Fn(&DVector<f64>) -> DVector<f64>,
+    stop: StopCriterion,
+    max_steps: usize,
     mut f: impl FnMut(&DVector<f64>) -> (f64, DVector<f64>),
 ) -> Minimum {
     let mut history = History {
         steps: VecDeque::new(),
-        newton,
+        precondition,
     };
-    let mut at = start;
-    let (mut value, mut gradient) = f(&at);
-    let (mut best, mut since) = (
-        Minimum {
-            at: at.clone(),
-            gradient: gradient.amax(),
-        },
-        0,
-    );
-    for _ in 0..steps {
-        if best.gradient <= enough.gradient || since > STALLED {
+    let (value, gradient) = f(&start);
+    let mut point = Point {
+        at: start,
+        value,
+        gradient,
+    };
+    let (mut best, mut stalled) = (point.as_minimum(), 0);
+    for _ in 0..max_steps {
+        if best.gradient <= stop.gradient || stalled > MAX_STALLED {
             break;
         }
-        let direction = history.direction(&gradient);
-        let slope = direction.dot(&gradient);
-        // A Newton step lowers the value by half of this.
-        if -slope / 2.0 <= enough.decrease * (enough.origin - value) {
+        let direction = history.direction(&point.gradient);
+        let slope = direction.dot(&point.gradient);
+        // A Newton step lowers the value by half of the slope.
+        if -slope / 2.0 <= stop.decrease * (stop.origin - point.value) {
             break;
         }
-        let mut length = 1.0;
-        let mut found = None;
-        for _ in 0..HALVINGS {
-            let next = &at + &direction * length;
-            let (next_value, next_gradient) = f(&next);
-            if next_value <= value + ARMIJO * length * slope + ROUNDING * value.abs() {
-                found = Some((next, next_value, next_gradient));
-                break;
-            }
-            length /= 2.0;
-        }
-        let Some((next, next_value, next_gradient)) = found else {
+        let Some(next) = line_search(&point, &direction, slope, &mut f) else {
             break;
         };
-        history.remember(&next - &at, &next_gradient - &gradient);
-        since = if next_value < value - ROUNDING * value.abs() {
-            0
-        } else {
-            since + 1
-        };
-        (at, value, gradient) = (next, next_value, next_gradient);
-        if gradient.amax() < best.gradient {
-            (best, since) = (
-                Minimum {
-                    at: at.clone(),
-                    gradient: gradient.amax(),
-                },
-                0,
-            );
+        history.remember(&next.at - &point.at, &next.gradient - &point.gradient);
+        let falls = next.value < point.value - ROUNDING * point.value.abs();
+        stalled = if falls { 0 } else { stalled + 1 };
+        point = next;
+        if point.gradient.amax() < best.gradient {
+            (best, stalled) = (point.as_minimum(), 0);
         }
     }
     best
 }
 
-/// The last steps s and changes of gradient y.
-struct History<N> {
-    steps: VecDeque<(DVector<f64>, DVector<f64>)>,
-    newton: N,
+/// Halves the step along `direction` until the value decreases enough; `None` if it never does.
+fn line_search(
+    from: &Point,
+    direction: &DVector<f64>,
+    slope: f64,
+    f: &mut impl FnMut(&DVector<f64>) -> (f64, DVector<f64>),
+) -> Option<Point> {
+    let mut length = 1.0;
+    for _ in 0..MAX_HALVINGS {
+        let at = &from.at + direction * length;
+        let (value, gradient) = f(&at);
+        if value <= from.value + ARMIJO * length * slope + ROUNDING * from.value.abs() {
+            return Some(Point {
+                at,
+                value,
+                gradient,
+            });
+        }
+        length /= 2.0;
+    }
+    None
 }
 
-impl<N: Fn(&DVector<f64>) -> DVector<f64>> History<N> {
+impl Point {
+    fn as_minimum(&self) -> Minimum {
+        Minimum {
+            at: self.at.clone(),
+            gradient: self.gradient.amax(),
+        }
+    }
+}
+
+/// The last steps s and the changes of gradient y along them.
+struct History<P> {
+    steps: VecDeque<(DVector<f64>, DVector<f64>)>,
+    precondition: P,
+}
+
+impl<P: Fn(&DVector<f64>) -> DVector<f64>> History<P> {
     fn remember(&mut self, step: DVector<f64>, change: DVector<f64>) {
-        // A curvature that is not positive is rounding.
+        // A curvature that is not positive is rounding error.
         if step.dot(&change) > f64::EPSILON * change.norm_squared() {
             self.steps.push_back((step, change));
             if self.steps.len() > HISTORY {
@@ -117,7 +137,7 @@ impl<N: Fn(&DVector<f64>) -> DVector<f64>> History<N> {
         }
     }
 
-    /// −H·gradient, by the two loops.
+    /// −H·gradient, by the two-loop recursion.
     fn direction(&self, gradient: &DVector<f64>) -> DVector<f64> {
         let mut q = -gradient;
         let mut alphas = Vec::with_capacity(self.steps.len());
@@ -126,9 +146,9 @@ impl<N: Fn(&DVector<f64>) -> DVector<f64>> History<N> {
             q.axpy(-alpha, change, 1.0);
             alphas.push(alpha);
         }
-        q = (self.newton)(&q);
+        q = (self.precondition)(&q);
         if let Some((step, change)) = self.steps.back() {
-            q *= step.dot(change) / (self.newton)(change).dot(change);
+            q *= step.dot(change) / (self.precondition)(change).dot(change);
         }
         for ((step, change), alpha) in self.steps.iter().zip(alphas.into_iter().rev()) {
             let beta = change.dot(&q) / step.dot(change);
@@ -143,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stretched_bowl_is_searched_to_its_bottom() {
+    fn an_ill_conditioned_bowl_is_searched_to_its_bottom() {
         let bowl = |x: &DVector<f64>| {
             let scale = DVector::from_fn(x.len(), |i, _| 10f64.powf(i as f64 - 3.0));
             let off = x.add_scalar(-1.0);
@@ -152,12 +172,12 @@ mod tests {
                 off.component_mul(&scale),
             )
         };
-        let enough = Enough {
+        let stop = StopCriterion {
             gradient: 1e-10,
             decrease: 0.0,
             origin: 0.0,
         };
-        // Whatever the guess of its curvature.
+        // With any preconditioner.
         for inverse in [
             DVector::repeat(7, 1.0),
             DVector::from_fn(7, |i, _| 10f64.powf(i as f64 - 2.0)),
@@ -165,7 +185,7 @@ mod tests {
             let minimum = minimise(
                 DVector::zeros(7),
                 |v| v.component_mul(&inverse),
-                enough,
+                stop,
                 1000,
                 bowl,
             );

@@ -1,26 +1,32 @@
 //! Multinomial logistic regression: the linear probe.
 //!
-//! Minimises `Σ −log p(class | x) + ‖W‖² / (2C)`, the intercepts free: scikit-learn's `LogisticRegression(C=…)` in its
-//! default form, its two-class case included, where one vector of weights decides and is penalised once.
+//! Minimises `Σ −log p(class | x) + ‖W‖² / (2C)` with free intercepts, as scikit-learn's
+//! `LogisticRegression(C=…)` does by default. With two classes it follows scikit-learn, too: one
+//! vector of weights decides, and is penalised once.
 
 use super::cholesky::{Cholesky, Span};
-use super::embeddings::{Real, gram, product, transposed_product};
-use super::lbfgs::{Enough, minimise};
+use super::lbfgs::{StopCriterion, minimise};
+use super::linalg::{Real, gram, product, transposed_product};
 use nalgebra::{DMatrix, DVector};
 use std::borrow::Cow;
 use thiserror::Error;
 
-/// Inverse strength of the penalty unless told: what CLIP's linear probes use (Radford et al. 2021, appendix A.3).
+/// The default C, the inverse strength of the penalty: what CLIP's linear probes use (Radford et
+/// al. 2021, appendix A.3).
 pub const DEFAULT_C: f64 = 0.316;
-/// How closely weights are searched for.
+/// The maximum number of steps of a search.
+const MAX_STEPS: usize = 10_000;
+
+/// How precisely the weights are searched for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Precision {
-    /// The mean loss's gradient at which the search ends, by its largest entry.
+    /// Stop when no entry of the mean loss's gradient exceeds this.
     gradient: f64,
-    /// The share of what learning has brought so far, ln(classes) less the loss, below which another step is not worth
-    /// it. The loss itself says nothing of this: where the penalty is strong it hardly moves, while answers still do.
+    /// Stop when a step gains less than this share of the progress so far, ln(classes) − loss. The
+    /// loss itself does not tell: under a strong penalty it hardly moves while answers still
+    /// change.
     decrease: f64,
-    /// What rounding may leave of the gradient.
+    /// The largest gradient that a result may have: rounding may stop a search early.
     accepted: f64,
 }
 
@@ -36,22 +42,23 @@ pub(super) const ROUGH: Precision = Precision {
     decrease: 1e-8,
     accepted: f64::INFINITY,
 };
-/// For answers of which only the count under one C against another is of interest.
+/// For comparing the number of right answers under several C.
 pub(super) const COARSE: Precision = Precision {
     gradient: 1e-5,
     decrease: 1e-6,
     accepted: f64::INFINITY,
 };
-const STEPS: usize = 10_000;
 
-/// Why no probe was learnt.
+/// Why no probe was fitted.
 #[derive(Debug, Error, PartialEq)]
 pub enum LogisticError {
     #[error("a probe needs examples of at least two classes")]
     OneClass,
-    #[error("C = {0} is no number above 0")]
+    #[error("C = {0} is not a number above 0")]
     Penalty(f64),
-    #[error("the probe's weights were not found (gradient {gradient:.1e}); embeddings are damaged")]
+    #[error(
+        "the fit of the probe did not converge (gradient {gradient:.1e}); the embeddings are damaged"
+    )]
     NotConverged { gradient: f64 },
 }
 
@@ -65,15 +72,15 @@ pub struct Logistic {
 }
 
 impl Logistic {
-    /// Learns from columns `x` `[k, n]` and their `labels`, each below `classes`, each class at least once; `c` is
-    /// scikit-learn's `C`.
+    /// Fits weights to columns `x` `[k, n]` and their `labels`, which are below `classes` and name
+    /// every class at least once; `c` is scikit-learn's `C`.
     pub fn fit(
         x: &DMatrix<f64>,
         labels: &[usize],
         classes: usize,
         c: f64,
     ) -> Result<Self, LogisticError> {
-        Examples::new(Cow::Borrowed(x), labels, classes).search(c, None, EXACT)
+        Problem::new(Cow::Borrowed(x), labels, classes).solve(c, None, EXACT)
     }
 
     /// Class scores `[classes, n]` of columns `[k, n]`.
@@ -92,16 +99,17 @@ impl Logistic {
     }
 }
 
-/// Examples that are learnt from once or more often, to the precision that counting answers needs.
-pub(super) struct Lessons<'a, T: Real> {
+/// Examples for one or several fits, to the precision that counting answers needs.
+pub(super) struct TrainingSet<'a, T: Real> {
     x: &'a DMatrix<T>,
-    /// Weights are sums of examples: where these are fewer than dimensions, so are the unknowns.
+    /// Weights are linear combinations of the examples. If there are fewer examples than
+    /// dimensions, the search runs in their span.
     span: Option<Span<T>>,
-    examples: Examples<'a, T>,
+    problem: Problem<'a, T>,
 }
 
-impl<'a, T: Real> Lessons<'a, T> {
-    /// As [`Logistic::fit`] takes them.
+impl<'a, T: Real> TrainingSet<'a, T> {
+    /// Takes columns and labels as [`Logistic::fit`] does.
     pub(super) fn new(x: &'a DMatrix<T>, labels: &'a [usize], classes: usize) -> Self {
         let span = Span::of(x);
         let inner = span
@@ -110,57 +118,57 @@ impl<'a, T: Real> Lessons<'a, T> {
         Self {
             x,
             span,
-            examples: Examples::new(inner, labels, classes),
+            problem: Problem::new(inner, labels, classes),
         }
     }
 
-    /// Searches from `start` where something like the result is known.
-    pub(super) fn learn(
+    /// Fits weights; the search begins at `start` if a similar result is known.
+    pub(super) fn fit(
         &self,
         c: f64,
         start: Option<&Logistic>,
         precision: Precision,
     ) -> Result<Logistic, LogisticError> {
         let Some(span) = &self.span else {
-            return self.examples.search(c, start, precision);
+            return self.problem.solve(c, start, precision);
         };
         let start = start.map(|s| Logistic {
-            weights: span.within(self.x, &s.weights),
+            weights: span.compress(self.x, &s.weights),
             biases: s.biases.clone(),
         });
-        let found = self.examples.search(c, start.as_ref(), precision)?;
+        let found = self.problem.solve(c, start.as_ref(), precision)?;
         Ok(Logistic {
-            weights: span.without(self.x, &found.weights),
+            weights: span.expand(self.x, &found.weights),
             biases: found.biases,
         })
     }
 }
 
-/// What a search needs of the examples, whatever C is.
-struct Examples<'a, T: Real> {
+/// The part of a fit that does not depend on C.
+struct Problem<'a, T: Real> {
     /// `[k, n]`.
     x: Cow<'a, DMatrix<T>>,
     /// `[n, k]`.
     transposed: DMatrix<T>,
-    /// `Σx xᵀ`, `[k, k]`, the lower triangle.
-    products: DMatrix<T>,
+    /// The lower triangle of `Σx xᵀ`, `[k, k]`.
+    gram: DMatrix<T>,
     labels: &'a [usize],
     classes: usize,
 }
 
-impl<'a, T: Real> Examples<'a, T> {
+impl<'a, T: Real> Problem<'a, T> {
     fn new(x: Cow<'a, DMatrix<T>>, labels: &'a [usize], classes: usize) -> Self {
         let transposed = x.transpose();
         Self {
             x,
-            products: gram(&transposed),
+            gram: gram(&transposed),
             transposed,
             labels,
             classes,
         }
     }
 
-    fn search(
+    fn solve(
         &self,
         c: f64,
         start: Option<&Logistic>,
@@ -173,7 +181,7 @@ impl<'a, T: Real> Examples<'a, T> {
             return Err(LogisticError::OneClass);
         }
         let objective = Objective {
-            examples: self,
+            problem: self,
             rows: if self.classes == 2 { 1 } else { self.classes },
             c,
         };
@@ -184,24 +192,19 @@ impl<'a, T: Real> Examples<'a, T> {
             |s| objective.join(s),
         );
         let curvature = objective.curvature();
-        let Precision {
-            gradient,
-            decrease,
-            accepted,
-        } = precision;
-        let enough = Enough {
-            gradient,
-            decrease,
+        let stop = StopCriterion {
+            gradient: precision.gradient,
+            decrease: precision.decrease,
             origin: (self.classes as f64).ln(),
         };
         let found = minimise(
             start,
             |v| objective.newton(curvature.as_ref(), v),
-            enough,
-            STEPS,
+            stop,
+            MAX_STEPS,
             |p| objective.at(p),
         );
-        if found.gradient.is_nan() || found.gradient > accepted {
+        if found.gradient.is_nan() || found.gradient > precision.accepted {
             return Err(LogisticError::NotConverged {
                 gradient: found.gradient,
             });
@@ -219,11 +222,11 @@ impl<'a, T: Real> Examples<'a, T> {
     }
 }
 
-/// Parameters are the weights `[k, rows]`, column by column, and then the intercepts `[rows]`: as columns, the weights
-/// are multiplied without being packed anew at every step.
+/// The function that a fit minimises. Its parameters are the weights `[k, rows]`, column by column,
+/// followed by the intercepts `[rows]`. As columns, the weights need no packing at each step.
 struct Objective<'a, T: Real> {
-    examples: &'a Examples<'a, T>,
-    /// Rows of weights: one per class, or one where there are two classes.
+    problem: &'a Problem<'a, T>,
+    /// Rows of weights: one per class, or a single one for two classes.
     rows: usize,
     c: f64,
 }
@@ -231,57 +234,60 @@ struct Objective<'a, T: Real> {
 impl<T: Real> Objective<'_, T> {
     /// The parameters of a known result.
     fn join(&self, known: &Logistic) -> DVector<f64> {
-        // Of two classes the second's scores are half the difference, and the first's their negatives.
+        // With two classes, the second's scores are half the difference and the first's their
+        // negatives.
         let (first, scale) = if self.rows == 1 { (1, 2.0) } else { (0, 1.0) };
         let weights = known.weights.rows(first, self.rows).transpose();
         let biases = known.biases.rows(first, self.rows);
         DVector::from_iterator(
-            self.rows * (self.examples.x.nrows() + 1),
+            self.rows * (self.problem.x.nrows() + 1),
             weights.iter().chain(biases.iter()).map(|v| v * scale),
         )
     }
 
-    /// `[rows, k]` and `[rows]`.
+    /// Splits parameters into weights `[rows, k]` and intercepts `[rows]`.
     fn split(&self, parameters: &DVector<f64>) -> (DMatrix<f64>, DVector<f64>) {
         let (weights, biases) = parameters
             .as_slice()
-            .split_at(self.rows * self.examples.x.nrows());
+            .split_at(self.rows * self.problem.x.nrows());
         (
-            DMatrix::from_row_slice(self.rows, self.examples.x.nrows(), weights),
+            DMatrix::from_row_slice(self.rows, self.problem.x.nrows(), weights),
             DVector::from_column_slice(biases),
         )
     }
 
     /// 1 / (C n).
     fn penalty(&self) -> f64 {
-        (self.c * self.examples.x.ncols() as f64).recip()
+        (self.c * self.problem.x.ncols() as f64).recip()
     }
 
-    /// p (1 − p) where all classes are as likely.
+    /// p (1 − p) if all classes are equally likely.
     fn spread(&self) -> f64 {
         let classes = self.rows.max(2) as f64;
         (classes - 1.0) / (classes * classes)
     }
 
-    /// About the second derivative by a class's weights, `[k, k]`: p (1 − p) E[x xᵀ] where all classes are as likely, and
-    /// the penalty's. `None` where something is no number.
+    /// The approximate second derivative by a class's weights, `[k, k]`: p (1 − p) E[x xᵀ], as if
+    /// all classes were equally likely, plus that of the penalty. `None` if a value is not a
+    /// number.
     fn curvature(&self) -> Option<Cholesky<T>> {
-        let mut curvature = self.examples.products.clone();
-        curvature *= nalgebra::convert::<f64, T>(self.spread() / self.examples.x.ncols() as f64);
+        let mut curvature = self.problem.gram.clone();
+        curvature *= nalgebra::convert::<f64, T>(self.spread() / self.problem.x.ncols() as f64);
         let penalty: T = nalgebra::convert(self.penalty());
         (0..curvature.nrows()).for_each(|i| curvature[(i, i)] += penalty);
         Cholesky::of(&curvature)
     }
 
-    /// The inverse of the curvature times a vector of parameters; the vector itself where that is not known.
+    /// The inverse of the curvature times a vector of parameters; the vector itself without a
+    /// curvature.
     fn newton(&self, curvature: Option<&Cholesky<T>>, v: &DVector<f64>) -> DVector<f64> {
         let Some(curvature) = curvature else {
             return v.clone();
         };
-        let (weights, biases) = v.as_slice().split_at(self.rows * self.examples.x.nrows());
+        let (weights, biases) = v.as_slice().split_at(self.rows * self.problem.x.nrows());
         let columns = weights.iter().map(|&w| nalgebra::convert(w));
         let solved = curvature.solve(DMatrix::from_iterator(
-            self.examples.x.nrows(),
+            self.problem.x.nrows(),
             self.rows,
             columns,
         ));
@@ -289,50 +295,56 @@ impl<T: Real> Objective<'_, T> {
         DVector::from_iterator(v.len(), solved.iter().map(|w| w.in_f64()).chain(biases))
     }
 
-    /// The objective over n, so that its size and the tolerance do not depend on how many examples there are.
+    /// Value and gradient. Both are divided by n, so that tolerances do not depend on the number of
+    /// examples.
     fn at(&self, parameters: &DVector<f64>) -> (f64, DVector<f64>) {
-        let (k, n) = (self.examples.x.nrows(), self.examples.x.ncols() as f64);
+        let (k, n) = (self.problem.x.nrows(), self.problem.x.ncols() as f64);
         let (weights, biases) = parameters.as_slice().split_at(self.rows * k);
-        let columns =
-            DMatrix::from_iterator(k, self.rows, weights.iter().map(|&w| nalgebra::convert(w)));
-        let mut scores = product(&self.examples.transposed, &columns)
+        let (loss, errors) = self.errors(weights, biases);
+        let squares: f64 = weights.iter().map(|w| w * w).sum();
+        let value = loss / n + 0.5 * self.penalty() * squares;
+        let gradient: DMatrix<T> =
+            product(&self.problem.x, &errors.transpose().map(nalgebra::convert));
+        let gradient = gradient
+            .iter()
+            .zip(weights)
+            .map(|(g, w)| g.in_f64() / n + w * self.penalty());
+        let intercepts = errors.column_sum() / n;
+        (
+            value,
+            DVector::from_iterator(parameters.len(), gradient.chain(intercepts.iter().copied())),
+        )
+    }
+
+    /// The total loss of the examples, and p − one-hot of each, `[rows, n]`.
+    fn errors(&self, weights: &[f64], biases: &[f64]) -> (f64, DMatrix<f64>) {
+        let columns = weights.iter().map(|&w| nalgebra::convert(w));
+        let columns = DMatrix::from_iterator(self.problem.x.nrows(), self.rows, columns);
+        let mut scores = product(&self.problem.transposed, &columns)
             .transpose()
             .map(Real::in_f64);
         let mut loss = 0.0;
         for (scores, &label) in scores
             .as_mut_slice()
             .chunks_exact_mut(self.rows)
-            .zip(self.examples.labels)
+            .zip(self.problem.labels)
         {
             scores
                 .iter_mut()
                 .zip(biases)
                 .for_each(|(score, bias)| *score += bias);
             loss += if self.rows == 1 {
-                two_classes(&mut scores[0], label)
+                logistic_error(&mut scores[0], label)
             } else {
-                softmax::<T>(scores, label)
+                softmax_errors::<T>(scores, label)
             };
         }
-        // `scores` now holds the probabilities' errors.
-        let squares: f64 = weights.iter().map(|w| w * w).sum();
-        let value = loss / n + 0.5 * self.penalty() * squares;
-        let gradient: DMatrix<T> =
-            product(&self.examples.x, &scores.transpose().map(nalgebra::convert));
-        let gradient = gradient
-            .iter()
-            .zip(weights)
-            .map(|(g, w)| g.in_f64() / n + w * self.penalty());
-        let intercepts = scores.column_sum() / n;
-        (
-            value,
-            DVector::from_iterator(parameters.len(), gradient.chain(intercepts.iter().copied())),
-        )
+        (loss, scores)
     }
 }
 
-/// The loss of a score whose sign decides; the score becomes p − label.
-fn two_classes(score: &mut f64, label: usize) -> f64 {
+/// The loss of the one score of two classes; the score becomes p − label.
+fn logistic_error(score: &mut f64, label: usize) -> f64 {
     let (s, y) = (*score, if label == 1 { 1.0 } else { 0.0 });
     // log(1 + eˢ) without overflow.
     let loss = s.max(0.0) + (-s.abs()).exp().ln_1p() - y * s;
@@ -340,8 +352,8 @@ fn two_classes(score: &mut f64, label: usize) -> f64 {
     loss
 }
 
-/// The loss of an example's scores, which become p − one-hot, with powers as exact as T is.
-fn softmax<T: Real>(scores: &mut [f64], label: usize) -> f64 {
+/// The loss of an example's scores; the scores become p − one-hot. Exponentials are computed in T.
+fn softmax_errors<T: Real>(scores: &mut [f64], label: usize) -> f64 {
     let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let own = scores[label] - most;
     let mut sum = 0.0;
@@ -362,7 +374,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_learnt_is_said() {
+    fn impossible_fits_are_refused() {
         let x = DMatrix::from_element(2, 3, 1.0);
         assert_eq!(
             Logistic::fit(&x, &[0, 0, 0], 1, 1.0),
@@ -380,9 +392,9 @@ mod tests {
         let x = DMatrix::from_fn(3, 9, |_, _| f64::from(rng.between(-1.0, 1.0)));
         for (rows, classes) in [(1, 2), (4, 4)] {
             let labels: Vec<usize> = (0..9).map(|i| i % classes).collect();
-            let examples = Examples::new(Cow::Borrowed(&x), &labels, classes);
+            let problem = Problem::new(Cow::Borrowed(&x), &labels, classes);
             let objective = Objective {
-                examples: &examples,
+                problem: &problem,
                 rows,
                 c: 0.5,
             };
@@ -403,9 +415,10 @@ mod tests {
         }
     }
 
-    /// Few examples under a strong penalty: the loss hardly moves from ln 2, and where the search ends decides the answers.
+    /// With few examples under a strong penalty, the loss hardly moves from ln 2, and the point
+    /// where the search stops decides the answers.
     #[test]
-    fn answers_that_are_only_counted_are_those_of_the_exact_weights() {
+    fn rough_weights_give_the_answers_of_exact_weights() {
         let mut rng = crate::numeric::Rng::new(6);
         let labels: Vec<usize> = (0..40).map(|i| usize::from(i >= 25)).collect();
         let mut image = |class: usize| {
@@ -419,8 +432,8 @@ mod tests {
             DMatrix::from_columns(&labels.iter().map(|&class| image(class)).collect::<Vec<_>>());
         for c in [0.01, DEFAULT_C, 10.0] {
             let exact = Logistic::fit(&x, &labels, 2, c).unwrap().scores(&x);
-            let rough = Lessons::new(&x, &labels, 2)
-                .learn(c, None, ROUGH)
+            let rough = TrainingSet::new(&x, &labels, 2)
+                .fit(c, None, ROUGH)
                 .unwrap()
                 .scores(&x);
             let spread = exact.row(0).max() - exact.row(0).min();

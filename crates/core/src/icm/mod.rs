@@ -1,13 +1,32 @@
-//! CLIP-ICM: keeping of an embedding what the thing itself causes, and dropping what light, weather
-//! and sensor cause (Song et al., *Learning Invariant Causal Mechanism from Vision-Language Models*,
-//! ICML 2025, arXiv 2405.15289).
+//! CLIP-ICM: keeps the part of an embedding that the thing itself causes, and drops the part that
+//! light, weather and sensor cause (Song et al., *Learning Invariant Causal Mechanism from
+//! Vision-Language Models*, ICML 2025, arXiv 2405.15289).
 //!
-//! From images to a map, in the order in which it happens: [`Domains`] lists what lies on disk by environment and class;
-//! its embeddings, and those under interventions, are [`Interventions`] (or, with classes and environments,
-//! [`Labelled`]) or are streamed into [`Moments`]; [`by_identification`], [`by_environment`] or
-//! [`by_intervention`] chooses a map, a [`Fitter`] fits it, and its bytes are what [`Projection`] reads. [`Head`] names
-//! classes under a map, a [`Bootstrap`] says how sure a figure is, and [`evaluate`] does all of it for targets that
-//! nothing was learnt from.
+//! # The method
+//!
+//! Invariant factors (what the thing is) and variant factors (light, weather, sensor, background)
+//! cause an image x. A change of environment moves the variant ones only. An intervention does the
+//! same on purpose: it turns x into x^do, and the difference of the unit embeddings, δ = f(x) −
+//! f(x^do), points in variant directions. With z = f(x), the moments `C = E[z zᵀ]` and `Δ = E[δ
+//! δᵀ]` give the columns A that maximise `tr Aᵀ(C − λΔ)A`; the invariant embedding is Aᵀz.
+//!
+//! # Reading order
+//!
+//! 1. Data: [`Embeddings`] are checked unit columns. [`Interventions`] holds those of images and of
+//!    their versions under interventions; [`Labelled`] adds classes and environments, which
+//!    [`Domains`] reads from folder names. [`captions`] intervenes through text.
+//! 2. Fit: [`Moments`] sums z and δ, and can be merged across devices. [`MapSpec`] says which map
+//!    to fit, a [`Fitter`] fits it, a [`Map`] is the result in f64.
+//! 3. Application: [`Projection`] is the map in f32 as the daemon applies it, and its file.
+//! 4. Choice: [`by_identification`], [`by_environment`] and [`by_intervention`] choose the map from
+//!    a [`Grid`] of candidates, and keep the identity if no map is better.
+//! 5. Classification: a [`Head`] names classes under a map: zero-shot, by class means, or by a
+//!    linear probe ([`Logistic`]).
+//! 6. Evaluation: [`evaluate`] repeats fit and choice for [`HeldOut`] targets; a [`Bootstrap`]
+//!    gives the intervals of its figures.
+//!
+//! Below these lie linear algebra (`linalg`, `spectrum`, `cholesky`), the minimiser `lbfgs`, and
+//! `map_set`, which compares many maps at once. Imports form no cycles.
 
 pub mod captions;
 mod cholesky;
@@ -15,31 +34,40 @@ mod embeddings;
 pub mod evaluate;
 mod fit;
 mod folders;
+mod head;
+mod held_out;
 mod interval;
+mod interventions;
 mod labelled;
 mod lbfgs;
+mod linalg;
 mod logistic;
+mod map;
 mod map_set;
 mod moments;
-mod predict;
+mod moments_file;
+mod pooled_moments;
 mod projection;
 mod select;
-mod sources;
 mod spec;
 mod spectrum;
+mod sums;
 
 pub use embeddings::{EmbeddingError, Embeddings};
-pub use fit::{FitError, FitWarning, Fitter, Map, Removed};
+pub use fit::{FitError, FitWarning, Fitter, Removed};
 pub use folders::{Domains, FoldersError, Item, MissingClass};
+pub use head::{Head, Method};
+pub use held_out::HeldOut;
 pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, Interval, mean_and_error};
-pub use labelled::{EnvironmentMoments, HeldOut, Labelled, SAME_CLASS};
+pub use interventions::{ChangedImages, Interventions, SourceError};
+pub use labelled::{EnvironmentMoments, Labelled, SAME_CLASS};
 pub use logistic::{DEFAULT_C, Logistic, LogisticError};
+pub use map::Map;
 pub use moments::{Moments, MomentsError};
-pub use predict::{Head, Method};
 pub use projection::{Projection, ProjectionError, ProjectionKind, Provenance};
 pub use select::{
-    Criterion, Grid, HARM, Identification, PENALTIES, SURE, SelectError, SelectWarning, Selection,
-    Trial, by_environment, by_identification, by_intervention, penalty_by_environment,
+    Criterion, Grid, MAX_ACCURACY_LOSS, MIN_GAIN_ERRORS, PENALTIES, Sampling, SelectError,
+    SelectWarning, Selection, Trial, by_environment, by_identification, by_intervention,
+    penalty_by_environment,
 };
-pub use sources::{Family, Interventions, SourceError};
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};

@@ -1,14 +1,15 @@
-//! The invariant projection: its file, and how it is applied.
+//! The invariant projection as the daemon applies it in f32, and its file.
 //!
-//! With z the unit-normalised embedding, μ the mean (zeros where the fit was not centred) and A the
-//! columns that were kept, the invariant embedding is `Aᵀ(z − μ)`, normalised again. Image and class
-//! embeddings go through the same map, so that their dot product is the cosine in the invariant subspace.
-//! A soft map has a symmetric matrix `[D, D]` in A's place.
+//! With z the unit embedding, μ the mean (zeros if the fit was not centred) and A the kept columns,
+//! the invariant embedding is `Aᵀ(z − μ)`, scaled to unit length again. Image and class embeddings
+//! go through the same map, so that their dot product is the cosine in the invariant subspace. A
+//! soft map has a symmetric matrix `[D, D]` in place of A.
 //!
-//! The file is version 1 where the map is hard, which every constancy reads, and version 2 with metadata `kind` where
-//! it is soft: a constancy that does not know soft maps says that it is too old, and not that the file is damaged.
+//! A hard map is written as file version 1, which every constancy reads. A soft map is written as
+//! version 2 with the metadata `kind`: a constancy that predates soft maps then reports that it is
+//! too old, and not that the file is damaged.
 
-use super::fit::Map;
+use super::map::Map;
 use super::spec::{Lambda, MapKind};
 use crate::numeric::unit;
 use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
@@ -18,64 +19,93 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 const FORMAT: &str = "constancy-projection";
-/// The version that knows soft maps.
+/// The first file version with soft maps.
 const SOFT_VERSION: u32 = 2;
-/// How far AᵀA may be from the identity, or a soft map from its transpose, before a file is taken for damaged.
+/// How far any entry of AᵀA may be from the identity, or of a soft map from its transpose, before
+/// the file counts as damaged.
 const TOLERANCE: f32 = 1e-3;
 
-/// Why a projection was refused; the caller knows the file.
+/// Why a projection was refused; the caller names the file.
 #[derive(Debug, Error)]
 pub enum ProjectionError {
     #[error(transparent)]
     File(#[from] TensorFileError),
     #[error(
-        "fitted for the encoder with sha256 {fitted_for}, but the encoder that is loaded has {loaded}; use that encoder, or fit the projection again for this one"
+        "fitted for the encoder with sha256 {fitted_for}, but the loaded encoder has {loaded}; use that encoder, or fit the projection again for this one"
     )]
     Encoder { fitted_for: String, loaded: String },
-    #[error("for embeddings of width {found}, the encoder gives {width}")]
+    #[error(
+        "for embeddings of width {found}, but the encoder gives {width}; fit the projection again for this encoder"
+    )]
     Width { found: usize, width: usize },
-    #[error("keeps {rank} directions of {width}; a projection cannot add any")]
+    #[error(
+        "keeps {rank} directions of {width}; a projection cannot add directions: the file is damaged, fit it again"
+    )]
     Rank { rank: usize, width: usize },
     #[error("its columns are not orthonormal (off by {off:.4}); the file is damaged, fit it again")]
     NotOrthonormal { off: f32 },
     #[error("its soft map {reason}; the file is damaged, fit it again")]
     NotSoft { reason: String },
-    #[error("is of kind `{0}`, this program knows `hard` and `soft`; use a newer constancy")]
+    #[error(
+        "is of kind `{0}`, but this program knows `hard` and `soft` only; use a newer constancy"
+    )]
     Kind(String),
 }
 
-/// Whether directions are removed or shrunk.
+/// Whether a projection removes directions or shrinks them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectionKind {
-    /// Some are removed, the others kept as they are: orthonormal columns.
+    /// Removes some directions and keeps the others unchanged: orthonormal columns.
     Hard,
-    /// All are kept, variant ones shrunk: a symmetric matrix.
+    /// Keeps all directions and shrinks the variant ones: a symmetric matrix.
     Soft,
 }
 
-/// What a projection's file says of where it came from, beside the map itself.
+/// The origin of a projection, as its file records it beside the map itself.
 #[derive(Debug, Clone)]
 pub struct Provenance<'a, T> {
-    /// Hash of the encoder, hex.
+    /// SHA-256 of the encoder, hex.
     pub encoder_sha256: &'a str,
-    /// When it was fitted, RFC 3339.
+    /// The time of the fit, RFC 3339.
     pub created: &'a str,
-    /// How: interventions, counts, scores before and after; written as JSON.
+    /// How it was fitted (interventions, counts, scores before and after); written as JSON.
     pub fitted: &'a T,
 }
 
-/// A map to the subspace that changes of environment leave alone.
+/// A map to the subspace that changes of environment leave unchanged.
+///
+/// ```
+/// use constancy_core::icm::{Fitter, MapSpec, Moments, Projection, Provenance};
+///
+/// // The intervention moves the second axis.
+/// let mut moments = Moments::new("00ff", 2);
+/// moments.add_image("image", &[1.0, 0.0])?;
+/// moments.add_pair("light", "image", &[1.0, 0.1], &[1.0, -0.1])?;
+/// let map = Fitter::new(&moments)?.fit(&MapSpec::without(1))?;
+///
+/// let provenance = Provenance {
+///     encoder_sha256: "00ff",
+///     created: "2026-01-01T00:00:00Z",
+///     fitted: &"by hand",
+/// };
+/// let projection = Projection::parse(&map.to_bytes(&provenance)?, "00ff", 2)?;
+/// assert_eq!(projection.rank(), 1);
+/// // Embeddings that differ in the removed direction alone become equal.
+/// let (a, b) = (projection.apply(&[2.0, 0.3]), projection.apply(&[2.0, -0.7]));
+/// assert!((a[0].abs() - 1.0).abs() < 1e-6 && (a[0] - b[0]).abs() < 1e-6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Projection {
     kind: ProjectionKind,
-    /// `[D, k]`, orthonormal columns; `[D, D]`, symmetric, where it is soft.
+    /// A: `[D, k]` with orthonormal columns, or symmetric `[D, D]` if soft.
     columns: DMatrix<f32>,
-    /// `[D]`.
+    /// μ, `[D]`.
     mean: DVector<f32>,
 }
 
 impl Projection {
-    /// Reads a projection file's bytes and checks that it belongs to the encoder that is loaded:
+    /// Parses the bytes of a projection file and checks that it was fitted for the loaded encoder:
     /// `encoder_sha256` in hex, embeddings of `width` values.
     pub fn parse(
         bytes: &[u8],
@@ -120,69 +150,58 @@ impl Projection {
         Ok(projection)
     }
 
+    /// Checks that the matrix is one that a fit can give.
     fn check(&self) -> Result<(), ProjectionError> {
-        let (width, rank) = self.columns.shape();
         match self.kind {
-            ProjectionKind::Hard => {
-                let off = (self.columns.transpose() * &self.columns
-                    - DMatrix::identity(rank, rank))
-                .amax();
-                if off > TOLERANCE {
-                    Err(ProjectionError::NotOrthonormal { off })
-                } else {
-                    Ok(())
-                }
-            }
-            ProjectionKind::Soft if rank != width => Err(ProjectionError::NotSoft {
-                reason: format!("has {rank} columns for a width of {width}"),
-            }),
-            ProjectionKind::Soft => {
-                let off = (&self.columns - self.columns.transpose()).amax();
-                // What is left of a direction is a share of it.
-                let shares = self
-                    .columns
-                    .diagonal()
-                    .iter()
-                    .all(|&d| d > 0.0 && d <= 1.0 + TOLERANCE);
-                let reason = match (off > TOLERANCE, shares) {
-                    (true, _) => format!("is not symmetric (off by {off:.4})"),
-                    (false, false) => "does not shrink".to_owned(),
-                    (false, true) => return Ok(()),
-                };
-                Err(ProjectionError::NotSoft { reason })
-            }
+            ProjectionKind::Hard => self.check_orthonormal(),
+            ProjectionKind::Soft => self
+                .check_soft()
+                .map_err(|reason| ProjectionError::NotSoft { reason }),
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "images are embedded in f32"
-    )]
-    pub(super) fn of_map(map: &Map) -> Self {
-        let kind = match map.spec().kind {
-            MapKind::Identity | MapKind::Hard { .. } => ProjectionKind::Hard,
-            MapKind::Soft { .. } => ProjectionKind::Soft,
-        };
-        Self {
-            kind,
-            columns: map.columns().map(|v| v as f32),
-            mean: map.mean().map(|v| v as f32),
+    fn check_orthonormal(&self) -> Result<(), ProjectionError> {
+        let rank = self.rank();
+        let gram = self.columns.transpose() * &self.columns;
+        let off = (gram - DMatrix::identity(rank, rank)).amax();
+        if off > TOLERANCE {
+            Err(ProjectionError::NotOrthonormal { off })
+        } else {
+            Ok(())
         }
     }
 
-    /// Whether it removes directions or shrinks them.
+    fn check_soft(&self) -> Result<(), String> {
+        let (width, rank) = self.columns.shape();
+        if rank != width {
+            return Err(format!("has {rank} columns for a width of {width}"));
+        }
+        let off = (&self.columns - self.columns.transpose()).amax();
+        if off > TOLERANCE {
+            return Err(format!("is not symmetric (off by {off:.4})"));
+        }
+        // Every direction keeps a share of itself.
+        let shrinks = |&d: &f32| d > 0.0 && d <= 1.0 + TOLERANCE;
+        if self.columns.diagonal().iter().all(shrinks) {
+            Ok(())
+        } else {
+            Err("does not shrink".to_owned())
+        }
+    }
+
+    /// Whether the projection removes directions or shrinks them.
     #[must_use]
     pub fn kind(&self) -> ProjectionKind {
         self.kind
     }
 
-    /// k, the width of invariant embeddings: the directions that are kept.
+    /// k, the width of invariant embeddings.
     #[must_use]
     pub fn rank(&self) -> usize {
         self.columns.ncols()
     }
 
-    /// The invariant embedding `[k]`, of unit length, of an embedding `[D]` of any length.
+    /// Maps an embedding `[D]` of any length to its invariant embedding `[k]` of unit length.
     #[must_use]
     pub fn apply(&self, embedding: &[f32]) -> Vec<f32> {
         let z = DVector::from_vec(unit(embedding)) - &self.mean;
@@ -191,8 +210,27 @@ impl Projection {
 }
 
 impl Map {
-    /// The bytes of a projection's file. Tensors in f32: `projection` `[D, k]`, or `[D, D]` where it is soft, `mean` `[D]`,
-    /// and `eigenvalues` `[D]` of the matrix that was maximised, largest first.
+    /// The map in f32, as the daemon applies it.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "images are embedded in f32"
+    )]
+    pub fn projection(&self) -> Projection {
+        let kind = match self.spec().kind {
+            MapKind::Identity | MapKind::Hard { .. } => ProjectionKind::Hard,
+            MapKind::Soft { .. } => ProjectionKind::Soft,
+        };
+        Projection {
+            kind,
+            columns: self.columns().map(|v| v as f32),
+            mean: self.mean().map(|v| v as f32),
+        }
+    }
+
+    /// The bytes of a projection file. Its tensors are f32: `projection` `[D, k]` (`[D, D]` if
+    /// soft), `mean` `[D]`, and `eigenvalues` `[D]` of the matrix whose trace was maximised,
+    /// largest first.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "images are embedded in f32"

@@ -1,16 +1,16 @@
-//! Which map is to be fitted, in numbers and in words.
+//! Which map to fit: its parameters, and the text form that configurations and command lines use.
 
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// How much more the variance that interventions cause weighs than the variance of images: λ = λ'·tr C / tr Δ.
+/// The weight of the variance that interventions cause against that of images: λ = λ'·tr C / tr Δ.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Lambda {
     /// λ', above 0.
     Times(f64),
-    /// The limit λ' → ∞: Δ alone decides which directions go.
+    /// The limit λ' → ∞: Δ alone decides which directions are removed.
     Infinite,
 }
 
@@ -26,21 +26,35 @@ impl fmt::Display for Lambda {
 /// What a map does to the directions of an embedding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MapKind {
-    /// Leaves everything as it is.
+    /// Changes nothing.
     Identity,
-    /// Removes the `removed` most variant directions and keeps the others: the eigenvectors of the D − `removed`
-    /// largest eigenvalues of C − λΔ.
+    /// Removes the `removed` most variant directions. It keeps the eigenvectors of C − λΔ with the
+    /// D − `removed` largest eigenvalues.
     Hard { lambda: Lambda, removed: usize },
-    /// Shrinks every direction the more, the more variant it is: (I + `strength`·Δ̃)^(−1/2), with Δ̃ = D·Δ / tr Δ,
-    /// whose eigenvalues have mean 1.
+    /// Shrinks each direction according to how variant it is: (I + `strength`·Δ̃)^(−1/2), where
+    /// Δ̃ = D·Δ / tr Δ has eigenvalues with mean 1.
     Soft { strength: f64 },
 }
 
-/// A map to be fitted.
+/// A map to fit.
+///
+/// ```
+/// use constancy_core::icm::{Lambda, MapKind, MapSpec};
+///
+/// assert_eq!("remove:20".parse(), Ok(MapSpec::without(20)));
+/// assert_eq!("soft:1".parse(), Ok(MapSpec::soft(1.0)));
+/// let penalised: MapSpec = "lambda:10,remove:50".parse()?;
+/// let (lambda, removed) = (Lambda::Times(10.0), 50);
+/// assert_eq!(penalised.kind, MapKind::Hard { lambda, removed });
+///
+/// let error = "remove:0".parse::<MapSpec>().unwrap_err();
+/// assert!(error.to_string().contains("`remove:0`"));
+/// # Ok::<(), constancy_core::icm::UnknownMap>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MapSpec {
     pub kind: MapKind,
-    /// Whether the images' mean is taken off before.
+    /// Whether the mean of the images is subtracted first.
     pub centred: bool,
 }
 
@@ -51,7 +65,7 @@ impl MapSpec {
         centred: false,
     };
 
-    /// Removal of the `removed` most variant directions, not centred.
+    /// Removal of the `removed` most variant directions in the limit λ' → ∞, not centred.
     #[must_use]
     pub fn without(removed: usize) -> Self {
         Self {
@@ -63,7 +77,7 @@ impl MapSpec {
         }
     }
 
-    /// The soft map, not centred.
+    /// The soft map of this strength, not centred.
     #[must_use]
     pub fn soft(strength: f64) -> Self {
         Self {
@@ -72,7 +86,7 @@ impl MapSpec {
         }
     }
 
-    /// With the images' mean taken off, or not.
+    /// The same map with `centred` set.
     #[must_use]
     pub fn centred(self, centred: bool) -> Self {
         Self { centred, ..self }
@@ -105,7 +119,7 @@ impl fmt::Display for MapSpec {
     }
 }
 
-/// What is wrong with a map that was asked for by words.
+/// A text that names no map.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "there is no map `{text}`; write identity, remove:20, lambda:10,remove:50 or soft:1, with numbers above 0"
@@ -117,9 +131,10 @@ pub struct UnknownMap {
 impl FromStr for MapSpec {
     type Err = UnknownMap;
 
-    /// `identity`, `remove:DIRECTIONS`, `lambda:TIMES,remove:DIRECTIONS` or `soft:STRENGTH`; not centred.
+    /// Parses `identity`, `remove:DIRECTIONS`, `lambda:TIMES,remove:DIRECTIONS` or `soft:STRENGTH`.
+    /// The result is not centred.
     fn from_str(text: &str) -> Result<Self, UnknownMap> {
-        fn part(part: &str) -> (&str, &str) {
+        fn key_value(part: &str) -> (&str, &str) {
             part.split_once(':')
                 .map_or((part, ""), |(key, value)| (key.trim(), value.trim()))
         }
@@ -130,7 +145,7 @@ impl FromStr for MapSpec {
                 .filter(|v: &f64| v.is_finite() && *v > 0.0)
         };
         let directions = |value: &str| value.parse().ok().filter(|&count: &usize| count > 0);
-        let parts: Vec<(&str, &str)> = text.split(',').map(str::trim).map(part).collect();
+        let parts: Vec<(&str, &str)> = text.split(',').map(str::trim).map(key_value).collect();
         let spec =
             match parts[..] {
                 [("identity", "")] => Some(Self::IDENTITY),
@@ -162,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_are_asked_for_by_words() {
+    fn map_specs_are_parsed_from_text() {
         let penalised = MapSpec {
             kind: MapKind::Hard {
                 lambda: Lambda::Times(10.0),

@@ -1,28 +1,30 @@
-//! Eigenvectors of symmetric matrices, in an order that nobody has to remember.
+//! Eigenvectors of symmetric matrices, always with the largest eigenvalue first.
 
-use super::embeddings::{Real, transposed_product};
+use super::linalg::{Real, transposed_product};
 use nalgebra::{DMatrix, DVector};
 use std::cmp::Ordering;
 
-/// All eigenvalues and eigenvectors of a symmetric matrix, the LARGEST first. In f64 for maps that are kept; f32 takes
-/// less than half the time, and is enough to compare candidates.
+/// All eigenvalues and eigenvectors of a symmetric matrix, the LARGEST first. Maps that are kept
+/// are computed in f64; f32 takes less than half the time and is enough to compare candidates.
 #[derive(Debug, Clone)]
 pub(super) struct Spectrum<T: Real> {
-    /// `[D]`, falling.
+    /// `[D]`, in descending order.
     pub values: DVector<T>,
     /// `[D, D]`, one column per value, orthonormal.
     pub vectors: DMatrix<T>,
 }
 
 impl<T: Real> Spectrum<T> {
-    /// Of a symmetric `[D, D]`, of which the lower triangle is read; `None` where the iteration does not converge. Each vector's largest entry is positive,
-    /// since a sign is the solver's choice and files should not depend on it.
+    /// Decomposes a symmetric `[D, D]` matrix, of which only the lower triangle is read; `None` if
+    /// the iteration does not converge. The largest entry of each eigenvector is made positive,
+    /// because the sign is the solver's choice and files must not depend on it.
     pub(super) fn of(matrix: &DMatrix<T>) -> Option<Self> {
         let width = matrix.nrows();
         let view = faer::MatRef::from_column_major_slice(matrix.as_slice(), width, width);
         let solved = view.self_adjoint_eigen(faer::Side::Lower).ok()?;
         let (values, vectors) = (solved.S().column_vector(), solved.U());
-        // Solvers return ascending eigenvalues. Taking the first columns as they come would keep what varies.
+        // The solver returns ascending eigenvalues. Its first columns would be the variant
+        // subspace.
         let mut order: Vec<usize> = (0..width).collect();
         order.sort_by(|&a, &b| values[b].partial_cmp(&values[a]).unwrap_or(Ordering::Equal));
         let mut sorted =
@@ -38,7 +40,7 @@ impl<T: Real> Spectrum<T> {
         })
     }
 
-    /// Columns `[D, n]` in the coordinates of the eigenvectors, `[D, n]`.
+    /// The coordinates `[D, n]` of columns `[D, n]` in the basis of the eigenvectors.
     pub(super) fn coordinates(&self, columns: &DMatrix<T>) -> DMatrix<T> {
         transposed_product(&self.vectors, columns)
     }
@@ -58,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_put_the_matrix_together_again() {
+    fn eigenvectors_reconstruct_the_matrix() {
         let mut rng = crate::numeric::Rng::new(3);
         let half = DMatrix::from_fn(40, 40, |_, _| f64::from(rng.between(-1.0, 1.0)));
         let matrix = &half * half.transpose();

@@ -1,4 +1,4 @@
-//! Blurs: the paper's Gaussian over grey levels, motion and defocus over light.
+//! Blurs: the paper's Gaussian blur of grey levels; motion blur and defocus of linear light.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -7,20 +7,19 @@
     reason = "lengths are below an image's side, weighted means of levels are levels"
 )]
 
-use super::srgb::{of_size, shorter_side, srgb};
-use crate::numeric::exp;
-use crate::numeric::sine;
+use super::srgb::{shorter_side, srgb, with_pixels};
+use crate::numeric::{exp, sine};
 use crate::preprocess::RgbImage;
 
-/// A blur reaches this many pixels at most: further off it would be paid for and not seen.
-const MOST_PX: f32 = 512.0;
+/// The largest reach of a blur, pixels: beyond it, the cost grows and the effect does not.
+const MAX_REACH_PX: f32 = 512.0;
 
-/// torchvision's `gaussian_blur` of a `uint8` tensor: a kernel of `size` × `size` pixels (made odd), standard deviation
-/// `sigma_px`, edges mirrored. Where the image is smaller than the kernel torchvision refuses; here it is mirrored
-/// again.
+/// torchvision's `gaussian_blur` of a `uint8` tensor: a kernel of `size` × `size` pixels (made odd)
+/// with standard deviation `sigma_px` and mirrored edges. torchvision refuses an image smaller than
+/// the kernel; here it is mirrored repeatedly.
 #[must_use]
 pub fn gaussian_blur(image: &RgbImage, size: usize, sigma_px: f32) -> RgbImage {
-    let half = gaussian(size.min(2 * MOST_PX as usize) / 2, sigma_px);
+    let half = gaussian(size.min(2 * MAX_REACH_PX as usize) / 2, sigma_px);
     let (reach, width) = (half.len() - 1, image.width as usize);
     if reach == 0 || image.data.is_empty() {
         return image.clone();
@@ -49,10 +48,11 @@ pub fn gaussian_blur(image: &RgbImage, size: usize, sigma_px: f32) -> RgbImage {
         symmetric(&half, shifted, &mut sums);
         data.extend(sums.iter().map(|&v| nearest(v)));
     }
-    of_size(image, data)
+    with_pixels(image, data)
 }
 
-/// Adds up slices on both sides of the middle, each weighted; `half` has the middle's weight first.
+/// The weighted sum of slices at both sides of the middle: `at(n)` gives the pair at distance n,
+/// `half[n]` its weight.
 fn symmetric<'a>(half: &[f32], at: impl Fn(usize) -> (&'a [f32], &'a [f32]), sums: &mut [f32]) {
     for (sum, v) in sums.iter_mut().zip(at(0).0) {
         *sum = half[0] * v;
@@ -65,7 +65,7 @@ fn symmetric<'a>(half: &[f32], at: impl Fn(usize) -> (&'a [f32], &'a [f32]), sum
     }
 }
 
-/// Half a Gaussian, the middle first; both halves sum to 1.
+/// Half of a Gaussian kernel, the middle first; the whole kernel sums to 1.
 fn gaussian(reach: usize, sigma: f32) -> Vec<f32> {
     if sigma.is_nan() || sigma <= 0.0 {
         return vec![1.0];
@@ -80,27 +80,29 @@ fn gaussian(reach: usize, sigma: f32) -> Vec<f32> {
     raw.iter().map(|w| (w / total) as f32).collect()
 }
 
-/// Index within `0..len` of a position outside: the ends are mirrors, and are not seen twice.
+/// The index within `0..len` of a position outside: mirrored at the ends, which are not repeated.
 fn mirrored(at: isize, len: usize) -> usize {
     let period = (2 * len as isize - 2).max(1);
     let at = at.rem_euclid(period);
     at.min(period - at).min(len as isize - 1) as usize
 }
 
-/// The byte nearest to a value within `0..=255`; a half goes to the even one, as torch rounds.
+/// The byte nearest to a value within `0..=255`; ties go to the even one, as torch rounds.
 fn nearest(value: f32) -> u8 {
-    /// From 2²³ on an f32 has no fraction: adding it rounds, and leaves the number in the lowest bits.
+    /// From 2²³ on, an f32 has no fraction: adding this rounds, and leaves the number in the lowest
+    /// bits.
     const WHOLE: f32 = 8_388_608.0;
     (value + WHOLE).to_bits() as u8
 }
 
-/// Camera or thing moves by `length` (share of the shorter side) while the shutter is open, in the direction of `turns`
-/// (0 to the right, 0.25 downwards). The mean of the light along the path; edges repeat.
+/// Motion blur: camera or thing moves by `length` (a share of the shorter side) while the shutter
+/// is open, in the direction `turns` (0 to the right, 0.25 downwards). Averages linear light along
+/// the path; edges repeat.
 #[must_use]
 pub fn motion_blur(image: &RgbImage, length: f32, turns: f32) -> RgbImage {
-    let length_px = (length * shorter_side(image)).clamp(0.0, MOST_PX);
+    let length_px = (length * shorter_side(image)).clamp(0.0, MAX_REACH_PX);
     let (dx, dy) = (length_px * sine(turns + 0.25), length_px * sine(turns));
-    let mut kernel = Grid::new((length_px / 2.0) as usize + 1);
+    let mut kernel = Kernel::new((length_px / 2.0) as usize + 1);
     let samples = 2 * length_px.ceil() as usize + 1;
     for i in 0..samples {
         let along = (i as f32 + 0.5) / samples as f32 - 0.5;
@@ -109,21 +111,21 @@ pub fn motion_blur(image: &RgbImage, length: f32, turns: f32) -> RgbImage {
     kernel.convolve(image)
 }
 
-/// The lens is out of focus: a point becomes an even disc of `radius` (share of the shorter side), the picture of a
-/// round aperture (Potmesil and Chakravarty, *A lens and aperture camera model for synthetic image generation*,
-/// SIGGRAPH 1981). The mean of the light in it; edges repeat.
+/// Defocus: a point becomes an even disc of `radius` (a share of the shorter side), the image of a
+/// round aperture (Potmesil and Chakravarty, *A lens and aperture camera model for synthetic image
+/// generation*, SIGGRAPH 1981). Averages linear light over the disc; edges repeat.
 #[must_use]
 pub fn defocus(image: &RgbImage, radius: f32) -> RgbImage {
-    /// Points a pixel: the disc's rim covers pixels in part.
+    /// Sample points per pixel and axis: the disc's rim covers pixels partly.
     const POINTS: usize = 4;
-    let radius_px = (radius * shorter_side(image)).clamp(0.0, MOST_PX);
+    let radius_px = (radius * shorter_side(image)).clamp(0.0, MAX_REACH_PX);
     let reach = (radius_px + 0.5) as usize;
-    let mut kernel = Grid::new(reach);
+    let mut kernel = Kernel::new(reach);
     let side = POINTS * (2 * reach + 1);
     let at = |i: usize| (i as f32 + 0.5) / POINTS as f32 - reach as f32 - 0.5;
     for y in 0..side {
         for x in 0..side {
-            // Points of the middle pixel are the disc at least: it never vanishes.
+            // The disc has at least the middle pixel, so that it never vanishes.
             let within = at(x) * at(x) + at(y) * at(y) <= radius_px * radius_px;
             let (column, row) = (x / POINTS, y / POINTS);
             if within || (column == reach && row == reach) {
@@ -134,23 +136,23 @@ pub fn defocus(image: &RgbImage, radius: f32) -> RgbImage {
     kernel.convolve(image)
 }
 
-/// A kernel's weights over the square of `-reach..=reach`, row by row.
-struct Grid {
+/// The weights of a kernel over the square `-reach..=reach`, row by row.
+struct Kernel {
     reach: usize,
     weights: Vec<f32>,
 }
 
-/// Neighbours in one row that count alike.
+/// Neighbours in one row with the same weight.
 struct Run {
     dy: isize,
-    /// First neighbour, counted from the left end of the kernel.
+    /// The first neighbour, counted from the left end of the kernel.
     from: usize,
     len: usize,
-    /// Share of the mean that each has, per step of [`Light`].
+    /// The weight of each neighbour, per step of [`LightSums`].
     weight: f32,
 }
 
-impl Grid {
+impl Kernel {
     fn new(reach: usize) -> Self {
         Self {
             reach,
@@ -167,7 +169,7 @@ impl Grid {
         &mut self.weights[row * side + column]
     }
 
-    /// Adds a point between pixels to the four around it.
+    /// Adds a point between pixels: spreads it over the four around it.
     fn add(&mut self, x: f32, y: f32) {
         let (left, top) = (x.floor(), y.floor());
         let (fx, fy) = (x - left, y - top);
@@ -182,7 +184,7 @@ impl Grid {
         }
     }
 
-    /// The kernel as runs of equal weights; all of them sum to 1.
+    /// The kernel as runs of equal weights; all weights sum to 1.
     fn runs(&self) -> Vec<Run> {
         let total: f32 = self.weights.iter().sum();
         let mut runs = Vec::new();
@@ -203,14 +205,14 @@ impl Grid {
         runs
     }
 
-    /// The image whose light is the weighted mean of its neighbours'.
+    /// Convolves the linear light of `image`.
     fn convolve(&self, image: &RgbImage) -> RgbImage {
         let width = image.width as usize;
         if image.data.is_empty() || self.reach == 0 {
             return image.clone();
         }
         let srgb = srgb();
-        let light = Light::new(image, self.reach);
+        let light = LightSums::new(image, self.reach);
         let runs = self.runs();
         let mut sums = vec![0.0f32; 3 * width];
         let mut data = Vec::with_capacity(image.data.len());
@@ -221,23 +223,24 @@ impl Grid {
             }
             data.extend(sums.iter().map(|&sum| srgb.level(sum)));
         }
-        of_size(image, data)
+        with_pixels(image, data)
     }
 }
 
-/// Light of an image in steps, its rows made longer by what a kernel reaches to each side, and added up from the left:
-/// the sum over a run is a difference of two numbers.
-struct Light {
-    /// `[height, (width + 2 reach + 1) · 3]`; sums wrap around, their differences do not.
+/// Running sums of an image's light along each row, in steps. Rows are extended by the kernel's
+/// reach on both sides. The sum over a run is then the difference of two numbers.
+struct LightSums {
+    /// `[height, (width + 2 reach + 1) · 3]`; sums may wrap around, their differences do not.
     sums: Vec<i32>,
     stride: usize,
     height: usize,
 }
 
-/// Steps of full light: the darkest grey levels are 20 apart, and a run of 32,000 pixels stays within an i32.
+/// The steps of full light: the darkest grey levels are 20 steps apart, and a run of 32,000 pixels
+/// stays within an i32.
 const LIGHT_STEPS: f32 = 65_535.0;
 
-impl Light {
+impl LightSums {
     fn new(image: &RgbImage, reach: usize) -> Self {
         let (width, height) = (image.width as usize, image.height as usize);
         let steps = srgb().light.map(|l| (l * LIGHT_STEPS + 0.5) as i32);
@@ -262,7 +265,7 @@ impl Light {
         }
     }
 
-    /// Adds what one run gives each value of row `y`.
+    /// Adds the contribution of one run to each value of row `y`.
     fn add(&self, run: &Run, y: isize, sums: &mut [f32]) {
         let row = (y + run.dy).clamp(0, self.height as isize - 1) as usize;
         let row = &self.sums[row * self.stride..][..self.stride];
@@ -277,7 +280,7 @@ impl Light {
 mod tests {
     use super::*;
 
-    /// A square of `value` in the middle of darkness.
+    /// A square of `value` on black.
     fn square(side: u32, inner: u32, value: u8) -> RgbImage {
         let start = (side - inner) / 2;
         let within = start..start + inner;
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_goes_to_the_nearest_and_then_to_the_even() {
+    fn values_round_to_the_nearest_and_ties_to_even() {
         assert_eq!(
             [0.0, 0.49, 0.5, 1.5, 254.5, 254.6, 255.0].map(nearest),
             [0, 0, 0, 2, 254, 255, 255]
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn blurs_leave_a_flat_image() {
+    fn blurs_leave_a_flat_image_unchanged() {
         let flat = RgbImage {
             width: 23,
             height: 17,

@@ -1,10 +1,11 @@
 //! Colour jitter and grey scale, as torchvision defines them for `uint8` tensors
-//! (`torchvision.transforms.functional`): f32 arithmetic in torchvision's order, cut to whole levels, not rounded.
+//! (`torchvision.transforms.functional`): f32 arithmetic in torchvision's order, truncated to whole
+//! levels, not rounded.
 
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "levels are clamped before they are cut"
+    reason = "levels are clamped before they are truncated"
 )]
 
 use super::srgb::{per_channel, per_pixel};
@@ -13,11 +14,11 @@ use crate::preprocess::RgbImage;
 /// One step of a colour jitter, with torchvision's factors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Jitter {
-    /// 0 is black, 1 the image, 2 twice as bright (`adjust_brightness`).
+    /// 0 gives black, 1 the image, 2 twice the brightness (`adjust_brightness`).
     Brightness(f32),
-    /// 0 is the mean grey, 1 the image (`adjust_contrast`).
+    /// 0 gives the mean grey, 1 the image (`adjust_contrast`).
     Contrast(f32),
-    /// 0 is grey, 1 the image (`adjust_saturation`).
+    /// 0 gives grey, 1 the image (`adjust_saturation`).
     Saturation(f32),
     /// Turns of the colour wheel, `-0.5..=0.5` (`adjust_hue`).
     Hue(f32),
@@ -33,11 +34,11 @@ pub fn jitter(image: &RgbImage, step: Jitter) -> RgbImage {
             let grey = f32::from(luma(pixel));
             pixel.map(|v| blend(f32::from(v), grey, factor))
         }),
-        Jitter::Hue(turns) => per_pixel(image, |pixel| turn_hue(pixel, turns.clamp(-0.5, 0.5))),
+        Jitter::Hue(turns) => per_pixel(image, |pixel| rotate_hue(pixel, turns.clamp(-0.5, 0.5))),
     }
 }
 
-/// Every channel the luma (ITU-R BT.601) of its pixel (`rgb_to_grayscale`).
+/// Sets every channel to the luma (ITU-R BT.601) of its pixel (`rgb_to_grayscale`).
 #[must_use]
 pub fn grey_scale(image: &RgbImage) -> RgbImage {
     per_pixel(image, |pixel| [luma(pixel); 3])
@@ -62,8 +63,8 @@ fn mean_luma(image: &RgbImage) -> f32 {
     sum as f32 / pixels.len().max(1) as f32
 }
 
-/// Through hue, saturation and value, and back.
-fn turn_hue(pixel: [u8; 3], turns: f32) -> [u8; 3] {
+/// Rotates the hue by `turns`, through HSV and back.
+fn rotate_hue(pixel: [u8; 3], turns: f32) -> [u8; 3] {
     let [r, g, b] = pixel;
     let (brightest, darkest) = (r.max(g).max(b), r.min(g).min(b));
     if brightest == darkest {
@@ -81,12 +82,12 @@ fn turn_hue(pixel: [u8; 3], turns: f32) -> [u8; 3] {
     } else {
         4.0 + gc - rc
     };
-    let hue = into_turn(into_turn(sixths / 6.0 + 1.0) + turns);
+    let hue = wrap_turn(wrap_turn(sixths / 6.0 + 1.0) + turns);
     to_rgb(hue, saturation, most).map(level)
 }
 
-/// `0..=1` of a number in `-1..2`.
-fn into_turn(x: f32) -> f32 {
+/// Wraps a number of turns in `-1..2` into `0..=1`.
+fn wrap_turn(x: f32) -> f32 {
     if x >= 1.0 {
         x - 1.0
     } else if x < 0.0 {
@@ -108,12 +109,12 @@ fn to_rgb(hue: f32, saturation: f32, value: f32) -> [f32; 3] {
         3 => [low, falling, value],
         4 => [rising, low, value],
         5 => [value, low, falling],
-        // A turn that rounds up to a whole one is none.
+        // A hue that rounds up to a full turn is red, like 0.
         _ => [value, rising, low],
     }
 }
 
-/// torchvision's way from `0..=1` to bytes: 255.999 times, cut.
+/// torchvision's conversion from `0..=1` to bytes: times 255.999, truncated.
 fn level(value: f32) -> u8 {
     (value * 255.999) as u8
 }
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_factor_of_zero_is_black_the_mean_or_grey() {
+    fn a_factor_of_zero_gives_black_the_mean_or_grey() {
         assert!(
             jitter(&image(), Jitter::Brightness(0.0))
                 .data

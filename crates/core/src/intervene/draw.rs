@@ -1,22 +1,22 @@
-//! Which interventions an image gets: drawn from a seed and the image's index.
+//! Draws an image's interventions from a seed and the image's index.
 
 use super::{Family, intervene};
 use crate::numeric::Rng;
 use crate::preprocess::RgbImage;
 use std::fmt;
 
-/// One intervention with everything that decides it.
+/// One intervention with all its parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Intervention {
     pub family: Family,
-    /// `0..=1`, as the family documents it.
+    /// `0..=1`, with the meaning that [`Family`] gives it.
     pub strength: f32,
-    /// Chooses signs, directions, places and noise.
+    /// The seed of signs, directions, places and noise.
     pub seed: u64,
 }
 
 impl Intervention {
-    /// The image with this done to it.
+    /// The image after this intervention; see [`intervene`].
     #[must_use]
     pub fn apply(&self, image: &RgbImage) -> RgbImage {
         intervene(image, self.family, self.strength, self.seed)
@@ -24,26 +24,39 @@ impl Intervention {
 }
 
 impl fmt::Display for Intervention {
-    /// As `motion-blur 0.62`, for reports.
+    /// Writes, for example, `motion-blur 0.62`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:.2}", self.family, self.strength)
     }
 }
 
-/// Draws interventions. What an image gets depends on the seed, the image's index and the family's name alone: not on
-/// the machine, on the other images, nor on which other families there are.
+/// Draws interventions. An image's intervention depends only on the seed, the image's index and the
+/// family's name: not on the machine, the other images or the other families.
+///
+/// ```
+/// use constancy_core::intervene::{Draw, Family};
+///
+/// let draw = Draw::new(7);
+/// let blur = draw.one(42, Family::MotionBlur);
+/// assert!(Family::MotionBlur.strengths().contains(&blur.strength));
+/// // The same image gets the same intervention, whichever other families are drawn.
+/// let drawn = draw.each(42, &[Family::Jpeg, Family::MotionBlur]);
+/// assert_eq!(drawn[1], blur);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draw {
     seed: u64,
 }
 
 impl Draw {
+    /// Draws from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { seed }
     }
 
-    /// An intervention of `family` on the image of that index, its strength within [`Family::strengths`].
+    /// An intervention of `family` on the image with index `image`, of a strength within
+    /// [`Family::strengths`].
     #[must_use]
     pub fn one(self, image: u64, family: Family) -> Intervention {
         let mut rng = self.stream(image, family.name());
@@ -65,8 +78,8 @@ impl Draw {
             .collect()
     }
 
-    /// Interventions of `k` of the families, all of them different and each choice as likely as the others; all
-    /// families where there are no more.
+    /// Interventions of `k` different families, chosen uniformly; of all families if there are no
+    /// more than `k`.
     #[must_use]
     pub fn some(self, image: u64, families: &[Family], k: usize) -> Vec<Intervention> {
         let mut rng = self.stream(image, "families");
@@ -77,9 +90,9 @@ impl Draw {
         self.each(image, &chosen)
     }
 
-    /// The random numbers of one image for one purpose.
+    /// The random stream of one image for one purpose.
     fn stream(self, image: u64, purpose: &str) -> Rng {
-        // FNV-1a: a family's place in the list may change, its name does not.
+        // FNV-1a of the name: a family's position in the list may change, its name does not.
         let named = purpose
             .bytes()
             .fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
@@ -96,7 +109,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn a_draw_is_its_seeds_its_images_and_its_familys() {
+    fn a_draw_depends_on_seed_image_and_family() {
         let one = |seed, image, family| Draw::new(seed).one(image, family);
         let first = one(1, 2, Family::Jpeg);
         assert_eq!(first, one(1, 2, Family::Jpeg));
@@ -113,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_machine_draws_the_same() {
-        // As x86-64 drew them first; a change here gives every fit other interventions.
+        // Recorded on x86-64. A change here changes the interventions of every fit.
         let drawn = Draw::new(7).one(42, Family::MotionBlur);
         assert_eq!(
             (drawn.strength.to_bits(), drawn.seed),
@@ -141,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn some_are_different_families_and_all_of_them_have_their_turn() {
+    fn some_draws_different_families_with_equal_probability() {
         let draw = Draw::new(9);
         let mut counts = [0; 20];
         for image in 0..2000 {
@@ -152,7 +165,7 @@ mod tests {
                 assert_eq!(
                     intervention,
                     draw.one(image, intervention.family),
-                    "whichever way it was drawn"
+                    "one() and some() agree"
                 );
                 counts[Family::ALL
                     .iter()
@@ -167,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_there_are() {
+    fn no_more_families_are_drawn_than_exist() {
         assert_eq!(Draw::new(1).some(0, Family::PAPER, 50).len(), 7);
         assert!(Draw::new(1).some(0, &[], 2).is_empty() && Draw::new(1).each(0, &[]).is_empty());
         assert_eq!(Draw::new(1).each(4, Family::CAMERA).len(), 13);
     }
 
     #[test]
-    fn an_intervention_says_what_it_is() {
+    fn an_intervention_is_written_with_family_and_strength() {
         let intervention = Intervention {
             family: Family::MotionBlur,
             strength: 0.618,

@@ -1,4 +1,4 @@
-//! The families of interventions by name, and what their strengths mean.
+//! The families of interventions, their names, and what their strengths mean.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -6,59 +6,63 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// A kind of intervention. Strength 0 is the image itself in every family, 1 the harshest; what lies between is written
-/// at each. Of "either … or" the seed chooses; lengths are shares of the image's shorter side, so that a
-/// small image is changed as a large one is.
+/// A kind of intervention.
+///
+/// In every family, strength 0 leaves the image unchanged, and 1 is the harshest. Each family says
+/// what lies between. The seed decides every "either … or". Lengths are shares of the image's
+/// shorter side, so that small and large images change equally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// Brightness, contrast and saturation by factors within 1 ± 0.8 · strength, hue within ± 0.2 · strength turns, in
-    /// an order that the seed chooses (torchvision's `ColorJitter`; at 1 as strong as in Chen et al., *A simple
-    /// framework for contrastive learning of visual representations*, ICML 2020).
+    /// Brightness, contrast and saturation by factors within 1 ± 0.8 · strength, hue within ± 0.2 ·
+    /// strength turns, in an order that the seed chooses (torchvision's `ColorJitter`; strength 1
+    /// is that of Chen et al., *A simple framework for contrastive learning of visual
+    /// representations*, ICML 2020).
     ColourJitter,
-    /// Luma alone; any strength above 0 is the whole of it.
+    /// Keeps the luma only; the same at any strength above 0.
     GreyScale,
-    /// Standard deviation 2.2 % · strength: 5 pixels of 224.
+    /// Standard deviation 2.2 % · strength: 5 pixels of 224 at strength 1.
     GaussianBlur,
-    /// The negative; any strength above 0 is the whole of it.
+    /// The negative; the same at any strength above 0.
     Inversion,
-    /// 8 − 6 · strength bits are kept, rounded.
+    /// Keeps 8 − 6 · strength bits, rounded.
     Posterise,
-    /// Values of 256 − 192 · strength and more turn into their negatives.
+    /// Inverts values of 256 − 192 · strength and above.
     Solarise,
-    /// Equal histograms; any strength above 0 is the whole of it.
+    /// Equalises the histograms; the same at any strength above 0.
     Equalise,
-    /// Either 4 · strength stops less light, or 2 · strength stops more: what is too bright is cut, and lost.
+    /// Either 4 · strength stops less light, or 2 · strength stops more, with clipped highlights.
     Exposure,
     /// Exponent either 2^(1.2 · strength) or its inverse.
     Gamma,
-    /// Either towards 2500 K or towards 15,000 K, in even steps of reciprocal temperature; green within ± 15 % ·
-    /// strength.
+    /// Either towards 2500 K or towards 15,000 K, in even steps of reciprocal temperature; green
+    /// within ± 15 % · strength.
     WhiteBalance,
-    /// 6 · strength stops (36 dB) of gain, by which the noise of few photons shows.
+    /// 6 · strength stops of gain (36 dB at 1), which shows the noise of few photons.
     GainNoise,
-    /// 10 % · strength of way, in a direction that the seed chooses.
+    /// A path of 10 % · strength, in a direction that the seed chooses.
     MotionBlur,
     /// A disc of radius 3 % · strength.
     Defocus,
     /// Quality 75 − 70 · strength, rounded.
     Jpeg,
-    /// The corners lose 90 % · strength of their light; the axis is off the middle by up to a tenth.
+    /// The corners lose 90 % · strength of their light; the axis is off centre by up to a tenth.
     Vignetting,
     /// 1 to 12 bands of depth 0.9 · strength.
     Banding,
-    /// 1 − 0.8 · strength of the scene's light comes through where it is farthest; the air is grey, bluish or brownish.
+    /// The farthest part of the scene transmits 1 − 0.8 · strength of its light; the air is grey,
+    /// bluish or brownish.
     Haze,
     /// 30 · strength drops on the lens, rounded up.
     WaterDrops,
-    /// One channel at any strength above 0; the lamp's falloff is 2.5 · strength, its centre off the middle by up to a
-    /// tenth.
+    /// One channel at any strength above 0; the lamp's falloff is 2.5 · strength, its centre off
+    /// the image's by up to a tenth.
     Infrared,
-    /// 7 · strength stops less light, of which gain makes up half: dark and noisy.
+    /// 7 · strength stops less light, of which gain compensates half: dark and noisy.
     LowLight,
 }
 
-/// A name that no family has.
+/// A name that is no family's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("there is no intervention `{name}`; there are {}, and the sets paper, camera and all", listed(&Family::ALL))]
 pub struct UnknownFamily {
@@ -98,13 +102,13 @@ impl Family {
         Self::LowLight,
     ];
 
-    /// The seven of the paper, as torchvision defines them.
+    /// The paper's seven, as torchvision defines them.
     pub const PAPER: &'static [Self] = Self::ALL.split_at(7).0;
 
-    /// What cameras suffer from light, lens, sensor, electronics and weather.
+    /// The changes that light, weather, lens, sensor and electronics cause in cameras.
     pub const CAMERA: &'static [Self] = Self::ALL.split_at(7).1;
 
-    /// As configurations, reports and projections' files have it.
+    /// The name in configurations, reports and projection files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -131,27 +135,37 @@ impl Family {
         }
     }
 
-    /// Whether any strength above 0 is the whole of it.
+    /// Whether the family has the same effect at any strength above 0.
     #[must_use]
     pub fn is_switch(self) -> bool {
         matches!(self, Self::GreyScale | Self::Inversion | Self::Equalise)
     }
 
-    /// The strengths that [`Draw`](super::Draw) draws from, each as likely as the others: strong enough to move an
-    /// embedding, up to the harshest.
+    /// The range that [`Draw`](super::Draw) draws strengths from, uniformly: from strong enough to
+    /// move an embedding to the harshest.
     #[must_use]
     pub fn strengths(self) -> RangeInclusive<f32> {
         match self {
             _ if self.is_switch() => 1.0..=1.0,
-            // From four bits down banding shows, from quality 40 down blocks do.
+            // Banding shows from four bits down, JPEG blocks from quality 40 down.
             Self::Posterise => 0.6..=1.0,
             Self::ColourJitter | Self::Jpeg => 0.5..=1.0,
             _ => 0.3..=1.0,
         }
     }
 
-    /// The families of a list such as `paper, jpeg, low-light`: names and the sets `paper`, `camera` and `all`, each
-    /// family once, in the order of their first mention.
+    /// Parses a list such as `paper, jpeg, low-light`: names of families and of the sets `paper`,
+    /// `camera` and `all`. Each family occurs once, in the order of first mention.
+    ///
+    /// ```
+    /// use constancy_core::intervene::Family;
+    ///
+    /// let families = Family::parse_list("jpeg, haze, jpeg")?;
+    /// assert_eq!(families, [Family::Jpeg, Family::Haze]);
+    /// assert_eq!(Family::parse_list("paper")?, Family::PAPER);
+    /// assert!(Family::parse_list("fog").is_err());
+    /// # Ok::<(), constancy_core::intervene::UnknownFamily>(())
+    /// ```
     pub fn parse_list(text: &str) -> Result<Vec<Self>, UnknownFamily> {
         let mut families = Vec::new();
         for name in text.split(',').map(str::trim).filter(|n| !n.is_empty()) {
@@ -193,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_back_by_parsing_and_by_serde() {
+    fn names_round_trip_through_parsing_and_serde() {
         for family in Family::ALL {
             assert_eq!(family.name().parse(), Ok(family));
             let json = serde_json::to_string(&family).expect("a name");
@@ -234,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn strengths_lie_between_none_and_all() {
+    fn strengths_are_within_bounds() {
         for family in Family::ALL {
             let range = family.strengths();
             assert!(

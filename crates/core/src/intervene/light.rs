@@ -1,10 +1,11 @@
-//! What happens to light before it reaches the camera, and how much of it the camera takes.
+//! Light before it reaches the camera, and the exposure and tone curve of the camera.
 
 use super::srgb::{per_channel, per_light, srgb};
 use crate::numeric::{exp2, pow};
 use crate::preprocess::RgbImage;
 
-/// `ev` stops more light: each doubles it, as one step of aperture or shutter does. Too bright is cut, as sensors do.
+/// `ev` stops more light; each stop doubles it, as one step of aperture or shutter does. Highlights
+/// clip, as in a sensor.
 #[must_use]
 pub fn exposure(image: &RgbImage, ev: f32) -> RgbImage {
     let gain = exp2(ev);
@@ -12,26 +13,27 @@ pub fn exposure(image: &RgbImage, ev: f32) -> RgbImage {
     per_channel(image, [&table; 3])
 }
 
-/// Values `0..=1` to the power of `exponent` (above 0): below 1 lifts the shadows, above 1 deepens them. The error of a
-/// camera whose tone curve is another than the display's.
+/// Raises values `0..=1` to the power of `exponent` (above 0): below 1 lifts the shadows, above 1
+/// deepens them. This is the error of a camera whose tone curve differs from the display's.
 #[must_use]
 pub fn gamma(image: &RgbImage, exponent: f32) -> RgbImage {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "powers of 0..=1 stay within"
+        reason = "powers of 0..=1 stay within 0..=1"
     )]
     let table: [u8; 256] =
         std::array::from_fn(|v| (pow(v as f64 / 255.0, f64::from(exponent)) * 255.0 + 0.5) as u8);
     per_channel(image, [&table; 3])
 }
 
-/// The temperature that a camera balanced for daylight takes for white, kelvin.
+/// The colour temperature that a camera balanced for daylight renders white, kelvin.
 pub const DAYLIGHT_KELVIN: f32 = 6504.0;
 
-/// Light of a black body of `kelvin` (`1667..=25000`) seen by a camera that is balanced for daylight, or the error of
-/// an automatic white balance. `green` multiplies green, as fluorescent light (above 1) and its overcorrection (below
-/// 1) do. White keeps its luminance. The channels are scaled on their own (von Kries, in sRGB's primaries).
+/// The light of a black body of `kelvin` (`1667..=25000`) seen by a camera that is balanced for
+/// daylight, or the error of an automatic white balance. `green` multiplies the green channel:
+/// above 1 for fluorescent light, below 1 for its overcorrection. White keeps its luminance. Each
+/// channel is scaled independently (von Kries, in sRGB's primaries).
 #[must_use]
 pub fn white_balance(image: &RgbImage, kelvin: f32, green: f32) -> RgbImage {
     let (light, white) = (black_body(kelvin), black_body(DAYLIGHT_KELVIN));
@@ -43,7 +45,7 @@ pub fn white_balance(image: &RgbImage, kelvin: f32, green: f32) -> RgbImage {
     per_channel(image, [&red, &green, &blue])
 }
 
-/// Linear sRGB of a black body of luminance 1; what is out of gamut is cut at 0.
+/// Linear sRGB of a black body of luminance 1; out-of-gamut values are clipped at 0.
 fn black_body(kelvin: f32) -> [f32; 3] {
     let [x, y] = planckian(kelvin);
     let (big_x, big_z) = (x / y, (1.0 - x - y) / y);
@@ -56,8 +58,8 @@ fn black_body(kelvin: f32) -> [f32; 3] {
     rgb.map(|c| c.max(0.0))
 }
 
-/// CIE 1931 chromaticity of a black body, by the cubic splines of Kim et al., *Color temperature conversion system and
-/// method using the same*, US patent 7,024,034 (2006): 1667 to 25,000 K.
+/// CIE 1931 chromaticity of a black body, by the cubic splines of Kim et al., *Color temperature
+/// conversion system and method using the same*, US patent 7,024,034 (2006): 1667 to 25,000 K.
 fn planckian(kelvin: f32) -> [f32; 2] {
     let kelvin = if kelvin.is_nan() {
         DAYLIGHT_KELVIN
@@ -81,11 +83,13 @@ fn planckian(kelvin: f32) -> [f32; 2] {
     [x, cubic(x, of_x)]
 }
 
-/// Haze: what is seen is the scene's light dimmed by the way, and the air's own light (Koschmieder 1924; Narasimhan and
-/// Nayar, *Vision and the atmosphere*, IJCV 2002): `J t + A (1 − t)`, with t = e^(−βd).
+/// Haze: the scene's light J attenuated over the distance, plus the air's own light A (Koschmieder
+/// 1924; Narasimhan and Nayar, *Vision and the atmosphere*, IJCV 2002): `J t + A (1 − t)`, with t =
+/// e^(−βd).
 ///
-/// `transmission` (`0..=1`) is t at the top of the image, `air` the linear light A. An image alone does not tell its
-/// depth: here the lower edge is half as far as the upper, as before a camera that looks down a little.
+/// `transmission` (`0..=1`) is t at the top of the image, `air` the linear light A. An image alone
+/// does not reveal depth: here the lower edge is half as far away as the upper one, as for a camera
+/// that looks slightly down.
 #[must_use]
 pub fn haze(image: &RgbImage, transmission: f32, air: [f32; 3]) -> RgbImage {
     let last = (image.height.max(2) - 1) as f32;
@@ -129,7 +133,7 @@ mod tests {
             let exposed = exposure(&ramp(), ev);
             for (&was, &is) in ramp().data.iter().zip(&exposed.data) {
                 let wanted = (light[usize::from(was)] * factor).min(1.0);
-                // Within half of the way to the neighbouring levels.
+                // Within half a step of the neighbouring levels.
                 let (below, above) = (is.saturating_sub(1), is.saturating_add(1));
                 let low = f32::midpoint(light[usize::from(below)], light[usize::from(is)]);
                 let high = f32::midpoint(light[usize::from(above)], light[usize::from(is)]);
@@ -152,7 +156,7 @@ mod tests {
 
     #[test]
     fn black_bodies_have_the_chromaticity_of_standard_light() {
-        // CIE illuminant A is a black body of 2856 K; 6504 K and 2000 K after Planck's law.
+        // CIE illuminant A is a black body of 2856 K; 6504 K and 2000 K follow Planck's law.
         for (kelvin, expected) in [
             (2856.0, [0.4476, 0.4074]),
             (6504.0, [0.3135, 0.3237]),
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_the_black_bodys_locus_meet() {
+    fn the_splines_of_the_black_body_locus_meet() {
         for joint in [2222.0, 4000.0] {
             let (below, above) = (planckian(joint - 0.01), planckian(joint));
             assert!(
@@ -204,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn haze_hides_what_is_far() {
+    fn haze_hides_distant_parts() {
         let image = RgbImage {
             width: 1,
             height: 3,
             data: vec![0; 9],
         };
         let hazy = haze(&image, 0.25, [1.0; 3]).data;
-        // Black shows the air alone: 1 − 0.25 above, 1 − √0.25 below.
+        // Black shows the air only: 1 − 0.25 at the top, 1 − √0.25 at the bottom.
         assert_eq!([hazy[0], hazy[6]], [0.75, 0.5].map(|air| srgb().level(air)));
         assert!(hazy[0] > hazy[3] && hazy[3] > hazy[6]);
         assert_eq!(haze(&ramp(), 1.0, [0.8; 3]), ramp());

@@ -1,19 +1,23 @@
-//! Interventions: images changed on purpose in what does not make a thing what it is.
+//! Interventions: image changes that leave alone what makes a thing what it is.
 //!
-//! A pair of an image and what [`intervene`] makes of it shares its invariant causes and differs in one variant cause;
-//! the differences of such pairs' embeddings show which directions a change of environment moves (`Δ = E[δ δᵀ]`).
+//! An image and the result of [`intervene`] form a pair that shares its invariant causes and
+//! differs in one variant cause. The differences of such pairs' embeddings show in which directions
+//! a change of environment moves them (`Δ = E[δ δᵀ]`; see [`icm`](crate::icm)).
 //!
-//! - [`Family`] names the kinds, with what strength `0..=1` means in each: the paper's seven ([`Family::PAPER`]) as
-//!   `torchvision.transforms.functional` computes them on `uint8` tensors, and what cameras suffer
-//!   ([`Family::CAMERA`]), computed in linear light where light is what changes.
+//! - [`Family`] names the kinds and says what strength `0..=1` means for each: the paper's seven
+//!   ([`Family::PAPER`]) as `torchvision.transforms.functional` computes them on `uint8` tensors,
+//!   and the changes that cameras suffer ([`Family::CAMERA`]), computed in linear light if they
+//!   change light.
 //! - [`Draw`] draws interventions from a seed and an image's index.
-//! - The functions beneath, such as [`exposure`] or [`jpeg`], take parameters in their own units.
+//! - The functions below, such as [`exposure`] or [`jpeg`], take parameters in their own units.
 //!
-//! Everything is deterministic: the same image, family, strength and seed give the same bytes on every machine. Random
-//! numbers are the workshop's, pixels see only `+ - * /` and square roots, and powers are computed from these.
+//! Everything is deterministic: the same image, family, strength and seed give the same bytes on
+//! every machine. Random numbers come from [`numeric::Rng`](crate::numeric::Rng). Pixels are
+//! computed with `+ - * /` and square roots only, and powers are computed from these.
 //!
-//! An image may have any size. Blurs cost by their length in pixels: what an encoder looks at (`Preprocessor::crop`) is
-//! cheaper to change than the camera's frame, and changed alike.
+//! Images may have any size. The cost of a blur grows with its length in pixels: changing the crop
+//! that the encoder gets (`Preprocessor::crop`) is cheaper than changing the camera's frame, and
+//! changes it equally.
 
 mod blur;
 mod colour;
@@ -34,15 +38,24 @@ pub use optics::{vignetting, water_drops};
 pub use sensor::{banding, gain_noise, infrared, jpeg, low_light};
 pub use tones::{equalise, invert, posterise, solarise};
 
-use crate::numeric::Rng;
-use crate::numeric::exp2;
+use crate::numeric::{Rng, exp2};
 use crate::preprocess::RgbImage;
 use srgb::shorter_side;
 
-/// `image` after an intervention of `family`, of the same size.
+/// Applies an intervention of `family` to `image`; the result has the same size.
 ///
-/// `strength` is cut to `0..=1`; 0 (and what is not a number) gives the image itself. `seed` chooses what [`Family`]
-/// says a seed chooses.
+/// `strength` is clamped to `0..=1`; 0 and NaN return the image unchanged. `seed` decides what
+/// [`Family`] leaves to the seed.
+///
+/// ```
+/// use constancy_core::intervene::{Family, intervene};
+/// use constancy_core::preprocess::RgbImage;
+///
+/// let image = RgbImage { width: 2, height: 1, data: vec![10, 20, 30, 200, 210, 220] };
+/// let negative = intervene(&image, Family::Inversion, 1.0, 0);
+/// assert_eq!(negative.data, [245, 235, 225, 55, 45, 35]);
+/// assert_eq!(intervene(&image, Family::Haze, 0.0, 0), image);
+/// ```
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -69,7 +82,7 @@ pub fn intervene(image: &RgbImage, family: Family, strength: f32, seed: u64) -> 
         Family::Solarise => solarise(image, 256 - (192.0 * s).round() as u16),
         Family::Equalise => equalise(image),
         Family::Exposure => exposure(image, if rng.chance(0.5) { -4.0 * s } else { 2.0 * s }),
-        Family::Gamma => gamma(image, exp2(either_way(1.2 * s, &mut rng))),
+        Family::Gamma => gamma(image, exp2(random_sign(1.2 * s, &mut rng))),
         Family::WhiteBalance => {
             let end = if rng.chance(0.5) { 2500.0 } else { 15_000.0 };
             let kelvin = 1.0 / (1.0 / DAYLIGHT_KELVIN + s * (1.0 / end - 1.0 / DAYLIGHT_KELVIN));
@@ -79,7 +92,7 @@ pub fn intervene(image: &RgbImage, family: Family, strength: f32, seed: u64) -> 
         Family::MotionBlur => motion_blur(image, 0.1 * s, rng.unit()),
         Family::Defocus => defocus(image, 0.03 * s),
         Family::Jpeg => jpeg(image, (75.0 - 70.0 * s).round() as u8),
-        Family::Vignetting => vignetting(image, 1.0 - 0.9 * s, near_middle(&mut rng)),
+        Family::Vignetting => vignetting(image, 1.0 - 0.9 * s, near_centre(&mut rng)),
         Family::Banding => banding(image, 0.9 * s, rng.between(1.0, 12.0), rng.unit()),
         Family::Haze => haze(image, 1.0 - 0.8 * s, air(&mut rng)),
         Family::WaterDrops => water_drops(image, (30.0 * s).ceil() as usize, rng.next_u64()),
@@ -90,7 +103,7 @@ pub fn intervene(image: &RgbImage, family: Family, strength: f32, seed: u64) -> 
                 image,
                 [red, green, 1.0 - red - green],
                 2.5 * s,
-                near_middle(&mut rng),
+                near_centre(&mut rng),
             )
         }
         Family::LowLight => low_light(image, 7.0 * s, 3.5 * s, rng.next_u64()),
@@ -110,12 +123,12 @@ fn jitters(strength: f32, rng: &mut Rng) -> [Jitter; 4] {
     steps
 }
 
-fn either_way(value: f32, rng: &mut Rng) -> f32 {
+fn random_sign(value: f32, rng: &mut Rng) -> f32 {
     if rng.chance(0.5) { value } else { -value }
 }
 
-/// A place off the middle by up to a tenth of width and height.
-fn near_middle(rng: &mut Rng) -> [f32; 2] {
+/// A point off the centre by up to a tenth of width and height.
+fn near_centre(rng: &mut Rng) -> [f32; 2] {
     [rng.between(0.4, 0.6), rng.between(0.4, 0.6)]
 }
 

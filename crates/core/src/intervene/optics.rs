@@ -1,4 +1,4 @@
-//! What the lens does: less light towards the corners, and drops of water upon it.
+//! The lens: vignetting, and drops of water on it.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -11,8 +11,9 @@ use super::srgb::{per_light, shorter_side, srgb};
 use crate::numeric::Rng;
 use crate::preprocess::RgbImage;
 
-/// Natural vignetting: light falls with cos⁴ of the angle to the lens's axis, to `corner` (above 0, `..=1`) of itself
-/// in the corners. The axis passes through `centre`, in shares of width and height.
+/// Natural vignetting: light falls with cos⁴ of the angle to the lens's axis; the corners keep the
+/// share `corner` (above 0, at most 1). The axis passes through `centre`, in shares of width and
+/// height.
 #[must_use]
 pub fn vignetting(image: &RgbImage, corner: f32, centre: [f32; 2]) -> RgbImage {
     let (width, height) = (image.width as f32, image.height as f32);
@@ -28,19 +29,21 @@ pub fn vignetting(image: &RgbImage, corner: f32, centre: [f32; 2]) -> RgbImage {
     })
 }
 
-/// Radius of the disc that a drop, far out of focus, is seen as; share of the shorter side.
+/// Range of the radius of the disc that a drop, far out of focus, becomes; shares of the shorter
+/// side.
 const DROP_RADIUS: (f32, f32) = (0.03, 0.11);
 
-/// How far the scene behind a drop is out of focus; share of the shorter side.
+/// Defocus radius of the scene behind a drop; share of the shorter side.
 const DROP_DEFOCUS: f32 = 0.015;
 
-/// A drop is a strong lens: it shows this much of the scene around it, in shares of the shorter side, upside down.
+/// A drop is a strong lens: it shows the scene around it upside down, out to this distance; share
+/// of the shorter side.
 const DROP_VIEW: f32 = 0.45;
 
-/// `count` drops of water on the lens, their places and sizes drawn from `seed`. Each refracts a wide, inverted view of
-/// the scene into a disc with a soft edge and a dark rim (after Halimeh and Roser, *Raindrop detection on car
-/// windshields using geometric-photometric environment construction*, IV 2009; the cap's refraction is taken as
-/// linear).
+/// `count` drops of water on the lens, with places and sizes drawn from `seed`. Each refracts a
+/// wide, inverted view of the scene into a disc with a soft edge and a dark rim (after Halimeh and
+/// Roser, *Raindrop detection on car windshields using geometric-photometric environment
+/// construction*, IV 2009, with the cap's refraction taken as linear).
 #[must_use]
 pub fn water_drops(image: &RgbImage, count: usize, seed: u64) -> RgbImage {
     let mut result = image.clone();
@@ -86,7 +89,8 @@ fn drop_at(image: &mut RgbImage, behind: &RgbImage, [cx, cy]: [f32; 2], radius: 
             let from_x = (cx - u * view).clamp(0.0, width as f32 - 1.0) as usize;
             let from_y = (cy - v * view).clamp(0.0, height as f32 - 1.0) as usize;
             let from = 3 * (from_y * width + from_x);
-            // Opaque in the middle, its edge as soft as a third of the radius; darker towards the rim.
+            // Opaque in the middle, fading over the outer third of the radius; darker towards the
+            // rim.
             let opaque = ((1.0 - r2) * 2.0).min(1.0);
             let bright = 1.0 - 0.5 * r2 * r2;
             let at = 3 * (y * width + x);
@@ -125,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn light_falls_from_the_axis() {
+    fn light_falls_off_from_the_axis() {
         let shaded = vignetting(&white(99, 99), 0.3, [0.0, 0.5]).data;
         let middle_row: Vec<u8> = shaded[3 * 49 * 99..3 * 50 * 99]
             .iter()
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_change_what_they_cover_and_nothing_else() {
+    fn drops_change_only_what_they_cover() {
         let data = (0..120 * 90)
             .flat_map(|i| [(i % 120 * 2) as u8, (i / 120 * 2) as u8, 90])
             .collect();
@@ -161,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_drop_shows_the_scene_upside_down() {
-        // Dark above, bright below.
+        // Dark in the upper half, bright in the lower.
         let data = (0..100 * 100)
             .flat_map(|i| [if i < 5000 { 20 } else { 220 }; 3])
             .collect();

@@ -1,48 +1,50 @@
-//! What sensor and electronics do: noise, flicker, infrared, compression.
+//! Sensor and electronics: noise, flicker bands, infrared, compression.
 
 #![expect(
     clippy::cast_possible_truncation,
-    reason = "random bits are cut to the width that is wanted"
+    reason = "random bits are masked to the wanted width"
 )]
 
-use super::srgb::{of_size, per_light, srgb};
-use crate::jpeg::compress as jpeg_loss;
-use crate::numeric::exp2;
-use crate::numeric::{Rng, sine};
+use super::srgb::{per_light, srgb, with_pixels};
+use crate::jpeg;
+use crate::numeric::{Rng, exp2, sine};
 use crate::preprocess::RgbImage;
 
-/// Electrons that a pixel of a small sensor (1.1 to 1.4 µm, as phones and boards have) holds.
+/// Full-well capacity of a pixel of a small sensor (1.1 to 1.4 µm, as on phones and camera boards),
+/// electrons.
 const FULL_WELL: f32 = 5000.0;
 
-/// Standard deviation of such a sensor's read-out, electrons.
+/// Standard deviation of such a sensor's read noise, electrons.
 const READ_NOISE: f32 = 3.0;
 
-/// Poisson–Gaussian noise of a sensor that makes up for `gain_ev` stops of missing light by gain (6.02 dB each), so
-/// that the brightness stays: photons are counted (Poisson), read-out adds to it (Gaussian). Model: Foi et al.,
-/// *Practical Poissonian-Gaussian noise modeling and fitting for single-image raw-data*, IEEE TIP 2008; a small
-/// sensor's constants: 5000 electrons full well, 3 electrons read-out noise. Each value has noise of its own.
+/// Poisson–Gaussian noise of a sensor that compensates `gain_ev` stops of missing light by gain
+/// (6.02 dB each), so that the brightness stays: photons are counted (Poisson), and read noise is
+/// added (Gaussian). Model: Foi et al., *Practical Poissonian-Gaussian noise modeling and fitting
+/// for single-image raw-data*, IEEE TIP 2008, with the constants of a small sensor: a full well of
+/// 5000 electrons, a read noise of 3. The noise of each value is independent.
 #[must_use]
 pub fn gain_noise(image: &RgbImage, gain_ev: f32, seed: u64) -> RgbImage {
     noisy(image, FULL_WELL * exp2(-gain_ev), 1.0, seed)
 }
 
-/// A scene in `ev` stops (`0.0..`) less light of which the camera makes up `gain_ev` by gain: dark, and as noisy as few
-/// photons are (as [`gain_noise`]).
+/// A scene in `ev` stops (`0.0..`) less light, of which the camera compensates `gain_ev` by gain:
+/// dark, and with the noise of few photons, modelled as in [`gain_noise`].
 #[must_use]
 pub fn low_light(image: &RgbImage, ev: f32, gain_ev: f32, seed: u64) -> RgbImage {
     noisy(image, FULL_WELL * exp2(-ev), exp2(gain_ev - ev), seed)
 }
 
-/// Values that the sum of four numbers of 5 bits takes.
+/// The number of values that the sum of four 5-bit numbers takes.
 const SUMS: usize = 4 * 31 + 1;
 
-/// `image` counted in electrons, of which full light gives `white`, and shown at `brightness` of itself.
+/// Counts `image` in electrons, of which full light gives `white`, and scales the result by
+/// `brightness`.
 ///
-/// Electrons are the quantile of a standard normal z, corrected for the Poisson part's skewness (Cornish and Fisher
-/// 1938): λ + σ (z + (z² − 1) γ / 6). z is a sum of four uniform numbers, so that each grey level has a table of 125
-/// outcomes.
+/// The number of electrons is λ + σ (z + (z² − 1) γ / 6): z is standard normal, and the last term
+/// corrects for the skewness γ of the Poisson part (Cornish and Fisher 1938). z is approximated by
+/// a sum of four uniform numbers, so that each grey level has a table of 125 outcomes.
 fn noisy(image: &RgbImage, white: f32, brightness: f32, seed: u64) -> RgbImage {
-    /// Mean and standard deviation of a sum of four numbers of `0..=31`.
+    /// Mean and standard deviation of a sum of four uniform numbers of `0..=31`.
     const MIDDLE: f32 = 62.0;
     const SPREAD: f32 = 18.466;
     let srgb = srgb();
@@ -70,12 +72,13 @@ fn noisy(image: &RgbImage, white: f32, brightness: f32, seed: u64) -> RgbImage {
             outcomes[usize::from(v)][sum as usize]
         }));
     }
-    of_size(image, data)
+    with_pixels(image, data)
 }
 
-/// Bands of a rolling shutter under flickering light: rows are read one after the other while a lamp's light swings by
-/// `depth` (`0..=1`) about its mean, `bands` times an image, starting at `phase` (turns). Model: Sheinin et al.,
-/// *Rolling shutter imaging on the electric grid*, ICCP 2018, with a sine for the lamp.
+/// Bands of a rolling shutter under flickering light: rows are read one after another while a
+/// lamp's light oscillates by `depth` (`0..=1`) about its mean, `bands` times per image, starting
+/// at `phase` (turns). Model: Sheinin et al., *Rolling shutter imaging on the electric grid*, ICCP
+/// 2018, with a sine for the lamp.
 #[must_use]
 pub fn banding(image: &RgbImage, depth: f32, bands: f32, phase: f32) -> RgbImage {
     let height = image.height.max(1) as f32;
@@ -85,10 +88,11 @@ pub fn banding(image: &RgbImage, depth: f32, bands: f32, phase: f32) -> RgbImage
     per_light(image, |_, y, light| light.map(|l| l * gains[y]))
 }
 
-/// A camera at night without its infrared filter: one channel, as all three of a sensor's colours see infrared alike,
-/// lit by lamps around the lens. `weights` (R, G, B; they sum to 1) stand for a surface's infrared reflectance, which
-/// an RGB image does not tell. Light falls as `1 / (1 + falloff r²)`, r in half shorter sides from `centre` (shares of
-/// width and height).
+/// A camera at night without its infrared filter, lit by lamps around the lens. The result has one
+/// channel, because infrared passes all three colour filters of a sensor equally. `weights` (R, G,
+/// B; their sum is 1) stand for a surface's infrared reflectance, which an RGB image does not show.
+/// Light falls as `1 / (1 + falloff r²)`, with r in halves of the shorter side from `centre`
+/// (shares of width and height).
 #[must_use]
 pub fn infrared(image: &RgbImage, weights: [f32; 3], falloff: f32, centre: [f32; 2]) -> RgbImage {
     let (width, height) = (image.width as f32, image.height as f32);
@@ -97,19 +101,19 @@ pub fn infrared(image: &RgbImage, weights: [f32; 3], falloff: f32, centre: [f32;
     per_light(image, |x, y, light| {
         let (dx, dy) = ((x as f32 - cx) / half, (y as f32 - cy) / half);
         let lamp = 1.0 / (1.0 + falloff * (dx * dx + dy * dy));
-        let seen = weights[0] * light[0] + weights[1] * light[1] + weights[2] * light[2];
-        [seen * lamp; 3]
+        let reflected = weights[0] * light[0] + weights[1] * light[1] + weights[2] * light[2];
+        [reflected * lamp; 3]
     })
 }
 
-/// What saving as JPEG at `quality` (`1..=100`, libjpeg's scale) and reading it again does: chroma at half resolution,
-/// 8 × 8 cosine transform, quantisation. The workshop's own, so that every machine gets the same bytes; 100 changes
-/// nothing.
+/// The loss of saving as JPEG at `quality` (`1..=100`, libjpeg's scale) and reading it again:
+/// chroma at half resolution, 8 × 8 cosine transform, quantisation. Computed by [`crate::jpeg`], so
+/// that every machine gets the same bytes; 100 changes nothing.
 #[must_use]
 pub fn jpeg(image: &RgbImage, quality: u8) -> RgbImage {
     let mut result = image.clone();
     if !image.data.is_empty() {
-        jpeg_loss(
+        jpeg::round_trip(
             &mut result.data,
             image.width as usize,
             image.height as usize,
@@ -148,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_keeps_the_light_and_has_poissons_and_the_read_outs_variance() {
+    fn noise_keeps_the_mean_and_has_poisson_and_read_noise_variance() {
         for gain_ev in [2.0, 4.0, 5.0] {
             for value in [90, 128, 170] {
                 let white = f64::from(FULL_WELL * exp2(-gain_ev));
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_its_seeds_and_differs_from_value_to_value() {
+    fn noise_depends_on_the_seed_and_is_independent_per_value() {
         let noisy = gain_noise(&flat(128), 4.0, 1);
         assert_eq!(noisy, gain_noise(&flat(128), 4.0, 1));
         assert_ne!(noisy, gain_noise(&flat(128), 4.0, 2));
@@ -184,19 +188,19 @@ mod tests {
     }
 
     #[test]
-    fn low_light_is_dark_by_what_gain_does_not_make_up_for() {
+    fn low_light_is_dark_by_what_gain_does_not_compensate() {
         let (mean, variance) = moments(&low_light(&flat(200), 5.0, 3.0, 4));
         let level = f64::from(srgb().light[200]);
         assert!((mean / (level / 4.0) - 1.0).abs() < 0.03, "{mean}");
         let (_, of_gain) = moments(&gain_noise(&flat(200), 5.0, 4));
         assert!(
             (variance * 16.0 / of_gain - 1.0).abs() < 0.1,
-            "as noisy as its photons are few"
+            "the noise is that of its few photons"
         );
     }
 
     #[test]
-    fn bands_are_as_many_as_asked_for_and_keep_the_mean() {
+    fn bands_have_the_requested_number_and_keep_the_mean() {
         let banded = banding(&flat(128), 0.6, 4.0, 0.1);
         let rows: Vec<u8> = banded
             .data

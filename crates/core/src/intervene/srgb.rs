@@ -1,4 +1,5 @@
-//! Grey levels and the light they stand for (sRGB, IEC 61966-2-1), and walks over an image's pixels.
+//! Conversion between grey levels and linear light (sRGB, IEC 61966-2-1), and operations on every
+//! pixel.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -10,20 +11,20 @@ use crate::numeric::pow;
 use crate::preprocess::RgbImage;
 use std::sync::LazyLock;
 
-/// Steps from darkness to full light of [`Srgb::level`]: a grey level is 20 of them or more.
+/// Steps from black to full light in [`Srgb::level`]; a grey level spans at least 20 of them.
 const STEPS: f32 = 65_535.0;
 
 /// The tables between grey levels and linear light.
 pub(super) struct Srgb {
-    /// Linear light `0..=1` of a grey level.
+    /// The linear light `0..=1` of each grey level.
     pub(super) light: [f32; 256],
-    /// Grey level of linear light in steps of 1/65535.
+    /// The grey level of linear light in steps of 1/65535.
     levels: Vec<u8>,
 }
 
 static SRGB: LazyLock<Srgb> = LazyLock::new(Srgb::new);
 
-/// The tables; computed when they are first asked for.
+/// The tables, computed on first use.
 pub(super) fn srgb() -> &'static Srgb {
     &SRGB
 }
@@ -40,12 +41,12 @@ impl Srgb {
         Self { light, levels }
     }
 
-    /// The grey level nearest to `light`, which is cut to `0..=1` as a sensor cuts it; 0 where it is not a number.
+    /// The grey level nearest to `light`, which is clipped to `0..=1` as in a sensor; 0 for NaN.
     pub(super) fn level(&self, light: f32) -> u8 {
         self.levels[(light.clamp(0.0, 1.0) * STEPS + 0.5) as usize]
     }
 
-    /// The grey level that each grey level becomes when its light is changed.
+    /// The new grey level of each grey level after `change` of its linear light.
     pub(super) fn table(&self, change: impl Fn(f32) -> f32) -> [u8; 256] {
         self.light.map(|l| self.level(change(l)))
     }
@@ -60,7 +61,7 @@ fn decode(value: f64) -> f64 {
     }
 }
 
-/// `image` with every grey level replaced by what the tables of red, green and blue say.
+/// `image` with every value replaced through the tables of red, green and blue.
 pub(super) fn per_channel(image: &RgbImage, tables: [&[u8; 256]; 3]) -> RgbImage {
     let [red, green, blue] = tables;
     let (pixels, _) = image.data.as_chunks::<3>();
@@ -71,16 +72,17 @@ pub(super) fn per_channel(image: &RgbImage, tables: [&[u8; 256]; 3]) -> RgbImage
             blue[usize::from(b)],
         ]
     });
-    of_size(image, data.collect())
+    with_pixels(image, data.collect())
 }
 
-/// `image` with every pixel replaced by what `change` makes of it.
+/// `image` with every pixel replaced by `change`.
 pub(super) fn per_pixel(image: &RgbImage, mut change: impl FnMut([u8; 3]) -> [u8; 3]) -> RgbImage {
     let (pixels, _) = image.data.as_chunks::<3>();
-    of_size(image, pixels.iter().flat_map(|&p| change(p)).collect())
+    with_pixels(image, pixels.iter().flat_map(|&p| change(p)).collect())
 }
 
-/// `image` with the linear light of each pixel replaced: `change` gets column, row and light (R, G, B).
+/// `image` with the linear light of each pixel replaced by `change`, which gets column, row and
+/// light (R, G, B).
 pub(super) fn per_light(
     image: &RgbImage,
     change: impl Fn(usize, usize, [f32; 3]) -> [f32; 3],
@@ -97,8 +99,8 @@ pub(super) fn per_light(
     result
 }
 
-/// An image of the size of `image` with other pixels.
-pub(super) fn of_size(image: &RgbImage, data: Vec<u8>) -> RgbImage {
+/// An image of the size of `image` with pixels `data`.
+pub(super) fn with_pixels(image: &RgbImage, data: Vec<u8>) -> RgbImage {
     RgbImage {
         width: image.width,
         height: image.height,
@@ -106,7 +108,7 @@ pub(super) fn of_size(image: &RgbImage, data: Vec<u8>) -> RgbImage {
     }
 }
 
-/// The shorter side, pixels: what lengths are shares of.
+/// The shorter side in pixels, the unit of relative lengths.
 pub(super) fn shorter_side(image: &RgbImage) -> f32 {
     image.width.min(image.height) as f32
 }
@@ -116,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_level_comes_back() {
+    fn every_level_round_trips() {
         for v in 0..=255u8 {
             assert_eq!(srgb().level(srgb().light[usize::from(v)]), v);
         }
     }
 
     #[test]
-    fn light_beyond_the_sensor_is_cut() {
+    fn light_beyond_the_range_is_clipped() {
         assert_eq!(
             [-1.0, f32::NAN, 1.7, f32::INFINITY].map(|l| srgb().level(l)),
             [0, 0, 255, 255]

@@ -1,4 +1,4 @@
-//! What holds for every family.
+//! Properties that every family has.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -36,7 +36,7 @@ fn size(image: &RgbImage) -> (u32, u32, usize) {
 }
 
 #[test]
-fn any_size_is_survived_and_kept() {
+fn images_of_any_size_keep_their_size() {
     for (width, height) in [
         (1, 1),
         (1, 7),
@@ -75,7 +75,7 @@ fn an_empty_image_stays_empty() {
 }
 
 #[test]
-fn without_strength_nothing_changes() {
+fn strength_zero_changes_nothing() {
     let image = image(31, 23);
     for family in Family::ALL {
         for strength in [0.0, -1.0, f32::NAN] {
@@ -90,7 +90,7 @@ fn without_strength_nothing_changes() {
 }
 
 #[test]
-fn the_more_strength_the_further_off() {
+fn more_strength_changes_more() {
     let image = image(96, 80);
     let off = |family, strength| {
         let total: u64 = (0..8)
@@ -117,7 +117,7 @@ fn the_more_strength_the_further_off() {
 }
 
 #[test]
-fn black_and_white_are_survived() {
+fn black_stays_black_and_white_stays_brighter() {
     use Family::{
         Banding, ColourJitter, Defocus, Equalise, Exposure, Gamma, GaussianBlur, GreyScale,
         Infrared,
@@ -160,7 +160,7 @@ fn black_and_white_are_survived() {
 }
 
 #[test]
-fn seeds_choose_where_there_is_a_choice() {
+fn the_seed_matters_where_a_family_is_random() {
     let none = [
         Family::GreyScale,
         Family::GaussianBlur,
@@ -194,7 +194,7 @@ fn digest(image: &RgbImage) -> u64 {
 
 #[test]
 fn every_machine_makes_the_same_bytes() {
-    // As x86-64 made them first. A change here changes every fit: say so in CHANGELOG.md.
+    // Recorded on x86-64. A change here changes every fit: say so in CHANGELOG.md.
     const DIGESTS: [u64; 20] = [
         0x161a_4d64_988c_1d2f,
         0x79c1_973a_de08_b09e,
@@ -226,7 +226,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn whatever_the_pixels_sizes_and_seeds(
+    fn any_image_keeps_its_size_and_gives_the_same_result_twice(
         (width, height, data) in (1u32..24, 1u32..24).prop_flat_map(|(w, h)| {
             (Just(w), Just(h), prop::collection::vec(any::<u8>(), (w * h * 3) as usize))
         }),

@@ -1,23 +1,23 @@
-//! Changes of grey levels alone, as torchvision defines them for `uint8` tensors
-//! (`torchvision.transforms.functional`): the same numbers.
+//! Changes of grey levels, as torchvision defines them for `uint8` tensors
+//! (`torchvision.transforms.functional`), with the same results.
 
-use super::srgb::{of_size, per_channel};
+use super::srgb::{per_channel, with_pixels};
 use crate::preprocess::RgbImage;
 
 /// The negative: 255 − v (`invert`).
 #[must_use]
 pub fn invert(image: &RgbImage) -> RgbImage {
-    of_size(image, image.data.iter().map(|v| 255 - v).collect())
+    with_pixels(image, image.data.iter().map(|v| 255 - v).collect())
 }
 
 /// Keeps the upper `bits` `0..=8` of every value (`posterize`).
 #[must_use]
 pub fn posterise(image: &RgbImage, bits: u32) -> RgbImage {
     let mask = 0xffu8.checked_shl(8 - bits.min(8)).unwrap_or(0);
-    of_size(image, image.data.iter().map(|v| v & mask).collect())
+    with_pixels(image, image.data.iter().map(|v| v & mask).collect())
 }
 
-/// The negative of every value of `threshold` or more; none at 256 (`solarize`).
+/// Inverts every value of `threshold` or more; none at 256 (`solarize`).
 #[must_use]
 pub fn solarise(image: &RgbImage, threshold: u16) -> RgbImage {
     let changed = |&v: &u8| {
@@ -27,10 +27,10 @@ pub fn solarise(image: &RgbImage, threshold: u16) -> RgbImage {
             v
         }
     };
-    of_size(image, image.data.iter().map(changed).collect())
+    with_pixels(image, image.data.iter().map(changed).collect())
 }
 
-/// Spreads each channel's values so that all are about equally frequent (`equalize`).
+/// Equalises the histogram of each channel (`equalize`).
 #[must_use]
 pub fn equalise(image: &RgbImage) -> RgbImage {
     let mut counts = [[0u64; 256]; 3];
@@ -43,8 +43,8 @@ pub fn equalise(image: &RgbImage) -> RgbImage {
     per_channel(image, [&red, &green, &blue])
 }
 
-/// The value that each value becomes: the share of values below it. What the brightest value counts is left out of
-/// the step, so that the brightest becomes 255.
+/// The new value of each value: the share of values below it, in steps of 1/255. The count of the
+/// brightest value is left out of the step size, so that the brightest becomes 255.
 #[expect(clippy::cast_possible_truncation, reason = "values are 255 at most")]
 fn spread(counts: &[u64; 256]) -> [u8; 256] {
     let brightest = counts.iter().rev().find(|&&c| c > 0).copied().unwrap_or(0);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn posterising_leaves_as_many_values_as_bits_can_tell() {
+    fn posterising_leaves_two_to_the_bits_values() {
         for bits in 0..=8 {
             let values: std::collections::BTreeSet<u8> = posterise(&ramp(), bits)
                 .data
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn solarising_turns_what_is_bright() {
+    fn solarising_inverts_bright_values() {
         let solarised = solarise(&ramp(), 192);
         for (v, pixel) in (0..=255u8).zip(solarised.data.as_chunks::<3>().0) {
             assert_eq!(pixel[0], if v < 192 { v } else { 255 - v });

@@ -1,19 +1,27 @@
 //! Elementary functions that are bit-identical on every machine.
 //!
-//! The standard library's `powf` and `exp` are the platform's own and differ in the last bit between processors; a
-//! fit that one machine made must be the same on another. IEEE 754 fixes `+ - * /`, so only these are used.
+//! The standard library's `powf` and `exp` are the platform's and may differ in the last bit between processors, but a
+//! fit must give the same result on every machine. So these functions use only `+ - * /`, whose results IEEE 754 fixes.
 
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "exponents are clamped to f64's"
+    reason = "exponents are clamped to the range of f64"
 )]
 
 use std::f64::consts::{LN_2, LOG2_E, SQRT_2};
 
-/// `e^x`, right to 1e-13 of its value; finite and above 0 beyond the ends of f64's range, too.
+/// `e^x`, relative error below 1e-13. Beyond f64's range the result stays finite and above 0.
+///
+/// ```
+/// use constancy_core::numeric::exp;
+///
+/// assert_eq!(exp(0.0), 1.0);
+/// assert!((exp(1.0) - std::f64::consts::E).abs() < 1e-12);
+/// ```
+#[must_use]
 pub fn exp(x: f64) -> f64 {
-    /// The rest is at most ln 2 / 2: its 14th power over 14! is below f64's resolution.
+    /// |rest| is at most ln 2 / 2: its 14th power over 14! is below f64's resolution.
     const TERMS: u32 = 14;
     let doublings = (x * LOG2_E).round().clamp(-1022.0, 1022.0);
     let rest = (x - doublings * LN_2).clamp(-1.0, 1.0);
@@ -24,12 +32,21 @@ pub fn exp(x: f64) -> f64 {
     series * scale
 }
 
-/// `2^x`.
+/// `2^x`, rounded to f32.
+#[must_use]
 pub fn exp2(x: f32) -> f32 {
     exp(f64::from(x) * LN_2) as f32
 }
 
-/// `x^y` of a `y` above zero; 0 where `x` is not above zero.
+/// `x^y` for `y` above 0; 0 if `x` is not above 0.
+///
+/// ```
+/// use constancy_core::numeric::pow;
+///
+/// assert!((pow(9.0, 0.5) - 3.0).abs() < 1e-12);
+/// assert_eq!(pow(-1.0, 2.0), 0.0);
+/// ```
+#[must_use]
 pub fn pow(x: f64, y: f64) -> f64 {
     if x < f64::MIN_POSITIVE {
         0.0
@@ -38,9 +55,9 @@ pub fn pow(x: f64, y: f64) -> f64 {
     }
 }
 
-/// The natural logarithm of a normal `x` above zero.
+/// The natural logarithm of a normal `x` above 0.
 fn ln(x: f64) -> f64 {
-    /// (√2 − 1)² to the 13th is below f64's resolution, and the series runs in squares.
+    /// The series runs in squares of |t| ≤ (√2 − 1) / (√2 + 1); its 13th term is below f64's resolution.
     const TERMS: u32 = 13;
     let bits = x.to_bits();
     let mut exponent = (bits >> 52) as i32 - 1023;
@@ -58,7 +75,14 @@ fn ln(x: f64) -> f64 {
     2.0 * t * series + f64::from(exponent) * LN_2
 }
 
-/// Sine of `turns`; a Taylor polynomial, right to 4e-6.
+/// Sine of an angle in turns (1 is a full circle). A Taylor polynomial, absolute error below 4e-6.
+///
+/// ```
+/// use constancy_core::numeric::sine;
+///
+/// assert!((sine(0.25) - 1.0).abs() < 1e-5);
+/// ```
+#[must_use]
 pub fn sine(turns: f32) -> f32 {
     let x = turns - (turns + 0.5).floor();
     let x = if x > 0.25 {

@@ -1,6 +1,6 @@
 //! Arithmetic that several modules share: vectors, seeded random numbers, elementary functions.
 //!
-//! Everything here is bit-identical on every machine, except sums of f32 whose order the compiler may choose.
+//! Results are bit-identical on every machine: only IEEE 754's `+ - * /` and square roots compute them, in a fixed order.
 
 mod elementary;
 mod rng;

@@ -1,19 +1,31 @@
-//! Random numbers from a seed: xoshiro256++ (Blackman and Vigna 2019), seeded through splitmix64.
+//! Seeded random numbers: xoshiro256++ (Blackman and Vigna 2019), seeded by splitmix64.
 
 #![expect(
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "random bits are cut to the width that is wanted"
+    reason = "random bits are cut to the width needed"
 )]
 
-/// A stream of random numbers; the same seed gives the same stream everywhere.
+/// A stream of random numbers. The same seed gives the same stream on every machine.
+///
+/// ```
+/// use constancy_core::numeric::Rng;
+///
+/// let (mut a, mut b) = (Rng::new(7), Rng::new(7));
+/// assert_eq!(a.next_u64(), b.next_u64());
+///
+/// let die = a.count(1, 6);
+/// assert!((1..=6).contains(&die));
+/// let mut order = a.permutation(3);
+/// order.sort_unstable();
+/// assert_eq!(order, [0, 1, 2]);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Rng {
     state: [u64; 4],
 }
 
 impl Rng {
-    /// The stream of `seed`; neighbouring seeds give unrelated streams.
+    /// The stream of `seed`. Neighbouring seeds give unrelated streams.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut at = seed;
@@ -46,20 +58,20 @@ impl Rng {
         low + (high - low) * self.unit()
     }
 
-    /// Uniform in `low..=high`; `low` where the range is empty.
+    /// Uniform integer in `low..=high`; `low` if the range is empty.
     pub fn count(&mut self, low: usize, high: usize) -> usize {
         let width = high.saturating_sub(low) as u64 + 1;
         low + (self.next_u64() % width) as usize
     }
 
-    /// The numbers below `count` in an order that is drawn, each as likely as the others.
-    pub fn order(&mut self, count: usize) -> Vec<usize> {
+    /// The numbers below `count` in random order.
+    pub fn permutation(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         self.shuffle(&mut order);
         order
     }
 
-    /// Puts items in an order that is drawn, each as likely as the others.
+    /// Shuffles `items`; every order is equally likely.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.count(0, i));
@@ -71,7 +83,7 @@ impl Rng {
         self.unit() < p
     }
 
-    /// One of `items`, each as likely as the others.
+    /// One of `items`, all equally likely.
     pub fn pick<T: Copy, const N: usize>(&mut self, items: &[T; N]) -> T {
         const { assert!(N > 0) };
         items[self.count(0, N - 1)]

@@ -1,6 +1,7 @@
-//! Every pixel format that a camera or a file may have, to 8-bit RGB.
+//! Decodes every pixel format of cameras and files to 8-bit RGB.
 
-use crate::frame::{Frame, PixelFormat};
+use super::rgb::RgbImage;
+use crate::frame::{ColorEncoding, Frame, PixelFormat};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use std::io::Cursor;
@@ -12,28 +13,12 @@ use yuv::{
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
-/// Larger images are refused before memory is taken for them: 16,384 pixels a side is more than any
-/// camera gives, and a corrupt header may claim anything.
+/// Larger images are refused before memory is allocated for them, since a corrupt header may claim any size. No camera
+/// has more pixels per side.
 const MAX_SIDE_PX: u32 = 16_384;
 const MAX_PIXELS: u64 = 64 << 20;
 
-/// An image of 8-bit `R G B`, rows without padding.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RgbImage {
-    pub width: u32,
-    pub height: u32,
-    /// `[height, width, 3]`.
-    pub data: Vec<u8>,
-}
-
-impl RgbImage {
-    pub(super) fn reshape(&mut self, width: u32, height: u32) {
-        (self.width, self.height) = (width, height);
-        self.data.resize(width as usize * height as usize * 3, 0);
-    }
-}
-
-/// Why a frame could not be looked at.
+/// Why a frame could not be decoded.
 #[derive(Debug, Error)]
 pub enum DecodeError {
     #[error("the JPEG is cut short (no end-of-image marker after {bytes} bytes)")]
@@ -43,7 +28,7 @@ pub enum DecodeError {
     #[error("not a readable JPEG, PNG or WebP image: {reason}")]
     Image { reason: String },
     #[error(
-        "an image of {width}×{height} pixels is outside what is accepted (1 to {MAX_SIDE_PX} a side, at most 64 megapixels)"
+        "an image of {width}×{height} pixels is not accepted (1 to {MAX_SIDE_PX} a side, at most 64 megapixels)"
     )]
     Size { width: u32, height: u32 },
     #[error("a {format:?} frame of {width}×{height} holds {bytes} bytes and needs {needed}")]
@@ -69,7 +54,23 @@ pub enum DecodeError {
     },
 }
 
-/// Decodes `frame` into `rgb`, whose buffer is used again.
+/// Decodes `frame` into `rgb`, reusing its buffer.
+///
+/// ```
+/// use constancy_core::frame::{Frame, PixelFormat, Timestamp};
+/// use constancy_core::preprocess::{RgbImage, decode};
+///
+/// let captured_at = Timestamp { monotonic_ns: 0, unix_ns: 0, clock_synced: false };
+/// let mut rgb = RgbImage::default();
+/// decode(&Frame::rgb(vec![1, 2, 3, 4, 5, 6], 2, 1, captured_at), &mut rgb)?;
+/// assert_eq!((rgb.width, rgb.height), (2, 1));
+/// assert_eq!(rgb.data, [1, 2, 3, 4, 5, 6]);
+///
+/// let cut_short = Frame::compressed(PixelFormat::Jpeg, vec![0xff, 0xd8, 0xff], captured_at);
+/// let error = decode(&cut_short, &mut rgb).unwrap_err();
+/// assert!(error.to_string().contains("cut short"));
+/// # Ok::<(), constancy_core::preprocess::DecodeError>(())
+/// ```
 pub fn decode(frame: &Frame, rgb: &mut RgbImage) -> Result<(), DecodeError> {
     match frame.format {
         PixelFormat::Jpeg => jpeg(&frame.data, rgb),
@@ -78,7 +79,7 @@ pub fn decode(frame: &Frame, rgb: &mut RgbImage) -> Result<(), DecodeError> {
     }
 }
 
-/// Whether a frame's bytes are a JPEG file that any program can show, with nothing left out.
+/// Whether a frame's bytes are a complete JPEG file, Huffman tables included, that any program can show.
 #[must_use]
 pub fn is_whole_jpeg(frame: &Frame) -> bool {
     frame.format == PixelFormat::Jpeg
@@ -97,7 +98,7 @@ fn check_size(width: u32, height: u32) -> Result<(), DecodeError> {
 }
 
 fn jpeg(data: &[u8], rgb: &mut RgbImage) -> Result<(), DecodeError> {
-    // Some cameras pad the buffer behind the image; none of them pads with anything but zeros.
+    // Some cameras pad the buffer behind the image with zeros.
     let end = data
         .iter()
         .rposition(|&b| b != 0)
@@ -132,7 +133,7 @@ fn decode_jpeg(data: &[u8], rgb: &mut RgbImage) -> Result<(), DecodeError> {
     decoder.decode_into(&mut rgb.data).map_err(corrupt)
 }
 
-/// Whether an MJPEG frame leaves out its Huffman tables, as AVI's rules allow.
+/// Whether an MJPEG frame omits its Huffman tables, as AVI allows.
 fn lacks_huffman_tables(data: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[0xff, marker, high, low]) = data.get(at..at + 4) {
@@ -145,7 +146,7 @@ fn lacks_huffman_tables(data: &[u8]) -> bool {
     false
 }
 
-/// Puts the `AVI1` segment in front that tells the decoder to use the standard's own tables.
+/// Inserts the `AVI1` segment, which makes the decoder use the standard's tables.
 fn with_standard_tables(data: &[u8]) -> Vec<u8> {
     const AVI1: &[u8] = b"\xff\xd8\xff\xe0\x00\x10AVI1\0\0\0\0\0\0\0\0\0\0";
     [AVI1, &data[2..]].concat()
@@ -167,7 +168,7 @@ fn image_file(data: &[u8], rgb: &mut RgbImage) -> Result<(), DecodeError> {
         return decode_jpeg(data, rgb);
     }
     let mut decoded = if is_jpeg {
-        // `image` takes a JPEG that ends early for a whole one and fills the rest with grey.
+        // `image` accepts a truncated JPEG and fills the rest with grey, so the pixels come from `decode_jpeg`.
         decode_jpeg(data, rgb)?;
         let pixels = std::mem::take(&mut rgb.data);
         image::RgbImage::from_raw(width, height, pixels)
@@ -183,9 +184,10 @@ fn image_file(data: &[u8], rgb: &mut RgbImage) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Bytes of one plane and from row to row.
+/// Where one plane lies in the frame's bytes.
 struct Plane {
     offset: usize,
+    /// Bytes from row to row.
     stride: usize,
     len: usize,
 }
@@ -212,7 +214,7 @@ fn raw(frame: &Frame, rgb: &mut RgbImage) -> Result<(), DecodeError> {
     })
 }
 
-/// Where the planes of an uncompressed frame lie. The last row may lack its padding.
+/// The planes of an uncompressed frame. The last row may lack its padding.
 fn planes(frame: &Frame) -> Vec<Plane> {
     let (w, h) = (frame.width as usize, frame.height as usize);
     let (half_w, half_h) = (w.div_ceil(2), h.div_ceil(2));
@@ -241,6 +243,7 @@ fn planes(frame: &Frame) -> Vec<Plane> {
     vec![first, u, v]
 }
 
+/// Converts the frame's planes to `rgb`, which has the frame's size.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "strides of images within MAX_SIDE_PX fit a u32"
@@ -248,16 +251,7 @@ fn planes(frame: &Frame) -> Vec<Plane> {
 fn convert(frame: &Frame, planes: &[Plane], rgb: &mut RgbImage) -> Result<(), YuvError> {
     let (width, height) = (frame.width, frame.height);
     let rgb_stride = width * 3;
-    let range = if frame.color.full_range {
-        YuvRange::Full
-    } else {
-        YuvRange::Limited
-    };
-    let matrix = if frame.color.bt709 {
-        YuvStandardMatrix::Bt709
-    } else {
-        YuvStandardMatrix::Bt601
-    };
+    let (range, matrix) = yuv_encoding(frame.color);
     let bytes = |i: usize| &frame.data[planes[i].offset..planes[i].offset + planes[i].len];
     let stride = |i: usize| planes[i].stride as u32;
     let planar = || YuvPlanarImage {
@@ -270,9 +264,23 @@ fn convert(frame: &Frame, planes: &[Plane], rgb: &mut RgbImage) -> Result<(), Yu
         width,
         height,
     };
+    let bi_planar = || YuvBiPlanarImage {
+        y_plane: bytes(0),
+        y_stride: stride(0),
+        uv_plane: bytes(1),
+        uv_stride: stride(1),
+        width,
+        height,
+    };
     let packed = || YuvPackedImage {
         yuy: bytes(0),
         yuy_stride: stride(0),
+        width,
+        height,
+    };
+    let grey = || YuvGrayImage {
+        y_plane: bytes(0),
+        y_stride: stride(0),
         width,
         height,
     };
@@ -284,38 +292,37 @@ fn convert(frame: &Frame, planes: &[Plane], rgb: &mut RgbImage) -> Result<(), Yu
         PixelFormat::I422 => yuv::yuv422_to_rgb(&planar(), out, rgb_stride, range, matrix),
         PixelFormat::I444 => yuv::yuv444_to_rgb(&planar(), out, rgb_stride, range, matrix),
         PixelFormat::Nv12 => {
-            let image = YuvBiPlanarImage {
-                y_plane: bytes(0),
-                y_stride: stride(0),
-                uv_plane: bytes(1),
-                uv_stride: stride(1),
-                width,
-                height,
-            };
             let mode = yuv::YuvConversionMode::Balanced;
-            yuv::yuv_nv12_to_rgb(&image, out, rgb_stride, range, matrix, mode)
+            yuv::yuv_nv12_to_rgb(&bi_planar(), out, rgb_stride, range, matrix, mode)
         }
-        PixelFormat::Grey => {
-            let image = YuvGrayImage {
-                y_plane: bytes(0),
-                y_stride: stride(0),
-                width,
-                height,
-            };
-            yuv::yuv400_to_rgb(&image, out, rgb_stride, range, matrix)
-        }
+        PixelFormat::Grey => yuv::yuv400_to_rgb(&grey(), out, rgb_stride, range, matrix),
         PixelFormat::Rgb24 => {
-            let row = rgb_stride as usize;
-            for (target, source) in out
-                .chunks_exact_mut(row)
-                .zip(bytes(0).chunks(planes[0].stride))
-            {
-                target.copy_from_slice(&source[..row]);
-            }
+            copy_rows(bytes(0), planes[0].stride, out, rgb_stride as usize);
             Ok(())
         }
         PixelFormat::Jpeg | PixelFormat::ImageFile => {
             unreachable!("decoded by their own functions")
         }
+    }
+}
+
+fn yuv_encoding(color: ColorEncoding) -> (YuvRange, YuvStandardMatrix) {
+    let range = if color.full_range {
+        YuvRange::Full
+    } else {
+        YuvRange::Limited
+    };
+    let matrix = if color.bt709 {
+        YuvStandardMatrix::Bt709
+    } else {
+        YuvStandardMatrix::Bt601
+    };
+    (range, matrix)
+}
+
+/// Copies rows of `row` bytes, which lie `stride` bytes apart in `from`.
+fn copy_rows(from: &[u8], stride: usize, to: &mut [u8], row: usize) {
+    for (target, source) in to.chunks_exact_mut(row).zip(from.chunks(stride)) {
+        target.copy_from_slice(&source[..row]);
     }
 }

@@ -1,13 +1,23 @@
-//! A picture as a JPEG, for people to look at.
+//! Encodes images as JPEGs for snapshots.
 
-use super::RgbImage;
+use super::rgb::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 
-/// Qualities that are tried until a picture fits.
+/// Qualities to try, best first.
 const QUALITIES: [u8; 4] = [85, 70, 50, 30];
 
-/// The picture as a JPEG of at most `limit` bytes, as good as fits; `None` where it does not fit at all.
+/// Encodes the image as a JPEG of at most `limit` bytes, at the best quality that fits; `None` if even the lowest quality
+/// does not fit.
+///
+/// ```
+/// use constancy_core::preprocess::{RgbImage, jpeg_within};
+///
+/// let image = RgbImage { width: 8, height: 8, data: vec![128; 8 * 8 * 3] };
+/// let jpeg = jpeg_within(&image, 2_000).expect("a grey image is small");
+/// assert!(jpeg.starts_with(&[0xff, 0xd8]) && jpeg.len() <= 2_000);
+/// assert_eq!(jpeg_within(&image, 10), None);
+/// ```
 #[must_use]
 pub fn jpeg_within(image: &RgbImage, limit: usize) -> Option<Vec<u8>> {
     QUALITIES.iter().find_map(|&quality| {
@@ -30,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_gets_as_good_as_fits() {
+    fn the_best_quality_that_fits_is_used() {
         let noise = |i: u32| (i.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0];
         let image = RgbImage {
             width: 64,

@@ -1,10 +1,12 @@
-//! Resizing and cropping in one antialiased convolution.
+//! Resizes and crops with antialiasing, one convolution per axis.
 
-use super::{Crop, DecodeError, Filter, ResizeMode, RgbImage, Transform};
+use super::decode::DecodeError;
+use super::rgb::RgbImage;
+use super::transform::{Crop, Filter, ResizeMode, Transform};
 use fast_image_resize::images::{ImageRef, TypedImage};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, pixels::U8x3};
 
-/// The part of the source image that the crop shows, in source pixels.
+/// A part of the source image, in source pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CropBox {
     pub left: f64,
@@ -13,10 +15,28 @@ pub struct CropBox {
     pub height: f64,
 }
 
-/// Which part of a `width` × `height` image ends up in the input.
+/// The part of a `width` × `height` image that becomes the input.
 ///
-/// As torchvision has it: the longer edge becomes `⌊resize_to · long / short⌋`, the crop starts at the half of
-/// what is over, rounded half to even. Each axis keeps its own scale, since that floor makes them differ.
+/// Follows torchvision: the longer edge becomes `⌊resize_to · long / short⌋`, and the crop starts at half of the excess,
+/// rounded half to even. Because of the floor, the two axes have slightly different scales.
+///
+/// ```
+/// use constancy_core::preprocess::{Crop, Filter, ResizeMode, Transform, crop_box};
+///
+/// let clip = Transform {
+///     size: 224,
+///     resize: ResizeMode::ShortestEdge,
+///     resize_to: 224,
+///     filter: Filter::Bicubic,
+///     crop: Crop::Center,
+///     mean: [0.5; 3],
+///     std: [0.5; 3],
+/// };
+/// // The middle 224 × 224 pixels of 448 × 224.
+/// let shown = crop_box(&clip, 448, 224);
+/// assert_eq!((shown.left, shown.top), (112.0, 0.0));
+/// assert_eq!((shown.width, shown.height), (224.0, 224.0));
+/// ```
 #[must_use]
 pub fn crop_box(transform: &Transform, width: u32, height: u32) -> CropBox {
     let (w, h) = (f64::from(width), f64::from(height));
@@ -33,7 +53,7 @@ pub fn crop_box(transform: &Transform, width: u32, height: u32) -> CropBox {
         let scale = source / f64::from(resized);
         let start = (f64::from(resized - transform.size) / 2.0).round_ties_even();
         let from = start * scale;
-        // Rounding must not lead past the edge.
+        // Rounding must not exceed the edge.
         (from, (f64::from(transform.size) * scale).min(source - from))
     };
     let (left, box_width) = axis(w, resized_w);
@@ -46,7 +66,7 @@ pub fn crop_box(transform: &Transform, width: u32, height: u32) -> CropBox {
     }
 }
 
-/// The whole image's size after resizing and before the crop.
+/// The image's size after the resize and before the crop.
 fn resized(transform: &Transform, width: u32, height: u32) -> (u32, u32) {
     let to = transform.resize_to;
     if transform.resize == ResizeMode::Exact {
@@ -62,21 +82,21 @@ fn resized(transform: &Transform, width: u32, height: u32) -> (u32, u32) {
     }
 }
 
-/// Resizes what [`crop_box`] shows of `source` into `target`: first across into `across`, then down.
+/// Resizes the part of `source` inside [`crop_box`] into `target`: first horizontally into `horizontal`, then vertically.
 ///
-/// Pillow's order. It matters where bicubic overshoots, since each pass rounds to bytes; left to itself the
-/// library goes down first, and saturated edges differ by up to 25/255.
+/// This is Pillow's order. It matters where bicubic overshoots, since each pass rounds to bytes: the library's own order,
+/// vertical first, changes saturated edges by up to 25/255.
 pub(super) fn resize(
     resizer: &mut Resizer,
     transform: &Transform,
     source: &RgbImage,
-    across: &mut RgbImage,
+    horizontal: &mut RgbImage,
     target: &mut RgbImage,
 ) -> Result<(), DecodeError> {
     let size = transform.size;
     let area = crop_box(transform, source.width, source.height);
     let (first, rows) = rows_needed(transform, area, source.height);
-    across.reshape(size, rows);
+    horizontal.reshape(size, rows);
     target.reshape(size, size);
     let whole_rows = CropBox {
         top: f64::from(first),
@@ -89,8 +109,8 @@ pub(super) fn resize(
         width: f64::from(size),
         height: area.height,
     };
-    convolve(resizer, transform.filter, source, whole_rows, across)
-        .and_then(|()| convolve(resizer, transform.filter, across, down, target))
+    convolve(resizer, transform.filter, source, whole_rows, horizontal)
+        .and_then(|()| convolve(resizer, transform.filter, horizontal, down, target))
         .map_err(|reason| DecodeError::Resize {
             width: source.width,
             height: source.height,
@@ -98,7 +118,7 @@ pub(super) fn resize(
         })
 }
 
-/// The first of the source's rows that `area` depends on, and how many.
+/// The first source row that `area` depends on, and the number of rows.
 fn rows_needed(transform: &Transform, area: CropBox, height: u32) -> (u32, u32) {
     let support = match transform.filter {
         Filter::Bilinear => 1.0,
@@ -118,7 +138,7 @@ fn rows_needed(transform: &Transform, area: CropBox, height: u32) -> (u32, u32) 
     (first as u32, (last - first) as u32)
 }
 
-/// One call of the library: `area` of `source` fills `target`.
+/// Resizes `area` of `source` to fill `target`.
 fn convolve(
     resizer: &mut Resizer,
     filter: Filter,

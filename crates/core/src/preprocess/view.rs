@@ -1,29 +1,52 @@
-//! Which part of a camera's picture is looked at, and what of it nobody is to see.
+//! Regions of interest and privacy masks.
 //!
-//! A region is cut out, and what is masked, or outside a region of another shape, gets the colour that the model's
-//! normalisation turns into 0. That happens to the decoded picture, before anything else sees it.
+//! The region is cut out. Masked pixels, and pixels of the bounding box outside a polygonal region, get the colour that
+//! the model's normalisation turns into 0. This happens to the decoded image, before any other step reads it.
 
-use super::{DecodeError, RgbImage, decode};
+use super::decode::{DecodeError, decode};
+use super::rgb::RgbImage;
 use crate::frame::Frame;
 use serde::Deserialize;
 use std::ops::Range;
 
-/// More corners are no outline that somebody drew.
+/// Nobody draws an outline with more corners.
 const MAX_CORNERS: usize = 64;
-/// Sizes of pictures, and views, that are remembered at once: there are no more cameras on one device.
+/// Plans kept at once, one per view and image size. No device has more cameras.
 const MAX_PLANS: usize = 16;
 
-/// `camera.view`: what of a picture is looked at.
+/// `camera.view`: the part of an image that is used.
+///
+/// ```
+/// use constancy_core::preprocess::{Area, RgbImage, View, ViewMasker};
+///
+/// // The right half, without its lower half.
+/// let view = View {
+///     region: Some(Area::Rectangle([0.5, 0.0, 1.0, 1.0])),
+///     mask: vec![Area::Polygon(vec![[0.5, 0.5], [1.0, 0.5], [1.0, 1.0], [0.5, 1.0]])],
+/// };
+/// let mut image = RgbImage { width: 4, height: 2, data: vec![200; 4 * 2 * 3] };
+/// ViewMasker::new([0, 0, 0]).apply(&view, &mut image);
+/// assert_eq!((image.width, image.height), (2, 2));
+/// assert_eq!(image.data, [200, 200, 200, 200, 200, 200, 0, 0, 0, 0, 0, 0]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct View {
-    /// All that is looked at; the whole picture unless given.
+    /// The part to use; defaults to the whole image.
     pub region: Option<Area>,
-    /// What is painted over.
+    /// The parts to paint over.
     pub mask: Vec<Area>,
 }
 
-/// A part of a picture, in fractions of its width and height from the left upper corner, `0..=1`.
+/// A part of an image, in fractions `0..=1` of its width and height from the top left corner.
+///
+/// ```
+/// use constancy_core::preprocess::Area;
+///
+/// assert!(Area::Rectangle([0.1, 0.1, 0.9, 0.9]).check().is_ok());
+/// let inverted = Area::Rectangle([0.9, 0.1, 0.1, 0.9]);
+/// assert!(inverted.check().unwrap_err().contains("left must be less than right"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(
     untagged,
@@ -32,12 +55,12 @@ pub struct View {
 pub enum Area {
     /// Left, top, right, bottom.
     Rectangle([f64; 4]),
-    /// Corners `[x, y]`; the last is joined with the first. Where lines cross, what is enclosed twice is outside.
+    /// Corners `[x, y]`; the last is joined to the first. If edges cross, the even-odd rule applies.
     Polygon(Vec<[f64; 2]>),
 }
 
 impl View {
-    /// All of the picture.
+    /// The whole image.
     pub const WHOLE: Self = Self {
         region: None,
         mask: Vec::new(),
@@ -45,7 +68,8 @@ impl View {
 }
 
 impl Area {
-    /// What is wrong with it: a fraction outside `0..=1`, no extent, corners that are none.
+    /// Fails if a fraction is outside `0..=1`, the area has no extent, or a polygon has too few or too many corners. The
+    /// message completes a sentence that begins with the area's name.
     pub fn check(&self) -> Result<(), String> {
         if let Self::Polygon(corners) = self
             && !(3..=MAX_CORNERS).contains(&corners.len())
@@ -105,7 +129,7 @@ impl Area {
             })
     }
 
-    /// The stretches of a line at height `y`, a fraction, that lie inside.
+    /// The intervals of the horizontal line at height `y`, a fraction, that lie inside.
     fn inside(&self, y: f64) -> Vec<Range<f64>> {
         let corners = self.corners();
         let next = corners.iter().cycle().skip(1);
@@ -123,14 +147,14 @@ impl Area {
     }
 }
 
-/// A view of pictures of one size, in pixels.
+/// A view in pixels, for images of one size.
 #[derive(Debug)]
 struct Plan {
     view: View,
     size: (u32, u32),
-    /// Left, top, width and height of what is kept.
+    /// Left, top, width and height of the part that is kept.
     kept: [usize; 4],
-    /// Bytes of what is kept that are painted over.
+    /// Byte ranges, within the kept part, that are painted over.
     painted: Vec<Range<usize>>,
 }
 
@@ -145,7 +169,7 @@ impl Plan {
         let mut painted = Vec::new();
         for row in 0..kept_height {
             let line = ((y + row) as f64 + 0.5) / f64::from(height);
-            // Pixels whose centres lie within a stretch.
+            // The first pixel whose centre lies at or right of a fraction.
             let pixel = |fraction: f64| {
                 let at = (fraction * f64::from(width) - 0.5).ceil() - x as f64;
                 #[expect(
@@ -162,14 +186,14 @@ impl Plan {
                     painted.push((start + from) * 3..(start + to) * 3);
                 }
             };
-            for stretch in view.mask.iter().flat_map(|area| area.inside(line)) {
-                hide(pixel(stretch.start), pixel(stretch.end));
+            for interval in view.mask.iter().flat_map(|area| area.inside(line)) {
+                hide(pixel(interval.start), pixel(interval.end));
             }
             if let Some(area @ Area::Polygon(_)) = &view.region {
                 let mut from = 0;
-                for stretch in area.inside(line) {
-                    hide(from, pixel(stretch.start));
-                    from = pixel(stretch.end);
+                for interval in area.inside(line) {
+                    hide(from, pixel(interval.start));
+                    from = pixel(interval.end);
                 }
                 hide(from, kept_width);
             }
@@ -183,7 +207,7 @@ impl Plan {
     }
 }
 
-/// First pixel and number of pixels that lie between two fractions of `size`; at least one.
+/// First pixel and number of pixels between two fractions of `size`; at least one pixel.
 fn pixels(from: f64, to: f64, size: u32) -> (usize, usize) {
     let size = f64::from(size);
     #[expect(
@@ -198,17 +222,17 @@ fn pixels(from: f64, to: f64, size: u32) -> (usize, usize) {
     (first, end.saturating_sub(first).max(1))
 }
 
-/// Applies views; remembers what each means in pixels.
+/// Crops and masks images by views. Caches each view's pixel ranges.
 #[derive(Debug)]
-pub struct Viewer {
+pub struct ViewMasker {
     colour: [u8; 3],
     plans: Vec<Plan>,
-    /// A row of the colour.
+    /// A row of pixels of the colour.
     paint: Vec<u8>,
 }
 
-impl Viewer {
-    /// One that paints with this colour.
+impl ViewMasker {
+    /// A masker that paints with this colour.
     #[must_use]
     pub fn new(colour: [u8; 3]) -> Self {
         Self {
@@ -218,8 +242,8 @@ impl Viewer {
         }
     }
 
-    /// Decodes a frame, and leaves of it what the view lets be seen.
-    pub fn see(
+    /// Decodes a frame and applies `view`.
+    pub fn decode(
         &mut self,
         frame: &Frame,
         view: &View,
@@ -230,7 +254,7 @@ impl Viewer {
         Ok(())
     }
 
-    /// Cuts out and paints over what the view says.
+    /// Crops the image to the view's region and paints over its masks.
     pub fn apply(&mut self, view: &View, image: &mut RgbImage) {
         if *view == View::WHOLE || image.data.is_empty() {
             return;
@@ -258,7 +282,7 @@ impl Viewer {
     }
 }
 
-/// Leaves only a rectangle of an image, in its own buffer.
+/// Crops an image in place to left, top, width and height.
 fn cut(image: &mut RgbImage, [left, top, width, height]: [usize; 4]) {
     let row = image.width as usize * 3;
     if width * 3 != row {
@@ -276,116 +300,4 @@ fn cut(image: &mut RgbImage, [left, top, width, height]: [usize; 4]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const COLOUR: [u8; 3] = [1, 2, 3];
-
-    /// A picture of which each pixel is another: 100 + x, 100 + y, 0.
-    fn picture(width: u8, height: u8) -> RgbImage {
-        let data = (0..height)
-            .flat_map(|y| (0..width).flat_map(move |x| [100 + x, 100 + y, 0]))
-            .collect();
-        RgbImage {
-            width: width.into(),
-            height: height.into(),
-            data,
-        }
-    }
-
-    /// What is left of the picture: `#` where it is painted over.
-    fn seen(view: &View, width: u8, height: u8) -> Vec<String> {
-        let mut image = picture(width, height);
-        Viewer::new(COLOUR).apply(view, &mut image);
-        let pixels: Vec<&[u8]> = image.data.chunks_exact(3).collect();
-        let show = |p: &&[u8]| if **p == COLOUR { '#' } else { '.' };
-        pixels
-            .chunks(image.width as usize)
-            .map(|row| row.iter().map(show).collect())
-            .collect()
-    }
-
-    #[test]
-    fn a_mask_is_painted_over_and_nothing_else_is() {
-        let mask = vec![
-            Area::Rectangle([0.5, 0.0, 1.0, 0.5]),
-            Area::Polygon(vec![[0.0, 1.0], [0.0, 0.5], [0.5, 1.0]]),
-        ];
-        let view = View {
-            mask,
-            ..View::default()
-        };
-        assert_eq!(
-            seen(&view, 8, 4),
-            ["....####", "....####", "#.......", "###....."]
-        );
-    }
-
-    #[test]
-    fn a_region_is_cut_out_and_a_polygon_hides_the_rest_of_its_box() {
-        let rectangle = View {
-            region: Some(Area::Rectangle([0.25, 0.5, 0.75, 1.0])),
-            ..View::default()
-        };
-        let mut image = picture(8, 4);
-        Viewer::new(COLOUR).apply(&rectangle, &mut image);
-        assert_eq!((image.width, image.height), (4, 2));
-        assert_eq!(image.data[..6], [102, 102, 0, 103, 102, 0]);
-        let triangle = Area::Polygon(vec![[0.0, 1.0], [0.5, 0.0], [1.0, 1.0]]);
-        let view = View {
-            region: Some(triangle),
-            mask: vec![Area::Rectangle([0.0, 0.75, 0.25, 1.0])],
-        };
-        assert_eq!(
-            seen(&view, 8, 4),
-            ["###.####", "##...###", "#.....##", "##.....#"].map(str::to_owned)[..]
-        );
-    }
-
-    #[test]
-    fn what_is_no_area_is_told() {
-        let told = |area: Area| area.check().expect_err("it is refused");
-        assert!(
-            told(Area::Rectangle([0.5, 0.0, 0.5, 1.0])).contains("left must be less than right")
-        );
-        assert!(
-            told(Area::Rectangle([0.0, 0.0, 1.5, 1.0])).contains("has 1.5, expected fractions")
-        );
-        assert!(
-            told(Area::Polygon(vec![[0.0, 0.0], [1.0, 1.0]]))
-                .contains("has 2 corners, expected 3 to 64")
-        );
-        assert!(told(Area::Polygon(vec![[0.1, 0.0], [0.1, 1.0], [0.1, 0.5]])).contains("narrower"));
-        assert!(told(Area::Rectangle([f64::NAN, 0.0, 1.0, 1.0])).contains("NaN"));
-    }
-
-    fn area() -> impl Strategy<Value = Area> {
-        let fraction = || 0.0..=1.0f64;
-        let corner = (fraction(), fraction()).prop_map(|(x, y)| [x, y]);
-        let rectangle = [fraction(), fraction(), fraction(), fraction()]
-            .prop_map(|[a, b, c, d]| Area::Rectangle([a.min(c), b.min(d), a.max(c), b.max(d)]));
-        prop_oneof![
-            rectangle,
-            prop::collection::vec(corner, 3..8).prop_map(Area::Polygon)
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn any_view_fits_any_picture_and_twice_the_same_gives_the_same(
-            region in prop::option::of(area()), mask in prop::collection::vec(area(), 0..4), width in 1..60u8, height in 1..60u8,
-        ) {
-            let view = View { region, mask };
-            let mut viewer = Viewer::new(COLOUR);
-            let mut images = [picture(width, height), picture(width, height)];
-            for image in &mut images {
-                viewer.apply(&view, image);
-            }
-            prop_assert_eq!(&images[0], &images[1]);
-            let [image, _] = images;
-            prop_assert_eq!(image.data.len(), image.width as usize * image.height as usize * 3);
-            prop_assert!(image.width >= 1 && image.height >= 1 && image.width <= width.into());
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Surfaces that parts lie on: procedural textures in integer arithmetic.
+//! The surfaces under the parts: procedural textures in integer arithmetic.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -7,10 +7,9 @@
     reason = "coordinates are a few thousand, colours are clamped"
 )]
 
+use super::causes::Surface;
 use super::lattice::hash;
-use super::scene::Surface;
-use crate::numeric::Rng;
-use crate::numeric::sine;
+use crate::numeric::{Rng, sine};
 
 /// Fractional bits of texture coordinates.
 const FRACTION: i32 = 12;
@@ -18,7 +17,7 @@ const FRACTION: i32 = 12;
 /// One texture unit: half of the image's shorter side.
 const ONE: i32 = 1 << FRACTION;
 
-/// Paints `surface` over RGB8 `pixels` of `width` pixels per row; `grain` decides where its marks are.
+/// Paints `surface` over RGB8 `pixels` of `width` pixels per row; `grain` is the seed of its marks.
 pub(super) fn paint(surface: Surface, grain: u64, pixels: &mut [u8], width: usize, height: usize) {
     let mut rng = Rng::new(grain);
     let seed = rng.next_u64() as u32;
@@ -37,7 +36,7 @@ pub(super) fn paint(surface: Surface, grain: u64, pixels: &mut [u8], width: usiz
         sine(turns) / unit * ONE as f32,
     ]
     .map(|s| (s * 256.0) as i32);
-    // Far from zero, so that cells never change sign inside the image.
+    // Far from zero, so that coordinates never change sign inside the image.
     let origin = [rng.count(8, 60) as i32 * ONE, rng.count(8, 60) as i32 * ONE];
     for (y, row) in pixels.chunks_exact_mut(width * 3).enumerate() {
         for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
@@ -66,7 +65,7 @@ fn noise(u: i32, v: i32, frequency: (i32, i32), seed: u32) -> i32 {
     ) - 128
 }
 
-/// How far `v` is into a period of `ONE / per_unit`, `0..256`.
+/// The phase of `v` in a period of `ONE / per_unit`, `0..256`.
 fn phase(v: i32, per_unit: i32) -> i32 {
     ((v * per_unit) & (ONE - 1)) >> (FRACTION - 8)
 }

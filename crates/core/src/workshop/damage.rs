@@ -1,12 +1,11 @@
-//! What can be wrong with a part: scratches, cracks, rust, and pieces that came off.
+//! Damage: scratches, cracks, rust, and pieces broken off.
 
-use super::draw::{Canvas, Point, Rgb, polar};
+use super::causes::{Condition, Part};
+use super::draw::{Canvas, Point, Rgb, polar, rectangle};
 use super::parts::on_surface;
-use super::scene::{Condition, Part};
-use crate::numeric::Rng;
-use crate::numeric::sine;
+use crate::numeric::{Rng, sine};
 
-/// Marks the part that is drawn on `canvas`. Broken parts are cut by [`fracture`], not here.
+/// Draws the damage of `condition` on the part on `canvas`. Broken parts are cut by [`fracture`] instead.
 pub(super) fn mark(part: Part, condition: Condition, canvas: &mut Canvas, rng: &mut Rng) {
     match condition {
         Condition::Intact | Condition::Broken => {}
@@ -79,7 +78,7 @@ fn crack(canvas: &mut Canvas, from: Point, turns: f32, length: f32, rng: &mut Rn
     }
 }
 
-/// Orange to dark brown blotches over all of the surface.
+/// Orange to dark brown blotches over the whole surface.
 fn rust(canvas: &mut Canvas, rng: &mut Rng) {
     const COLOURS: [Rgb; 5] = [
         [150.0, 74.0, 30.0],
@@ -89,7 +88,7 @@ fn rust(canvas: &mut Canvas, rng: &mut Rng) {
         [164.0, 84.0, 36.0],
     ];
     canvas.paint(
-        &super::draw::rectangle(-1.2, -1.2, 1.2, 1.2),
+        &rectangle(-1.2, -1.2, 1.2, 1.2),
         [140.0, 80.0, 44.0],
         rng.between(0.30, 0.45),
     );
@@ -108,7 +107,7 @@ fn rust(canvas: &mut Canvas, rng: &mut Rng) {
     }
 }
 
-/// An uneven round patch.
+/// An irregular round patch.
 fn blotch(centre: Point, radius: f32, rng: &mut Rng) -> Vec<Point> {
     const CORNERS: usize = 12;
     (0..CORNERS)
@@ -122,20 +121,20 @@ fn blotch(centre: Point, radius: f32, rng: &mut Rng) -> Vec<Point> {
         .collect()
 }
 
-/// How a part came apart.
+/// How a part broke.
 pub(super) struct Fracture {
-    /// What broke off, as a polygon.
+    /// The piece that broke off, as a polygon.
     pub(super) piece: Vec<Point>,
-    /// Where the piece lies now: shift and turn; none where it is lost.
+    /// Shift and rotation, in turns, of the piece; none if it is lost.
     pub(super) moved: Option<(Point, f32)>,
-    /// Where the rest lies now, so that both together stay in the middle.
-    pub(super) rest: (Point, f32),
+    /// Shift and rotation of the remaining part, which keep both together centred.
+    pub(super) remainder: (Point, f32),
 }
 
-/// Half the side of a square that holds any part.
-const BEYOND: f32 = 1.6;
+/// Half the side of a square that contains any part.
+const EXTENT: f32 = 1.6;
 
-/// A random fracture of `part`: long parts snap across, round ones lose a sector.
+/// A random fracture of `part`: long parts snap crosswise, round ones lose a sector.
 pub(super) fn fracture(part: Part, rng: &mut Rng) -> Fracture {
     match part {
         Part::Nut | Part::Washer | Part::Gear | Part::Bearing => sector(rng),
@@ -149,13 +148,13 @@ fn sector(rng: &mut Rng) -> Fracture {
     let mut piece = vec![[0.0, 0.0]];
     piece.extend(jagged(
         [0.0, 0.0],
-        polar([0.0, 0.0], BEYOND, middle - half),
+        polar([0.0, 0.0], EXTENT, middle - half),
         14,
         rng,
     ));
-    piece.push(polar([0.0, 0.0], BEYOND * 1.6, middle));
+    piece.push(polar([0.0, 0.0], EXTENT * 1.6, middle));
     piece.extend(jagged(
-        polar([0.0, 0.0], BEYOND, middle + half),
+        polar([0.0, 0.0], EXTENT, middle + half),
         [0.0, 0.0],
         14,
         rng,
@@ -165,7 +164,7 @@ fn sector(rng: &mut Rng) -> Fracture {
     Fracture {
         piece,
         moved,
-        rest: ([0.0, 0.0], 0.0),
+        remainder: ([0.0, 0.0], 0.0),
     }
 }
 
@@ -177,18 +176,18 @@ fn snap(part: Part, rng: &mut Rng) -> Fracture {
         _ => rng.between(0.3, 0.45),
     };
     let slope = rng.between(-0.12, 0.12);
-    let mut piece = jagged([-BEYOND, at - slope], [BEYOND, at + slope], 26, rng);
-    piece.extend([[BEYOND, -BEYOND], [-BEYOND, -BEYOND]]);
+    let mut piece = jagged([-EXTENT, at - slope], [EXTENT, at + slope], 26, rng);
+    piece.extend([[EXTENT, -EXTENT], [-EXTENT, -EXTENT]]);
     if part == Part::PipeFitting {
-        // Its collars are below the cut: those come off.
+        // Its collars lie below the cut, so the lower side breaks off.
         let corners = piece.len() - 2;
         piece.truncate(corners);
-        piece.extend([[BEYOND, BEYOND], [-BEYOND, BEYOND]]);
+        piece.extend([[EXTENT, EXTENT], [-EXTENT, EXTENT]]);
     }
-    // Half of the gap, which both halves give way.
+    // Half of the gap: piece and remainder each move by this.
     let away = if part == Part::PipeFitting { 0.1 } else { -0.1 };
     let sideways = if rng.chance(0.5) { 0.07 } else { -0.07 };
-    // A lost bolt's head or spring's end leaves too little to tell what it was: those stay in the picture.
+    // Without its head or end, a bolt or a spring would be unrecognisable: these pieces stay in the image.
     let kept = matches!(part, Part::Bolt | Part::Spring) || rng.chance(0.5);
     let moved = kept.then(|| {
         (
@@ -199,11 +198,11 @@ fn snap(part: Part, rng: &mut Rng) -> Fracture {
     Fracture {
         piece,
         moved,
-        rest: ([-sideways, -away], 0.0),
+        remainder: ([-sideways, -away], 0.0),
     }
 }
 
-/// A zigzag from `from` to `to`, both left out at the joints of a polygon.
+/// A zigzag from near `from` to near `to`.
 fn jagged(from: Point, to: Point, steps: usize, rng: &mut Rng) -> Vec<Point> {
     let (dx, dy) = (to[0] - from[0], to[1] - from[1]);
     let length = (dx * dx + dy * dy).sqrt().max(f32::MIN_POSITIVE);
@@ -221,7 +220,7 @@ fn jagged(from: Point, to: Point, steps: usize, rng: &mut Rng) -> Vec<Point> {
         .collect()
 }
 
-/// A square around any part: with a piece inside it, an odd-even area of all but the piece.
-pub(super) fn everything() -> Vec<Point> {
-    super::draw::rectangle(-2.0 * BEYOND, -2.0 * BEYOND, 2.0 * BEYOND, 2.0 * BEYOND)
+/// A square around any part. Filled by the even-odd rule together with a piece, it covers everything but the piece.
+pub(super) fn surrounding_square() -> Vec<Point> {
+    rectangle(-2.0 * EXTENT, -2.0 * EXTENT, 2.0 * EXTENT, 2.0 * EXTENT)
 }

@@ -1,7 +1,7 @@
-//! Shapes on a canvas: polygons with antialiased edges, in a part's own coordinates.
+//! Draws shapes on a canvas: polygons with antialiased edges, in a part's own coordinates.
 //!
-//! A part lives in the square from -1 to 1, y downwards. Curves are polygons of many corners, made with this
-//! module's own sine, because that of the system's library differs between processors.
+//! A part lies in the square from -1 to 1, y pointing down. Curves are polygons with many corners, computed with
+//! [`sine`], because the system library's sine differs between processors.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -9,7 +9,7 @@
     reason = "counts of corners are small, colours are clamped"
 )]
 
-use super::scene::Pose;
+use super::causes::Pose;
 use crate::numeric::sine;
 use tiny_skia::{
     BlendMode, Color, FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Shader,
@@ -22,7 +22,7 @@ pub(super) type Point = [f32; 2];
 /// Red, green and blue, `0..=255`.
 pub(super) type Rgb = [f32; 3];
 
-/// Corners of a full circle: at 480 pixels no edge is longer than 16.
+/// Corners of a full circle; at 480 pixels no edge is longer than 16 pixels.
 const CIRCLE_CORNERS: usize = 72;
 
 /// The point at `radius` around `centre`, `turns` clockwise from the right.
@@ -53,17 +53,17 @@ pub(super) fn polygon(centre: Point, radius: f32, corners: usize, turns: f32) ->
         .collect()
 }
 
-/// An upright rectangle from its left, top, right and bottom.
+/// An axis-aligned rectangle.
 pub(super) fn rectangle(left: f32, top: f32, right: f32, bottom: f32) -> Vec<Point> {
     vec![[left, top], [right, top], [right, bottom], [left, bottom]]
 }
 
-/// A part's layer: what is drawn on it and where it lies in the image.
+/// A part's layer, and its place in the image.
 pub(super) struct Canvas {
     pub(super) pixmap: Pixmap,
     /// Part coordinates to pixels.
     transform: Transform,
-    /// Towards the light, unit length, in pixels' axes.
+    /// Unit vector towards the light, in the pixels' axes.
     to_light: Point,
     /// The metal's colour at full tone.
     metal: Rgb,
@@ -72,7 +72,7 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    /// An empty canvas of `width` × `height` pixels; none where a side is zero or absurd.
+    /// An empty canvas of `width` × `height` pixels; none if a side is zero or too large.
     pub(super) fn new(
         width: u32,
         height: u32,
@@ -93,7 +93,7 @@ impl Canvas {
         })
     }
 
-    /// Moves what is drawn from now on: turned by `turns` and shifted, in part coordinates.
+    /// Shifts subsequent drawing and rotates it by `turns`, in part coordinates.
     pub(super) fn displace(&mut self, shift: Point, turns: f32) {
         let (sin, cos) = (sine(turns), sine(turns + 0.25));
         self.transform = self
@@ -101,13 +101,13 @@ impl Canvas {
             .pre_concat(Transform::from_row(cos, sin, -sin, cos, shift[0], shift[1]));
     }
 
-    /// Fills the area inside an odd number of `contours` with metal of `tone` (1 is the metal's colour), with
-    /// an edge that is bright towards the light and dark away from it.
+    /// Fills `contours`, by the even-odd rule, with metal of `tone` (1 is the metal's colour) and draws an edge that is
+    /// bright towards the light and dark away from it.
     pub(super) fn solid(&mut self, contours: &[&[Point]], tone: f32) {
         let Some(path) = path_of(contours, true) else {
             return;
         };
-        // Wide enough to be seen at 224 pixels, narrow enough to stay an edge.
+        // Visible at 224 pixels, yet narrow enough for an edge.
         let edge = 0.014 * self.unit;
         self.fill_shifted(&path, shade(self.metal, tone * 0.42), -edge);
         self.fill_shifted(&path, shade(self.metal, tone * 1.32), edge);
@@ -121,7 +121,7 @@ impl Canvas {
         );
     }
 
-    /// Fills with metal of `tone`, without an edge.
+    /// Fills `contours` with metal of `tone`, without an edge.
     pub(super) fn metal(&mut self, contours: &[&[Point]], tone: f32) {
         let Some(path) = path_of(contours, true) else {
             return;
@@ -129,7 +129,7 @@ impl Canvas {
         self.fill_shifted(&path, shade(self.metal, tone), 0.0);
     }
 
-    /// Fills with a colour, only where something is drawn already.
+    /// Fills a polygon with a colour, only where the canvas is not empty.
     pub(super) fn paint(&mut self, points: &[Point], colour: Rgb, opacity: f32) {
         let Some(path) = path_of(&[points], true) else {
             return;
@@ -139,7 +139,7 @@ impl Canvas {
             .fill_path(&path, &paint, FillRule::Winding, self.transform, None);
     }
 
-    /// Takes away what is drawn inside an odd number of `contours`.
+    /// Erases the inside of `contours`, by the even-odd rule.
     pub(super) fn erase(&mut self, contours: &[&[Point]]) {
         let Some(path) = path_of(contours, true) else {
             return;
@@ -163,7 +163,7 @@ impl Canvas {
         );
     }
 
-    /// A line of a colour, only where something is drawn already.
+    /// A coloured line, only where the canvas is not empty.
     pub(super) fn mark(&mut self, points: &[Point], width: f32, colour: Rgb, opacity: f32) {
         let Some(path) = path_of(&[points], false) else {
             return;
@@ -171,7 +171,7 @@ impl Canvas {
         self.stroke_path(&path, width, colour, opacity, BlendMode::SourceAtop);
     }
 
-    /// A dark closed line, as of a groove.
+    /// A dark closed line.
     pub(super) fn groove(&mut self, points: &[Point], width: f32) {
         let Some(path) = path_of(&[points], true) else {
             return;
@@ -179,7 +179,7 @@ impl Canvas {
         self.stroke_path(&path, width, [40.0, 40.0, 44.0], 0.7, BlendMode::SourceAtop);
     }
 
-    /// Brightness of a surface that faces `turns` in part coordinates, around 1.
+    /// Brightness, around 1, of a surface that faces `turns` in part coordinates.
     pub(super) fn facing(&self, turns: f32) -> f32 {
         let mut at = [tiny_skia::Point::from_xy(0.0, 0.0), {
             let p = polar([0.0, 0.0], 1.0, turns);
@@ -230,7 +230,7 @@ impl Canvas {
 fn placed(pose: &Pose, centre: Point, unit: f32) -> Transform {
     let (sin, cos) = (sine(pose.rotation), sine(pose.rotation + 0.25));
     let (ts, tc) = (sine(pose.tilt_axis), sine(pose.tilt_axis + 0.25));
-    // Shortened by 1 - tilt along the tilted axis: I - tilt · a aᵀ.
+    // Shortened by the factor 1 - tilt along the axis a: I - tilt · a aᵀ.
     let tilt = Transform::from_row(
         1.0 - pose.tilt * tc * tc,
         -pose.tilt * tc * ts,

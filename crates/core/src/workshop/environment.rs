@@ -1,4 +1,4 @@
-//! Named environments: from which range each variant cause is drawn.
+//! Named environments: the ranges that the variant causes are drawn from.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -6,23 +6,32 @@
     reason = "a JPEG quality is 1 to 100"
 )]
 
-use super::scene::{Light, Pose, Sensor, Surface, Variant};
+use super::causes::{Light, Pose, Sensor, Surface, Variant};
 use crate::numeric::Rng;
 
-/// Bounds of a cause that is drawn uniformly.
+/// Bounds of a uniformly drawn cause.
 pub type Range = (f32, f32);
 
-/// An environment. Fields are the ranges of the fields of [`Light`] and [`Sensor`] with the same names.
+/// The ranges of an environment's variant causes. Fields are the ranges of the fields of [`Light`] and [`Sensor`] with the
+/// same names.
+///
+/// ```
+/// use constancy_core::workshop::{ENVIRONMENTS, Environment};
+///
+/// assert_eq!(ENVIRONMENTS[0].name, "noon");
+/// assert!(!Environment::named("night-ir").expect("a named environment").daylight_like);
+/// assert_eq!(Environment::named("moon"), None);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Environment {
-    /// What it is called on the command line and in captions' files.
+    /// Its name on the command line and in caption files.
     pub name: &'static str,
-    /// Like daylight; the shipped model is trained on these only.
+    /// Whether it resembles daylight. The shipped model was trained on such environments only.
     pub daylight_like: bool,
-    /// Its light in a caption: "under …".
+    /// Its light in a caption, after "under".
     pub light_name: &'static str,
     level: Range,
-    /// Turns, as [`Light::direction`].
+    /// In turns, like [`Light::direction`].
     direction: Range,
     directed: Range,
     kelvin: Range,
@@ -41,7 +50,7 @@ pub struct Environment {
     monochrome: bool,
 }
 
-/// An even, bright, slightly noisy view that the named environments differ from.
+/// An evenly lit, bright, slightly noisy environment, the base of the named ones.
 const PLAIN: Environment = Environment {
     name: "plain",
     daylight_like: true,
@@ -65,7 +74,7 @@ const PLAIN: Environment = Environment {
     monochrome: false,
 };
 
-/// Every environment, those like daylight first.
+/// Every environment, the daylight-like ones first.
 pub const ENVIRONMENTS: [Environment; 10] = [
     Environment {
         name: "noon",
@@ -191,13 +200,13 @@ pub const ENVIRONMENTS: [Environment; 10] = [
 ];
 
 impl Environment {
-    /// The environment of that name.
+    /// The environment with that name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         ENVIRONMENTS.iter().find(|e| e.name == name)
     }
 
-    /// Variant causes drawn from this environment's ranges.
+    /// Draws variant causes from this environment's ranges.
     pub(super) fn sample(&self, rng: &mut Rng) -> Variant {
         Variant {
             environment: self.name,
@@ -240,7 +249,7 @@ impl Environment {
     }
 }
 
-/// The jitter of a camera on a bracket that is knocked now and then, and of parts laid down by hand.
+/// The jitter of a camera whose bracket is knocked now and then, and of parts laid down by hand.
 fn pose(rng: &mut Rng) -> Pose {
     Pose {
         rotation: rng.between(-0.06, 0.06),

@@ -1,7 +1,7 @@
-//! From reflectances to the light that reaches the sensor, and to its grey levels.
+//! Lighting: from reflectances to the light on the sensor and to its grey levels.
 //!
-//! Reflectances and grey levels are coded with a gamma of 2, so that a square and a square root take the place
-//! of powers, whose library functions differ between processors.
+//! Reflectances and grey levels are encoded with a gamma of 2. That needs only squares and square roots; the library
+//! functions for other powers differ between processors.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -9,18 +9,18 @@
     reason = "lengths are shares of the image, grey levels are clamped"
 )]
 
+use super::causes::{Light, Sensor, Variant};
 use super::draw::polar;
-use super::scene::{Light, Sensor, Variant};
 
-/// Part and shadow over the image: where a part hides the surface, and where it keeps light away.
+/// Where the part covers the surface and where it casts its shadow.
 pub(super) struct Cover<'a> {
-    /// Premultiplied RGBA, one per pixel.
+    /// The part's layer: premultiplied RGBA, one per pixel.
     pub(super) layer: &'a [u8],
     /// Shadow, `0..=255`, one per pixel.
     pub(super) shadow: &'a [u8],
 }
 
-/// Lights the surface in RGB8 `pixels`, and the part upon it.
+/// Composes the part over the surface in RGB8 `pixels` and lights both.
 pub(super) fn illuminate(
     pixels: &mut [u8],
     cover: &Cover<'_>,
@@ -75,10 +75,10 @@ fn store(pixel: &mut [u8], lit: [f32; 3], monochrome: bool) {
     }
 }
 
-/// What light, colour and camera multiply red, green and blue with.
+/// The gain of light, colour temperature and camera on red, green and blue.
 fn gain(light: &Light, sensor: &Sensor) -> [f32; 3] {
     let white = kelvin_rgb(light.kelvin);
-    // A little over 1: surfaces of mid grey come out a little brighter than mid grey.
+    // Slightly over 1, so that mid grey surfaces appear a little brighter than mid grey.
     let level = 1.25 * light.level * sensor.exposure;
     std::array::from_fn(|c| {
         let colour = white[c] + (1.0 - white[c]) * sensor.white_balance;
@@ -86,7 +86,8 @@ fn gain(light: &Light, sensor: &Sensor) -> [f32; 3] {
     })
 }
 
-/// Colour of a black body relative to daylight at 6500 K, the brightest channel being 1 (after M. Charity's table).
+/// Colour of a black body relative to daylight at 6500 K, scaled so that the brightest channel is 1 (after M. Charity's
+/// table).
 fn kelvin_rgb(kelvin: f32) -> [f32; 3] {
     const TABLE: [(f32, [f32; 3]); 8] = [
         (2000.0, [1.0, 0.26, 0.01]),
@@ -108,7 +109,7 @@ fn kelvin_rgb(kelvin: f32) -> [f32; 3] {
     std::array::from_fn(|c| a[c] + (b[c] - a[c]) * share)
 }
 
-/// The shadow that a layer's opaque pixels cast, one `0..=255` per pixel.
+/// The shadow of a layer's opaque pixels, `0..=255` per pixel.
 pub(super) fn cast_shadow(layer: &[u8], width: usize, height: usize, light: &Light) -> Vec<u8> {
     let short = width.min(height) as f32;
     let [x, y] = polar([0.0, 0.0], 1.0, light.direction);
@@ -138,7 +139,7 @@ pub(super) fn cast_shadow(layer: &[u8], width: usize, height: usize, light: &Lig
     shadow
 }
 
-/// Box blur of rows of `width`, written as columns.
+/// Box blur of rows of `width` pixels; rows are written as columns.
 fn blur_rows_transposed(from: &[u8], to: &mut [u8], width: usize, radius: usize) {
     let height = from.len() / width;
     let window = (2 * radius + 1) as u32;

@@ -1,14 +1,14 @@
-//! The workshop: a camera whose causes are all known.
+//! The workshop: a rendered camera whose causes are all known.
 //!
-//! A [`Scene`] holds everything that an image depends on: invariant causes (which part, in which condition) and
-//! variant ones (light, background, camera). [`render`] turns it into pixels: same scene, same bytes.
-//! Pure: no I/O, no clock, no threads. Only `+ - * /`, square roots and integers touch pixels, so that processors
-//! agree.
+//! A [`Scene`] holds everything that an image depends on: invariant causes (the part and its condition) and variant ones
+//! (light, background, camera). [`render()`] turns it into pixels; the same scene gives the same bytes. Only `+ - * /`,
+//! square roots and integers compute pixels, so that all processors agree.
 //!
-//! This is the camera of the demonstration and of the tests, and what the shipped model learnt from.
+//! The demo and the tests use this camera, and the shipped model was trained on its images.
 
 mod background;
 mod caption;
+mod causes;
 mod damage;
 mod draw;
 mod environment;
@@ -20,6 +20,7 @@ mod scene;
 mod sensor;
 
 pub use caption::{article, caption};
+pub use causes::{Condition, Finish, Invariant, Light, Part, Pose, Sensor, Surface, Variant};
 pub use environment::{ENVIRONMENTS, Environment, Range};
 pub use render::render;
-pub use scene::{Condition, Finish, Invariant, Light, Part, Pose, Scene, Sensor, Surface, Variant};
+pub use scene::Scene;

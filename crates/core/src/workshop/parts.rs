@@ -1,12 +1,12 @@
-//! The parts, each drawn from its specimen's random numbers.
+//! Draws the parts, each with the proportions of its specimen's random numbers.
 
+use super::causes::Part;
 use super::draw::{Canvas, Point, arc, circle, polar, polygon, rectangle};
-use super::scene::Part;
 use crate::numeric::Rng;
 
 const ORIGIN: Point = [0.0, 0.0];
 
-/// Draws `part`; `rng` decides the specimen's proportions, so the same stream draws the same part.
+/// Draws `part`. `rng` decides the specimen's proportions: the same stream draws the same part.
 pub(super) fn draw(part: Part, canvas: &mut Canvas, rng: &mut Rng) {
     match part {
         Part::Bolt => bolt(canvas, rng),
@@ -20,7 +20,7 @@ pub(super) fn draw(part: Part, canvas: &mut Canvas, rng: &mut Rng) {
     }
 }
 
-/// A point on the part's surface, away from its edges, for damage to sit on.
+/// A random point on the part's surface, away from its edges, where damage can be drawn.
 pub(super) fn on_surface(part: Part, rng: &mut Rng) -> Point {
     match part {
         Part::Bolt => [rng.between(-0.1, 0.1), rng.between(-0.6, 0.45)],
@@ -91,7 +91,7 @@ fn bolt(canvas: &mut Canvas, rng: &mut Rng) {
     canvas.rod(&[[facet, top + 0.05], [facet, neck - 0.02]], 0.016, 0.5);
 }
 
-/// Shades an upright cylinder between two heights by strips.
+/// Shades a vertical cylinder between two heights in strips.
 fn cylinder(canvas: &mut Canvas, top: f32, bottom: f32, half: f32) {
     const STRIPS: [f32; 8] = [0.55, 0.8, 1.02, 1.2, 1.12, 0.95, 0.75, 0.52];
     let width = 2.0 * half / STRIPS.len() as f32;
@@ -141,7 +141,7 @@ fn washer(canvas: &mut Canvas, rng: &mut Rng) {
     sheen(canvas, hole, radius);
 }
 
-/// Two opposite sectors that mirror the light, as turned metal has them.
+/// Two opposite bright sectors, the reflections of turned metal.
 fn sheen(canvas: &mut Canvas, inner: f32, outer: f32) {
     for start in [0.08, 0.58] {
         let mut sector = arc(ORIGIN, outer - 0.03, start, start + 0.09);
@@ -301,7 +301,7 @@ fn pipe_fitting(canvas: &mut Canvas, rng: &mut Rng) {
     }
 }
 
-/// Shades a level cylinder between two sides by strips.
+/// Shades a horizontal cylinder between two sides in strips.
 fn pipe_across(canvas: &mut Canvas, left: f32, right: f32, half: f32) {
     const STRIPS: [f32; 8] = [0.66, 0.95, 1.2, 1.12, 0.98, 0.84, 0.68, 0.5];
     let height = 2.0 * half / STRIPS.len() as f32;

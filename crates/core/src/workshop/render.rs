@@ -1,18 +1,27 @@
-//! A scene's pixels: surface, part, damage, light, lens, sensor, compression, in this order.
+//! Renders a scene: surface, part, damage, light, lens, sensor and compression, in this order.
 
 use super::background;
-use super::damage::{everything, fracture, mark};
+use super::causes::Condition;
+use super::damage::{fracture, mark, surrounding_square};
 use super::draw::{Canvas, Point};
 use super::light::{Cover, cast_shadow, illuminate};
 use super::parts;
-use super::scene::{Condition, Scene};
+use super::scene::Scene;
 use super::sensor;
 use crate::jpeg;
 use crate::numeric::Rng;
 use tiny_skia::{Pixmap, PixmapPaint, Transform};
 
-/// Renders `scene` as RGB8, `width * height * 3` bytes; empty where a side is zero.
-/// The same scene at the same size gives the same bytes.
+/// Renders `scene` as RGB8, `width * height * 3` bytes; empty if a side is zero. The same scene at the same size gives the
+/// same bytes on every machine.
+///
+/// ```
+/// use constancy_core::workshop::{ENVIRONMENTS, Scene, render};
+///
+/// let scene = Scene::from_seed(1, &ENVIRONMENTS[0]);
+/// assert_eq!(render(&scene, 32, 24).len(), 32 * 24 * 3);
+/// assert!(render(&scene, 0, 24).is_empty());
+/// ```
 #[must_use]
 pub fn render(scene: &Scene, width: u32, height: u32) -> Vec<u8> {
     let Some(layer) = part_layer(scene, width, height) else {
@@ -33,25 +42,25 @@ pub fn render(scene: &Scene, width: u32, height: u32) -> Vec<u8> {
     if variant.sensor.monochrome {
         sensor::grey(&mut pixels);
     }
-    jpeg::compress(&mut pixels, width, height, variant.sensor.jpeg_quality);
+    jpeg::round_trip(&mut pixels, width, height, variant.sensor.jpeg_quality);
     pixels
 }
 
-/// The part with its damage on a transparent ground.
+/// The part with its damage, on a transparent background.
 fn part_layer(scene: &Scene, width: u32, height: u32) -> Option<Pixmap> {
     let invariant = &scene.invariant;
     if invariant.condition != Condition::Broken {
         return Some(drawn(scene, width, height, None)?.pixmap);
     }
-    // Its own stream: what is drawn before must not decide where the part breaks.
+    // A stream of its own, so that changes to the drawing code do not move the fracture.
     let mut rng = Rng::new(invariant.specimen ^ 0x0B50_CE17);
     let broken = fracture(invariant.part, &mut rng);
-    let mut canvas = drawn(scene, width, height, Some(broken.rest))?;
+    let mut canvas = drawn(scene, width, height, Some(broken.remainder))?;
     canvas.erase(&[&broken.piece]);
     let mut layer = canvas.pixmap;
     if let Some(moved) = broken.moved {
         let mut piece = drawn(scene, width, height, Some(moved))?;
-        piece.erase(&[&everything(), &broken.piece]);
+        piece.erase(&[&surrounding_square(), &broken.piece]);
         layer.draw_pixmap(
             0,
             0,
@@ -64,7 +73,7 @@ fn part_layer(scene: &Scene, width: u32, height: u32) -> Option<Pixmap> {
     Some(layer)
 }
 
-/// A canvas with the whole part on it, displaced by a shift and a turn where there are any.
+/// A canvas with the whole part, shifted and rotated by `displaced`, if any.
 fn drawn(
     scene: &Scene,
     width: u32,
@@ -85,8 +94,8 @@ fn drawn(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ENVIRONMENTS, Environment, Part};
     use super::*;
+    use crate::workshop::{ENVIRONMENTS, Environment, Part};
 
     fn noon() -> &'static Environment {
         &ENVIRONMENTS[0]
@@ -131,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn any_size_is_survived() {
+    fn any_size_renders() {
         let scene = Scene::sample(&mut Rng::new(1), noon());
         for (width, height) in [(0, 5), (1, 1), (7, 3), (33, 50)] {
             let expected = width * height * 3;

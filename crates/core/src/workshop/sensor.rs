@@ -1,4 +1,4 @@
-//! What lens and sensor add: defocus and noise.
+//! The effects of lens and sensor: defocus and noise.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -6,13 +6,13 @@
     reason = "weights are 12 bits, grey levels are clamped"
 )]
 
-use super::scene::Sensor;
+use super::causes::Sensor;
 use crate::numeric::Rng;
 
 /// Fractional bits of the blur's weights.
 const WEIGHT_BITS: u32 = 12;
 
-/// Blurs RGB8 `pixels` with a biweight kernel of the sensor's standard deviation.
+/// Blurs RGB8 `pixels` with a biweight kernel whose standard deviation is the sensor's.
 pub(super) fn blur(pixels: &mut [u8], width: usize, height: usize, sensor: &Sensor) {
     let sigma = sensor.blur * width.min(height) as f32;
     let weights = kernel(sigma);
@@ -21,11 +21,11 @@ pub(super) fn blur(pixels: &mut [u8], width: usize, height: usize, sensor: &Sens
     }
     let mut other = vec![0; pixels.len()];
     convolve(pixels, &mut other, width * 3, 3, &weights);
-    // Columns: the whole image is one "row" in which the neighbour is one line away.
+    // Vertically, the whole image is one run whose neighbours are one row apart.
     convolve(&other, pixels, pixels.len(), width * 3, &weights);
 }
 
-/// Half of a symmetric kernel, the middle first, in units of 2⁻¹²; its sum with both sides is 1.
+/// Half of a symmetric kernel, the middle first, in units of 2⁻¹². The whole kernel sums to 1.
 fn kernel(sigma: f32) -> Vec<i32> {
     // The variance of (1 - x²/r²)² on -r..r is r²/7.
     let radius = (7.0 * sigma * sigma).sqrt();
@@ -47,7 +47,7 @@ fn kernel(sigma: f32) -> Vec<i32> {
     weights
 }
 
-/// Convolves each run of `run` bytes; neighbours are `step` bytes apart, and a run's ends repeat.
+/// Convolves each run of `run` bytes. Neighbours are `step` bytes apart; a run's ends repeat.
 fn convolve(from: &[u8], to: &mut [u8], run: usize, step: usize, weights: &[i32]) {
     for (source, target) in from.chunks_exact(run).zip(to.chunks_exact_mut(run)) {
         for (i, out) in target.iter_mut().enumerate() {
@@ -70,11 +70,11 @@ fn convolve(from: &[u8], to: &mut [u8], run: usize, step: usize, weights: &[i32]
     }
 }
 
-/// Adds photon and read-out noise to RGB8 `pixels`.
+/// Adds shot and read noise to RGB8 `pixels`.
 ///
-/// Behind a gamma of 2 photon noise is the same at every level, and read-out noise falls with it.
+/// After a gamma of 2, shot noise is the same at every level, and read noise falls with the level.
 pub(super) fn noise(pixels: &mut [u8], sensor: &Sensor, seed: u64) {
-    // Standard deviation of a sum of four numbers of 0..=31.
+    // Standard deviation of the sum of four uniform numbers in 0..=31.
     const SPREAD: f32 = 18.466;
     let strength: [i32; 256] = std::array::from_fn(|v| {
         let read = sensor.read_noise * 128.0 / (v as f32 + 24.0);
@@ -93,7 +93,7 @@ pub(super) fn noise(pixels: &mut [u8], sensor: &Sensor, seed: u64) {
     }
 }
 
-/// All channels of each pixel to their luma, as an infrared sensor's noise is grey too.
+/// Sets all channels of each pixel to its luma. Applied after the noise, because an infrared sensor's noise is grey.
 pub(super) fn grey(pixels: &mut [u8]) {
     for pixel in pixels.chunks_exact_mut(3) {
         let luma =

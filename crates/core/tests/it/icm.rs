@@ -1,12 +1,14 @@
-//! Fitting and choosing projections: against a truth that is known, against NumPy and scikit-learn, and what is refused.
+//! Fitting and choosing projections: against a world whose causes are known, against NumPy and
+//! scikit-learn, and inputs that are refused.
 
 mod golden;
 mod truth;
 
 use constancy_core::icm::{
-    Embeddings, Family, Fitter, Grid, Head, HeldOut, Identification, Interventions, Labelled,
-    MapSpec, Method, Moments, Projection, ProjectionError, ProjectionKind, Provenance, SelectError,
-    SelectWarning, by_environment, by_identification, by_intervention, penalty_by_environment,
+    ChangedImages, Embeddings, Fitter, Grid, Head, HeldOut, Interventions, Labelled, Map, MapSpec,
+    Method, Moments, Projection, ProjectionError, ProjectionKind, Provenance, Sampling,
+    SelectError, SelectWarning, by_environment, by_identification, by_intervention,
+    penalty_by_environment,
 };
 use serde_json::json;
 use truth::World;
@@ -17,38 +19,30 @@ const SHA: &str = "00ff";
 fn identification_finds_a_map_that_helps_and_says_so() {
     let world = World::new(3).varying(6.0);
     let (images, _) = world.pairs(200, 0.1, 4);
-    // Two families move the same causes, so that one tells of the other.
+    // Two families move the same causes, so that one predicts the other.
     let changed = images.families()[0].clone();
-    let again = Family {
+    let again = ChangedImages {
         name: "again".into(),
         ..world.pairs_of(&images, 0.1, 5)
     };
     let families = vec![changed, again];
     let images = Interventions::new(images.originals().clone(), families).unwrap();
-    let selection = by_identification(
-        &images,
-        &Grid::usual(world.width()),
-        &Identification::new(1),
-    )
-    .unwrap();
+    let selection =
+        by_identification(&images, &Grid::usual(world.width()), &Sampling::new(1)).unwrap();
     assert!(selection.improves(), "{selection}");
     assert!(selection.chosen.gain > 0.2, "{selection}");
     assert!(
         (5.0..=10.0).contains(&selection.chosen.removed),
         "eight causes vary: {selection}"
     );
-    let again = by_identification(
-        &images,
-        &Grid::usual(world.width()),
-        &Identification::new(1),
-    )
-    .unwrap();
+    let again = by_identification(&images, &Grid::usual(world.width()), &Sampling::new(1)).unwrap();
     assert_eq!(selection, again, "the same seed gives the same choice");
 }
 
 #[test]
-fn where_interventions_share_nothing_the_identity_is_kept() {
-    // Each family moves a direction of its own that no image uses: what one teaches is nothing to the other.
+fn the_identity_is_kept_if_families_share_nothing() {
+    // Each family moves a direction of its own that no image uses: one says nothing about the
+    // other.
     let world = World::new(6);
     let (images, _) = world.pairs(80, 0.1, 7);
     let moved = |seed: u64| {
@@ -63,7 +57,7 @@ fn where_interventions_share_nothing_the_identity_is_kept() {
             .collect();
         Embeddings::new(world.width(), &rows, |i| i.to_string()).unwrap()
     };
-    let family = |name: &str, seed| Family {
+    let family = |name: &str, seed| ChangedImages {
         name: name.into(),
         of: (0..80).collect(),
         changed: moved(seed),
@@ -73,12 +67,8 @@ fn where_interventions_share_nothing_the_identity_is_kept() {
         vec![family("one", 1), family("other", 2)],
     )
     .unwrap();
-    let selection = by_identification(
-        &images,
-        &Grid::usual(world.width()),
-        &Identification::new(1),
-    )
-    .unwrap();
+    let selection =
+        by_identification(&images, &Grid::usual(world.width()), &Sampling::new(1)).unwrap();
     assert!(!selection.improves(), "{selection}");
     let words = selection.to_string();
     assert!(
@@ -87,12 +77,13 @@ fn where_interventions_share_nothing_the_identity_is_kept() {
     );
 }
 
-/// Two classes in environments that differ by a cause that varies; `spurious` in each environment goes with the class.
+/// Two classes in environments that differ in a variant cause, which correlates with the class
+/// differently in each. `missing` is an environment and a class that it lacks.
 fn labelled(environments: usize, missing: Option<(usize, usize)>) -> Labelled {
     labelled_under(&["light"], environments, missing)
 }
 
-/// The same, under several families that move what varies.
+/// [`labelled`] under several families that move the variant causes.
 fn labelled_under(
     families: &[&str],
     environments: usize,
@@ -109,7 +100,8 @@ fn labelled_under(
         let mut causes = truth::gaussian(truth::CAUSES, 1.0, 50 + i as u64);
         let sign = if class == 0 { -1.0 } else { 1.0 };
         causes[0] = 1.5 * sign + 0.5 * causes[0];
-        // What varies goes with the class here and against it there.
+        // The variant cause correlates with the class in some environments and against it in
+        // others.
         causes[truth::INVARIANT] =
             6.0 * sign * [1.0, -0.5, 0.7, -1.0, -0.8, 0.9, -0.7][environment];
         rows.push((causes, class, environment));
@@ -134,7 +126,7 @@ fn labelled_under(
             world.embed(&causes, 0.02, 7000 + (i + 100_000 * number) as u64)
         };
         let changed: Vec<Vec<f32>> = rows.iter().enumerate().map(change).collect();
-        Family {
+        ChangedImages {
             name: name.into(),
             of: (0..rows.len()).collect(),
             changed: embeddings(&changed),
@@ -154,7 +146,7 @@ fn labelled_under(
 }
 
 #[test]
-fn environments_choose_a_map_that_holds_in_another() {
+fn environments_choose_a_map_that_holds_in_another_one() {
     let sources = labelled(7, None);
     let (learnt, target) = sources.leave_out("place 6").unwrap();
     for method in [Method::ClassMeans, Method::Probe { c: 10.0 }] {
@@ -165,7 +157,7 @@ fn environments_choose_a_map_that_holds_in_another() {
         let accuracy = |spec: &MapSpec| {
             let map = fitter.fit(spec).unwrap();
             let head =
-                Head::learn(&method, learnt.images().originals(), learnt.classes(), &map).unwrap();
+                Head::fit(&method, learnt.images().originals(), learnt.classes(), &map).unwrap();
             let hits = target.hits(&map, &head);
             hits.iter().sum::<f64>() / hits.len() as f64
         };
@@ -188,7 +180,7 @@ fn interventions_choose_a_map_by_the_labels_of_one_environment() {
             &sources,
             &Grid::usual(40),
             &[Method::ClassMeans],
-            &Identification::new(1),
+            &Sampling::new(1),
         )
         .unwrap()
     };
@@ -203,15 +195,16 @@ fn interventions_choose_a_map_by_the_labels_of_one_environment() {
         &one,
         &Grid::usual(40),
         &[Method::ClassMeans],
-        &Identification::new(1),
+        &Sampling::new(1),
     )
     .unwrap_err();
     assert_eq!(error, SelectError::Families { found: 1 });
 }
 
-/// Few images of two classes: grain, which no intervention shows, differs from image to image far more than classes do.
+/// Few images of two classes. Grain, which no intervention shows, differs between images far more
+/// than the classes do.
 #[test]
-fn images_of_one_class_show_what_no_intervention_does() {
+fn same_class_pairs_show_what_no_intervention_does() {
     let mut rng = fastrand::Rng::with_seed(11);
     let mut noise = |scale: f32| scale * (0..12).map(|_| rng.f32() - 0.5).sum::<f32>();
     let mut image = |class: usize| {
@@ -231,7 +224,7 @@ fn images_of_one_class_show_what_no_intervention_does() {
     let embeddings =
         |rows: &[Vec<f32>]| Embeddings::new(6, rows, |i| i.to_string()).expect("made for the test");
     let changed = embeddings(&few.iter().map(darker).collect::<Vec<_>>());
-    let family = Family {
+    let family = ChangedImages {
         name: "light".into(),
         of: (0..16).collect(),
         changed,
@@ -252,7 +245,7 @@ fn images_of_one_class_show_what_no_intervention_does() {
             .unwrap()
             .fit(&MapSpec::soft(30.0))
             .unwrap();
-        let head = Head::learn(
+        let head = Head::fit(
             &Method::ClassMeans,
             learnt.images().originals(),
             learnt.classes(),
@@ -272,7 +265,7 @@ fn images_of_one_class_show_what_no_intervention_does() {
 }
 
 #[test]
-fn a_penalty_is_chosen_by_environments_too() {
+fn a_penalty_is_chosen_by_environments() {
     let (learnt, _) = labelled(4, None).leave_out("place 3").unwrap();
     let chosen = penalty_by_environment(&learnt, &[1e-6, 1.0, 10.0]).unwrap();
     let raw = Grid::new([]);
@@ -294,7 +287,7 @@ fn a_penalty_is_chosen_by_environments_too() {
 }
 
 #[test]
-fn one_environment_is_too_few_and_a_class_may_be_missing() {
+fn one_environment_is_refused_and_a_class_may_be_missing() {
     let error =
         by_environment(&labelled(1, None), &Grid::usual(40), &[Method::ClassMeans]).unwrap_err();
     assert_eq!(
@@ -340,9 +333,9 @@ fn one_environment_is_too_few_and_a_class_may_be_missing() {
 #[test]
 fn one_family_cannot_be_left_out() {
     let (images, _) = World::new(1).pairs(40, 0.1, 2);
-    let error = by_identification(&images, &Grid::usual(40), &Identification::new(1)).unwrap_err();
+    let error = by_identification(&images, &Grid::usual(40), &Sampling::new(1)).unwrap_err();
     assert_eq!(error, SelectError::Families { found: 1 });
-    let family = |name: &str| Family {
+    let family = |name: &str| ChangedImages {
         name: name.into(),
         ..images.families()[0].clone()
     };
@@ -351,14 +344,14 @@ fn one_family_cannot_be_left_out() {
     let error = by_identification(
         &images.pick(&[0, 1, 2]),
         &Grid::usual(40),
-        &Identification::new(1),
+        &Sampling::new(1),
     )
     .unwrap_err();
     assert_eq!(error, SelectError::Images { found: 3, least: 8 });
 }
 
 #[test]
-fn an_embedding_that_is_no_number_is_refused_by_its_image() {
+fn an_embedding_that_is_not_finite_is_refused_by_name() {
     let rows = [vec![1.0, 2.0], vec![0.5, f32::INFINITY]];
     let error = Embeddings::new(2, &rows, |i| format!("photo/dog/{i}.jpg"))
         .unwrap_err()
@@ -374,7 +367,7 @@ fn moments() -> Moments {
 }
 
 #[test]
-fn files_of_fitted_maps_give_what_the_fit_gave() {
+fn projection_files_apply_as_the_fitted_map() {
     let fitted = json!({ "interventions": { "light": 300 } });
     let provenance = Provenance {
         encoder_sha256: SHA,
@@ -424,77 +417,65 @@ fn files_of_fitted_maps_give_what_the_fit_gave() {
     }
 }
 
-#[test]
-fn soft_maps_that_are_damaged_or_too_new_are_told_apart() {
-    let fitter = Fitter::new(&moments()).unwrap();
-    let fitted = json!({});
+/// The soft map of the tests below, and its file.
+fn soft_map() -> (Map, Vec<u8>) {
+    let map = Fitter::new(&moments())
+        .and_then(|fitter| fitter.fit(&MapSpec::soft(1.0)))
+        .expect("map");
     let provenance = Provenance {
         encoder_sha256: SHA,
         created: "",
-        fitted: &fitted,
+        fitted: &json!({}),
     };
-    let bytes = fitter
-        .fit(&MapSpec::soft(1.0))
-        .unwrap()
-        .to_bytes(&provenance)
-        .unwrap();
-    let replaced = |from: &[u8], to: &[u8]| {
-        let at = bytes.windows(from.len()).position(|w| w == from).unwrap();
-        [&bytes[..at], to, &bytes[at + from.len()..]].concat()
-    };
-    let error = Projection::parse(
-        &replaced(b"\"version\":\"2\"", b"\"version\":\"3\""),
-        SHA,
-        40,
-    )
-    .unwrap_err();
+    let bytes = map.to_bytes(&provenance).expect("bytes");
+    (map, bytes)
+}
+
+/// Parses `bytes` with the first occurrence of `from` replaced by `to`, and returns the error.
+fn refused(bytes: &[u8], from: &[u8], to: &[u8]) -> ProjectionError {
+    let at = bytes
+        .windows(from.len())
+        .position(|window| window == from)
+        .expect("the bytes to replace");
+    let damaged = [&bytes[..at], to, &bytes[at + from.len()..]].concat();
+    Projection::parse(&damaged, SHA, 40).expect_err("refused")
+}
+
+#[test]
+fn newer_versions_and_unknown_kinds_are_distinguished() {
+    let (_, bytes) = soft_map();
+    let error = refused(&bytes, b"\"version\":\"2\"", b"\"version\":\"3\"").to_string();
     assert!(
-        error.to_string().contains("version 3") && error.to_string().contains("reads version 2"),
+        error.contains("version 3") && error.contains("reads version 2"),
         "{error}"
     );
-    let error = Projection::parse(
-        &replaced(b"\"kind\":\"soft\"", b"\"kind\":\"odds\""),
-        SHA,
-        40,
-    )
-    .unwrap_err();
+    let error = refused(&bytes, b"\"kind\":\"soft\"", b"\"kind\":\"odds\"");
     assert!(
         matches!(&error, ProjectionError::Kind(kind) if kind == "odds"),
         "{error}"
     );
-    let error = Projection::parse(
-        &replaced(b"\"kind\":\"soft\"", b"\"kind\":\"hard\""),
-        SHA,
-        40,
-    )
-    .unwrap_err();
+    let error = refused(&bytes, b"\"kind\":\"soft\"", b"\"kind\":\"hard\"");
     assert!(
         matches!(error, ProjectionError::NotOrthonormal { .. }),
         "{error}"
     );
-    let mut damaged = bytes.clone();
-    // The matrix lies last in no order that is promised; its first row is found by its values.
-    let first = map_row(&fitter);
-    let at = damaged
-        .windows(first.len())
-        .position(|w| w == first)
-        .unwrap();
-    damaged[at + 4..at + 8].copy_from_slice(&0.5f32.to_le_bytes());
-    let error = Projection::parse(&damaged, SHA, 40)
-        .unwrap_err()
-        .to_string();
+}
+
+#[test]
+fn a_damaged_soft_map_is_refused() {
+    let (map, bytes) = soft_map();
+    // The order of tensors is not guaranteed: the matrix is found by the values of its first row.
+    let row: Vec<u8> = map
+        .columns()
+        .row(0)
+        .iter()
+        .flat_map(|&v| (v as f32).to_le_bytes())
+        .collect();
+    let mut damaged = row.clone();
+    damaged[4..8].copy_from_slice(&0.5f32.to_le_bytes());
+    let error = refused(&bytes, &row, &damaged).to_string();
     assert!(
         error.contains("not symmetric") && error.contains("fit it again"),
         "{error}"
     );
-}
-
-/// The bytes of the first row of the soft map that the test above writes.
-fn map_row(fitter: &Fitter) -> Vec<u8> {
-    let map = fitter.fit(&MapSpec::soft(1.0)).expect("map");
-    map.columns()
-        .row(0)
-        .iter()
-        .flat_map(|&v| (v as f32).to_le_bytes())
-        .collect()
 }

@@ -1,4 +1,5 @@
-//! The paper's interventions against torchvision's, by golden images that `tests/golden/interventions.py` writes.
+//! The paper's interventions against torchvision's, by golden images from
+//! `tests/golden/interventions.py`.
 
 use crate::fixture;
 use constancy_core::intervene::{
@@ -29,17 +30,17 @@ impl Case {
             ("solarise", &[threshold]) => solarise(image, threshold as u16),
             ("equalise", []) => equalise(image),
             ("jpeg", &[quality]) => jpeg(image, quality as u8),
-            other => panic!("{other:?} is no case of these tests"),
+            other => panic!("{other:?} is not an operation of these tests"),
         }
     }
 
-    /// Largest and mean difference that are allowed, in grey levels.
+    /// The largest and the mean difference that are allowed, in grey levels.
     fn allowed(&self) -> (u8, f64) {
         match self.operation.as_str() {
-            // torch convolves with the square kernel in f32, ours in two passes: sums in another order, which decide
-            // where a value lies half between two levels.
+            // torch convolves with the square kernel in f32, ours in two passes. Sums in another
+            // order decide values that lie halfway between two levels.
             "gaussian-blur" => (1, 0.01),
-            // libjpeg's transform is in integers: now and then a coefficient rounds the other way.
+            // libjpeg's transform uses integers: now and then a coefficient rounds the other way.
             "jpeg" => (12, 0.6),
             _ => (0, 0.0),
         }
@@ -58,7 +59,7 @@ fn read(file: &str) -> RgbImage {
 }
 
 #[test]
-fn the_papers_interventions_are_torchvisions() {
+fn the_papers_interventions_match_torchvision() {
     let cases = std::fs::read(fixture("interventions/cases.json")).expect("cases");
     let cases: Vec<Case> = serde_json::from_slice(&cases).expect("cases");
     let mut wrong = Vec::new();
@@ -85,6 +86,6 @@ fn the_papers_interventions_are_torchvisions() {
     }
     assert!(
         cases.len() >= 60 && wrong.is_empty(),
-        "further from torchvision's than allowed: {wrong:?}"
+        "further from torchvision than allowed: {wrong:?}"
     );
 }

@@ -1,10 +1,10 @@
-//! `constancy-core` against golden numbers that Python wrote, and against truths that are known.
+//! `constancy-core` against golden numbers from Python, and against worlds whose causes are known.
 
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "test pictures are small"
+    reason = "test images are small"
 )]
 #![allow(
     clippy::panic,

@@ -1,4 +1,4 @@
-//! Preprocessing against Pillow's, by golden images that `tests/golden/preprocess.py` writes.
+//! Preprocessing against Pillow's, by golden images from `tests/golden/preprocess.py`.
 
 use crate::fixture;
 use constancy_core::frame::{Frame, PixelFormat, Timestamp};
@@ -27,7 +27,7 @@ fn frame(file: &str) -> Frame {
 }
 
 #[test]
-fn crops_are_pillows() {
+fn crops_match_pillow() {
     let cases = std::fs::read(fixture("preprocess/cases.json")).expect("cases");
     let cases: Vec<Case> = serde_json::from_slice(&cases).expect("cases");
     assert!(cases.len() >= 12);
@@ -70,7 +70,7 @@ fn crops_are_pillows() {
     }
     assert!(
         wrong.is_empty(),
-        "further from Pillow's than allowed: {wrong:?}"
+        "further from Pillow than allowed: {wrong:?}"
     );
 }
 

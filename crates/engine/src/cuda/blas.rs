@@ -1,5 +1,5 @@
-//! Products by cuBLASLt: the bias and the residual are added where the sums are, and of the algorithms that it
-//! offers for a shape the one is taken that is fastest when measured.
+//! Products by cuBLASLt, which adds the bias and the residual to the sums. Of the algorithms that
+//! it offers for a shape, the one that measures fastest is used.
 
 use cudarc::cublaslt::result as lt;
 use cudarc::cublaslt::sys;
@@ -14,24 +14,26 @@ use tract_gpu::tensor::DeviceTensor;
 use tract_onnx::prelude::{DatumType, TractResult};
 use tract_onnx::tract_hir::internal::{anyhow, bail};
 
-/// As NVIDIA recommends for Hopper; smaller GPUs take what they need of it.
+/// Size of the workspace, bytes: what NVIDIA recommends for Hopper; smaller GPUs use less of it.
 const WORKSPACE: usize = 32 << 20;
-/// Bytes; tract's arena promises no more.
+/// Bytes; tract's arena guarantees no more.
 const ALIGNMENT: u32 = 16;
 /// `CUBLAS_OP_T`.
 const TRANSPOSED: i32 = 1;
-/// Algorithms that are tried for a shape, and runs of each.
+/// Number of algorithms that are tried for a shape.
 const CANDIDATES: i32 = 8;
+/// Number of runs by which each is timed.
 const RUNS: usize = 8;
 
-/// cuBLASLt and the memory that it computes in. Products share it, since they run one after the other on one stream.
+/// cuBLASLt and its workspace. Products share the workspace, since they run one after the other on
+/// one stream.
 pub(super) struct Blas {
     handle: sys::cublasLtHandle_t,
     workspace: DeviceTensor,
 }
 
-// SAFETY: cuBLASLt's handle may be used by any thread; the workspace is used in the order of one stream, since the
-// tower that owns it is run by one thread.
+// SAFETY: any thread may use cuBLASLt's handle. The workspace is used in the order of one stream,
+// since one thread runs the tower that owns it.
 unsafe impl Send for Blas {}
 // SAFETY: as above.
 unsafe impl Sync for Blas {}
@@ -52,13 +54,14 @@ impl Blas {
 
 impl Drop for Blas {
     fn drop(&mut self) {
-        // SAFETY: made in `new`, and not used after this.
+        // SAFETY: the handle was created in `new` and is not used after this.
         let _ = unsafe { lt::destroy_handle(self.handle) };
     }
 }
 
-/// The shape of `y [rows, columns] = x [rows, depth] · wᵀ [columns, depth] + bias [columns] + residual`; with `images`
-/// of as many `y [columns, rows] = w [columns, depth] · x [depth, rows]`.
+/// The shape of `y [rows, columns] = x [rows, depth] · wᵀ + bias [columns] + residual`, where w is
+/// `[columns, depth]`; with `images`, of that many `y [columns, rows] = w [columns, depth] · x
+/// [depth, rows]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) rows: usize,
@@ -68,7 +71,7 @@ pub(super) struct Shape {
     pub(super) dt: DatumType,
 }
 
-/// Addresses on the GPU; 0 for what there is not.
+/// Addresses on the GPU; 0 for an operand that is missing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Operands {
     pub(super) x: u64,
@@ -84,26 +87,26 @@ pub(super) struct Product {
     w: sys::cublasLtMatrixLayout_t,
     x: sys::cublasLtMatrixLayout_t,
     y: sys::cublasLtMatrixLayout_t,
-    /// Whether x comes first and w second.
+    /// Whether x is the first operand and w the second.
     swapped: bool,
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
-// SAFETY: the descriptors are only read once they are made.
+// SAFETY: the descriptors are only read after they are created.
 unsafe impl Send for Product {}
 // SAFETY: as above.
 unsafe impl Sync for Product {}
 
 impl Product {
-    /// Chooses the algorithm by running each on `operands`, whose `y` is overwritten; bias and residual are added in
-    /// every run where they are given here.
+    /// Chooses the algorithm by running each on `operands`, which overwrites their `y`. Later runs
+    /// must have a bias if this one has, and none otherwise.
     fn tune(blas: &Blas, shape: Shape, operands: &Operands) -> TractResult<Self> {
         let mut product = Self::describe(shape, operands.bias)?;
         let candidates = product.candidates(blas)?;
         let mut best: Option<(f32, sys::cublasLtMatmulAlgo_t)> = None;
         for candidate in candidates {
             product.algorithm = candidate;
-            // One that this shape or alignment does not allow after all is passed over.
+            // An algorithm that does not run with this shape or alignment after all is skipped.
             let Ok(time) = product.time(blas, operands) else {
                 continue;
             };
@@ -118,7 +121,7 @@ impl Product {
         Ok(product)
     }
 
-    /// The one among `products` with this key, which is tuned when it is first asked for.
+    /// The product of this key among `products`; it is tuned on first use.
     pub(super) fn of_shape(
         products: &Mutex<HashMap<usize, Arc<Self>>>,
         key: usize,
@@ -135,8 +138,8 @@ impl Product {
         Ok(tuned)
     }
 
-    /// In cuBLASLt's column-major terms yᵀ = w · xᵀ, where wᵀ is what lies in memory; with images yᵀ = xᵀ · wᵀ, as all
-    /// of them lie there.
+    /// In cuBLASLt's column-major terms yᵀ = w · xᵀ, where wᵀ is in memory; with images yᵀ = xᵀ ·
+    /// wᵀ, where all three are in memory as they are.
     fn describe(shape: Shape, bias: u64) -> TractResult<Self> {
         let kind = match shape.dt {
             DatumType::F16 => sys::cudaDataType_t::CUDA_R_16F,
@@ -147,7 +150,7 @@ impl Product {
         let make = |e| failed("describe a product", e);
         let desc =
             lt::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F).map_err(make)?;
-        // Values from one image to the next; 0 where all share them.
+        // `next` is the number of values from one image to the next, 0 if all images share them.
         let layout = |rows: usize, columns: usize, next: usize| {
             let layout =
                 lt::create_matrix_layout(kind, rows as u64, columns as u64, i64::try_from(rows)?)
@@ -178,7 +181,7 @@ impl Product {
             x,
             y,
             swapped: images.is_some(),
-            // SAFETY: a plain array of numbers, replaced before it is used.
+            // SAFETY: a plain array of numbers, which is replaced before it is used.
             algorithm: unsafe { MaybeUninit::zeroed().assume_init() },
         };
         if images.is_none() {
@@ -195,7 +198,7 @@ impl Product {
     }
 
     fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> TractResult<()> {
-        // SAFETY: the description is alive, and the value is of the attribute's type.
+        // SAFETY: the descriptor is alive, and the value has the attribute's type.
         unsafe {
             lt::set_matmul_desc_attribute(
                 self.desc,
@@ -215,10 +218,10 @@ impl Product {
         } else {
             (self.w, self.x)
         };
-        // SAFETY: plain numbers, of which the first `found` are filled in.
+        // SAFETY: plain numbers; only the first `found` are used, which cuBLASLt fills in.
         let mut results: [sys::cublasLtMatmulHeuristicResult_t; CANDIDATES as usize] =
             unsafe { MaybeUninit::zeroed().assume_init() };
-        // SAFETY: every description is alive, and the results have the room that is said.
+        // SAFETY: every descriptor is alive, and the results have room for as many as requested.
         let asked = unsafe {
             let asked = prefer(preference).and_then(|()| {
                 sys::cublasLtMatmulAlgoGetHeuristic(
@@ -243,7 +246,7 @@ impl Product {
         Ok(results.iter().take(found).map(|r| r.algo).collect())
     }
 
-    /// Milliseconds of a few runs.
+    /// Time of [`RUNS`] runs, milliseconds.
     fn time(&self, blas: &Blas, operands: &Operands) -> TractResult<f32> {
         self.run(blas, operands)?;
         with_cuda_stream(|stream| {
@@ -269,7 +272,8 @@ impl Product {
         let (first, second) = if self.swapped { (x, w) } else { (w, x) };
         let number = |v: &f32| std::ptr::from_ref(v).cast::<c_void>();
         with_cuda_stream(|stream| {
-            // SAFETY: the descriptions are alive, and the addresses are of tensors of the shapes that they say.
+            // SAFETY: the descriptors are alive, and the addresses are those of tensors of the
+            // shapes that they describe.
             unsafe {
                 lt::matmul(
                     blas.handle,
@@ -295,7 +299,7 @@ impl Product {
     }
 }
 
-/// Has a layout stand for as many matrices, `next` values apart.
+/// Makes a layout describe `count` matrices that are `next` values apart.
 fn repeat(
     layout: sys::cublasLtMatrixLayout_t,
     count: i32,
@@ -303,7 +307,7 @@ fn repeat(
 ) -> Result<(), lt::CublasError> {
     use sys::cublasLtMatrixLayoutAttribute_t as Attribute;
     let (count, next): (*const i32, *const i64) = (&raw const count, &raw const next);
-    // SAFETY: the layout is alive, and each value is of its attribute's type.
+    // SAFETY: the layout is alive, and each value has its attribute's type.
     unsafe {
         lt::set_matrix_layout_attribute(
             layout,
@@ -316,13 +320,13 @@ fn repeat(
     }
 }
 
-/// How much memory an algorithm may take, and how tract's values lie in it.
+/// Sets the workspace size and the alignment that an algorithm can rely on.
 ///
 /// # Safety
 /// `preference` must be alive.
 unsafe fn prefer(preference: sys::cublasLtMatmulPreference_t) -> Result<(), lt::CublasError> {
     use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
-    // SAFETY: as the caller says, and each value is of its attribute's type.
+    // SAFETY: the caller keeps `preference` alive, and each value has its attribute's type.
     unsafe {
         let most = std::ptr::from_ref(&WORKSPACE).cast();
         let attribute = Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
@@ -346,7 +350,7 @@ unsafe fn prefer(preference: sys::cublasLtMatmulPreference_t) -> Result<(), lt::
 
 impl Drop for Product {
     fn drop(&mut self) {
-        // SAFETY: made in `describe`, and not used after this.
+        // SAFETY: the descriptors were created in `describe` and are not used after this.
         unsafe {
             let _ = lt::destroy_matmul_desc(self.desc);
             for layout in [self.w, self.x, self.y] {
@@ -357,5 +361,5 @@ impl Drop for Product {
 }
 
 fn failed(what: &str, error: lt::CublasError) -> tract_onnx::prelude::TractError {
-    anyhow!("cuBLASLt does not {what}: {error:?}")
+    anyhow!("cuBLASLt cannot {what}: {error:?}")
 }

@@ -1,5 +1,5 @@
-// What tract-cuda has no fused kernel for. Compiled when a tower is loaded, for the GPU that is there; no header is
-// needed. DEPTH is the width of an attention head.
+// Kernels that tract-cuda does not have. They are compiled for the present GPU when a tower is loaded, without
+// any header. DEPTH is the depth of an attention head.
 
 #define INFINITY __int_as_float(0x7f800000)
 
@@ -32,7 +32,7 @@ __device__ __forceinline__ float warp_max(float v) {
     return v;
 }
 
-// The sum over a block of at most 1,024 threads, whole warps of them; every thread has it.
+// The sum over a block of whole warps, at most 1,024 threads; every thread gets it.
 __device__ __forceinline__ float block_sum(float v) {
     __shared__ float sums[33];
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
@@ -44,7 +44,7 @@ __device__ __forceinline__ float block_sum(float v) {
     return v;
 }
 
-// Eight halves at a time, as wide as a thread can load.
+// Eight fp16 values at once, the most that a thread can load.
 __device__ __forceinline__ void unpack(const half_t *from, float v[8]) {
     uint4 four = *reinterpret_cast<const uint4 *>(from);
     unsigned words[4] = {four.x, four.y, four.z, four.w};
@@ -61,7 +61,7 @@ __device__ __forceinline__ void store(half_t *to, const float v[8]) {
         make_uint4(pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7]));
 }
 
-// Images [B, C, R * size, S * size] to their squares, [B * R * S, C * size * size].
+// Images [B, C, R * size, S * size] to their patches, [B * R * S, C * size * size].
 template <typename T>
 __device__ void patches(const T *x, T *y, int channels, int size, int rows, int columns, unsigned count) {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -74,7 +74,7 @@ __device__ void patches(const T *x, T *y, int channels, int size, int rows, int 
     y[i] = x[line * columns * size + column * size + dx];
 }
 
-// A block per row.
+// Layer normalisation, with a block for each row.
 template <typename T>
 __device__ void norm(const T *x, const float *gain, const float *shift, T *y, int width, float epsilon) {
     const T *row = x + (size_t)blockIdx.x * width;
@@ -93,7 +93,7 @@ __device__ void norm(const T *x, const float *gain, const float *shift, T *y, in
     }
 }
 
-// The same with a warp per row, which it keeps in registers: at most 1,024 values, a multiple of eight.
+// The same with a warp for each row, which it keeps in registers: at most 1,024 values, a multiple of eight.
 extern "C" __global__ void norm_wide(const half_t *x, const float *gain, const float *shift, half_t *y, int width,
                                      float epsilon, int rows) {
     int row = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
@@ -134,8 +134,8 @@ __device__ __forceinline__ float activation(float x, int kind) {
     }
 }
 
-// y = activation(x + bias) + residual; bias and residual may be null. A value of `bias` is for `run` values that follow
-// each other.
+// y = activation(x + bias) + residual; bias and residual may be null. Each value of `bias` is added to `run`
+// consecutive values.
 template <typename T>
 __device__ void activate(const T *x, const T *bias, const T *residual, T *y, int columns, int run, int kind,
                          unsigned count) {
@@ -148,7 +148,7 @@ __device__ void activate(const T *x, const T *bias, const T *residual, T *y, int
     y[i] = narrow<T>(v);
 }
 
-// The same where `columns` with a run of 1, or `run`, is a multiple of eight, as `count` is.
+// The same if `count` and, with a run of 1, `columns`, or else `run`, are multiples of eight.
 extern "C" __global__ void activate_wide(const half_t *x, const half_t *bias, const half_t *residual, half_t *y,
                                          int columns, int run, int kind, unsigned count) {
     unsigned at = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
@@ -170,9 +170,9 @@ struct Convolution {
     int channels, height, width, out_channels, out_height, out_width, group_channels, kernel, stride, pad, kind;
 };
 
-constexpr int SIDE = 4; // outputs of a thread, beside each other
+constexpr int SIDE = 4; // number of adjacent outputs that a thread computes
 
-// Kernel and stride are known to the compiler where K is not 0.
+// Kernel and stride are compile-time constants unless K is 0.
 template <typename T, int K, int S>
 __device__ void convolve(const T *x, const float *w, const float *bias, T *y, const Convolution &c, unsigned count) {
     int kernel = K ? K : c.kernel, stride = K ? S : c.stride;
@@ -236,7 +236,7 @@ struct Operand {
     int row, image; // values from one row, and from one image, to the next
 };
 
-// Any depth and type: a warp per query, its scores in shared memory.
+// Attention of any depth and type: a warp for each query, with its scores in shared memory.
 template <typename T>
 __device__ void attention(const T *q, const T *k, const T *v, T *out, int queries, int keys, int depth, Operand qs,
                           Operand ks, Operand vs, Operand os, float scale) {
@@ -314,10 +314,10 @@ __device__ __forceinline__ void multiply(float c[4], const unsigned a[4], unsign
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-constexpr int TILE = 64;          // queries of a block, and keys that it holds at a time
+constexpr int TILE = 64;          // queries of a block, and keys that it holds at once
 constexpr int ROW = DEPTH + 8;    // padded, so that eight rows lie in different banks
 
-// Keys from `first` on to shared memory, 16 bytes at a time; rows past the end are zero.
+// Copies keys or values from `first` on to shared memory, 16 bytes at once; rows past the end are zero.
 __device__ __forceinline__ void fetch(half_t *tile, const half_t *from, int row, int first, int keys) {
     for (int i = threadIdx.x; i < TILE * DEPTH / 8; i += blockDim.x) {
         int r = i / (DEPTH / 8), c = i % (DEPTH / 8) * 8;
@@ -327,7 +327,7 @@ __device__ __forceinline__ void fetch(half_t *tile, const half_t *from, int row,
     }
 }
 
-// Flash attention: four warps of 16 queries each; rows must begin at multiples of 16 bytes.
+// Flash attention: four warps of 16 queries each. Rows must begin at multiples of 16 bytes.
 extern "C" __global__ void __launch_bounds__(128)
     attention_tiles(const half_t *q, const half_t *k, const half_t *v, half_t *out, int queries, int keys, int q_row,
                     int q_image, int k_row, int k_image, int v_row, int v_image, int o_row, int o_image, float scale) {
@@ -350,7 +350,7 @@ extern "C" __global__ void __launch_bounds__(128)
     }
     float sums[DEPTH / 8][4] = {};
     float most[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
-    scale *= 1.4426950408889634f; // powers of two
+    scale *= 1.4426950408889634f; // log2(e), for exp2f
 
     for (int first = 0; first < keys; first += TILE) {
         __syncthreads();

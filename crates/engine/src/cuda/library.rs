@@ -1,5 +1,6 @@
-//! Our kernels on the GPU: compiled when a tower is loaded, launched on tract's stream.
+//! Our kernels on the GPU, compiled when a tower is loaded and launched on tract's stream.
 
+use constancy_kernels::Activation;
 use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{Ptx, result as nvrtc, sys};
 use std::collections::HashMap;
@@ -10,11 +11,11 @@ use tract_onnx::prelude::{DatumType, Tensor, TractResult};
 use tract_onnx::tract_hir::internal::{anyhow, bail, ensure};
 
 const SOURCE: &str = include_str!("kernels.cu");
-/// Kernels that there are for both types, and those for one alone.
+/// Kernels that exist for fp16 and for f32.
 const BOTH: [&str; 5] = ["patches", "norm", "activate", "attention", "conv"];
-/// Those that take eight halves at a time.
+/// Kernels for fp16 alone whose threads load eight values at once.
 const WIDE: [&str; 2] = ["norm_wide", "activate_wide"];
-/// Threads of a block where a thread makes one value.
+/// Threads of a block, where a thread computes one value.
 const BLOCK: u32 = 256;
 
 /// The compiled kernels.
@@ -34,7 +35,8 @@ pub(super) enum Arg {
 }
 
 impl Library {
-    /// Compiles for the GPU that tract uses; `depth` is that of the tower's attention heads.
+    /// Compiles the kernels for the GPU that tract uses; `depth` is the depth of the tower's
+    /// attention heads.
     pub(super) fn compile(depth: Option<usize>) -> TractResult<Self> {
         with_cuda_stream(|stream| {
             let context = stream.context();
@@ -62,12 +64,12 @@ impl Library {
         })
     }
 
-    /// Whether heads of `depth` go through the matrix unit.
+    /// Whether attention heads of `depth` are computed on the matrix unit.
     pub(super) fn has_tiles(&self, depth: usize) -> bool {
         self.tiles == Some(depth)
     }
 
-    /// Launches `kernel`, of the type of the values unless `dt` is `None`.
+    /// Launches the variant of `kernel` for `dt`, or, if `dt` is `None`, the kernel of that name.
     pub(super) fn launch(
         &self,
         kernel: &str,
@@ -95,15 +97,15 @@ impl Library {
                     Arg::Float(v) => builder.arg(v),
                 };
             }
-            // SAFETY: each caller gives the arguments in the kernel's order, and pointers to as many values as its
-            // counts say.
+            // SAFETY: each caller gives the arguments in the kernel's order, and its pointers have
+            // as many values as its counts say.
             unsafe { builder.launch(config)? };
             Ok(())
         })
     }
 }
 
-/// The kernels' machine code: PTX would have to be of a version that the driver knows.
+/// The machine code of the kernels. PTX would have to be of a version that the driver knows.
 fn machine_code(options: &[String]) -> TractResult<Vec<u8>> {
     let source = CString::new(SOURCE)?;
     let program = nvrtc::create_program(&source, Some(c"kernels.cu"))?;
@@ -120,7 +122,7 @@ fn machine_code(options: &[String]) -> TractResult<Vec<u8>> {
                 .take_while(|&c| c != '\0')
                 .collect();
             Err(anyhow!(
-                "NVRTC does not compile constancy's kernels: {e:?} {log}"
+                "NVRTC cannot compile constancy's kernels: {e:?} {log}"
             ))
         }
     };
@@ -143,14 +145,25 @@ fn read_code(program: sys::nvrtcProgram) -> TractResult<Vec<u8>> {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    reason = "no larger tensor is let through"
+    reason = "larger tensors are refused"
 )]
 pub(super) fn int(value: usize) -> Arg {
     Arg::Int(value as i32)
 }
 
-/// A grid of one thread for each of `count` values.
-pub(super) fn one_each(count: u32) -> LaunchConfig {
+/// The number that the kernels have for an activation.
+pub(super) fn activation_code(activation: Activation) -> Arg {
+    Arg::Int(match activation {
+        Activation::None => 0,
+        Activation::Relu => 1,
+        Activation::QuickGelu => 2,
+        Activation::Gelu => 3,
+        Activation::GeluTanh => 4,
+    })
+}
+
+/// A grid with one thread for each of `count` values.
+pub(super) fn thread_per_value(count: u32) -> LaunchConfig {
     LaunchConfig {
         grid_dim: (count.div_ceil(BLOCK), 1, 1),
         block_dim: (BLOCK, 1, 1),
@@ -158,12 +171,12 @@ pub(super) fn one_each(count: u32) -> LaunchConfig {
     }
 }
 
-/// Where a tensor's values begin on the GPU; they must lie one after the other.
+/// The address of a tensor's values on the GPU; an error if they are not contiguous.
 pub(super) fn address(tensor: &DeviceTensor) -> TractResult<u64> {
     let packed = Tensor::natural_strides(tensor.shape());
     ensure!(
         tensor.strides() == packed.as_slice(),
-        "a kernel got a tensor that is not packed: {tensor:?}"
+        "a kernel got a tensor that is not contiguous: {tensor:?}"
     );
     Ok(tensor.device_buffer_ptr() as u64 + tensor.buffer_offset::<u64>())
 }

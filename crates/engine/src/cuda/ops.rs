@@ -1,13 +1,15 @@
-//! The fused operators on the GPU, as tract runs them: [`DeviceOp`] computes on tensors that are there already.
+//! The fused operators on the GPU, as tract runs them: [`DeviceOp`] computes on tensors in the
+//! GPU's memory.
 //!
-//! They stand in the typed graph as host operators at first, until [`super::transform`] has tract translate the others
-//! and moves ours beside them.
+//! In the typed graph they are host operators at first. [`super::transform`] has tract translate
+//! the other operators and then moves ours to the GPU too.
 
+use super::attention::attention;
 use super::blas::{Blas, Operands, Product, Shape};
-use super::convolve::{Convolution, Mix};
-use super::library::{Arg, Library, address, int, one_each};
-use crate::ops::with_last;
-use crate::rewrite::{AttentionSpec, Patches};
+use super::convolution::{Convolution, Pointwise};
+use super::library::{Arg, Library, activation_code, address, int, thread_per_value};
+use crate::ops::with_last_axis;
+use crate::spec::{AttentionSpec, Patches};
 use constancy_kernels::Activation;
 use cudarc::driver::LaunchConfig;
 use std::collections::HashMap;
@@ -18,21 +20,22 @@ use tract_onnx::prelude::*;
 #[allow(clippy::wildcard_imports, reason = "tract's macros and traits")]
 use tract_onnx::tract_hir::internal::*;
 
-/// Values of a tensor, and thus threads of a launch.
-const MOST: usize = i32::MAX as usize;
+/// Limit of the values of a tensor, and thus of the threads of a launch.
+const MAX_VALUES: usize = i32::MAX as usize;
 
-/// Halves that a thread takes at a time, and the longest row that a warp keeps.
+/// Number of fp16 values that a thread of a `_wide` kernel loads at once.
 const WIDE: usize = 8;
-const MOST_WIDE: usize = 1024;
+/// The longest row that a warp keeps in registers.
+const MAX_WIDE_ROW: usize = 1024;
 
-/// What every operator of a tower launches.
+/// The kernels and the products that all operators of a tower share.
 pub(super) struct Shared {
     pub(super) library: Library,
     pub(super) blas: Blas,
 }
 
 impl Shared {
-    /// For a tower whose attention heads have `depth`.
+    /// For a tower with attention heads of `depth`, if it has any.
     pub(super) fn new(depth: Option<usize>) -> TractResult<Self> {
         Ok(Self {
             library: Library::compile(depth)?,
@@ -41,30 +44,31 @@ impl Shared {
     }
 }
 
-/// One step; what has weights keeps them on the GPU.
+/// One step of a fused node. Its weights are in the GPU's memory.
 pub(super) enum Step {
     /// `[B, C, H, W]` to `[B, patches, C · size²]`.
     Patches(Patches),
-    /// Over the last axis; gain and shift are f32.
+    /// Normalises the last axis; gain and shift are f32.
     Norm {
         gain: DeviceTensor,
         shift: DeviceTensor,
         epsilon: f32,
     },
     Linear(Linear),
-    /// `y = activation(x + bias) + residual`; a bias is for `run` values that follow each other.
+    /// `y = activation(x + bias) + residual`; each value of the bias is added to `run` consecutive
+    /// values.
     Activate {
         bias: Option<DeviceTensor>,
         run: usize,
         activation: Activation,
     },
     Conv(Convolution),
-    Mix(Mix),
+    Pointwise(Pointwise),
     Attention(AttentionSpec),
 }
 
 impl Step {
-    /// The same step with an activation after it, if it can take one.
+    /// The same step followed by `activation`, if it can include one.
     pub(super) fn with_activation(&self, activation: Activation) -> Option<Self> {
         match self {
             Self::Conv(conv) if conv.activation == Activation::None => {
@@ -89,11 +93,11 @@ pub(super) struct Linear {
     /// `[columns, depth]`.
     pub(super) weights: DeviceTensor,
     pub(super) bias: Option<DeviceTensor>,
-    /// One for each number of rows that was met.
+    /// One for each number of rows so far.
     pub(super) products: Mutex<HashMap<usize, Arc<Product>>>,
 }
 
-/// A step with what it runs on.
+/// A step that can run.
 pub(super) struct Operator {
     pub(super) step: Step,
     pub(super) shared: Arc<Shared>,
@@ -136,7 +140,7 @@ impl EvalOp for DeviceOp {
         let shape = self.0.output_shape(inputs[0].shape());
         let output = make_tensor_for_node(ctx, inputs[0].datum_type(), &shape)?;
         ensure!(
-            inputs.iter().all(|t| t.len() <= MOST) && output.len() <= MOST,
+            inputs.iter().all(|t| t.len() <= MAX_VALUES) && output.len() <= MAX_VALUES,
             "tensors of at most 2³¹ values"
         );
         self.0.run(&inputs, &output)?;
@@ -150,7 +154,7 @@ impl TypedOp for DeviceOp {
             let shape = facts[0]
                 .shape
                 .as_concrete()
-                .context("fused operators take shapes that are known")?;
+                .context("fused operators need concrete shapes")?;
             Ok(tvec!(facts[0].datum_type.fact(self.0.output_shape(shape))))
         })
     }
@@ -166,7 +170,7 @@ impl Operator {
             Step::Linear(_) => "linear",
             Step::Activate { .. } => "activation",
             Step::Conv(_) => "conv",
-            Step::Mix(_) => "mix",
+            Step::Pointwise(_) => "mix",
             Step::Attention(_) => "attention",
         }
     }
@@ -178,10 +182,10 @@ impl Operator {
                 tvec![batch, p.rows * p.columns, p.channels * p.size * p.size]
             }
             Step::Norm { .. } | Step::Activate { .. } => input.into(),
-            Step::Linear(linear) => with_last(input, linear.weights.shape()[0]),
-            Step::Attention(spec) => with_last(input, spec.heads * spec.depth),
+            Step::Linear(linear) => with_last_axis(input, linear.weights.shape()[0]),
+            Step::Attention(spec) => with_last_axis(input, spec.heads * spec.depth),
             Step::Conv(conv) => conv.output_shape(input),
-            Step::Mix(mix) => mix.output_shape(input),
+            Step::Pointwise(conv) => conv.output_shape(input),
         }
     }
 
@@ -194,7 +198,12 @@ impl Operator {
                 let mut args = vec![Arg::Pointer(address(x)?), Arg::Pointer(address(output)?)];
                 args.extend([p.channels, p.size, p.rows, p.columns].map(int));
                 args.push(Arg::Count(count));
-                library.launch("patches", Some(output.datum_type()), one_each(count), &args)
+                library.launch(
+                    "patches",
+                    Some(output.datum_type()),
+                    thread_per_value(count),
+                    &args,
+                )
             }
             Step::Norm {
                 gain,
@@ -209,12 +218,12 @@ impl Operator {
             } => activate(library, (bias.as_ref(), *run), *activation, inputs, output),
             Step::Attention(spec) => attention(library, spec, inputs, output),
             Step::Conv(conv) => conv.run(library, x, output),
-            Step::Mix(mix) => mix.run(&self.shared.blas, x, output),
+            Step::Pointwise(conv) => conv.run(&self.shared.blas, x, output),
         }
     }
 }
 
-/// Gain and shift are f32, and as long as a row.
+/// Normalises rows; gain and shift are f32 and as long as a row.
 fn norm(
     library: &Library,
     [gain, shift]: [&DeviceTensor; 2],
@@ -225,7 +234,7 @@ fn norm(
     let (width, dt) = (gain.len(), output.datum_type());
     ensure!(
         x.shape().last() == Some(&width),
-        "a normalisation over {width} values got {:?}",
+        "a normalisation over {width} values got an input of shape {:?}",
         x.shape()
     );
     let rows = x.len() / width.max(1);
@@ -246,7 +255,7 @@ fn norm(
             shared_mem_bytes: 0,
         })
     };
-    if dt == DatumType::F16 && width % WIDE == 0 && width <= MOST_WIDE {
+    if dt == DatumType::F16 && width % WIDE == 0 && width <= MAX_WIDE_ROW {
         args.push(int(rows));
         return library.launch("norm_wide", None, blocks(rows.div_ceil(4), 128)?, &args);
     }
@@ -254,7 +263,7 @@ fn norm(
     library.launch("norm", Some(dt), blocks(rows, threads)?, &args)
 }
 
-/// A value of the bias is for `run` values that follow each other.
+/// Each value of the bias is added to `run` consecutive values.
 fn activate(
     library: &Library,
     (bias, run): (Option<&DeviceTensor>, usize),
@@ -274,33 +283,32 @@ fn activate(
         address(output)?,
     ];
     let mut args: Vec<Arg> = pointers.map(Arg::Pointer).into();
-    args.extend([int(columns), int(run), code(activation), Arg::Count(count)]);
+    args.extend([
+        int(columns),
+        int(run),
+        activation_code(activation),
+        Arg::Count(count),
+    ]);
     if dt == DatumType::F16 && wide {
-        return library.launch("activate_wide", None, one_each(count.div_ceil(8)), &args);
+        return library.launch(
+            "activate_wide",
+            None,
+            thread_per_value(count.div_ceil(8)),
+            &args,
+        );
     }
-    library.launch("activate", Some(dt), one_each(count), &args)
-}
-
-/// As the kernels know it.
-pub(super) fn code(activation: Activation) -> Arg {
-    Arg::Int(match activation {
-        Activation::None => 0,
-        Activation::Relu => 1,
-        Activation::QuickGelu => 2,
-        Activation::Gelu => 3,
-        Activation::GeluTanh => 4,
-    })
+    library.launch("activate", Some(dt), thread_per_value(count), &args)
 }
 
 impl Linear {
     fn run(&self, blas: &Blas, inputs: &[&DeviceTensor], output: &DeviceTensor) -> TractResult<()> {
         let &[columns, depth] = self.weights.shape() else {
-            bail!("weights of two axes")
+            bail!("the weights of a product have two axes")
         };
         let x = inputs[0];
         ensure!(
             x.shape().last() == Some(&depth),
-            "a product over {depth} values got {:?}",
+            "a product over {depth} values got an input of shape {:?}",
             x.shape()
         );
         let rows = x.len() / depth.max(1);
@@ -320,103 +328,4 @@ impl Linear {
         };
         Product::of_shape(&self.products, rows, blas, shape, &operands)?.run(blas, &operands)
     }
-}
-
-/// One of q, k, v and the output.
-struct Operand {
-    pointer: u64,
-    batch: usize,
-    rows: usize,
-    stride: usize,
-}
-
-impl Operand {
-    /// A sequence `[batch, rows, stride]`, or one row of each image; the heads begin at a column.
-    fn new(tensor: &DeviceTensor, column: usize) -> TractResult<Self> {
-        let (batch, rows, stride) = match *tensor.shape() {
-            [batch, rows, stride] => (batch, rows, stride),
-            [batch, stride] => (batch, 1, stride),
-            ref shape => bail!("attention takes sequences, got {shape:?}"),
-        };
-        let pointer = address(tensor)? + (column * tensor.datum_type().size_of()) as u64;
-        Ok(Self {
-            pointer,
-            batch,
-            rows,
-            stride,
-        })
-    }
-
-    fn strides(&self) -> [Arg; 2] {
-        [int(self.stride), int(self.rows * self.stride)]
-    }
-
-    /// Whether rows begin at multiples of 16 bytes.
-    fn is_aligned(&self) -> bool {
-        self.stride.is_multiple_of(8) && self.pointer.is_multiple_of(16)
-    }
-}
-
-fn attention(
-    library: &Library,
-    spec: &AttentionSpec,
-    inputs: &[&DeviceTensor],
-    output: &DeviceTensor,
-) -> TractResult<()> {
-    let &[q, k, v] = inputs else {
-        bail!("attention takes q, k and v")
-    };
-    let width = spec.heads * spec.depth;
-    let ends = [q, k, v]
-        .into_iter()
-        .zip(spec.offsets)
-        .all(|(t, at)| t.shape().last().is_some_and(|&n| at + width <= n));
-    let [q, k, v, out] = [
-        Operand::new(q, spec.offsets[0])?,
-        Operand::new(k, spec.offsets[1])?,
-        Operand::new(v, spec.offsets[2])?,
-        Operand::new(output, 0)?,
-    ];
-    ensure!(
-        (k.batch, v.batch, k.rows) == (q.batch, q.batch, v.rows),
-        "q, k and v of one batch, k and v of one length"
-    );
-    ensure!(ends && k.rows > 0, "heads within their rows");
-    let tiles = output.datum_type() == DatumType::F16
-        && library.has_tiles(spec.depth)
-        && [&q, &k, &v, &out].into_iter().all(Operand::is_aligned);
-    let (queries_of_block, threads) = if tiles { (64, 128) } else { (4, 128) };
-    let shared = if tiles {
-        0
-    } else {
-        4 * (k.rows + spec.depth) * size_of::<f32>()
-    };
-    ensure!(
-        shared <= 48 << 10,
-        "attention over {} keys is more than a GPU's block holds",
-        k.rows
-    );
-    let grid = (q.rows.div_ceil(queries_of_block), spec.heads, q.batch);
-    let config = LaunchConfig {
-        grid_dim: (
-            u32::try_from(grid.0)?,
-            u32::try_from(grid.1)?,
-            u32::try_from(grid.2)?,
-        ),
-        block_dim: (threads, 1, 1),
-        shared_mem_bytes: u32::try_from(shared)?,
-    };
-    let mut args: Vec<Arg> = [q.pointer, k.pointer, v.pointer, out.pointer]
-        .map(Arg::Pointer)
-        .into();
-    args.extend([int(q.rows), int(k.rows)]);
-    args.extend((!tiles).then(|| int(spec.depth)));
-    args.extend([&q, &k, &v, &out].into_iter().flat_map(Operand::strides));
-    args.push(Arg::Float(spec.scale));
-    let (kernel, dt) = if tiles {
-        ("attention_tiles", None)
-    } else {
-        ("attention", Some(output.datum_type()))
-    };
-    library.launch(kernel, dt, config, &args)
 }

@@ -1,5 +1,5 @@
-//! A plan for one number of images, recorded once as a CUDA graph and then replayed: the hundred launches of a tower
-//! cost the host one call.
+//! A plan for one batch size, recorded once as a CUDA graph and then replayed: the hundred launches
+//! of a tower become one call of the host.
 
 use super::library::address;
 use super::transform::Transformed;
@@ -16,25 +16,27 @@ use tract_onnx::tract_core::plan::{TurnState, TurnStateHandler, eval};
 #[allow(clippy::wildcard_imports, reason = "tract's plans and states")]
 use tract_onnx::tract_hir::internal::*;
 
-/// Runs before recording: the first one tunes products, and both leave every buffer where it stays.
+/// Runs before recording. The first one tunes the products, and after both every buffer has its
+/// final address.
 const WARM_UP: usize = 2;
 
-/// A plan and what it runs in.
+/// A plan with its buffers.
 pub(super) struct DevicePlan {
     state: TypedSimpleState,
     shape: [usize; 4],
     dt: DatumType,
+    /// `None` if a part of the tower runs on the host.
     device: Option<OnDevice>,
 }
 
-/// Where input and output stay on the GPU.
+/// Input and output in the GPU's memory.
 struct OnDevice {
     input: DeviceTensor,
     output: DeviceTensor,
     recorded: Option<CudaGraph>,
 }
 
-/// tract's memory for intermediate values, kept from run to run, so that a recording may hold addresses in it.
+/// Keeps tract's memory for intermediate values from run to run: a recording holds addresses in it.
 #[derive(Debug)]
 struct Arena(DeviceMemSchema);
 
@@ -66,7 +68,7 @@ impl DevicePlan {
             &SymbolValues::default(),
         )?;
         let state = Arc::new(plan.with_turn_handler(Arena(schema))).spawn()?;
-        // Constants went up asynchronously.
+        // Constants are copied to the GPU asynchronously.
         with_cuda_stream(|stream| Ok(stream.synchronize()?))?;
         let mut plan = Self {
             state,
@@ -85,7 +87,8 @@ impl DevicePlan {
         Ok(plan)
     }
 
-    /// Warms up, then records a run; where the driver does not let it be recorded, every run is launched anew.
+    /// Warms up and records a run. If the driver cannot record it, every run launches its kernels
+    /// itself.
     fn record(&mut self) -> TractResult<()> {
         for _ in 0..WARM_UP {
             self.launch()?;
@@ -101,7 +104,7 @@ impl DevicePlan {
             (Ok(()), Ok(_), _) => {}
             (Err(e), ..) | (Ok(()), Err(e), _) => {
                 log::warn!(
-                    "the GPU runs this tower launch by launch, since it cannot be recorded: {e:#}"
+                    "this tower cannot be recorded as a CUDA graph, so every run launches its kernels one by one: {e:#}"
                 );
                 self.launch()?;
             }
@@ -109,7 +112,7 @@ impl DevicePlan {
         Ok(())
     }
 
-    /// Launches everything from the input to the output, and waits for nothing.
+    /// Launches all kernels from the input to the output without waiting for them.
     fn launch(&mut self) -> TractResult<()> {
         let Some(device) = &mut self.device else {
             bail!("a part of the tower runs on the host")
@@ -118,11 +121,14 @@ impl DevicePlan {
         Ok(())
     }
 
-    /// The output `[batch, width]` of images `[batch, 3, size, size]`, as bytes of the tower's type.
+    /// The output `[batch, width]` for images `[batch, 3, size, size]`, given as bytes of the
+    /// tower's type.
     pub(super) fn run(&mut self, images: &[u8]) -> TractResult<Tensor> {
         ensure!(
             images.len() == self.bytes(),
-            "as many values as the plan is made for"
+            "the plan takes {} bytes, got {}",
+            self.bytes(),
+            images.len()
         );
         let Some(device) = &mut self.device else {
             let input = self.host_input(images)?;
@@ -131,7 +137,7 @@ impl DevicePlan {
             return Ok(host);
         };
         let to = address(&device.input)?;
-        // SAFETY: the input has room for as many bytes as `images` has, which was checked above.
+        // SAFETY: the input has as many bytes as `images`, which was checked above.
         with_cuda_stream(|s| unsafe { Ok(driver::memcpy_htod_async(to, images, s.cu_stream())?) })?;
         match &device.recorded {
             Some(graph) => graph.launch()?,
@@ -145,7 +151,8 @@ impl DevicePlan {
 }
 
 impl DevicePlan {
-    /// Kind, calls and nanoseconds of the operators of one run, each waited for before the next is launched.
+    /// Kind, number of calls and total nanoseconds of the operators of one run; each is waited for
+    /// before the next is launched.
     pub(super) fn profile(&mut self, images: &[u8]) -> TractResult<Vec<(String, usize, u64)>> {
         self.run(images)?;
         let input = match &self.device {
@@ -174,12 +181,13 @@ impl DevicePlan {
 }
 
 impl DevicePlan {
+    /// Size of the input.
     fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dt.size_of()
     }
 
     fn host_input(&self, images: &[u8]) -> TractResult<Tensor> {
-        // SAFETY: every pattern of bits is a number of this type.
+        // SAFETY: every bit pattern is a valid number of this type.
         unsafe { Tensor::from_raw_dt(self.dt, &self.shape, images) }
     }
 }
@@ -195,7 +203,8 @@ fn download(tensor: &DeviceTensor) -> TractResult<Tensor> {
     let mut view = host.try_as_plain_ram_mut()?;
     let bytes = view.as_bytes_mut();
     with_cuda_stream(|stream| {
-        // SAFETY: `bytes` is as long as the tensor, and is not touched before the stream is through.
+        // SAFETY: `bytes` is as long as the tensor, and is not used before the stream is
+        // synchronised.
         unsafe { driver::memcpy_dtoh_async(bytes, from, stream.cu_stream())? };
         Ok(stream.synchronize()?)
     })?;

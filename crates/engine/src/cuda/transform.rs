@@ -1,6 +1,6 @@
 //! From tract's typed graph to one that runs on the GPU.
 
-use super::convolve::{Ours, convolution, downsample};
+use super::convolution_rules::{RuleContext, convolution, downsample};
 use super::ops::{DeviceOp, Operator, Shared, Step};
 use constancy_kernels::Activation;
 use std::collections::BTreeSet;
@@ -20,28 +20,31 @@ use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_core::transform::ModelTransform;
 
-/// A graph that computes in `dt`, and whether it takes and gives tensors that are on the GPU, with nothing of it left
-/// on the host.
+/// A graph that runs on the GPU.
 pub(super) struct Transformed {
     pub(super) model: TypedModel,
+    /// Whether its input and output are tensors in the GPU's memory, and no operator runs on the
+    /// host.
     pub(super) on_device: bool,
 }
 
-/// Operators of ours stand in for what tract-cuda has no kernel for, or a slow one, where there are `ours`.
+/// Translates a graph to one that computes in `dt` on the GPU. With `shared`, operators of ours
+/// replace those for which tract-cuda has no kernel or a slow one.
 pub(super) fn transform(
     mut model: TypedModel,
     dt: DatumType,
-    ours: Option<Arc<Shared>>,
+    shared: Option<Arc<Shared>>,
 ) -> TractResult<Transformed> {
-    let ours = Ours {
-        shared: ours,
-        halves: dt == DatumType::F16,
+    let context = RuleContext {
+        shared,
+        half_precision: dt == DatumType::F16,
     };
-    // Before tract makes other operators of those of one pixel. What they are made from are constants only after this.
+    // Convolutions are replaced before tract turns the pointwise ones into other operators. Their
+    // weights become constants only by this propagation.
     Optimizer::prop_consts().optimize(&mut model)?;
     Rewriter::default()
         .with_rule_for("constancy-convolution", convolution)
-        .rewrite(&ours, &mut model)?;
+        .rewrite(&context, &mut model)?;
     if dt == DatumType::F16 {
         FloatPrecisionTranslator::new(DatumType::F32, DatumType::F16).transform(&mut model)?;
     }
@@ -49,11 +52,11 @@ pub(super) fn transform(
     Rewriter::default()
         .with_rule_for("constancy-gelu", gelu)
         .with_rule_for("constancy-downsample", downsample)
-        .rewrite(&ours, &mut model)?;
+        .rewrite(&context, &mut model)?;
     CudaTransform.transform(&mut model)?;
     Rewriter::default()
         .with_rule_for("constancy-to-device", move_to_device)
-        .rewrite(&ours, &mut model)?;
+        .rewrite(&context, &mut model)?;
     rewire_syncs(&mut model)?;
     model.optimize()?;
     for node in model.nodes() {
@@ -65,7 +68,7 @@ pub(super) fn transform(
             node.outputs[0].fact
         );
     }
-    let on_device = host_free(&model)?;
+    let on_device = without_host(&model)?;
     if on_device.is_none() {
         log::info!(
             "the GPU waits for operators on the host: {}",
@@ -84,7 +87,7 @@ pub(super) fn transform(
     })
 }
 
-/// The kinds of operators that are not on the GPU, each once.
+/// The kinds of operators that run on the host.
 fn on_host(model: &TypedModel) -> String {
     let stays = |node: &&TypedNode| {
         !node.op_is::<Const>()
@@ -104,15 +107,15 @@ fn on_host(model: &TypedModel) -> String {
     kinds.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// tract-cuda leaves the exact GELU on the host; a convolution before it takes it over.
+/// Replaces the exact GELU, which tract-cuda runs on the host. A convolution before it includes it.
 fn gelu(
-    ours: &Ours,
+    context: &RuleContext,
     model: &TypedModel,
     node: &TypedNode,
     name: &str,
     op: &ElementWiseOp,
 ) -> TractResult<Option<TypedModelPatch>> {
-    let (Some(shared), true) = (&ours.shared, op.0.is::<GeluExact>()) else {
+    let (Some(shared), true) = (&context.shared, op.0.is::<GeluExact>()) else {
         return Ok(None);
     };
     let made = |step| {
@@ -148,9 +151,10 @@ fn gelu(
     ))
 }
 
-/// tract leaves operators that it does not know on the host, between copies; ours take and give device tensors.
+/// Moves our operators to the GPU. tract leaves operators that it does not know on the host,
+/// between copies, but ours take and return tensors in the GPU's memory.
 fn move_to_device(
-    _ctx: &Ours,
+    _ctx: &RuleContext,
     model: &TypedModel,
     node: &TypedNode,
     name: &str,
@@ -167,7 +171,7 @@ fn move_to_device(
     let mut inputs: TVec<OutletId> = tvec![];
     for (i, &input) in node.inputs.iter().enumerate() {
         let from = model.node(input.node);
-        inputs.push(if let Some(axis_ops) = before_host(from) {
+        inputs.push(if let Some(axis_ops) = axis_ops_before_copy(from) {
             let mut on_device = patch.tap_model(model, from.inputs[0])?;
             for (n, axis_op) in axis_ops.iter().enumerate() {
                 on_device = patch.wire_node(
@@ -196,8 +200,9 @@ fn move_to_device(
     Ok(Some(patch))
 }
 
-/// What is done on the GPU to a tensor before `node` brings it to the host; `None` for any other node.
-fn before_host(node: &TypedNode) -> Option<&[GpuAxisOp]> {
+/// The axis operations on the GPU before `node` copies a tensor to the host; `None` if it does not
+/// copy one.
+fn axis_ops_before_copy(node: &TypedNode) -> Option<&[GpuAxisOp]> {
     if is_sync(node, DeviceSyncKind::ToHost) {
         return Some(&[]);
     }
@@ -212,8 +217,9 @@ fn is_sync(node: &TypedNode, kind: DeviceSyncKind) -> bool {
         .is_some_and(|sync| sync.kind == kind)
 }
 
-/// The same graph from device tensors to device tensors; `None` where a part of it runs on the host.
-fn host_free(model: &TypedModel) -> TractResult<Option<TypedModel>> {
+/// The same graph with input and output in the GPU's memory; `None` if a part of it runs on the
+/// host.
+fn without_host(model: &TypedModel) -> TractResult<Option<TypedModel>> {
     let mut model = model.clone();
     let source = model.inputs[0];
     let syncs: Vec<InletId> = model.node(source.node).outputs[0].successors.to_vec();

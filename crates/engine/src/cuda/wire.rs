@@ -1,18 +1,19 @@
-//! From the specs of fused nodes to operators on the GPU, and from these to nodes of the typed graph.
+//! Makes operators on the GPU from the specs of fused nodes, and nodes of the typed graph from the
+//! operators.
 
 use super::ops::{DeviceOp, Linear, Operator, Shared, Step};
-use crate::ops::dense;
-use crate::rewrite::{LinearSpec, NormSpec, Spec, Specs};
+use crate::ops::dense_weights;
+use crate::spec::{LinearSpec, NormSpec, Spec, Specs};
 use constancy_kernels::Activation;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tract_gpu::tensor::{DeviceTensor, IntoDevice};
 use tract_onnx::prelude::*;
 
-/// The steps of each fused node, by the value that it makes.
+/// The steps of each fused node, by the name of its output.
 pub(super) type Wired = HashMap<String, Vec<Arc<Operator>>>;
 
-/// Puts every spec on the GPU, its weights in `dt`.
+/// Makes the steps of every spec, and copies its weights to the GPU in `dt`.
 pub(super) fn upload(specs: &Specs, dt: DatumType, shared: &Arc<Shared>) -> TractResult<Wired> {
     let operator = |step| {
         Arc::new(Operator {
@@ -38,11 +39,11 @@ fn linear(spec: &LinearSpec, dt: DatumType) -> TractResult<Vec<Step>> {
         steps.push(norm(spec)?);
     }
     let bias = spec.bias(spec.columns);
-    let weights = device(&[spec.columns, spec.depth], &dense(spec), dt)?;
+    let weights = to_device(&[spec.columns, spec.depth], &dense_weights(spec), dt)?;
     let activates = spec.activation != Activation::None;
     let has_bias = activates || bias.iter().any(|&b| b != 0.0);
     let mut bias = if has_bias {
-        Some(device(&[spec.columns], &bias, dt)?)
+        Some(to_device(&[spec.columns], &bias, dt)?)
     } else {
         None
     };
@@ -61,7 +62,7 @@ fn linear(spec: &LinearSpec, dt: DatumType) -> TractResult<Vec<Step>> {
 }
 
 fn norm(spec: &NormSpec) -> TractResult<Step> {
-    let vector = |values: &[f32]| device(&[values.len()], values, DatumType::F32);
+    let vector = |values: &[f32]| to_device(&[values.len()], values, DatumType::F32);
     Ok(Step::Norm {
         gain: vector(&spec.gain)?,
         shift: vector(&spec.shift)?,
@@ -69,17 +70,23 @@ fn norm(spec: &NormSpec) -> TractResult<Step> {
     })
 }
 
-pub(super) fn device(shape: &[usize], values: &[f32], dt: DatumType) -> TractResult<DeviceTensor> {
+/// Copies values to the GPU as a tensor of `dt`.
+pub(super) fn to_device(
+    shape: &[usize],
+    values: &[f32],
+    dt: DatumType,
+) -> TractResult<DeviceTensor> {
     let tensor = Tensor::from_shape(shape, values)?
         .cast_to_dt(dt)?
         .into_owned();
     let tensor = tensor.into_device()?;
-    // The copy is asynchronous, and reads the host's memory.
+    // The copy is asynchronous and reads the host's memory, which is freed below.
     tract_cuda::with_cuda_stream(|stream| Ok(stream.synchronize()?))?;
     Ok(tensor)
 }
 
-/// Wires a fused node's steps; a second input of a product is added by the last of them.
+/// Adds the steps of a fused node to a typed graph. The last step takes the second input, the
+/// residual.
 pub(super) fn wire(
     steps: &[Arc<Operator>],
     prefix: &str,

@@ -1,4 +1,4 @@
-//! `engine.device`: where towers are to run.
+//! `engine.device`: where the image tower runs.
 
 use serde::Deserialize;
 use std::fmt;
@@ -8,11 +8,11 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Device {
-    /// The first GPU where there is one that works, or else the CPU.
+    /// The first GPU if it works, or else the CPU.
     Auto,
     #[default]
     Cpu,
-    /// That GPU, or none of it works.
+    /// The GPU of this index; an error if it does not work.
     Cuda(u32),
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::Device;
 
     #[test]
-    fn devices_are_read_as_they_are_written() {
+    fn devices_parse_as_they_are_displayed() {
         for text in ["auto", "cpu", "cuda", "cuda:1"] {
             assert_eq!(text.parse::<Device>().expect(text).to_string(), text);
         }

@@ -1,38 +1,38 @@
-//! What the NVIDIA driver says of itself and its GPUs, by the few calls that need no context.
+//! The NVIDIA driver: its version and its GPUs, by the few calls that need no CUDA context.
 //!
-//! The library is opened when it is asked for, and never closed: the driver does not bear that.
+//! The library is opened on demand and never closed: the driver does not survive that.
 
 use super::error::{CudaVersion, GpuError};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
-/// As every driver installs it.
-pub(super) const LIBRARY: &str = "libcuda.so.1";
+/// The name under which every driver installs its library.
+const LIBRARY: &str = "libcuda.so.1";
 /// `CUDA_ERROR_OUT_OF_MEMORY` and `CUDA_ERROR_NO_DEVICE`.
 const OUT_OF_MEMORY: c_int = 2;
 const NO_DEVICE: c_int = 100;
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `_MINOR`.
 const CAPABILITY: [c_int; 2] = [75, 76];
 
-/// The driver, initialised.
+/// The initialised driver.
 #[derive(Debug, Clone, Copy)]
 pub struct Driver {
     library: Library,
-    /// The newest CUDA that it knows.
+    /// The newest version of CUDA that it supports.
     pub version: CudaVersion,
 }
 
-/// A GPU as the driver describes it.
+/// A GPU, as the driver describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuDevice {
     pub index: u32,
     pub name: String,
-    /// Compute capability.
+    /// Compute capability, major and minor.
     pub capability: (i32, i32),
     pub memory_bytes: u64,
 }
 
 impl Driver {
-    /// The machine's driver.
+    /// Opens the machine's driver.
     pub fn open() -> Result<Self, GpuError> {
         Self::open_library(LIBRARY)
     }
@@ -51,7 +51,7 @@ impl Driver {
         })
     }
 
-    /// The GPUs, as `cuda:N` numbers them.
+    /// The GPUs in the order of `cuda:N`.
     pub fn devices(&self) -> Result<Vec<GpuDevice>, GpuError> {
         let mut count = 0;
         self.library.call(
@@ -85,7 +85,7 @@ impl Driver {
                 |f: extern "C" fn(*mut c_int, c_int, c_int) -> c_int| f(value, attribute, handle),
             )?;
         }
-        // SAFETY: the driver wrote at most 255 bytes, and the last is still zero.
+        // SAFETY: the driver wrote at most 255 bytes, so the last byte is still zero.
         let name = unsafe { CStr::from_ptr(name.as_ptr()) }
             .to_string_lossy()
             .into_owned();
@@ -98,7 +98,7 @@ impl Driver {
         })
     }
 
-    /// The GPU `wanted`, if the driver is as new as `needed`.
+    /// The GPU of index `wanted`; an error if the driver does not support CUDA `needed`.
     pub(super) fn require(&self, wanted: u32, needed: CudaVersion) -> Result<GpuDevice, GpuError> {
         if self.version < needed {
             return Err(GpuError::DriverTooOld {
@@ -129,10 +129,11 @@ impl Library {
             reason,
         };
         let path = CString::new(name).map_err(|e| unusable(e.to_string()))?;
-        // SAFETY: a C string; the library's initialisers are the driver's.
+        // SAFETY: `path` is a C string, and the library's initialisers are the driver's.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
         if handle.is_null() {
-            // SAFETY: what dlerror returns is null or a C string that lives until the next call on this thread.
+            // SAFETY: dlerror returns null or a C string that lives until the next call on this
+            // thread.
             let reason = unsafe {
                 libc::dlerror()
                     .as_ref()
@@ -143,11 +144,12 @@ impl Library {
         Ok(Self(handle))
     }
 
-    /// Calls the function `name`, which `call` is given as a pointer of the type that CUDA's header declares.
+    /// Calls the function `name` through `call`, which gets it as a pointer of the type in CUDA's
+    /// header.
     fn call<F: Copy>(self, name: &str, call: impl FnOnce(F) -> c_int) -> Result<(), GpuError> {
         const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
         let symbol = CString::new(name).unwrap_or_default();
-        // SAFETY: the library is open for good, and the name is a C string.
+        // SAFETY: the library is never closed, and `symbol` is a C string.
         let address = unsafe { libc::dlsym(self.0, symbol.as_ptr()) };
         if address.is_null() {
             let reason = format!("it has no {name}, which every NVIDIA driver has");
@@ -156,7 +158,8 @@ impl Library {
                 reason,
             });
         }
-        // SAFETY: F is a function pointer of the type that CUDA declares for this name, as each caller writes it.
+        // SAFETY: each caller gives as F the function pointer type that CUDA declares for this
+        // name.
         let function = unsafe { std::mem::transmute_copy::<*mut c_void, F>(&address) };
         match call(function) {
             0 => Ok(()),
@@ -180,8 +183,8 @@ mod tests {
 
     const NEEDED: CudaVersion = CudaVersion(13000);
 
-    /// A driver that has `count` GPUs and knows CUDA `version`; `init` is what cuInit returns.
-    fn fake(folder: &Path, version: i32, init: i32, count: i32) -> String {
+    /// A driver that has `count` GPUs and supports CUDA `version`; cuInit returns `init`.
+    fn fake_driver(folder: &Path, version: i32, init: i32, count: i32) -> String {
         let numbers = [("VERSION", version), ("INIT", init), ("COUNT", count)];
         let numbers = numbers.map(|(name, number)| format!("-D{name}={number}"));
         let source =
@@ -213,7 +216,8 @@ mod tests {
     #[test]
     fn gpus_are_named_as_the_driver_names_them() {
         let folder = folder();
-        let driver = Driver::open_library(&fake(folder.path(), 13000, 0, 2)).expect("driver");
+        let driver =
+            Driver::open_library(&fake_driver(folder.path(), 13000, 0, 2)).expect("driver");
         let device = |index, name: &str, gib: u64| GpuDevice {
             index,
             name: name.into(),
@@ -240,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_is_missing_or_none_is_named_with_the_way_out() {
+    fn a_missing_or_broken_driver_is_named_with_the_way_out() {
         let folder = folder();
         let error = Driver::open_library("libcuda-that-nobody-has.so").expect_err("no such file");
         assert!(
@@ -256,9 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_is_too_old_is_told_from_one_that_fits() {
+    fn a_driver_that_is_too_old_is_refused() {
         let folder = folder();
-        let driver = Driver::open_library(&fake(folder.path(), 12040, 0, 1)).expect("driver");
+        let driver =
+            Driver::open_library(&fake_driver(folder.path(), 12040, 0, 1)).expect("driver");
         let error = driver.require(0, NEEDED).expect_err("too old").to_string();
         assert!(
             error.contains("CUDA 12.4")
@@ -270,10 +275,10 @@ mod tests {
     }
 
     #[test]
-    fn no_gpu_and_a_driver_that_fails_are_told_apart() {
+    fn a_missing_gpu_and_a_failing_driver_are_distinguished() {
         let at = |init, count| {
             let folder = folder();
-            let library = fake(folder.path(), 13000, init, count);
+            let library = fake_driver(folder.path(), 13000, init, count);
             Driver::open_library(&library)
                 .and_then(|d| d.require(0, NEEDED))
                 .expect_err("no GPU")

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Why a GPU cannot be used. The worker process tells it in the same words.
+/// Why a GPU cannot be used. The worker process sends it to the daemon.
 #[derive(Debug, Clone, PartialEq, Error, Serialize, Deserialize)]
 pub enum GpuError {
     #[error(
@@ -22,7 +22,7 @@ pub enum GpuError {
         needed: CudaVersion,
     },
     #[error(
-        "the NVIDIA driver sees no GPU; see whether `nvidia-smi` does, and whether this user and container may open /dev/nvidia*"
+        "the NVIDIA driver sees no GPU; check that `nvidia-smi` lists one, and that this user and container may open /dev/nvidia*"
     )]
     NoDevice,
     #[error(
@@ -30,7 +30,7 @@ pub enum GpuError {
     )]
     NoSuchDevice { wanted: u32, count: u32 },
     #[error(
-        "the NVIDIA driver fails: {call} returned {code}; see `dmesg` and whether `nvidia-smi` works"
+        "the NVIDIA driver fails: {call} returned {code}; check `dmesg`, and that `nvidia-smi` works"
     )]
     Driver { call: String, code: i32 },
     #[error(
@@ -38,11 +38,11 @@ pub enum GpuError {
     )]
     Libraries { reason: String },
     #[error(
-        "the GPU's memory does not suffice ({reason}); see in `nvidia-smi` what else uses it, or take a smaller model"
+        "the GPU's memory does not suffice ({reason}); check in `nvidia-smi` what else uses it, or use a smaller model"
     )]
     OutOfMemory { reason: String },
     #[error(
-        "the GPU's embedding is not the CPU's (cosine {cosine:.5}, at least {least} is wanted); set engine.device = \"cpu\" and report it"
+        "the GPU's embedding is not the CPU's (cosine {cosine:.5}, must be at least {least}); set engine.device = \"cpu\" and report it"
     )]
     Disagrees { cosine: f64, least: f64 },
     #[error("the GPU cannot run this model: {reason}")]
@@ -51,7 +51,7 @@ pub enum GpuError {
     Lost { reason: String },
 }
 
-/// As the driver says it: 1000 · major + 10 · minor.
+/// A version of CUDA in the driver's form, 1000 · major + 10 · minor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CudaVersion(pub i32);
 
@@ -62,21 +62,21 @@ impl std::fmt::Display for CudaVersion {
 }
 
 impl GpuError {
-    /// What CUDA, cuBLAS or a panic of tract's said, as one of our reasons.
+    /// The error for a message of CUDA, cuBLAS or a panic in tract.
     #[must_use]
-    pub fn of_message(message: &str) -> Self {
+    pub fn from_message(message: &str) -> Self {
         let reason = message.replace('\n', " ");
-        let memory = ["OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED"];
-        let libraries = [
+        let out_of_memory = ["OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED"];
+        let missing_library = [
             "could not be dlopen'd",
             "Unable to dynamically load",
             "No CUDA toolkit root",
             "toolkit include",
             "CCCL",
         ];
-        if memory.iter().any(|m| reason.contains(m)) {
+        if out_of_memory.iter().any(|m| reason.contains(m)) {
             Self::OutOfMemory { reason }
-        } else if libraries.iter().any(|l| reason.contains(l)) {
+        } else if missing_library.iter().any(|l| reason.contains(l)) {
             Self::Libraries { reason }
         } else {
             Self::Failed { reason }
@@ -89,8 +89,8 @@ mod tests {
     use super::GpuError;
 
     #[test]
-    fn what_cuda_says_is_sorted_into_reasons() {
-        let of = |message: &str| GpuError::of_message(message);
+    fn messages_of_cuda_become_specific_errors() {
+        let of = |message: &str| GpuError::from_message(message);
         assert!(
             matches!(of("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of\nmemory\")"), GpuError::OutOfMemory { reason } if !reason.contains('\n'))
         );

@@ -1,7 +1,8 @@
-//! What the daemon and the process that runs the GPU say to each other: JSON, its length before it, on a socket.
+//! The protocol between the daemon and the worker process that runs the GPU: JSON messages, each
+//! preceded by its length, on a socket.
 //!
-//! Images and embeddings do not go through the socket; they lie in memory that both have mapped: room for
-//! [`MOST`] images in the tower's numbers, and behind it for as many embeddings, f32.
+//! Images and embeddings do not go through the socket but through shared memory, which has room for
+//! [`MAX_BATCH`] images in the tower's number format, followed by as many embeddings in f32.
 
 use super::error::GpuError;
 use half::f16;
@@ -10,41 +11,43 @@ use serde::{Deserialize, Serialize};
 use std::io::{Error, ErrorKind, Read, Write};
 use std::path::PathBuf;
 
-/// Images that go over at a time.
-pub(in super::super) const MOST: usize = 64;
-/// Longer messages are damaged.
-const LONGEST: u32 = 1 << 20;
+/// The largest number of images of one request.
+pub(crate) const MAX_BATCH: usize = 64;
+/// A longer message must be damaged.
+const MAX_MESSAGE_BYTES: u32 = 1 << 20;
 
-/// What the worker is asked. The first request is `Start`.
+/// A request to the worker. The first one is `Start`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) enum Request {
-    Start(Order),
+pub(crate) enum Request {
+    Start(WorkerConfig),
     Embed { batch: usize },
     Profile { batch: usize },
 }
 
-/// The tower that a worker runs.
+/// Which tower a worker runs, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Order {
-    pub(in super::super) manifest: PathBuf,
-    /// In halves rather than f32.
-    pub(in super::super) halves: bool,
-    /// Without operators of ours.
-    pub(in super::super) plain: bool,
+pub(crate) struct WorkerConfig {
+    pub(crate) manifest: PathBuf,
+    /// In fp16 rather than f32.
+    pub(crate) half_precision: bool,
+    /// On tract's operators alone, without fused ones.
+    pub(crate) plain: bool,
 }
 
+/// The worker's answer to a request.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) enum Reply {
+pub(crate) enum Reply {
     Started,
     Done,
-    /// An embedding that is not a number: too large for halves, perhaps.
+    /// An embedding holds an infinite value or NaN, for example because it overflows fp16.
     NotFinite,
-    /// Kind, calls and nanoseconds of the operators.
+    /// Kind, number of calls and total nanoseconds of the operators.
     Profile(Vec<(String, usize, u64)>),
     Failed(GpuError),
 }
 
-pub(in super::super) fn send<T: Serialize>(mut to: impl Write, message: &T) -> std::io::Result<()> {
+/// Writes a message.
+pub(crate) fn send<T: Serialize>(mut to: impl Write, message: &T) -> std::io::Result<()> {
     let json = serde_json::to_vec(message)?;
     let length = u32::try_from(json.len()).map_err(Error::other)?;
     let mut bytes = length.to_le_bytes().to_vec();
@@ -52,12 +55,12 @@ pub(in super::super) fn send<T: Serialize>(mut to: impl Write, message: &T) -> s
     to.write_all(&bytes)
 }
 
-/// `UnexpectedEof` where the other side is gone.
-pub(in super::super) fn receive<T: DeserializeOwned>(mut from: impl Read) -> std::io::Result<T> {
+/// Reads a message; `UnexpectedEof` if the other side is gone.
+pub(crate) fn receive<T: DeserializeOwned>(mut from: impl Read) -> std::io::Result<T> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
-    if length > LONGEST {
+    if length > MAX_MESSAGE_BYTES {
         return Err(Error::new(
             ErrorKind::InvalidData,
             format!("a message of {length} bytes"),
@@ -68,44 +71,46 @@ pub(in super::super) fn receive<T: DeserializeOwned>(mut from: impl Read) -> std
     Ok(serde_json::from_slice(&json)?)
 }
 
-/// What lies in the memory that both sides map.
+/// Layout of the shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Layout {
-    /// Values of one image and of one embedding.
-    pub(in super::super) image: usize,
-    pub(in super::super) width: usize,
-    /// Whether images are halves.
-    pub(in super::super) halves: bool,
+pub(crate) struct MemoryLayout {
+    /// Number of values of one image.
+    pub(crate) image: usize,
+    /// Number of values of one embedding.
+    pub(crate) width: usize,
+    /// Whether images are fp16 rather than f32.
+    pub(crate) half_precision: bool,
 }
 
-impl Layout {
-    pub(in super::super) fn image_bytes(self) -> usize {
+impl MemoryLayout {
+    pub(crate) fn image_bytes(self) -> usize {
         self.image
-            * if self.halves {
+            * if self.half_precision {
                 size_of::<f16>()
             } else {
                 size_of::<f32>()
             }
     }
 
-    /// Where embeddings begin.
-    pub(in super::super) fn embeddings_at(self) -> usize {
-        MOST * self.image_bytes()
+    /// Offset of the embeddings, bytes.
+    pub(crate) fn embeddings_at(self) -> usize {
+        MAX_BATCH * self.image_bytes()
     }
 
-    pub(in super::super) fn bytes(self) -> usize {
-        self.embeddings_at() + MOST * self.width * size_of::<f32>()
+    /// Size of the whole memory.
+    pub(crate) fn bytes(self) -> usize {
+        self.embeddings_at() + MAX_BATCH * self.width * size_of::<f32>()
     }
 }
 
-/// Numbers of which every pattern of bits is one.
-pub(in super::super) trait Number: Copy {}
+/// A type of numbers for which every bit pattern is valid.
+pub(crate) trait Number: Copy {}
 impl Number for f32 {}
 impl Number for f16 {}
 
-/// The numbers that lie in mapped memory, which begins at a page.
-pub(in super::super) fn numbers<T: Number>(bytes: &mut [u8]) -> &mut [T] {
-    // SAFETY: by the trait's promise every pattern of bits is a number.
+/// Memory that begins at a page, or at an aligned offset from it, as numbers.
+pub(crate) fn as_numbers<T: Number>(bytes: &mut [u8]) -> &mut [T] {
+    // SAFETY: the trait promises that every bit pattern is valid.
     let (_, numbers, _) = unsafe { bytes.align_to_mut::<T>() };
     numbers
 }

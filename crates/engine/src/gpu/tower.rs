@@ -1,116 +1,114 @@
-//! A tower's tower on a GPU: there while it works, away while it does not, and tried again later.
+//! [`GpuTower`]: a tower on a GPU. The CPU takes over while the GPU is lost, and a lost GPU is
+//! tried again later.
 
-use super::client::{Client, Kinds, Outcome};
+use super::client::{Client, OperatorTimes, Outcome};
 use super::error::GpuError;
-use super::protocol::MOST;
+use super::protocol::MAX_BATCH;
 use constancy_kernels::Pool;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Waits between a loss and the next try; each is twice the last.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
-const LONGEST_WAIT: Duration = Duration::from_mins(10);
+/// Backoff between a loss and the next attempt to connect; it doubles with each.
+const MIN_BACKOFF: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_mins(10);
 
-const NO_NUMBER: &str = "the GPU makes an embedding of an image that is not a number";
+const NOT_FINITE: &str = "the GPU's embedding of an image is not a number";
 
-/// Makes a client anew, checked against the CPU.
+/// Starts a worker and checks it against the CPU.
 type Connect = Box<dyn Fn() -> Result<Client, GpuError> + Send + Sync>;
 
-/// The tower.
-pub(in super::super) struct GpuTower {
+/// A tower on a GPU.
+pub(crate) struct GpuTower {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// The GPU, and in which numbers it computes.
+    /// Name of the GPU, and the number format.
     name: String,
     connect: Connect,
-    /// How often the CPU was left to embed; beside the state, which is locked while the GPU embeds.
-    refused: AtomicUsize,
+    /// How often the CPU had to embed. Outside the state, which is locked while the GPU embeds.
+    cpu_fallbacks: AtomicUsize,
     state: Mutex<State>,
 }
 
 struct State {
+    /// `None` while the GPU is lost.
     client: Option<Client>,
-    /// Why it is away, or was.
+    /// Why it was last lost.
     lost: Option<GpuError>,
-    /// Whether it was said that an embedding is not a number.
-    told: bool,
+    /// Whether an embedding that is not finite has been logged.
+    warned_not_finite: bool,
+    /// The last time that the GPU was connected or lost.
     since: Instant,
-    wait: Duration,
-    trying: bool,
+    backoff: Duration,
+    connecting: bool,
 }
 
 impl GpuTower {
-    /// Takes the tower, or says why it cannot be had.
-    pub(super) fn take(name: String, connect: Connect) -> Result<Self, GpuError> {
-        Self::with_wait(name, connect, FIRST_WAIT)
+    /// Connects to the GPU for the first time; an error if that fails.
+    pub(super) fn connect(name: String, connect: Connect) -> Result<Self, GpuError> {
+        Self::with_backoff(name, connect, MIN_BACKOFF)
     }
 
-    /// The same with another wait before the first new try.
-    pub(super) fn with_wait(
+    /// Like [`GpuTower::connect`], with another backoff after the first loss.
+    pub(super) fn with_backoff(
         name: String,
         connect: Connect,
-        wait: Duration,
+        backoff: Duration,
     ) -> Result<Self, GpuError> {
         let client = Some(connect()?);
         let state = State {
             client,
             lost: None,
-            told: false,
+            warned_not_finite: false,
             since: Instant::now(),
-            wait,
-            trying: false,
+            backoff,
+            connecting: false,
         };
         Ok(Self {
             inner: Arc::new(Inner {
                 name,
                 connect,
-                refused: AtomicUsize::new(0),
+                cpu_fallbacks: AtomicUsize::new(0),
                 state: Mutex::new(state),
             }),
         })
     }
 
-    /// The GPU, and in which numbers it computes.
-    pub(in super::super) fn name(&self) -> &str {
+    /// Name of the GPU, and the number format.
+    pub(crate) fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// How often the CPU was left to embed.
-    pub(in super::super) fn stood_in(&self) -> usize {
-        self.inner.refused.load(Ordering::Relaxed)
+    /// How often the CPU had to embed.
+    pub(crate) fn cpu_fallbacks(&self) -> usize {
+        self.inner.cpu_fallbacks.load(Ordering::Relaxed)
     }
 
-    /// The same, and why it last was; `None` where it never was.
-    pub(in super::super) fn refused(&self) -> Option<(usize, GpuError)> {
+    /// How often the CPU had to embed, and why it last did; `None` if it never had to.
+    pub(crate) fn last_fallback(&self) -> Option<(usize, GpuError)> {
         let state = self.inner.lock();
         let reason = || {
             state.lost.clone().unwrap_or_else(|| GpuError::Failed {
-                reason: NO_NUMBER.into(),
+                reason: NOT_FINITE.into(),
             })
         };
-        let count = self.stood_in();
+        let count = self.cpu_fallbacks();
         (count > 0).then(|| (count, reason()))
     }
 
-    /// The embeddings of `batch` images; `None` where the CPU has to make them.
-    pub(in super::super) fn embed(
-        &self,
-        images: &[f32],
-        batch: usize,
-        pool: &Pool,
-    ) -> Option<Vec<f32>> {
+    /// The embeddings of `batch` images; `None` if the CPU has to compute them.
+    pub(crate) fn embed(&self, images: &[f32], batch: usize, pool: &Pool) -> Option<Vec<f32>> {
         let mut state = self.inner.lock();
-        let embeddings = self.try_to_embed(&mut state, images, batch, pool);
+        let embeddings = self.try_embed(&mut state, images, batch, pool);
         self.inner
-            .refused
+            .cpu_fallbacks
             .fetch_add(usize::from(embeddings.is_none()), Ordering::Relaxed);
         embeddings
     }
 
-    fn try_to_embed(
+    fn try_embed(
         &self,
         state: &mut State,
         images: &[f32],
@@ -118,24 +116,21 @@ impl GpuTower {
         pool: &Pool,
     ) -> Option<Vec<f32>> {
         if state.client.is_none() {
-            self.try_again(state);
+            self.reconnect_if_due(state);
             return None;
         }
-        let one = images.len() / batch.max(1);
+        let image_len = (images.len() / batch.max(1)).max(1);
         let mut embeddings = Vec::new();
-        for images in images.chunks(MOST * one.max(1)) {
-            match state
-                .client
-                .as_mut()?
-                .embed(images, images.len() / one.max(1), pool)
-            {
+        for images in images.chunks(MAX_BATCH * image_len) {
+            let client = state.client.as_mut()?;
+            match client.embed(images, images.len() / image_len, pool) {
                 Ok(Outcome::Embeddings(values)) => embeddings.extend(values),
                 Ok(Outcome::NotFinite) => {
-                    state.tell();
+                    state.warn_not_finite();
                     return None;
                 }
                 Err(e) => {
-                    state.lose(&e);
+                    state.mark_lost(&e);
                     return None;
                 }
             }
@@ -143,26 +138,26 @@ impl GpuTower {
         Some(embeddings)
     }
 
-    /// See [`Client::profile`].
-    pub(in super::super) fn profile(&self, batch: usize) -> Option<Result<Kinds, GpuError>> {
+    /// See [`Client::profile`]; `None` while the GPU is lost.
+    pub(crate) fn profile(&self, batch: usize) -> Option<Result<OperatorTimes, GpuError>> {
         Some(self.inner.lock().client.as_mut()?.profile(batch))
     }
 
-    /// Where it is time, has another thread try; frames do not wait for it.
-    fn try_again(&self, state: &mut State) {
-        if state.trying || state.since.elapsed() < state.wait {
+    /// Connects in another thread if the backoff is over; frames do not wait for it.
+    fn reconnect_if_due(&self, state: &mut State) {
+        if state.connecting || state.since.elapsed() < state.backoff {
             return;
         }
-        state.trying = true;
+        state.connecting = true;
         let inner = Arc::clone(&self.inner);
-        let tried = std::thread::Builder::new()
+        let spawned = std::thread::Builder::new()
             .name("gpu".into())
             .spawn(move || {
-                let found = (inner.connect)();
-                inner.lock().return_with(found);
+                let result = (inner.connect)();
+                inner.lock().finish_connecting(result);
             });
-        if let Err(e) = tried {
-            state.return_with(Err(GpuError::Lost {
+        if let Err(e) = spawned {
+            state.finish_connecting(Err(GpuError::Lost {
                 reason: format!("the system refuses a thread: {e}"),
             }));
         }
@@ -176,41 +171,39 @@ impl Inner {
 }
 
 impl State {
-    fn tell(&mut self) {
-        if !std::mem::replace(&mut self.told, true) {
-            log::warn!("{NO_NUMBER}; the CPU makes it, and others like it");
+    fn warn_not_finite(&mut self) {
+        if !std::mem::replace(&mut self.warned_not_finite, true) {
+            log::warn!("{NOT_FINITE}; the CPU embeds such images (this is logged once)");
         }
     }
 
-    fn lose(&mut self, error: &GpuError) {
+    fn mark_lost(&mut self, error: &GpuError) {
         self.client = None;
         self.lost = Some(error.clone());
-        // One that held for long is not on the way down.
-        self.wait = if self.since.elapsed() > LONGEST_WAIT {
-            FIRST_WAIT
-        } else {
-            self.wait
-        };
+        // A connection that lasted resets the backoff.
+        if self.since.elapsed() > MAX_BACKOFF {
+            self.backoff = MIN_BACKOFF;
+        }
         self.since = Instant::now();
         log::warn!(
-            "the GPU is lost, the CPU goes on; the next try is in {} s: {error}",
-            self.wait.as_secs()
+            "the GPU is lost, the CPU takes over; the next attempt is in {} s: {error}",
+            self.backoff.as_secs()
         );
     }
 
-    fn return_with(&mut self, found: Result<Client, GpuError>) {
-        self.trying = false;
+    fn finish_connecting(&mut self, result: Result<Client, GpuError>) {
+        self.connecting = false;
         self.since = Instant::now();
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
-        match found {
+        self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+        match result {
             Ok(client) => {
                 self.client = Some(client);
                 log::info!("the GPU is back");
             }
             Err(e) => {
                 log::warn!(
-                    "the GPU stays away; the next try is in {} s: {e}",
-                    self.wait.as_secs()
+                    "the GPU is still lost; the next attempt is in {} s: {e}",
+                    self.backoff.as_secs()
                 );
                 self.lost = Some(e);
             }

@@ -1,18 +1,19 @@
-//! An ONNX file, memory-mapped. Large initialisers stay in the file: the decoded message holds everything but their
-//! bytes, which are found by name.
+//! An ONNX file, memory-mapped. Large initialisers stay in the file: the decoded message holds
+//! everything but their data, which is found by name.
 
-use super::pb;
 use memmap2::Mmap;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use tract_onnx::pb;
 
-/// Initialisers of fewer bytes are decoded with the rest.
-const LARGE: usize = 4096;
+/// Initialisers of at least so many bytes stay in the file.
+const LARGE_BYTES: usize = 4096;
 
 // Field numbers of onnx.proto.
 pub(super) const MODEL_GRAPH: u32 = 7;
@@ -20,26 +21,28 @@ pub(super) const GRAPH_INITIALIZER: u32 = 5;
 const TENSOR_NAME: u32 = 8;
 pub(super) const TENSOR_RAW_DATA: u32 = 9;
 
-/// A file's bytes, mapped.
-pub(in super::super) struct Mapped {
+/// A mapped file.
+pub(crate) struct MappedFile {
     map: Mmap,
 }
 
-impl Mapped {
+impl MappedFile {
     fn open(path: &Path) -> std::io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: a model file is not written to while it is loaded; models are replaced by renaming. A file that is
-        // cut short all the same ends the process, as it does for every program that maps files.
+        // SAFETY: a model file is not written to while it is loaded; models are replaced by
+        // renaming. A file that is truncated all the same kills the process with SIGBUS, as it does
+        // with every program that maps files.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self { map })
     }
 
-    /// Lets go of the pages of a range that will not be read again soon; they stay in the system's cache.
-    fn forget(&self, range: &Range<usize>) {
+    /// Releases the pages of a range that will not be read again soon; they stay in the page cache.
+    fn release(&self, range: &Range<usize>) {
         const PAGE: usize = 4096;
         let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
         if start < end {
-            // SAFETY: a read-only mapping of a file: pages that are let go of are read again when they are touched.
+            // SAFETY: in a read-only mapping of a file, released pages are read again when they are
+            // touched.
             let _ = unsafe {
                 self.map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,
@@ -51,82 +54,81 @@ impl Mapped {
     }
 }
 
-/// Bytes of one tensor: within a mapped file, or made here.
+/// The data of one tensor, in a mapped file or in memory.
 #[derive(Clone)]
-pub(in super::super) enum Slice {
-    File(Arc<Mapped>, Range<usize>),
+pub(crate) enum TensorData {
+    File(Arc<MappedFile>, Range<usize>),
     Owned(Arc<Vec<u8>>),
 }
 
-impl Slice {
-    pub(in super::super) fn bytes(&self) -> &[u8] {
+impl TensorData {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::File(file, range) => &file.map[range.clone()],
             Self::Owned(bytes) => bytes,
         }
     }
 
-    /// Gives the memory back that reading has taken, where it can be read again.
-    pub(in super::super) fn forget(&self) {
+    /// Releases the memory that reading has taken, if it can be read again.
+    pub(crate) fn release(&self) {
         if let Self::File(file, range) = self {
-            file.forget(range);
+            file.release(range);
         }
     }
 }
 
 /// An ONNX model whose large initialisers are still in their file.
-pub(in super::super) struct OnnxFile {
-    pub(in super::super) model: pb::ModelProto,
-    /// Bytes of the initialisers that `model` holds without data.
-    pub(in super::super) data: HashMap<String, Slice>,
+pub(crate) struct OnnxFile {
+    pub(crate) model: pb::ModelProto,
+    /// Data of the initialisers that `model` holds without it, by name.
+    pub(crate) data: HashMap<String, TensorData>,
 }
 
 impl OnnxFile {
-    /// Reads the model at `path`, and the files beside it that hold its weights, if any do.
-    pub(in super::super) fn open(path: &Path) -> Result<Self, String> {
-        let file = Arc::new(Mapped::open(path).map_err(|e| e.to_string())?);
-        let (slim, ranges) = slim_model(&file.map).ok_or("it is cut short, or no protobuf")?;
-        let model = pb::ModelProto::decode(slim.as_slice()).map_err(|e| e.to_string())?;
-        file.forget(&(0..file.map.len()));
+    /// Opens the model at `path` and the files of external data beside it. An error is the reason.
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+        let file = Arc::new(MappedFile::open(path).map_err(|e| e.to_string())?);
+        let (message, ranges) =
+            without_large_tensors(&file.map).ok_or("it is cut short, or not a protobuf message")?;
+        let model = pb::ModelProto::decode(message.as_slice()).map_err(|e| e.to_string())?;
+        file.release(&(0..file.map.len()));
         let data = ranges
             .into_iter()
-            .map(|(name, range)| (name, Slice::File(Arc::clone(&file), range)))
+            .map(|(name, range)| (name, TensorData::File(Arc::clone(&file), range)))
             .collect();
         let mut opened = Self { model, data };
         opened.resolve_external(path)?;
         Ok(opened)
     }
 
-    /// Initialisers in files of their own, which must lie in the model's folder.
+    /// Maps external data, which must lie in the model's folder.
     fn resolve_external(&mut self, path: &Path) -> Result<(), String> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        let mut files: HashMap<PathBuf, Arc<Mapped>> = HashMap::new();
+        let mut files: HashMap<PathBuf, Arc<MappedFile>> = HashMap::new();
         let external = pb::tensor_proto::DataLocation::External as i32;
         for tensor in self.model.graph.iter_mut().flat_map(|g| &mut g.initializer) {
             if tensor.data_location != Some(external) {
                 continue;
             }
-            let (location, range) = external_range(tensor)?;
+            let (location, (offset, len)) = external_location(tensor)?;
             let file = match files.entry(location) {
-                std::collections::hash_map::Entry::Occupied(known) => Arc::clone(known.get()),
-                std::collections::hash_map::Entry::Vacant(new) => {
+                Entry::Occupied(known) => Arc::clone(known.get()),
+                Entry::Vacant(new) => {
                     let beside = folder.join(new.key());
-                    let mapped =
-                        Mapped::open(&beside).map_err(|e| format!("{}: {e}", beside.display()))?;
+                    let mapped = MappedFile::open(&beside)
+                        .map_err(|e| format!("{}: {e}", beside.display()))?;
                     Arc::clone(new.insert(Arc::new(mapped)))
                 }
             };
-            let end = range
-                .1
-                .map_or(file.map.len(), |len| range.0.saturating_add(len));
-            if range.0 > end || end > file.map.len() {
+            let end = len.map_or(file.map.len(), |len| offset.saturating_add(len));
+            if offset > end || end > file.map.len() {
                 return Err(format!(
                     "tensor `{}` lies beyond the end of its data file",
                     tensor.name
                 ));
             }
             self.data
-                .insert(tensor.name.clone(), Slice::File(file, range.0..end));
+                .insert(tensor.name.clone(), TensorData::File(file, offset..end));
             tensor.data_location = None;
             tensor.external_data.clear();
         }
@@ -134,8 +136,10 @@ impl OnnxFile {
     }
 }
 
-/// File, offset and length of a tensor outside the model.
-fn external_range(tensor: &pb::TensorProto) -> Result<(PathBuf, (usize, Option<usize>)), String> {
+/// File, offset and length of a tensor's external data; without a length it ends with the file.
+fn external_location(
+    tensor: &pb::TensorProto,
+) -> Result<(PathBuf, (usize, Option<usize>)), String> {
     let value = |key: &str| {
         tensor
             .external_data
@@ -146,17 +150,12 @@ fn external_range(tensor: &pb::TensorProto) -> Result<(PathBuf, (usize, Option<u
     let number = |key: &str| value(key).map(str::parse::<usize>).transpose();
     let wrong = |_| {
         format!(
-            "tensor `{}` has an external offset or length that is no number",
+            "tensor `{}` has an external offset or length that is not a number",
             tensor.name
         )
     };
     let location = PathBuf::from(value("location").unwrap_or_default());
-    let inside = |c| {
-        matches!(
-            c,
-            std::path::Component::Normal(_) | std::path::Component::CurDir
-        )
-    };
+    let inside = |c| matches!(c, Component::Normal(_) | Component::CurDir);
     if location.as_os_str().is_empty() || !location.components().all(inside) {
         return Err(format!(
             "tensor `{}` names a data file outside the model's folder",
@@ -172,53 +171,55 @@ fn external_range(tensor: &pb::TensorProto) -> Result<(PathBuf, (usize, Option<u
     ))
 }
 
-/// Where initialisers lie in the file, by name.
+/// Where the data of initialisers is in the file, by name.
 type Ranges = Vec<(String, Range<usize>)>;
 
-/// The model's bytes without the data of large initialisers, and where that lies, by name.
-fn slim_model(bytes: &[u8]) -> Option<(Vec<u8>, Ranges)> {
+/// The model's message without the data of large initialisers, and where that data is. `None` if
+/// the bytes are not a message.
+fn without_large_tensors(bytes: &[u8]) -> Option<(Vec<u8>, Ranges)> {
     let mut ranges = Vec::new();
-    let slim = rewrite(bytes, 0..bytes.len(), &mut |number, value, out| {
+    let model = edit_message(bytes, 0..bytes.len(), &mut |number, value, out| {
         if number != MODEL_GRAPH {
             return Some(false);
         }
-        let graph = rewrite(bytes, value, &mut |number, value, out| {
+        let graph = edit_message(bytes, value, &mut |number, value, out| {
             if number != GRAPH_INITIALIZER {
                 return Some(false);
             }
             let mut raw = None;
             let mut name = String::new();
-            let tensor = rewrite(bytes, value, &mut |number, value, _| {
+            let tensor = edit_message(bytes, value, &mut |number, value, _| {
                 if number == TENSOR_NAME {
                     name = String::from_utf8_lossy(&bytes[value]).into_owned();
                     return Some(false);
                 }
-                let large = number == TENSOR_RAW_DATA && value.len() >= LARGE;
+                let large = number == TENSOR_RAW_DATA && value.len() >= LARGE_BYTES;
                 if large {
                     raw = Some(value);
                 }
                 Some(large)
             })?;
             ranges.extend(raw.map(|raw| (name, raw)));
-            put(GRAPH_INITIALIZER, &tensor, out);
+            put_field(GRAPH_INITIALIZER, &tensor, out);
             Some(true)
         })?;
-        put(MODEL_GRAPH, &graph, out);
+        put_field(MODEL_GRAPH, &graph, out);
         Some(true)
     })?;
-    Some((slim, ranges))
+    Some((model, ranges))
 }
 
 /// Appends a length-delimited field.
-fn put(number: u32, value: &[u8], out: &mut Vec<u8>) {
+fn put_field(number: u32, value: &[u8], out: &mut Vec<u8>) {
     prost::encoding::encode_key(number, WireType::LengthDelimited, out);
     encode_varint(value.len() as u64, out);
     out.extend_from_slice(value);
 }
 
-/// Copies a message field by field. `edit` sees every length-delimited one, writes what stands in its place, and says
-/// whether it did; otherwise the field is copied. `None` where the bytes are no message.
-fn rewrite(
+/// Copies a message field by field. `edit` gets the number and the range of every length-delimited
+/// field; it writes a replacement (or nothing) and returns true, or returns false to have the field
+/// copied. `None` if the bytes are not a message.
+fn edit_message(
     bytes: &[u8],
     range: Range<usize>,
     edit: &mut impl FnMut(u32, Range<usize>, &mut Vec<u8>) -> Option<bool>,

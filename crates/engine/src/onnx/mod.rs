@@ -1,17 +1,23 @@
-//! ONNX files and graphs: read without copying the weights, looked through and edited before tract sees them.
+//! ONNX files and graphs: opened without copying the weights, and searched and edited before tract
+//! reads them.
 //!
-//! ONNX's operators are a stable vocabulary, so blocks are recognised here, by what exporters write, rather than in
-//! an engine's own terms. [`file`] reads the file, [`write`] writes one, [`graph`] answers questions and edits.
+//! ONNX's operators are a stable vocabulary, so blocks are recognised here, by what exporters
+//! write, rather than in an engine's own terms. [`file`] opens a file and [`write`] writes one;
+//! [`graph`] can be searched and edited.
 
+mod attributes;
+mod constant;
 mod file;
 mod graph;
+mod index;
 mod write;
 
-pub(super) use file::{OnnxFile, Slice};
-pub(super) use graph::{
-    Constant, Element, Graph, Index, attribute_float, attribute_int, attribute_ints,
-};
-pub(super) use write::{MOST_BYTES, metadata};
+pub(crate) use attributes::{attribute_float, attribute_int, attribute_ints};
+pub(crate) use constant::{Constant, ElementType};
+pub(crate) use file::{OnnxFile, TensorData};
+pub(crate) use graph::Graph;
+pub(crate) use index::Index;
+pub(crate) use write::{MAX_MODEL_BYTES, metadata_fields};
 
-/// The protobuf messages, as tract has them.
-pub(super) use tract_onnx::pb;
+/// ONNX's protobuf messages, as tract compiles them.
+pub(crate) use tract_onnx::pb;

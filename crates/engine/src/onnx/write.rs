@@ -1,24 +1,24 @@
-//! Writes a model, its weights straight from where they are: nothing but the largest tensor's header is ever copied.
+//! Writes a model. The data of its weights goes from where it is straight to the file, without
+//! being collected in one message first.
 
-use super::file::{GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA};
-use super::file::{OnnxFile, Slice};
-use super::pb;
+use super::file::{GRAPH_INITIALIZER, MODEL_GRAPH, OnnxFile, TENSOR_RAW_DATA, TensorData};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use std::io::{self, Write};
+use tract_onnx::pb;
 
-/// Protobuf's limit of a message, bytes.
-pub(in super::super) const MOST_BYTES: u64 = i32::MAX as u64;
+/// The size limit of a protobuf message.
+pub(crate) const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
 impl OnnxFile {
-    /// Bytes that [`OnnxFile::write`] writes.
-    pub(in super::super) fn written_len(&self) -> u64 {
+    /// Size of what [`OnnxFile::write`] writes, bytes.
+    pub(crate) fn written_len(&self) -> u64 {
         let (model, graph) = self.without_weights();
         (model.encoded_len() + field_len(MODEL_GRAPH, self.graph_len(&graph))) as u64
     }
 
     /// Writes the model as one file.
-    pub(in super::super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let (model, graph) = self.without_weights();
         out.write_all(&model.encode_to_vec())?;
         out.write_all(&header(MODEL_GRAPH, self.graph_len(&graph)))?;
@@ -30,7 +30,7 @@ impl OnnxFile {
             if let Some(data) = data {
                 out.write_all(&header(TENSOR_RAW_DATA, data.bytes().len()))?;
                 out.write_all(data.bytes())?;
-                data.forget();
+                data.release();
             }
         }
         Ok(())
@@ -85,7 +85,7 @@ impl OnnxFile {
     }
 }
 
-fn tensor_len(tensor: &pb::TensorProto, data: Option<&Slice>) -> usize {
+fn tensor_len(tensor: &pb::TensorProto, data: Option<&TensorData>) -> usize {
     tensor.encoded_len() + data.map_or(0, |data| field_len(TENSOR_RAW_DATA, data.bytes().len()))
 }
 
@@ -101,9 +101,9 @@ fn header(number: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Entries of a model's `metadata_props`, to stand at the end of a file that is written already: a message's fields may
-/// come in any order.
-pub(in super::super) fn metadata(entries: &[(&str, String)]) -> Vec<u8> {
+/// Entries of a model's `metadata_props`, to be appended to a file that is already written: the
+/// fields of a message may come in any order.
+pub(crate) fn metadata_fields(entries: &[(&str, String)]) -> Vec<u8> {
     let entry = |(key, value): &(&str, String)| pb::StringStringEntryProto {
         key: (*key).to_owned(),
         value: value.clone(),

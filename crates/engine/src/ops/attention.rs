@@ -1,14 +1,14 @@
-//! Attention over the heads of a short sequence, a head at a time per thread, nothing transposed in memory but the
-//! keys of one head.
+//! Attention over short sequences. A thread computes one head at a time; nothing is transposed in
+//! memory but the keys of that head.
 
-use super::Runtime;
 use super::scratch::with_floats;
-use crate::rewrite::AttentionSpec;
+use crate::runtime::Runtime;
+use crate::spec::AttentionSpec;
 use constancy_kernels::{AttentionArgs, SharedMut};
 use tract_onnx::prelude::TractResult;
 use tract_onnx::tract_hir::internal::{bail, ensure};
 
-/// One of q, k and v: `[batch, rows, stride]`, the heads from a column on.
+/// One of q, k and v: `[batch, rows, stride]`, with the heads side by side from a column on.
 struct Operand<'a> {
     values: &'a [f32],
     rows: usize,
@@ -16,7 +16,8 @@ struct Operand<'a> {
 }
 
 impl<'a> Operand<'a> {
-    /// A sequence, or one row of each image.
+    /// A sequence `[batch, rows, stride]`, or `[batch, stride]` with one row for each image; and
+    /// the batch.
     fn new(shape: &[usize], values: &'a [f32]) -> TractResult<(Self, usize)> {
         match *shape {
             [batch, rows, stride] => Ok((
@@ -39,45 +40,63 @@ impl<'a> Operand<'a> {
         }
     }
 
+    /// The first value of a head, which begins at `column`.
     fn head(&self, image: usize, column: usize) -> *const f32 {
         self.values[image * self.rows * self.stride + column..].as_ptr()
     }
 }
 
-/// `out [batch, queries, heads · depth]` of q, k and v; `rough` where the products around it are in bytes.
+/// The operands of one call, whose shapes fit together.
+struct Operands<'a> {
+    batch: usize,
+    q: Operand<'a>,
+    k: Operand<'a>,
+    v: Operand<'a>,
+}
+
+impl<'a> Operands<'a> {
+    fn new(spec: &AttentionSpec, shapes: &[&[usize]], inputs: &[&'a [f32]]) -> TractResult<Self> {
+        ensure!(inputs.len() == 3, "attention takes q, k and v");
+        let (q, batch) = Operand::new(shapes[0], inputs[0])?;
+        let (k, k_batch) = Operand::new(shapes[1], inputs[1])?;
+        let (v, v_batch) = Operand::new(shapes[2], inputs[2])?;
+        ensure!(
+            (k_batch, v_batch, k.rows) == (batch, batch, v.rows),
+            "attention takes q, k and v of the same batch, and k and v of the same length"
+        );
+        let width = spec.heads * spec.depth;
+        ensure!(
+            [&q, &k, &v]
+                .into_iter()
+                .zip(spec.offsets)
+                .all(|(o, offset)| offset + width <= o.stride),
+            "attention takes heads that lie within their rows"
+        );
+        ensure!(k.rows > 0, "attention takes at least one key");
+        Ok(Self { batch, q, k, v })
+    }
+}
+
+/// `out [batch, queries, heads · depth]` of q, k and v. With `low_precision`, it may be less exact:
+/// the products around it are in int8.
 pub(super) fn attention(
     spec: &AttentionSpec,
     runtime: &Runtime,
-    rough: bool,
+    low_precision: bool,
     shapes: &[&[usize]],
     inputs: &[&[f32]],
     out: &mut [f32],
 ) -> TractResult<()> {
-    ensure!(inputs.len() == 3, "attention takes q, k and v");
-    let (q, batch) = Operand::new(shapes[0], inputs[0])?;
-    let (k, k_batch) = Operand::new(shapes[1], inputs[1])?;
-    let (v, v_batch) = Operand::new(shapes[2], inputs[2])?;
+    let Operands { batch, q, k, v } = Operands::new(spec, shapes, inputs)?;
     let width = spec.heads * spec.depth;
-    let reach = |o: &Operand<'_>, offset: usize| offset + width <= o.stride;
     ensure!(
-        (k_batch, v_batch, k.rows) == (batch, batch, v.rows),
-        "q, k and v of one batch, k and v of one length"
-    );
-    ensure!(
-        [&q, &k, &v]
-            .into_iter()
-            .zip(spec.offsets)
-            .all(|(o, at)| reach(o, at)),
-        "heads within their rows"
-    );
-    ensure!(
-        out.len() == batch * q.rows * width && k.rows > 0,
-        "an output of the attention's shape"
+        out.len() == batch * q.rows * width,
+        "attention gives a row of all heads for each query"
     );
     let kernels = runtime.kernels;
     let scratch = kernels.attention_scratch(k.rows, spec.depth);
-    let kernel = if rough {
-        kernels.rough_attention
+    let kernel = if low_precision {
+        kernels.low_precision_attention
     } else {
         kernels.attention
     };
@@ -101,7 +120,8 @@ pub(super) fn attention(
                 out_stride: width,
                 scratch: scratch.as_mut_ptr(),
             };
-            // SAFETY: the shapes were checked above; every task writes the columns of its own head.
+            // SAFETY: the shapes were checked above, and every task writes the columns of its own
+            // head.
             unsafe { kernel(&args) };
         });
     });

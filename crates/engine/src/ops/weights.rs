@@ -1,48 +1,26 @@
-//! A product's weights, packed for the machine's kernels.
+//! The weights of a product, packed for the kernels of this machine.
 
-use super::Runtime;
-use crate::onnx::Element;
-use crate::rewrite::{LinearSpec, NormSpec, WeightSpec};
-use constancy_kernels::{Bytes, Kernels, PackedInt8};
-use serde::{Deserialize, Serialize};
+use crate::onnx::ElementType;
+use crate::runtime::Runtime;
+use crate::spec::{LinearSpec, NormSpec, WeightSpec};
+use constancy_kernels::{AlignedBytes, Kernels, PackedInt8};
 use thiserror::Error;
 
-/// Why weights could not be packed.
+/// Why weights cannot be packed.
 #[derive(Debug, Error)]
-pub(in super::super) enum PackError {
+pub(crate) enum PackError {
     #[error("the weights of `{name}` hold a value that is not a number")]
     NotFinite { name: String },
 }
 
-/// In which numbers products are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// As the file has it; where it has bytes, patches are embedded in bytes, too: pixels are nothing else.
-    #[default]
-    File,
-    /// Bytes, also where the file has floats.
-    Int8,
-    /// f32, also where the file has bytes.
-    Fp32,
-}
-
-impl Precision {
-    /// Whether a product is computed in bytes; [`super::pack`] knows of one more case.
-    pub(super) fn is_bytes(self, spec: &LinearSpec) -> bool {
-        match self {
-            Self::File => spec.parts.iter().all(WeightSpec::is_bytes),
-            Self::Int8 => true,
-            Self::Fp32 => false,
-        }
-    }
-}
-
-/// A channel whose gain is this many times the median's would widen every row's range for its own sake, and
-/// is multiplied apart in f32.
-const OUTLIER: f32 = 4.0;
-/// At most so many, or the split would cost more than it saves: one in 32 of the depth.
+/// An outlier is a channel whose gain is more than this many times the median. It would widen the
+/// quantisation range of every row, so it is multiplied separately in f32.
+const OUTLIER_RATIO: f32 = 4.0;
+/// Limit of outliers, besides one in 32 channels: more would cost more time than int8 saves.
 const MAX_OUTLIERS: usize = 32;
+
+/// Kernels take signed weights: unsigned ones are packed minus this offset.
+const UNSIGNED_OFFSET: i16 = 128;
 
 /// Packed weights.
 pub(super) enum Weights {
@@ -50,21 +28,23 @@ pub(super) enum Weights {
     F32(F32Weights),
 }
 
-/// Bytes with their scales; every table is padded to whole panels.
+/// int8 weights with their scales; every table is padded to whole panels of columns.
 pub(super) struct Int8Weights {
     pub(super) packed: PackedInt8,
     pub(super) scales: Vec<f32>,
-    /// Σw and zero points, times the scales.
+    /// The sum of each column, times its scale.
     pub(super) sums: Vec<f32>,
+    /// The zero point of each column, times its scale; `None` if all are 0.
     pub(super) zeros: Option<Vec<f32>>,
-    /// Channels that are multiplied apart, and their weights `[outliers, padded columns]`.
+    /// Channels that are multiplied separately in f32.
     pub(super) outliers: Vec<usize>,
+    /// Their weights, `[outliers, padded columns]`.
     pub(super) outlier_weights: Vec<f32>,
 }
 
 /// Panels of `[depth][panel]` f32.
 pub(super) struct F32Weights {
-    pub(super) bytes: Bytes,
+    pub(super) bytes: AlignedBytes,
     pub(super) panels: usize,
 }
 
@@ -73,19 +53,19 @@ impl Weights {
         name: &str,
         spec: &LinearSpec,
         runtime: &Runtime,
-        bytes: bool,
+        int8: bool,
     ) -> Result<Self, PackError> {
-        let weights = if bytes {
+        let weights = if int8 {
             Self::Int8(Int8Weights::pack(name, spec, runtime.kernels)?)
         } else {
             Self::F32(F32Weights::pack(name, spec, runtime.kernels)?)
         };
-        spec.parts.iter().for_each(|part| part.data.data.forget());
+        spec.parts.iter().for_each(|part| part.data.data.release());
         Ok(weights)
     }
 
-    /// Bytes in memory.
-    pub(super) fn len(&self) -> usize {
+    /// Size in memory.
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Int8(w) => w.packed.size(),
             Self::F32(w) => w.bytes.size(),
@@ -94,19 +74,8 @@ impl Weights {
 }
 
 impl WeightSpec {
-    pub(in super::super) fn is_bytes(&self) -> bool {
-        matches!(self.data.element, Element::I8 | Element::U8)
-    }
-
-    pub(in super::super) fn columns(&self) -> usize {
-        self.data.shape[usize::from(!self.transposed)]
-    }
-
-    fn depth(&self) -> usize {
-        self.data.shape[usize::from(self.transposed)]
-    }
-
-    /// Calls `each(depth, column, value)` for the columns from `first` to `end`, in the order that the file has them.
+    /// Calls `each(depth, column, stored value)` for the columns `first..end`, in the order of the
+    /// file.
     fn visit(&self, first: usize, end: usize, mut each: impl FnMut(usize, usize, f32)) {
         let bytes = self.data.data.bytes();
         let (depth, columns) = (self.depth(), self.columns());
@@ -122,9 +91,9 @@ impl WeightSpec {
             }
         };
         match self.data.element {
-            Element::I8 => all(&|i| f32::from(bytes[i].cast_signed())),
-            Element::U8 => all(&|i| f32::from(bytes[i])),
-            Element::F16 => {
+            ElementType::I8 => all(&|i| f32::from(bytes[i].cast_signed())),
+            ElementType::U8 => all(&|i| f32::from(bytes[i])),
+            ElementType::F16 => {
                 all(&|i| half::f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
             }
             _ => all(&|i| {
@@ -136,14 +105,14 @@ impl WeightSpec {
 
     /// `(q − zero) · scale` of a stored value of column `c`.
     fn dequantise(&self, c: usize, value: f32) -> f32 {
-        let zero = one_or_each(&self.zeros, c).map_or(0.0, |z| z as f32);
-        let scale = one_or_each(&self.scales, c).unwrap_or(1.0);
+        let zero = for_column(&self.zeros, c).map_or(0.0, |z| z as f32);
+        let scale = for_column(&self.scales, c).unwrap_or(1.0);
         (value - zero) * scale
     }
 }
 
-/// The value for all, or that of `c`.
-fn one_or_each<T: Copy>(values: &[T], c: usize) -> Option<T> {
+/// The value of column `c`, where there is one for all columns or one for each.
+fn for_column<T: Copy>(values: &[T], c: usize) -> Option<T> {
     if values.len() == 1 {
         Some(values[0])
     } else {
@@ -151,9 +120,10 @@ fn one_or_each<T: Copy>(values: &[T], c: usize) -> Option<T> {
     }
 }
 
-/// Calls `each(part, first, end, start)` for the stretch of every part that lies in `from..to` of all columns;
-/// `start` is where the part begins.
-fn stretches(
+/// Calls `each(part, first, end, start)` for every part that has columns in `from..to` of the
+/// product: `first..end` are those columns, counted within the part, which begins at column
+/// `start`.
+fn for_parts_in(
     spec: &LinearSpec,
     from: usize,
     to: usize,
@@ -170,15 +140,15 @@ fn stretches(
     }
 }
 
-/// All of a product's weights as floats, `[columns, depth]`.
+/// All weights of a product as floats, `[columns, depth]`.
 #[cfg(feature = "gpu")]
-pub(in super::super) fn dense(spec: &LinearSpec) -> Vec<f32> {
+pub(crate) fn dense_weights(spec: &LinearSpec) -> Vec<f32> {
     let mut weights = vec![0.0; spec.columns * spec.depth];
     for (part, start) in spec.parts_with_starts() {
         part.visit(0, part.columns(), |d, c, value| {
             weights[(start + c) * spec.depth + d] = part.dequantise(c, value);
         });
-        part.data.data.forget();
+        part.data.data.release();
     }
     weights
 }
@@ -187,41 +157,12 @@ impl Int8Weights {
     fn pack(name: &str, spec: &LinearSpec, kernels: &Kernels) -> Result<Self, PackError> {
         let panel = kernels.int8.panel;
         let padded = spec.columns.next_multiple_of(panel);
-        let mut scales = vec![0.0f32; padded];
-        let mut zeros = vec![0i32; padded];
-        for (part, start) in spec.parts_with_starts() {
-            for c in 0..part.columns() {
-                scales[start + c] = one_or_each(&part.scales, c).unwrap_or(0.0);
-                let zero = one_or_each(&part.zeros, c).unwrap_or(0);
-                // Unsigned bytes are stored less 128.
-                zeros[start + c] = zero
-                    - if part.data.element == Element::U8 {
-                        128
-                    } else {
-                        0
-                    };
-            }
-            if !part.is_bytes() {
-                float_scales(name, part, &mut scales[start..start + part.columns()])?;
-            }
-        }
+        let (scales, zeros) = scales_and_zeros(name, spec, padded)?;
         let packed = PackedInt8::new(&kernels.int8, spec.depth, spec.columns, |first, rows| {
-            stretches(spec, first, first + panel, |part, a, b, start| {
-                let signed = if part.data.element == Element::U8 {
-                    -128.0
-                } else {
-                    0.0
-                };
-                let floats = !part.is_bytes();
+            for_parts_in(spec, first, first + panel, |part, a, b, start| {
+                let stored = stored_values(part, &scales[start..]);
                 part.visit(a, b, |d, c, value| {
-                    let value = if floats {
-                        (value / scales[start + c]).round_ties_even()
-                    } else {
-                        value + signed
-                    };
-                    #[expect(clippy::cast_possible_truncation, reason = "integral, in -128..=127")]
-                    let byte = value as i8;
-                    rows[d * panel + start + c - first] = byte;
+                    rows[d * panel + start + c - first] = stored(c, value);
                 });
             });
         });
@@ -247,28 +188,73 @@ impl Int8Weights {
     }
 }
 
-/// Symmetric, one per column: the largest magnitude becomes 127.
+/// Scale and zero point of every column, padded with zeros.
+fn scales_and_zeros(
+    name: &str,
+    spec: &LinearSpec,
+    padded: usize,
+) -> Result<(Vec<f32>, Vec<i32>), PackError> {
+    let mut scales = vec![0.0f32; padded];
+    let mut zeros = vec![0i32; padded];
+    for (part, start) in spec.parts_with_starts() {
+        let offset = if part.data.element == ElementType::U8 {
+            UNSIGNED_OFFSET
+        } else {
+            0
+        };
+        for c in 0..part.columns() {
+            scales[start + c] = for_column(&part.scales, c).unwrap_or(0.0);
+            zeros[start + c] = for_column(&part.zeros, c).unwrap_or(0) - i32::from(offset);
+        }
+        if !part.is_int8() {
+            float_scales(name, part, &mut scales[start..start + part.columns()])?;
+        }
+    }
+    Ok((scales, zeros))
+}
+
+/// The int8 value that is packed for a value of the file, given its column in `part`.
+fn stored_values(part: &WeightSpec, scales: &[f32]) -> impl Fn(usize, f32) -> i8 {
+    let is_float = !part.is_int8();
+    let offset = if part.data.element == ElementType::U8 {
+        f32::from(UNSIGNED_OFFSET)
+    } else {
+        0.0
+    };
+    move |c, value| {
+        let value = if is_float {
+            (value / scales[c]).round_ties_even()
+        } else {
+            value - offset
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "integral, in -128..=127")]
+        let byte = value as i8;
+        byte
+    }
+}
+
+/// Scales of float weights, symmetric and one per column: the largest magnitude becomes 127.
 fn float_scales(name: &str, part: &WeightSpec, scales: &mut [f32]) -> Result<(), PackError> {
-    let mut most = vec![0.0f32; scales.len()];
+    let mut largest = vec![0.0f32; scales.len()];
     let mut finite = true;
     part.visit(0, scales.len(), |_, c, value| {
         finite &= value.is_finite();
-        most[c] = most[c].max(value.abs());
+        largest[c] = largest[c].max(value.abs());
     });
     if !finite {
         return Err(PackError::NotFinite { name: name.into() });
     }
-    for (scale, most) in scales.iter_mut().zip(most) {
-        *scale = if most > 0.0 { most / 127.0 } else { 1.0 };
+    for (scale, largest) in scales.iter_mut().zip(largest) {
+        *scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
     }
     Ok(())
 }
 
-/// Channels that a normalisation makes much larger than the others.
+/// Channels that a normalisation makes much larger than the others, in ascending order.
 fn outlier_channels(norm: &NormSpec) -> Vec<usize> {
     let mut magnitudes: Vec<f32> = norm.gain.iter().map(|g| g.abs()).collect();
     magnitudes.sort_by(f32::total_cmp);
-    let limit = magnitudes[magnitudes.len() / 2] * OUTLIER;
+    let limit = magnitudes[magnitudes.len() / 2] * OUTLIER_RATIO;
     let mut channels: Vec<usize> = (0..norm.gain.len())
         .filter(|&c| norm.gain[c].abs() > limit)
         .collect();
@@ -278,7 +264,7 @@ fn outlier_channels(norm: &NormSpec) -> Vec<usize> {
     channels
 }
 
-/// The outliers' weights as the file has them, `[outliers, padded]`.
+/// The weights of the outliers in f32, `[outliers, padded]`.
 fn outlier_rows(spec: &LinearSpec, outliers: &[usize], padded: usize) -> Vec<f32> {
     let mut rows = vec![0.0; outliers.len() * padded];
     if outliers.is_empty() {
@@ -298,7 +284,7 @@ impl F32Weights {
     fn pack(name: &str, spec: &LinearSpec, kernels: &Kernels) -> Result<Self, PackError> {
         let panel = kernels.f32_panel;
         let panels = spec.columns.div_ceil(panel);
-        let mut bytes = Bytes::for_weights(panels * spec.depth * panel * size_of::<f32>());
+        let mut bytes = AlignedBytes::for_weights(panels * spec.depth * panel * size_of::<f32>());
         let mut finite = true;
         let floats = bytes.as_mut_floats();
         for (p, out) in floats
@@ -306,7 +292,7 @@ impl F32Weights {
             .enumerate()
         {
             let first = p * panel;
-            stretches(spec, first, first + panel, |part, a, b, start| {
+            for_parts_in(spec, first, first + panel, |part, a, b, start| {
                 part.visit(a, b, |d, c, value| {
                     finite &= value.is_finite();
                     out[d * panel + start + c - first] = part.dequantise(c, value);

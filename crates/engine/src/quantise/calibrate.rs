@@ -1,35 +1,39 @@
-//! What the layers of a tower see: a sample of the rows that each reads, over a few images.
+//! Records the inputs of a tower's layers: a sample of the rows that each reads, over a few images.
 
-use super::super::chain;
-use super::super::onnx::{Graph, OnnxFile};
-use super::super::ops::{FusedNode, Precision, Runtime, pack};
-use super::super::rewrite::{fuse_products, parse};
-use super::super::{Manifest, ModelError, Plan};
 use super::layers::Group;
+use crate::error::ModelError;
+use crate::load::Plan;
+use crate::manifest::Manifest;
+use crate::onnx::{Graph, OnnxFile};
+use crate::ops::{FusedNode, pack};
+use crate::precision::Precision;
+use crate::rewrite::{fuse_products, to_tract};
+use crate::runtime::Runtime;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
 
-/// Rows of each layer's input that errors are measured on, over all images.
+/// Number of recorded rows for each input, over all images.
 const ROWS: usize = 480;
 
-/// What the layers that read a value saw of it.
+/// The recorded input of a group of layers.
 #[derive(Default)]
 pub(super) struct Activations {
-    /// `[rows, depth]`.
+    /// A sample, `[rows, depth]`.
     pub(super) rows: Vec<f32>,
-    /// Each channel's largest magnitude, over every row and not only those above.
-    pub(super) most: Vec<f32>,
+    /// The largest magnitude of each channel, `[depth]`, over all rows and not only the sample.
+    pub(super) max_inputs: Vec<f32>,
 }
 
 impl Activations {
-    /// Takes note of `values`, and keeps `count` rows of them, evenly spread; `shift` makes these differ by image.
+    /// Adds the rows of one image: `count` of them, evenly spread, to the sample. `shift` selects
+    /// different rows for each image.
     fn add(&mut self, values: &[f32], depth: usize, count: usize, shift: usize) {
-        self.most.resize(depth, 0.0);
+        self.max_inputs.resize(depth, 0.0);
         for row in values.chunks_exact(depth) {
-            for (most, value) in self.most.iter_mut().zip(row) {
-                *most = most.max(value.abs());
+            for (max, value) in self.max_inputs.iter_mut().zip(row) {
+                *max = max.max(value.abs());
             }
         }
         let rows = values.len() / depth;
@@ -42,18 +46,16 @@ impl Activations {
     }
 }
 
-/// Runs the tower on `images` (each `[1, 3, size, size]`) and gives what each group's layers read, by the value.
-pub(super) fn activations(
+/// Runs the tower on `images` (each `[1, 3, size, size]`) and records the input of each group, by
+/// its name.
+pub(super) fn record_activations(
     path: &Path,
     source: &Manifest,
     groups: &[Group],
     images: &[Vec<f32>],
     runtime: &Arc<Runtime>,
 ) -> Result<HashMap<String, Activations>, ModelError> {
-    let failed = |e: TractError| ModelError::Run {
-        path: path.into(),
-        reason: chain(&e),
-    };
+    let failed = |e: TractError| ModelError::run(path, &e);
     let names: Vec<&str> = groups.iter().map(|g| g.input.as_str()).collect();
     let plan = plan(path, source, &names, runtime)?;
     let count = ROWS.div_ceil(images.len().max(1));
@@ -69,15 +71,15 @@ pub(super) fn activations(
                 .into_owned();
             let plain = output.try_as_plain_ram().map_err(failed)?;
             let values = plain.as_slice::<f32>().map_err(failed)?;
-            let seen = found.entry(group.input.clone()).or_default();
-            seen.add(values, group.layers[0].depth, count, i);
+            let activations = found.entry(group.input.clone()).or_default();
+            activations.add(values, group.layers[0].depth, count, i);
         }
     }
     Ok(found)
 }
 
-/// The tower with the values that layers read as its outputs; products and normalisations run on our kernels, which
-/// take the weights from the file.
+/// The tower with the inputs of the layers as its outputs. Products and normalisations are fused,
+/// since only fused operators read the weights straight from the file.
 fn plan(
     path: &Path,
     source: &Manifest,
@@ -87,10 +89,6 @@ fn plan(
     let parse_error = |reason| ModelError::Parse {
         path: path.into(),
         reason,
-    };
-    let run_error = |e: TractError| ModelError::Run {
-        path: path.into(),
-        reason: chain(&e),
     };
     let mut graph = Graph::new(OnnxFile::open(path).map_err(parse_error)?);
     graph.keep_only(&source.output.name);
@@ -106,12 +104,12 @@ fn plan(
         ))
     };
     let planned = || {
-        let mut model = parse(&graph, &node)?;
+        let mut model = to_tract(&graph, &node)?;
         model.set_input_fact(0, f32::fact(source.input_shape(1)).into())?;
         let model = model.with_outputs_by_name(outputs)?;
         model.into_typed()?.into_optimized()?.into_runnable()
     };
-    planned().map_err(run_error)
+    planned().map_err(|e| ModelError::run(path, &e))
 }
 
 #[cfg(test)]
@@ -119,15 +117,15 @@ mod tests {
     use super::Activations;
 
     #[test]
-    fn rows_are_sampled_and_the_largest_are_those_of_all() {
-        let mut seen = Activations::default();
+    fn rows_are_sampled_and_the_largest_magnitudes_are_those_of_all_rows() {
+        let mut activations = Activations::default();
         let values: Vec<f32> = (0..20)
             .map(|i| if i == 13 { -99.0 } else { i as f32 })
             .collect();
-        seen.add(&values, 2, 3, 0);
-        assert_eq!(seen.rows, [0.0, 1.0, 6.0, 7.0, 12.0, -99.0]);
-        assert_eq!(seen.most, [18.0, 99.0]);
-        seen.add(&values, 2, 100, 1);
-        assert_eq!(seen.rows.len(), 13 * 2);
+        activations.add(&values, 2, 3, 0);
+        assert_eq!(activations.rows, [0.0, 1.0, 6.0, 7.0, 12.0, -99.0]);
+        assert_eq!(activations.max_inputs, [18.0, 99.0]);
+        activations.add(&values, 2, 100, 1);
+        assert_eq!(activations.rows.len(), 13 * 2);
     }
 }

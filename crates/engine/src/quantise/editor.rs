@@ -1,10 +1,11 @@
-//! Turns a tower's graph into what is written: products in the form that ONNX Runtime's `quantize_dynamic` gives, other
-//! large weights in halves behind a `Cast`. Names, inputs, outputs and every other node stay.
+//! Edits the graph of a tower: int8 products take the form that ONNX Runtime's `quantize_dynamic`
+//! writes, and other large weights are stored in fp16 behind a `Cast`. Names, inputs, outputs and
+//! all other nodes stay.
 
-use super::super::onnx::{Graph, Index, OnnxFile, Slice, pb};
-use super::super::rewrite::NormSpec;
-use super::layers::{Group, captured};
-use super::measure::Bytes;
+use super::layers::{Group, Layer, captured};
+use super::weights::Int8Weights;
+use crate::onnx::{Graph, Index, OnnxFile, TensorData, pb};
+use crate::spec::NormSpec;
 use half::f16;
 use pb::attribute_proto::AttributeType;
 use pb::tensor_proto::DataType;
@@ -12,34 +13,35 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Smaller tensors stay in f32: halving them saves nothing.
-const LEAST_HALVED: usize = 1024;
+/// Tensors with fewer elements stay in f32: fp16 would save nothing.
+const MIN_FP16_ELEMENTS: i64 = 1024;
 
-/// The most that rounding to halves may change a tensor, relative to its size: twice what it does to weights of
-/// ordinary magnitudes. Others, such as those below the smallest half, stay in f32.
-const MOST_ROUNDING: f64 = 5e-4;
+/// The largest relative change of a tensor by rounding to fp16, twice what weights of ordinary
+/// magnitudes have. Tensors that change more, such as those of values too small for fp16, stay in
+/// f32.
+const MAX_ROUNDING_ERROR: f64 = 5e-4;
 
-/// Operators that only prepare constants, and go when nothing reads them.
-const PREPARATORY: [&str; 4] = ["Constant", "Identity", "Cast", "Transpose"];
+/// Operators that only prepare constants; they are removed when nothing reads their output.
+const CONSTANT_OPS: [&str; 4] = ["Constant", "Identity", "Cast", "Transpose"];
 
-/// A model that is being changed.
-pub(super) struct Edit {
+/// A model whose graph is being edited.
+pub(super) struct GraphEditor {
     file: OnnxFile,
-    /// The graph as it was, to find constants in.
+    /// The original graph, to look up constants.
     graph: Graph,
     index: Index,
     nodes: Vec<pb::NodeProto>,
-    /// What stands in the place of the node that makes a value.
+    /// The nodes that replace a node, by the name of its first output.
     replaced: HashMap<String, Vec<pb::NodeProto>>,
-    /// Casts of stored halves, before everything else.
+    /// Casts of weights that are stored in fp16; they precede all other nodes.
     casts: Vec<pb::NodeProto>,
     initializers: Vec<pb::TensorProto>,
+    /// All names in use.
     names: HashSet<String>,
-    /// Tensors that are stored in halves now.
-    pub(super) halved: usize,
+    fp16_tensors: usize,
 }
 
-impl Edit {
+impl GraphEditor {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let mut file = OnnxFile::open(path)?;
         let graph = Graph::new(OnnxFile::open(path)?);
@@ -65,12 +67,17 @@ impl Edit {
             casts: Vec::new(),
             initializers,
             names,
-            halved: 0,
+            fp16_tensors: 0,
         })
     }
 
-    /// A name like `wanted` that nothing has.
-    fn fresh(&mut self, wanted: String) -> String {
+    /// Number of tensors that were moved to fp16.
+    pub(super) fn fp16_tensors(&self) -> usize {
+        self.fp16_tensors
+    }
+
+    /// A name like `wanted` that is not in use.
+    fn unused_name(&mut self, wanted: String) -> String {
         let mut name = wanted;
         while !self.names.insert(name.clone()) {
             name.push('_');
@@ -87,7 +94,7 @@ impl Edit {
         });
         self.file
             .data
-            .insert(name.to_owned(), Slice::Owned(Arc::new(bytes)));
+            .insert(name.to_owned(), TensorData::Owned(Arc::new(bytes)));
     }
 
     fn add_floats(&mut self, name: &str, values: &[f32]) {
@@ -95,20 +102,16 @@ impl Edit {
         self.add_initializer(name, DataType::Float, &[values.len()], bytes);
     }
 
-    /// Puts the products of `group` in bytes.
-    pub(super) fn quantise(&mut self, group: &Group, weights: Vec<Bytes>) {
+    /// Replaces the layers of `group` by int8 products with these weights.
+    pub(super) fn quantise(&mut self, group: &Group, weights: Vec<Int8Weights>) {
         let x = &group.input;
-        let [quantised, scale, zero] =
-            ["quantized", "scale", "zero_point"].map(|s| self.fresh(format!("{x}_{s}")));
-        let name = self.fresh(format!("{x}_QuantizeLinear"));
-        let first = node(
-            "DynamicQuantizeLinear",
-            name,
-            &[x],
-            &[&quantised, &scale, &zero],
-        );
-        let mut before = vec![first];
-        for (layer, bytes) in group.layers.iter().zip(weights) {
+        let input =
+            ["quantized", "scale", "zero_point"].map(|s| self.unused_name(format!("{x}_{s}")));
+        let name = self.unused_name(format!("{x}_QuantizeLinear"));
+        // The layers share the quantised input; its node comes before the first of them.
+        let [q, scale, zero] = &input;
+        let mut nodes = vec![node("DynamicQuantizeLinear", name, &[x], &[q, scale, zero])];
+        for (layer, int8) in group.layers.iter().zip(weights) {
             let Some(at) = self
                 .nodes
                 .iter()
@@ -117,55 +120,70 @@ impl Edit {
                 continue;
             };
             let product = self.nodes[at].clone();
-            let (y, w) = (&layer.output, &product.input[1]);
-            let weight =
-                ["quantized", "scale", "zero_point"].map(|s| self.fresh(format!("{w}_{s}")));
-            let of_output = |s: &str| format!("{y}_{s}");
-            let [sums, floats, scales] = ["output_quantized", "output_quantized_cast", "scales"]
-                .map(|s| self.fresh(of_output(s)));
-            self.add_initializer(
-                &weight[0],
-                DataType::Int8,
-                &[layer.depth, layer.columns],
-                bytes.values.iter().map(|b| b.cast_unsigned()).collect(),
-            );
-            self.add_floats(&weight[1], &bytes.scales);
-            self.add_initializer(
-                &weight[2],
-                DataType::Int8,
-                &[layer.columns],
-                vec![0; layer.columns],
-            );
-            // A Gemm's bias becomes an addition.
-            let bias = product.input.get(2).filter(|b| !b.is_empty());
-            let result = match bias {
-                Some(_) => self.fresh(of_output("product")),
-                None => y.clone(),
-            };
-            let [integer, cast, combine, scaled] = [
-                "quant",
-                "quant_cast",
-                "quant_scales_mul",
-                "quant_output_scale_mul",
-            ]
-            .map(|s| self.fresh(format!("{}_{s}", layer.name)));
-            before.push(node(
-                "MatMulInteger",
-                integer,
-                &[&quantised, &weight[0], &zero, &weight[2]],
-                &[&sums],
-            ));
-            before.push(cast_to_float(cast, &sums, &floats));
-            before.push(node("Mul", combine, &[&scale, &weight[1]], &[&scales]));
-            before.push(node("Mul", scaled, &[&floats, &scales], &[&result]));
-            if let Some(bias) = bias {
-                before.push(node("Add", product.name.clone(), &[&result, bias], &[y]));
-            }
-            self.replaced.insert(y.clone(), std::mem::take(&mut before));
+            nodes.extend(self.int8_product(&product, layer, &input, &int8));
+            self.replaced
+                .insert(layer.output.clone(), std::mem::take(&mut nodes));
         }
     }
 
-    /// Divides a normalisation's gain and shift by `factors`; `false` where its operands are not found.
+    /// The nodes that replace `product`; `input` is the quantised input with its scale and zero
+    /// point.
+    fn int8_product(
+        &mut self,
+        product: &pb::NodeProto,
+        layer: &Layer,
+        [q, scale, zero]: &[String; 3],
+        int8: &Int8Weights,
+    ) -> Vec<pb::NodeProto> {
+        let (y, w) = (&layer.output, &product.input[1]);
+        let weight =
+            ["quantized", "scale", "zero_point"].map(|s| self.unused_name(format!("{w}_{s}")));
+        let [sums, floats, scales] = ["output_quantized", "output_quantized_cast", "scales"]
+            .map(|s| self.unused_name(format!("{y}_{s}")));
+        self.add_initializer(
+            &weight[0],
+            DataType::Int8,
+            &[layer.depth, layer.columns],
+            int8.values.iter().map(|b| b.cast_unsigned()).collect(),
+        );
+        self.add_floats(&weight[1], &int8.scales);
+        self.add_initializer(
+            &weight[2],
+            DataType::Int8,
+            &[layer.columns],
+            vec![0; layer.columns],
+        );
+        // The bias of a Gemm becomes an addition.
+        let bias = product.input.get(2).filter(|b| !b.is_empty());
+        let result = match bias {
+            Some(_) => self.unused_name(format!("{y}_product")),
+            None => y.clone(),
+        };
+        let [integer, cast, combine, scaled] = [
+            "quant",
+            "quant_cast",
+            "quant_scales_mul",
+            "quant_output_scale_mul",
+        ]
+        .map(|s| self.unused_name(format!("{}_{s}", layer.name)));
+        let mut nodes = vec![
+            node(
+                "MatMulInteger",
+                integer,
+                &[q, &weight[0], zero, &weight[2]],
+                &[&sums],
+            ),
+            cast_to_float(cast, &sums, &floats),
+            node("Mul", combine, &[scale, &weight[1]], &[&scales]),
+            node("Mul", scaled, &[&floats, &scales], &[&result]),
+        ];
+        if let Some(bias) = bias {
+            nodes.push(node("Add", product.name.clone(), &[&result, bias], &[y]));
+        }
+        nodes
+    }
+
+    /// Divides the gain and shift of a normalisation by `factors`; false if they are not found.
     pub(super) fn fold(&mut self, norm: &NormSpec, factors: &[f32]) -> bool {
         let divided = |values: &[f32]| {
             values
@@ -174,33 +192,35 @@ impl Edit {
                 .map(|(v, f)| v / f)
                 .collect::<Vec<f32>>()
         };
-        let Some(places) = self.operands(&norm.name) else {
+        let Some((gain, shift)) = self.norm_operands(&norm.name) else {
             return false;
         };
-        let of = [
-            (places.0, "gain", divided(&norm.gain)),
-            (places.1, "shift", divided(&norm.shift)),
+        let operands = [
+            (Some(gain), "gain", &norm.gain),
+            (shift, "shift", &norm.shift),
         ];
-        for (place, what, values) in of {
-            // Without a shift there is none to divide.
-            let Some((node, slot)) = place else { continue };
-            let name = self.fresh(format!("{}_{what}_smoothed", norm.name));
-            self.add_floats(&name, &values);
+        for (operand, kind, values) in operands {
+            let Some((node, slot)) = operand else {
+                continue;
+            };
+            let name = self.unused_name(format!("{}_{kind}_smoothed", norm.name));
+            self.add_floats(&name, &divided(values));
             self.nodes[node].input[slot] = name;
         }
         true
     }
 
-    /// Where a normalisation's gain and shift stand: node and input.
-    #[allow(clippy::type_complexity, reason = "two places")]
-    fn operands(&self, name: &str) -> Option<(Option<(usize, usize)>, Option<(usize, usize)>)> {
+    /// The gain and the shift, if there is one, of a normalisation: positions of a node and of its
+    /// input.
+    fn norm_operands(&self, name: &str) -> Option<((usize, usize), Option<(usize, usize)>)> {
         let at = self.index.producer(name)?;
         let node = &self.nodes[at];
         if node.op_type == "LayerNormalization" {
             let shift = node.input.get(2).filter(|s| !s.is_empty());
-            return Some((Some((at, 1)), shift.map(|_| (at, 2))));
+            return Some(((at, 1), shift.map(|_| (at, 2))));
         }
-        // Spelled out: the addition of the shift to the multiplication with the gain.
+        // Written as single operations: the last are a multiplication by the gain and an addition
+        // of the shift.
         let constant = |at: usize| {
             (0..2).find(|&slot| {
                 self.graph
@@ -210,43 +230,43 @@ impl Edit {
         };
         let shift = constant(at)?;
         let multiplied = self.index.producer(&node.input[1 - shift])?;
-        Some((Some((multiplied, constant(multiplied)?)), Some((at, shift))))
+        Some(((multiplied, constant(multiplied)?), Some((at, shift))))
     }
 
-    /// Puts large weights that are still in f32 in halves.
-    pub(super) fn halve(&mut self) {
+    /// Stores large weights that are still in f32 in fp16.
+    pub(super) fn store_large_weights_as_fp16(&mut self) {
         let used = self.used();
         for i in 0..self.initializers.len() {
             if !used.contains(&self.initializers[i].name) {
                 continue;
             }
             let name = self.initializers[i].name.clone();
-            let Some(bytes) = self.halves(&name, &self.initializers[i]) else {
+            let Some(bytes) = self.to_fp16(&name, &self.initializers[i]) else {
                 continue;
             };
-            let stored = self.fresh(format!("{name}_fp16"));
-            let cast = self.fresh(format!("{name}_cast"));
+            let stored = self.unused_name(format!("{name}_fp16"));
+            let cast = self.unused_name(format!("{name}_cast"));
             self.casts.push(cast_to_float(cast, &stored, &name));
             let dims = std::mem::take(&mut self.initializers[i].dims);
             self.file.data.remove(&name);
             self.file
                 .data
-                .insert(stored.clone(), Slice::Owned(Arc::new(bytes)));
+                .insert(stored.clone(), TensorData::Owned(Arc::new(bytes)));
             self.initializers[i] = pb::TensorProto {
                 name: stored,
                 data_type: DataType::Float16 as i32,
                 dims,
                 ..pb::TensorProto::default()
             };
-            self.halved += 1;
+            self.fp16_tensors += 1;
         }
         for i in 0..self.nodes.len() {
-            self.halve_constant(i, &used);
+            self.store_constant_node_as_fp16(i, &used);
         }
     }
 
-    /// The same for weights in a `Constant`, as some exporters write them.
-    fn halve_constant(&mut self, at: usize, used: &HashSet<String>) {
+    /// The same for weights in a `Constant` node, where some exporters put them.
+    fn store_constant_node_as_fp16(&mut self, at: usize, used: &HashSet<String>) {
         let mut constant = self.nodes[at].clone();
         let tensor = constant
             .attribute
@@ -256,11 +276,11 @@ impl Edit {
         let (Some(tensor), Some(name)) = (tensor, constant.output.first().cloned()) else {
             return;
         };
-        let Some(bytes) = self.halves(&name, tensor).filter(|_| used.contains(&name)) else {
+        let Some(bytes) = self.to_fp16(&name, tensor).filter(|_| used.contains(&name)) else {
             return;
         };
-        let stored = self.fresh(format!("{name}_fp16"));
-        let cast = self.fresh(format!("{name}_cast"));
+        let stored = self.unused_name(format!("{name}_fp16"));
+        let cast = self.unused_name(format!("{name}_cast"));
         constant.attribute[0].t = Some(pb::TensorProto {
             data_type: DataType::Float16 as i32,
             dims: tensor.dims.clone(),
@@ -272,30 +292,30 @@ impl Edit {
             name.clone(),
             vec![constant, cast_to_float(cast, &stored, &name)],
         );
-        self.halved += 1;
+        self.fp16_tensors += 1;
     }
 
-    /// A tensor in halves, if that is worth it and changes it little enough.
-    fn halves(&self, name: &str, tensor: &pb::TensorProto) -> Option<Vec<u8>> {
-        let large = tensor.dims.iter().product::<i64>() >= i64::try_from(LEAST_HALVED).ok()?;
+    /// The data of a tensor in fp16, if it is large and changes little enough.
+    fn to_fp16(&self, name: &str, tensor: &pb::TensorProto) -> Option<Vec<u8>> {
+        let large = tensor.dims.iter().product::<i64>() >= MIN_FP16_ELEMENTS;
         if tensor.data_type != DataType::Float as i32 || tensor.dims.len() < 2 || !large {
             return None;
         }
         let constant = self.graph.constant(&self.index, name)?;
         let values = constant.floats();
-        constant.data.forget();
+        constant.data.release();
         let (mut error, mut size) = (0.0, 0.0);
         let mut bytes = Vec::with_capacity(values.len() * 2);
         for value in values {
-            let half = f16::from_f32(value);
-            bytes.extend(half.to_le_bytes());
-            error += f64::from(half.to_f32() - value).powi(2);
+            let rounded = f16::from_f32(value);
+            bytes.extend(rounded.to_le_bytes());
+            error += f64::from(rounded.to_f32() - value).powi(2);
             size += f64::from(value).powi(2);
         }
-        (error.is_finite() && error.sqrt() <= MOST_ROUNDING * size.sqrt()).then_some(bytes)
+        (error.is_finite() && error.sqrt() <= MAX_ROUNDING_ERROR * size.sqrt()).then_some(bytes)
     }
 
-    /// Every value that something reads.
+    /// Every value that a node, a branch or loop, or an output of the graph reads.
     fn used(&self) -> HashSet<String> {
         let nodes = self.nodes.iter().filter(|n| {
             n.output
@@ -325,21 +345,9 @@ impl Edit {
         used
     }
 
-    /// The model, without what nothing reads any more.
+    /// The edited model, without constants that nothing reads any more.
     pub(super) fn finish(mut self) -> OnnxFile {
-        let mut used = self.used();
-        loop {
-            let before = self.nodes.len();
-            let idle = |n: &pb::NodeProto| {
-                PREPARATORY.contains(&n.op_type.as_str())
-                    && n.output.iter().all(|o| !used.contains(o))
-            };
-            self.nodes.retain(|n| !idle(n));
-            if self.nodes.len() == before {
-                break;
-            }
-            used = self.used();
-        }
+        let used = self.drop_unread_constants();
         self.initializers.retain(|t| used.contains(&t.name));
         let kept: HashSet<&str> = self.initializers.iter().map(|t| t.name.as_str()).collect();
         self.file
@@ -366,6 +374,22 @@ impl Edit {
         graph.node = nodes;
         graph.initializer = self.initializers;
         self.file
+    }
+
+    /// Drops the nodes that prepare constants which nothing reads any more; returns all values that
+    /// are still read.
+    fn drop_unread_constants(&mut self) -> HashSet<String> {
+        loop {
+            let used = self.used();
+            let before = self.nodes.len();
+            self.nodes.retain(|n| {
+                !CONSTANT_OPS.contains(&n.op_type.as_str())
+                    || n.output.iter().any(|o| used.contains(o))
+            });
+            if self.nodes.len() == before {
+                return used;
+            }
+        }
     }
 }
 

@@ -1,14 +1,16 @@
-//! What of a tower can be quantised: its products with constant matrices, grouped by the value that they read.
+//! The layers of a tower that can be quantised: its products with constant matrices, grouped by the
+//! value that they read.
 
-use super::super::onnx::{Element, Graph, Index, OnnxFile, attribute_float, attribute_int, pb};
-use super::super::rewrite::{NormSpec, norm_specs};
+use crate::onnx::{ElementType, Graph, Index, OnnxFile, attribute_float, attribute_int, pb};
+use crate::rewrite::norm_specs;
+use crate::spec::NormSpec;
 use std::collections::{HashMap, HashSet};
 
 /// A product with a constant matrix.
 pub(super) struct Layer {
-    /// The value that it makes, by which its node is found.
+    /// Name of its output, which identifies its node.
     pub(super) output: String,
-    /// What the file calls its node.
+    /// Name of its node in the file.
     pub(super) name: String,
     weight: String,
     transposed: bool,
@@ -16,15 +18,16 @@ pub(super) struct Layer {
     pub(super) columns: usize,
 }
 
-/// Products that read the same value: they share its quantisation, and the normalisation before it.
+/// Products that read the same value, and so share its quantisation and the normalisation before
+/// it.
 pub(super) struct Group {
     pub(super) input: String,
     pub(super) layers: Vec<Layer>,
-    /// The normalisation that makes the value, where nothing else reads it.
+    /// The normalisation that makes the value, if nothing else reads it.
     pub(super) norm: Option<NormSpec>,
 }
 
-/// A tower's graph and what of it can be quantised.
+/// The graph of a tower and the layers in it that can be quantised.
 pub(super) struct Layers {
     graph: Graph,
     index: Index,
@@ -32,7 +35,8 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Looks through the whole graph, but takes only what `output` needs: nothing else can be measured.
+    /// Finds the layers that `output` needs; no others can be measured. Readers of a value are
+    /// looked for in the whole graph.
     pub(super) fn find(path: &std::path::Path, output: &str) -> Result<Self, String> {
         let file = OnnxFile::open(path)?;
         let names = node_names(&file.model);
@@ -77,6 +81,7 @@ impl Layers {
         Ok(found)
     }
 
+    /// The layer that `node` is, if it is one.
     fn layer(&self, node: &pb::NodeProto) -> Option<Layer> {
         let mut transposed = false;
         match node.op_type.as_str() {
@@ -108,7 +113,7 @@ impl Layers {
         let &[rows, columns] = constant.shape.as_slice() else {
             return None;
         };
-        let float = matches!(constant.element, Element::F32 | Element::F16);
+        let float = matches!(constant.element, ElementType::F32 | ElementType::F16);
         let (depth, columns) = if transposed {
             (columns, rows)
         } else {
@@ -124,7 +129,8 @@ impl Layers {
         })
     }
 
-    /// Whether every reader of a group's value is one of its layers, which reads it once, or wants its shape alone.
+    /// Whether every reader of a group's input is one of its layers, which reads it once, or needs
+    /// only its shape.
     fn feeds_only(&self, group: &Group) -> bool {
         let once = |&i: &usize| {
             let node = &self.graph.nodes[i];
@@ -135,27 +141,27 @@ impl Layers {
         !self.index.is_output(&group.input) && self.index.consumers(&group.input).iter().all(once)
     }
 
-    /// A layer's weights, `[depth, columns]`.
+    /// The weights of a layer, `[depth, columns]`.
     pub(super) fn weights(&self, layer: &Layer) -> Vec<f32> {
         let Some(constant) = self.graph.constant(&self.index, &layer.weight) else {
             return Vec::new();
         };
         let values = constant.floats();
-        constant.data.forget();
+        constant.data.release();
         if !layer.transposed {
             return values;
         }
-        let mut turned = vec![0.0; values.len()];
+        let mut transposed = vec![0.0; values.len()];
         for (c, row) in values.chunks_exact(layer.depth).enumerate() {
             for (d, &value) in row.iter().enumerate() {
-                turned[d * layer.columns + c] = value;
+                transposed[d * layer.columns + c] = value;
             }
         }
-        turned
+        transposed
     }
 }
 
-/// What a value's node is called, by the value.
+/// The names of nodes, by their first outputs.
 fn node_names(model: &pb::ModelProto) -> HashMap<String, String> {
     let nodes = model.graph.iter().flat_map(|g| &g.node);
     let named = nodes.filter(|n| !n.name.is_empty());
@@ -164,23 +170,23 @@ fn node_names(model: &pb::ModelProto) -> HashMap<String, String> {
         .collect()
 }
 
-/// The values that branches and loops read from outside.
+/// The values of the graph that the bodies of branches and loops may read.
 pub(super) fn captured(model: &pb::ModelProto) -> HashSet<String> {
     fn visit(graph: &pb::GraphProto, found: &mut HashSet<String>) {
         for node in &graph.node {
             found.extend(node.input.iter().cloned());
-            inner(node).for_each(|g| visit(g, found));
+            subgraphs(node).for_each(|g| visit(g, found));
         }
         found.extend(graph.output.iter().map(|o| o.name.clone()));
     }
     let mut found = HashSet::new();
     for node in model.graph.iter().flat_map(|g| &g.node) {
-        inner(node).for_each(|g| visit(g, &mut found));
+        subgraphs(node).for_each(|g| visit(g, &mut found));
     }
     found
 }
 
-fn inner(node: &pb::NodeProto) -> impl Iterator<Item = &pb::GraphProto> {
+fn subgraphs(node: &pb::NodeProto) -> impl Iterator<Item = &pb::GraphProto> {
     node.attribute
         .iter()
         .flat_map(|a| a.g.iter().chain(&a.graphs))

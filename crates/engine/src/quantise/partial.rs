@@ -1,25 +1,31 @@
-//! A model file under a passing name, until it is whole and measured.
+//! A model file under a temporary name, until it is complete and checked.
 
-use super::super::onnx::{OnnxFile, metadata};
-use super::super::{Manifest, sha256_of};
-use super::{FileReport, QuantiseError};
+use super::error::QuantiseError;
+use super::report::FileReport;
+use crate::digest::sha256_of;
+use crate::manifest::Manifest;
+use crate::onnx::{OnnxFile, metadata_fields};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-/// What is written before it takes its name; removed unless it does.
-pub(super) struct Partial {
+/// A file under a temporary name beside its final one; removed if it is not renamed.
+pub(super) struct PartialFile {
+    /// The final name.
     out: PathBuf,
+    /// The temporary name.
     path: PathBuf,
+    /// Size, once it is known.
     bytes: u64,
 }
 
-impl Partial {
-    /// Makes the file beside `out`, empty: what cannot be written is known before the work starts.
+impl PartialFile {
+    /// Creates the empty file, so that a folder that cannot be written to is found before the work
+    /// starts.
     pub(super) fn create(out: &Path) -> Result<Self, QuantiseError> {
         let new = Self {
             out: out.into(),
-            path: beside(out),
+            path: temporary_name(out),
             bytes: 0,
         };
         File::create(&new.path).map_err(|e| new.failed(e))?;
@@ -40,18 +46,18 @@ impl Partial {
         &self.path
     }
 
-    /// Adds entries of metadata at the end.
-    pub(super) fn describe(&self, entries: &[(&str, String)]) -> Result<(), QuantiseError> {
+    /// Appends metadata and writes the file to the disk.
+    pub(super) fn append_metadata(&self, entries: &[(&str, String)]) -> Result<(), QuantiseError> {
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new().append(true).open(&self.path)?;
-            file.write_all(&metadata(entries))?;
-            // A board that loses power afterwards has the old file or the new one.
+            file.write_all(&metadata_fields(entries))?;
+            // A board that loses power after the renaming has the old file or the whole new one.
             file.sync_all()
         };
         write().map_err(|e| self.failed(e))
     }
 
-    /// What the file is, under the name that it will have.
+    /// Hash and size of the file, under its final name.
     pub(super) fn report(&self) -> Result<FileReport, QuantiseError> {
         let sha256 = sha256_of(&self.path).map_err(|e| self.failed(e))?;
         let bytes = fs::metadata(&self.path).map_err(|e| self.failed(e))?.len();
@@ -62,16 +68,16 @@ impl Partial {
         })
     }
 
-    /// Gives the file its name, and `manifest` its own.
-    pub(super) fn finish(&self, manifest: &Manifest) -> Result<(), QuantiseError> {
+    /// Renames the file to its final name, and writes `manifest` to its own.
+    pub(super) fn rename(&self, manifest: &Manifest) -> Result<(), QuantiseError> {
         let text = toml::to_string(manifest).map_err(|e| self.failed(io::Error::other(e)))?;
         let text = format!("# Written by `constancy model quantise`.\n{text}");
-        let described = beside(&manifest.path);
-        let named = fs::write(&described, text)
+        let temporary = temporary_name(&manifest.path);
+        let renamed = fs::write(&temporary, text)
             .and_then(|()| fs::rename(&self.path, &self.out))
-            .and_then(|()| fs::rename(&described, &manifest.path));
-        named.map_err(|e| {
-            let _ = fs::remove_file(&described);
+            .and_then(|()| fs::rename(&temporary, &manifest.path));
+        renamed.map_err(|e| {
+            let _ = fs::remove_file(&temporary);
             self.failed(e)
         })
     }
@@ -83,7 +89,7 @@ impl Partial {
                 "name a folder that you may write to".to_owned()
             }
             _ => format!(
-                "{} MB are needed: make room, or name another folder",
+                "it needs {} MB: make room, or name another folder",
                 self.bytes.div_ceil(1_000_000)
             ),
         };
@@ -95,15 +101,15 @@ impl Partial {
     }
 }
 
-impl Drop for Partial {
+impl Drop for PartialFile {
     fn drop(&mut self) {
-        // Gone already where it has taken its name.
+        // Fails if the file has been renamed, as it should.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The passing name of a file.
-fn beside(out: &Path) -> PathBuf {
+/// The temporary name of a file.
+fn temporary_name(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".partial");
     name.into()

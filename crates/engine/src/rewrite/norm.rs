@@ -1,15 +1,16 @@
-//! Layer normalisation, as one operator or as the nine that older exporters write.
+//! Layer normalisation, as one node or as the nine nodes that older exporters write.
 
-use super::super::onnx::{Graph, Index, attribute_float, attribute_int, attribute_ints, pb};
-use super::{Fused, NormSpec, Spec, Specs, either_way};
+use super::pass::{Replacement, either_order, prune};
+use crate::onnx::{Graph, Index, attribute_float, attribute_int, attribute_ints, pb};
+use crate::spec::{NormSpec, Spec, Specs};
 
-/// A layer normalisation over the last axis.
+/// Replaces a layer normalisation over the last axis.
 pub(super) fn norms(
     graph: &Graph,
     index: &Index,
     _: &Specs,
     node: &pb::NodeProto,
-) -> Option<Fused> {
+) -> Option<Replacement> {
     let (input, gain, shift, epsilon) = match node.op_type.as_str() {
         "LayerNormalization" => {
             let last = attribute_int(node, "axis").unwrap_or(-1) == -1;
@@ -37,7 +38,7 @@ pub(super) fn norms(
         "Add" => spelled_out(graph, index, node)?,
         _ => return None,
     };
-    (gain.len() == shift.len() && gain.len() > 1).then(|| Fused {
+    (gain.len() == shift.len() && gain.len() > 1).then(|| Replacement {
         inputs: vec![input],
         spec: Spec::Norm(NormSpec {
             name: node.output[0].clone(),
@@ -48,7 +49,8 @@ pub(super) fn norms(
     })
 }
 
-/// `Add(Mul(Div(d, Sqrt(Add(ReduceMean(Pow(d, 2)), ε))), gain), shift)` with `d = Sub(x, ReduceMean(x))`.
+/// `Add(Mul(Div(d, Sqrt(Add(ReduceMean(Pow(d, 2)), ε))), gain), shift)` with `d = Sub(x,
+/// ReduceMean(x))`.
 fn spelled_out(
     graph: &Graph,
     index: &Index,
@@ -59,7 +61,7 @@ fn spelled_out(
         (node.op_type == kind).then_some(node)
     };
     let with_constant = |node: &pb::NodeProto| {
-        either_way(node)
+        either_order(node)
             .into_iter()
             .find_map(|(value, c)| Some((value.to_owned(), graph.constant(index, c)?.floats())))
     };
@@ -87,8 +89,8 @@ fn spelled_out(
     whole.then(|| (x.clone(), gain, shift, epsilon[0]))
 }
 
-/// Moves a normalisation into the products that take it, where nothing else does.
-pub(super) fn into_products(graph: &mut Graph, specs: &mut Specs) {
+/// Moves every normalisation into the products that read it, unless something else reads it too.
+pub(super) fn move_into_products(graph: &mut Graph, specs: &mut Specs) {
     let index = graph.index();
     let norms: Vec<(String, NormSpec)> = specs
         .iter()
@@ -101,8 +103,13 @@ pub(super) fn into_products(graph: &mut Graph, specs: &mut Specs) {
         let consumers = index.consumers(&name).to_vec();
         let takes = |i: usize| {
             let node = &graph.nodes[i];
-            let plain = matches!(specs.get(&node.name), Some(Spec::Linear(l)) if l.norm.is_none() && l.patches.is_none());
-            plain && node.input[0] == name && node.input.iter().filter(|i| **i == name).count() == 1
+            let can_normalise = matches!(
+                specs.get(&node.name),
+                Some(Spec::Linear(l)) if l.norm.is_none() && l.patches.is_none()
+            );
+            can_normalise
+                && node.input[0] == name
+                && node.input.iter().filter(|i| **i == name).count() == 1
         };
         if consumers.is_empty() || !consumers.iter().all(|&i| takes(i)) || index.is_output(&name) {
             continue;
@@ -121,5 +128,5 @@ pub(super) fn into_products(graph: &mut Graph, specs: &mut Specs) {
         }
     }
     graph.drop_unused();
-    super::prune(graph, specs);
+    prune(graph, specs);
 }

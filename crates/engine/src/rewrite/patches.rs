@@ -1,20 +1,22 @@
-//! The patch embedding: a convolution whose squares do not overlap is a product of patches with a matrix.
+//! The patch embedding: a convolution of squares that do not overlap is a product of patches with a
+//! matrix.
 
-use super::super::onnx::{Constant, Element, Graph, Index, attribute_int, attribute_ints, pb};
-use super::attention::Layout;
-use super::linear::{dynamic_parts, integer_product};
+use super::layout::Layout;
+use super::pass::{Replacement, either_order};
+use super::products::{dynamic_operands, integer_product};
 use super::shapes::Shapes;
-use super::{Fused, LinearSpec, Patches, Spec, Specs, WeightSpec, either_way};
+use crate::onnx::{Constant, ElementType, Graph, Index, attribute_int, attribute_ints, pb};
+use crate::spec::{LinearSpec, Patches, Spec, Specs, WeightSpec};
 use constancy_kernels::Activation;
 
-/// The node that brings a patch embedding `[B, D, h, w]` to `[B, h·w, D]`.
+/// Replaces the node that transposes a patch embedding `[B, D, h, w]` to `[B, h·w, D]`.
 pub(super) fn patches(
     graph: &Graph,
     index: &Index,
     _: &Specs,
     node: &pb::NodeProto,
     shapes: &Shapes,
-) -> Option<Fused> {
+) -> Option<Replacement> {
     if node.op_type != "Transpose" {
         return None;
     }
@@ -37,11 +39,11 @@ pub(super) fn patches(
         return None;
     }
     let count = patches.rows * patches.columns;
-    let turned = (0..batch * count * columns).map(|i| {
+    let transposed = (0..batch * count * columns).map(|i| {
         let (b, p, d) = (i / (count * columns), i / columns % count, i % columns);
         (b * columns + d) * count + p
     });
-    if layout.shape != [batch, count, columns] || !layout.indices.iter().copied().eq(turned) {
+    if layout.shape != [batch, count, columns] || !layout.indices.iter().copied().eq(transposed) {
         return None;
     }
     let depth = channels * size * size;
@@ -62,13 +64,14 @@ pub(super) fn patches(
         residual: false,
         patches: Some(patches),
     };
-    Some(Fused {
+    Some(Replacement {
         inputs: vec![input],
         spec: Spec::Linear(spec),
     })
 }
 
-/// Steps as wide as its kernel, nothing beyond the edge.
+/// Whether the strides of a convolution equal its kernel of `size`, without padding, dilation or
+/// groups.
 fn is_patchwise(node: &pb::NodeProto, size: usize) -> bool {
     let all =
         |name, value: i64| attribute_ints(node, name).is_none_or(|v| v.iter().all(|&x| x == value));
@@ -85,7 +88,7 @@ fn is_patchwise(node: &pb::NodeProto, size: usize) -> bool {
         && !padded
 }
 
-/// Input, weights and node of a convolution, in f32 or dynamically quantised, with its bias.
+/// Input, weights (with the bias) and node of a convolution, in floats or dynamically quantised.
 fn convolution<'a>(
     graph: &'a Graph,
     index: &Index,
@@ -95,7 +98,7 @@ fn convolution<'a>(
     match node.op_type.as_str() {
         "Conv" => {
             let data = constant(node.input.get(1)?)
-                .filter(|c| matches!(c.element, Element::F32 | Element::F16))?;
+                .filter(|c| matches!(c.element, ElementType::F32 | ElementType::F16))?;
             let bias = match node.input.get(2).filter(|n| !n.is_empty()) {
                 Some(name) => graph.constant(index, name)?.floats(),
                 None => vec![],
@@ -109,10 +112,10 @@ fn convolution<'a>(
             };
             Some((through_casts(graph, index, &node.input[0]), weight, node))
         }
-        "Mul" => either_way(node).into_iter().find_map(|(sums, scale)| {
+        "Mul" => either_order(node).into_iter().find_map(|(sums, scale)| {
             let product = integer_product(graph, index, sums, "ConvInteger")?;
             let data = constant(product.input.get(1)?)?;
-            let (input, scales, zeros) = dynamic_parts(graph, index, product, scale)?;
+            let (input, scales, zeros) = dynamic_operands(graph, index, product, scale)?;
             let weight = WeightSpec {
                 data,
                 transposed: true,
@@ -122,7 +125,7 @@ fn convolution<'a>(
             };
             Some((through_casts(graph, index, &input), weight, product))
         }),
-        "Add" => either_way(node).into_iter().find_map(|(value, bias)| {
+        "Add" => either_order(node).into_iter().find_map(|(value, bias)| {
             let (input, mut weight, product) =
                 convolution(graph, index, &graph.nodes[index.producer(value)?])?;
             let bias = graph.constant(index, bias)?;
@@ -134,7 +137,7 @@ fn convolution<'a>(
     }
 }
 
-/// The image behind casts from float to float.
+/// The value before any casts to f32.
 fn through_casts(graph: &Graph, index: &Index, name: &str) -> String {
     match index.producer(name).map(|i| &graph.nodes[i]) {
         Some(cast) if cast.op_type == "Cast" && attribute_int(cast, "to") == Some(1) => {

@@ -1,18 +1,23 @@
-//! The shape of every value, by tract's own analysis, and the values that turn out constant with it.
+//! The shape of every value by tract's own analysis, and the integers that turn out to be constant.
 
-use super::super::onnx::{Graph, pb};
-use super::super::ops::FusedNode;
-use super::Specs;
+use super::to_tract::to_tract;
+use crate::onnx::{Graph, pb};
+use crate::ops::FusedNode;
+use crate::spec::Specs;
 use std::collections::HashMap;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 #[allow(clippy::wildcard_imports, reason = "tract's macros and traits")]
 use tract_onnx::tract_hir::internal::*;
 
-/// What is known of every value.
-pub(in super::super) struct Shapes {
+/// Larger integer tensors are not shapes or indices.
+const MAX_INTEGERS: usize = 4096;
+
+/// Shapes and constant integers of a graph, by the name of the value.
+pub(super) struct Shapes {
     shapes: HashMap<String, Vec<usize>>,
-    /// Integers that do not depend on the image, such as the targets of reshapes.
+    /// Integers that do not depend on the image, such as the target shapes of reshapes: shape and
+    /// elements.
     integers: HashMap<String, (Vec<usize>, Vec<i64>)>,
 }
 
@@ -23,7 +28,7 @@ impl Shapes {
         specs: &Specs,
         inputs: &[(&str, InferenceFact)],
     ) -> TractResult<Self> {
-        let mut model = parse(graph, &|name| specs.get(name).map(FusedNode::placeholder))?;
+        let mut model = to_tract(graph, &|name| specs.get(name).map(FusedNode::placeholder))?;
         let outlets = model.input_outlets()?.to_vec();
         for (slot, outlet) in outlets.iter().enumerate() {
             if let Some((_, fact)) = inputs
@@ -61,7 +66,7 @@ impl Shapes {
         self.shapes.get(name)
     }
 
-    /// Puts a constant in the place of every integer that does not depend on the image.
+    /// Replaces every integer that does not depend on the image by a constant.
     pub(super) fn fold_constants(&self, graph: &mut Graph) {
         let is_folded = |node: &pb::NodeProto| {
             node.output.len() == 1 && self.integers.contains_key(&node.output[0])
@@ -92,9 +97,10 @@ impl Shapes {
     }
 }
 
-/// Integers of shapes and indices; anything else is left to tract.
+/// The elements of a small integer tensor, as shapes and indices are; `None` for any other.
 fn as_integers(value: &Tensor) -> Option<Vec<i64>> {
-    if !matches!(value.datum_type(), DatumType::I64 | DatumType::TDim) || value.len() > 4096 {
+    if !matches!(value.datum_type(), DatumType::I64 | DatumType::TDim) || value.len() > MAX_INTEGERS
+    {
         return None;
     }
     let cast = value.cast_to::<i64>().ok()?;
@@ -105,23 +111,4 @@ fn as_integers(value: &Tensor) -> Option<Vec<i64>> {
             .ok()?
             .to_vec(),
     )
-}
-
-/// The graph as tract's, with the fused nodes in it.
-///
-/// `fused` gives the operator of a fused node.
-pub(in super::super) fn parse(
-    graph: &Graph,
-    fused: &dyn Fn(&str) -> Option<Box<dyn InferenceOp>>,
-) -> TractResult<InferenceModel> {
-    let onnx = tract_onnx::onnx()
-        .with_ignore_value_info(true)
-        .with_ignore_output_shapes(true);
-    let mut model = onnx.model_for_proto_model(&graph.to_model())?;
-    for node in model.nodes_mut() {
-        if let Some(op) = fused(&node.name) {
-            node.op = op;
-        }
-    }
-    Ok(model)
 }

@@ -1,10 +1,10 @@
-//! Kernels read and write what they are given and nothing else: operands end where a page begins that faults.
-//! A sanitizer would not see it, what is written in assembly carries none of its checks.
+//! Kernels read and write nothing beyond their operands, which here end at an inaccessible page. A sanitizer would miss
+//! such an access: assembly carries none of its checks.
 
-use super::super::{Int8Args, Kernels};
+use crate::{Int8Args, Kernels};
 use std::ptr::null_mut;
 
-/// Zeroed bytes that end at a page of no access.
+/// Zeroed bytes that end at an inaccessible page.
 struct Guarded {
     start: *mut u8,
     mapped: usize,
@@ -13,14 +13,14 @@ struct Guarded {
 
 impl Guarded {
     fn new(len: usize) -> Self {
-        // SAFETY: asks for a number.
+        // SAFETY: the call takes no pointers.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
         let mapped = len.next_multiple_of(page) + page;
         let (access, kind) = (
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
         );
-        // SAFETY: new pages, of which the last is closed again.
+        // SAFETY: maps new pages and closes the last of them.
         let start = unsafe {
             let start = libc::mmap(null_mut(), mapped, access, kind, -1, 0);
             assert!(
@@ -44,7 +44,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: what was mapped, which nothing points to any more.
+        // SAFETY: unmaps this value's pages, which no pointer outlives.
         assert_eq!(unsafe { libc::munmap(self.start.cast(), self.mapped) }, 0);
     }
 }
@@ -69,11 +69,11 @@ fn the_integer_product_stays_within_its_operands() {
                     depth,
                     extras: std::ptr::null(),
                     extra_count: 0,
-                    // A hint, which may point to anywhere.
+                    // Any address is allowed.
                     prefetch: w.last(0).cast(),
                     prefetch_step: 64,
                 };
-                // SAFETY: the operands have the shapes that the arguments say.
+                // SAFETY: the operands match the arguments' shapes.
                 unsafe { (kernel.tile)(&args, sums.last(sums_len).cast()) };
             }
         }

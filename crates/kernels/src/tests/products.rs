@@ -1,7 +1,7 @@
-//! Products with what follows them: quantised rows, sums, epilogue; and the same in f32.
+//! Whole layers: quantised rows, int8 product and epilogue; and the same in f32.
 
-use super::super::{Activation, EpilogueArgs, Kernels, Product};
 use super::{product, value};
+use crate::{Activation, EpilogueArgs, Kernels, Product};
 use proptest::prelude::*;
 
 const ACTIVATIONS: [Activation; 5] = [
@@ -12,8 +12,8 @@ const ACTIVATIONS: [Activation; 5] = [
     Activation::GeluTanh,
 ];
 
-/// `y = activation(x · (w − zeros) · scales + split x · split weights + bias) + residual`, x `[rows, depth]`, w
-/// `[depth, columns]`. In f32 there are no zero points, and nothing is split off.
+/// `y = activation(x · (w − zeros) · scales + outlier x · outlier weights + bias) + residual`, x `[rows, depth]`, w
+/// `[depth, columns]`. In f32 there are no zero points and no outliers.
 #[derive(Debug)]
 struct Layer {
     rows: usize,
@@ -23,9 +23,9 @@ struct Layer {
     weights: Vec<i8>,
     scales: Vec<f32>,
     zeros: Option<Vec<i8>>,
-    split: usize,
-    split_x: Vec<f32>,
-    split_weights: Vec<f32>,
+    outliers: usize,
+    outlier_x: Vec<f32>,
+    outlier_weights: Vec<f32>,
     bias: Vec<f32>,
     residual: Option<Vec<f32>>,
     activation: Activation,
@@ -39,11 +39,11 @@ fn layers() -> impl Strategy<Value = Layer> {
         0..3usize,
     );
     (1..=70usize, 1..=80usize, 1..=40usize, options, any::<u64>()).prop_map(
-        |(rows, depth, columns, (activation, with_residual, with_zeros, split), seed)| {
+        |(rows, depth, columns, (activation, with_residual, with_zeros, outliers), seed)| {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut noise = |n: usize| (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect::<Vec<f32>>();
             let mut x = noise(rows * depth);
-            // Rows of zeros, rows of one sign.
+            // Some rows are all zeros, some all of one sign.
             for (r, row) in x.chunks_exact_mut(depth).enumerate() {
                 match r % 5 {
                     2 => row.fill(0.0),
@@ -52,7 +52,7 @@ fn layers() -> impl Strategy<Value = Layer> {
                 }
             }
             let (scales, bias, residual) = (noise(columns), noise(columns), noise(rows * columns));
-            let (split_x, split_weights) = (noise(rows * split), noise(split * columns));
+            let (outlier_x, outlier_weights) = (noise(rows * outliers), noise(outliers * columns));
             let weights = (0..depth * columns).map(|_| rng.i8(..)).collect();
             let zeros = with_zeros.then(|| (0..columns).map(|_| rng.i8(..)).collect());
             let scales = scales.iter().map(|s| (s + 1.5) / 1000.0).collect();
@@ -65,9 +65,9 @@ fn layers() -> impl Strategy<Value = Layer> {
                 weights,
                 scales,
                 zeros,
-                split,
-                split_x,
-                split_weights,
+                outliers,
+                outlier_x,
+                outlier_weights,
                 bias,
                 residual,
                 activation: ACTIVATIONS[activation],
@@ -81,27 +81,32 @@ impl Layer {
         f32::from(self.weights[d * self.columns + c]) * self.scales[c]
     }
 
-    /// What an integer product adds to the others, at row and column.
-    fn apart(&self, x: &[f64], r: usize, c: usize) -> f64 {
+    /// The outliers' and zero points' contribution to an int8 product at row and column.
+    fn corrections(&self, x: &[f64], r: usize, c: usize) -> f64 {
         let zero = self
             .zeros
             .as_ref()
             .map_or(0.0, |z| f64::from(z[c]) * f64::from(self.scales[c]));
         let row = x[r * self.depth..(r + 1) * self.depth].iter().sum::<f64>();
-        let split = |j: usize| {
-            f64::from(self.split_x[r * self.split + j])
-                * f64::from(self.split_weights[j * self.columns + c])
+        let outlier = |j: usize| {
+            f64::from(self.outlier_x[r * self.outliers + j])
+                * f64::from(self.outlier_weights[j * self.columns + c])
         };
-        (0..self.split).map(split).sum::<f64>() - zero * row
+        (0..self.outliers).map(outlier).sum::<f64>() - zero * row
     }
 
-    /// By the formula, of these rows.
+    /// The layer's formula applied to the rows `x`.
     fn naive(&self, x: &[f64], integer: bool) -> Vec<f64> {
         let at = |r: usize, c: usize| {
             let sum = (0..self.depth)
                 .map(|d| x[r * self.depth + d] * f64::from(self.weight(d, c)))
                 .sum::<f64>();
-            let sum = sum + if integer { self.apart(x, r, c) } else { 0.0 };
+            let sum = sum
+                + if integer {
+                    self.corrections(x, r, c)
+                } else {
+                    0.0
+                };
             let residual = self
                 .residual
                 .as_ref()
@@ -114,7 +119,7 @@ impl Layer {
             .collect()
     }
 
-    /// What both epilogues share, for `rows` rows from `r` on and a panel of columns from `first` on.
+    /// Arguments that both epilogues share, for `rows` rows from `r` on and a panel of columns from `first` on.
     fn epilogue<'a>(
         &'a self,
         (r, rows): (usize, usize),
@@ -140,7 +145,26 @@ impl Layer {
         }
     }
 
-    /// The rows as the bytes say, and what the kernels make of them.
+    /// Σw of each column, times its scale.
+    fn column_sums(&self) -> Vec<f32> {
+        let sum = |c: usize| {
+            (0..self.depth)
+                .map(|d| i32::from(self.weights[d * self.columns + c]))
+                .sum::<i32>()
+        };
+        (0..self.columns)
+            .map(|c| sum(c) as f32 * self.scales[c])
+            .collect()
+    }
+
+    /// Each column's zero point, times its scale.
+    fn scaled_zeros(&self) -> Option<Vec<f32>> {
+        let scaled = |(&zero, scale): (&i8, &f32)| f32::from(zero) * scale;
+        let zeros = self.zeros.as_ref()?;
+        Some(zeros.iter().zip(&self.scales).map(scaled).collect())
+    }
+
+    /// The dequantised rows, and the kernels' result for them.
     fn int8(&self, kernels: &Kernels) -> (Vec<f64>, Vec<f32>) {
         let kernel = &kernels.int8;
         let mut bytes = vec![0u8; self.rows * self.depth];
@@ -151,7 +175,7 @@ impl Layer {
         let quantise = |(x, bytes): (&[f32], &mut [u8])| {
             let mut row = kernels.quantise_row(x, kernels.range(x), bytes);
             let sum = kernels.stored_sum(bytes) as f32;
-            row.rest = -(sum * row.scale + self.depth as f32 * row.offset);
+            row.neg_sum = -(sum * row.scale + self.depth as f32 * row.offset);
             row
         };
         let quantised: Vec<_> = rows.map(quantise).collect();
@@ -168,27 +192,12 @@ impl Layer {
             self.depth,
             self.columns,
         );
-        let column_sum = |c: usize| {
-            (0..self.depth)
-                .map(|d| i32::from(self.weights[d * self.columns + c]))
-                .sum::<i32>()
-        };
-        let column_sums: Vec<f32> = (0..self.columns)
-            .map(|c| column_sum(c) as f32 * self.scales[c])
-            .collect();
         let padded = self.columns.next_multiple_of(kernel.panel);
         let (scales, bias) = (resized(&self.scales, padded), resized(&self.bias, padded));
-        let column_sums = resized(&column_sums, padded);
-        let zeros = self.zeros.as_ref().map(|zeros| {
-            let zeros: Vec<f32> = zeros
-                .iter()
-                .zip(&self.scales)
-                .map(|(&z, s)| f32::from(z) * s)
-                .collect();
-            resized(&zeros, padded)
-        });
-        let split_weights: Vec<f32> = self
-            .split_weights
+        let column_sums = resized(&self.column_sums(), padded);
+        let zeros = self.scaled_zeros().map(|zeros| resized(&zeros, padded));
+        let outlier_weights: Vec<f32> = self
+            .outlier_weights
             .chunks_exact(self.columns)
             .flat_map(|row| resized(row, padded))
             .collect();
@@ -205,10 +214,10 @@ impl Layer {
                 scales: scales[first..].as_ptr(),
                 column_sums: column_sums[first..].as_ptr(),
                 weight_zeros: zeros.as_ref().map(|z| z[first..].as_ptr()),
-                split_rows: self.split_x.as_ptr(),
-                split: self.split,
-                split_weights: split_weights.as_ptr().wrapping_add(first),
-                split_stride: padded,
+                outlier_rows: self.outlier_x.as_ptr(),
+                outliers: self.outliers,
+                outlier_weights: outlier_weights.as_ptr().wrapping_add(first),
+                outlier_stride: padded,
                 ..self.epilogue((0, self.rows), (first, kernel.panel), &bias, &mut out)
             };
             // SAFETY: the tables hold whole panels, the tile `[rows, panel]`, output and residual `[rows, columns]`.
@@ -276,7 +285,7 @@ fn activate(x: f64, activation: Activation) -> f64 {
     }
 }
 
-/// By its series, for the few units that these tests reach.
+/// erf by its Taylor series, accurate for the small arguments of these tests.
 fn erf(x: f64) -> f64 {
     if x.abs() > 4.0 {
         return x.signum();
@@ -293,7 +302,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn a_layer_in_bytes_is_the_formula(layer in layers()) {
+    fn an_int8_layer_is_the_formula(layer in layers()) {
         for kernels in Kernels::all() {
             let (x, ours) = layer.int8(kernels);
             for (ours, want) in ours.iter().zip(layer.naive(&x, true)) {
@@ -304,7 +313,7 @@ proptest! {
     }
 
     #[test]
-    fn a_layer_in_f32_is_the_formula(layer in layers()) {
+    fn an_f32_layer_is_the_formula(layer in layers()) {
         let x: Vec<f64> = layer.x.iter().map(|&v| f64::from(v)).collect();
         let want = layer.naive(&x, false);
         for kernels in Kernels::all() {

@@ -1,22 +1,25 @@
-//! What the queue costs and keeps: bounds, age, bytes written, the file's size.
+//! Limits of the queue: size, age, bytes written, size of the file.
 
-use super::super::store::{Batch, Bounds, Store};
-use super::super::{KEEP, Keeper, Limits, Queue, Record, Stamp, Storage, Work};
+use super::super::event_queue::MAX_CACHED;
+use super::super::store::{Store, WriteBatch};
+use super::super::totals::Bounds;
+use super::super::work::Work;
+use super::super::{DiskWorker, EventQueue, QueueLimits, Record, Stamp, Storage};
 use super::disk::Disk;
-use super::{BOUNDS, LIMITS, Step, WIDE, World, record};
+use super::{BOUNDS, LIMITS, Simulation, Step, WIDE, record};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-fn limits(sync_events: usize) -> Limits {
-    Limits {
+fn limits(sync_events: usize) -> QueueLimits {
+    QueueLimits {
         sync_events,
         memory: 100_000,
         ..LIMITS
     }
 }
 
-/// Appends one batch after the other, as an outage does.
+/// Appends events in batches of `each`, as during an outage.
 fn append(store: &mut Store, ids: std::ops::Range<i64>, each: usize) {
     let ids: Vec<i64> = ids.collect();
     for ids in ids.chunks(each) {
@@ -25,9 +28,9 @@ fn append(store: &mut Store, ids: std::ops::Range<i64>, each: usize) {
             .map(|id| (*id, Arc::new(record(id.unsigned_abs()))))
             .collect();
         store
-            .commit(&Batch {
+            .commit(&WriteBatch {
                 append,
-                ..Batch::default()
+                ..WriteBatch::default()
             })
             .expect("commit");
     }
@@ -63,26 +66,26 @@ fn the_bound_holds_and_the_file_stays_below_twice_of_it() {
 #[test]
 fn the_file_shrinks_when_the_backlog_is_gone() {
     let (disk, now) = (Disk::default(), Instant::now());
-    let mut queue = Queue::new(limits(100), true, now);
-    let mut keeper = Keeper::at(Box::new(disk.clone()), WIDE);
-    let work = |queue: &mut Queue, keeper: &mut Keeper| {
+    let mut queue = EventQueue::new(limits(100), true, now);
+    let mut worker = DiskWorker::at(Box::new(disk.clone()), WIDE);
+    let work = |queue: &mut EventQueue, worker: &mut DiskWorker| {
         let work = queue.work(Stamp::default(), now, true, true)?;
-        let done = keeper.carry_out(work, now);
-        queue.done(done, now);
+        let outcome = worker.carry_out(work, now);
+        queue.done(outcome, now);
         Some(())
     };
     for n in 0..5000 {
         queue.push(record(n), now);
         if n % 100 == 0 {
-            while work(&mut queue, &mut keeper).is_some() {}
+            while work(&mut queue, &mut worker).is_some() {}
         }
     }
-    while work(&mut queue, &mut keeper).is_some() {}
+    while work(&mut queue, &mut worker).is_some() {}
     let full = disk.lock().now.len();
     assert!(
-        queue.entries.len() <= KEEP,
+        queue.in_memory() <= MAX_CACHED,
         "{} in memory",
-        queue.entries.len()
+        queue.in_memory()
     );
     queue.connected(false);
     while !queue.is_empty() {
@@ -90,7 +93,7 @@ fn the_file_shrinks_when_the_backlog_is_gone() {
             queue.handed_over(id);
             queue.acknowledged(id, now);
         }
-        while work(&mut queue, &mut keeper).is_some() {}
+        while work(&mut queue, &mut worker).is_some() {}
     }
     let empty = disk.lock().now.len();
     println!(
@@ -102,12 +105,12 @@ fn the_file_shrinks_when_the_backlog_is_gone() {
 }
 
 #[test]
-fn while_the_broker_answers_nothing_is_written() {
+fn nothing_is_written_while_the_broker_acknowledges() {
     let (disk, mut now) = (Disk::default(), Instant::now());
-    let mut queue = Queue::new(limits(100), true, now);
-    let mut keeper = Keeper::at(Box::new(disk.clone()), WIDE);
+    let mut queue = EventQueue::new(limits(100), true, now);
+    let mut worker = DiskWorker::at(Box::new(disk.clone()), WIDE);
     queue.connected(false);
-    let mut hour = |queue: &mut Queue, answers: bool| {
+    let mut hour = |queue: &mut EventQueue, answers: bool| {
         let (writes, syncs, bytes) = {
             let p = disk.lock();
             (p.writes, p.syncs, p.bytes)
@@ -120,8 +123,8 @@ fn while_the_broker_answers_nothing_is_written() {
                 queue.acknowledged(id, now);
             }
             while let Some(work) = queue.work(Stamp::default(), now, false, false) {
-                let done = keeper.carry_out(work, now);
-                queue.done(done, now);
+                let outcome = worker.carry_out(work, now);
+                queue.done(outcome, now);
             }
         }
         let p = disk.lock();
@@ -141,39 +144,39 @@ fn while_the_broker_answers_nothing_is_written() {
     assert!((590..=620).contains(&syncs), "{syncs} syncs");
 }
 
-/// The disk fills up, and has room again.
+/// The disk fills up, and has room again later.
 #[test]
-fn a_full_disk_costs_nothing_while_memory_lasts_and_recovers_by_itself() {
-    let mut world = World::new(WIDE, 1);
-    world.step(&Step::Connect(false));
+fn a_full_disk_loses_nothing_while_memory_suffices_and_recovers_by_itself() {
+    let mut simulation = Simulation::new(WIDE, 1);
+    simulation.step(&Step::Connect(false));
     for _ in 0..10 {
-        world.step(&Step::Push);
+        simulation.step(&Step::Push);
     }
-    while world.work(true).is_some() {}
-    world.step(&Step::Refuse(true));
+    while simulation.work(true).is_some() {}
+    simulation.step(&Step::Refuse(true));
     for _ in 0..10 {
-        world.step(&Step::Push);
-        world.work(true);
+        simulation.step(&Step::Push);
+        simulation.work(true);
     }
     assert!(
-        matches!(world.queue.storage(), Storage::Away(reason) if reason.contains("the disk is full; make room"))
+        matches!(simulation.queue.storage(), Storage::Unavailable(reason) if reason.contains("the disk is full; make room"))
     );
-    world.step(&Step::Refuse(false));
-    world.finish();
-    assert_eq!(world.missing(), BTreeSet::new());
-    assert_eq!(world.arrived, (0..20).collect::<Vec<_>>());
+    simulation.step(&Step::Refuse(false));
+    simulation.finish();
+    assert_eq!(simulation.missing(), BTreeSet::new());
+    assert_eq!(simulation.arrived, (0..20).collect::<Vec<_>>());
 }
 
 #[test]
-fn what_is_too_old_is_dropped_and_counted() {
+fn events_that_are_too_old_are_dropped_and_counted() {
     let (disk, now) = (Disk::default(), Instant::now());
     let stamp = |s: u64| Stamp {
         boot: 1,
         monotonic_ns: s * 1_000_000_000,
         unix_ns: None,
     };
-    let mut queue = Queue::new(limits(10), true, now);
-    let mut keeper = Keeper::at(Box::new(disk), BOUNDS);
+    let mut queue = EventQueue::new(limits(10), true, now);
+    let mut worker = DiskWorker::at(Box::new(disk), BOUNDS);
     for n in 0..40u64 {
         queue.push(
             Record {
@@ -183,8 +186,8 @@ fn what_is_too_old_is_dropped_and_counted() {
             now,
         );
         while let Some(work) = queue.work(stamp(n * 180), now, false, true) {
-            let done = keeper.carry_out(work, now);
-            queue.done(done, now);
+            let outcome = worker.carry_out(work, now);
+            queue.done(outcome, now);
         }
     }
     // Three minutes apart: 21 of them are no older than an hour.

@@ -1,50 +1,50 @@
-//! From counts to figures: accuracies and gains on the raw embeddings, with intervals.
+//! From counts to figures: accuracies and gains over the raw embeddings, with intervals.
 
-use super::{Candidates, Row};
+use super::plan::{Candidates, Row};
 use crate::icm::interval::{Bootstrap, Interval};
 use serde::Serialize;
 
 /// One row's counts on one group of images.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// The environment, or the family.
+    /// The name of the environment or the family.
     pub name: String,
-    /// The maps that were chosen for it, in words, each once.
+    /// The maps that were chosen for it, as text, each once.
     pub maps: Vec<String>,
-    /// Per image, `0..=1`: how often it was named right.
+    /// For each image, the share `0..=1` of right answers.
     pub hits: Vec<f64>,
 }
 
-/// Rows by groups; the groups are the same, and in the same order, in every row.
+/// Rows by groups; every row has the same groups in the same order.
 #[derive(Debug, Clone, Default)]
 pub struct Scoreboard {
     pub rows: Vec<(Row, Vec<Group>)>,
-    /// Whether all groups are of the same images in the same order, under one family of interventions each: then images
-    /// are drawn again for all groups together.
+    /// Whether all groups have the same images in the same order, each under another family of
+    /// interventions. The bootstrap then draws images for all groups together.
     pub same_images: bool,
 }
 
-/// Accuracy on some images, and what it gained on the raw embeddings.
+/// Accuracy on some images, and its gain over the raw embeddings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figure {
     pub name: String,
     pub images: usize,
     /// `0..=1`.
     pub accuracy: Interval,
-    /// Image by image against the raw embeddings; none for these themselves.
+    /// The gain image by image; `None` for the raw embeddings themselves.
     pub gain: Option<Interval>,
     pub maps: Vec<String>,
 }
 
 impl Figure {
-    /// Whether it is worse than the raw embeddings beyond doubt.
+    /// Whether the whole interval of the gain is below 0.
     #[must_use]
     pub fn loses(&self) -> bool {
         self.gain.is_some_and(|gain| gain.high < 0.0)
     }
 }
 
-/// One row in figures.
+/// The figures of one row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
     pub row: Row,
@@ -53,7 +53,7 @@ pub struct Figures {
     pub mean: Figure,
 }
 
-/// The figures of one row, by its index; `None` where a group is empty.
+/// The figures of the row with index `row`; `None` if there is none, or a group is empty.
 #[must_use]
 pub fn figures_of(board: &Scoreboard, row: usize, bootstrap: &Bootstrap) -> Option<Figures> {
     let (row, groups) = board.rows.get(row)?;
@@ -114,7 +114,7 @@ fn figure(
     })
 }
 
-/// Image by image, the mean over groups.
+/// The mean over groups, image by image.
 fn over_groups(groups: &[Group]) -> Vec<f64> {
     let images = groups.iter().map(|g| g.hits.len()).min().unwrap_or(0);
     let mean = |i: usize| groups.iter().map(|g| g.hits[i]).sum::<f64>() / groups.len() as f64;
@@ -123,8 +123,8 @@ fn over_groups(groups: &[Group]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Predictor;
     use super::*;
+    use crate::icm::evaluate::plan::Predictor;
 
     fn board(same_images: bool, raw: &[&[f64]], icm: &[&[f64]]) -> Scoreboard {
         let row = |candidates| Row {
@@ -173,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn images_that_all_groups_share_are_drawn_together() {
-        // One image is right under every family, the other under none: families tell the same story twice.
+    fn images_shared_by_all_groups_are_drawn_together() {
+        // One image is right under every family, the other under none: the families agree fully.
         let hits: &[&[f64]] = &[&[1.0, 0.0, 1.0, 0.0], &[1.0, 0.0, 1.0, 0.0]];
         let width = |same| {
             let mean = figures(&board(same, hits, hits)).remove(0).mean.accuracy;

@@ -1,15 +1,18 @@
-//! One target: choose on the sources, learn from the sources, count on the target.
+//! One target: choose a map on the sources, learn from the sources, count right answers on the
+//! target.
 
-use super::{Candidates, FamilySet, Plan, Predictor, Row};
+use super::plan::{Candidates, FamilySet, Plan, Predictor, Row};
 use crate::icm::fit::Fitter;
-use crate::icm::labelled::{EnvironmentMoments, HeldOut, Labelled, hits};
+use crate::icm::head::{Examples, FittedHead, Method};
+use crate::icm::held_out::{HeldOut, hits};
+use crate::icm::labelled::{EnvironmentMoments, Labelled};
 use crate::icm::logistic::DEFAULT_C;
-use crate::icm::map_set::{DirectionWeights, Examples, MapSet};
-use crate::icm::moments::{Moments, Parts};
-use crate::icm::predict::{Learnt, Method};
+use crate::icm::map_set::MapSet;
+use crate::icm::moments::Moments;
+use crate::icm::pooled_moments::PooledMoments;
 use crate::icm::select::{
-    Criterion, Grid, Identification, PENALTIES, Question, Scores, SelectError, Selection,
-    by_environments, by_interventions, identify, penalty_by_environment,
+    Criterion, Grid, PENALTIES, Sampling, Scores, SearchSpace, SelectError, Selection,
+    environment_scores, identification_scores, intervention_scores, penalty_by_environment,
 };
 use crate::icm::spec::{MapKind, MapSpec};
 
@@ -18,7 +21,7 @@ use crate::icm::spec::{MapKind, MapSpec};
 pub struct Outcome {
     pub row: Row,
     pub map: MapSpec,
-    /// Per image of the target, 1 where it was named right, and 0 where not.
+    /// For each image of the target, 1 if it was classified correctly, and 0 if not.
     pub hits: Vec<f64>,
 }
 
@@ -31,36 +34,37 @@ pub struct Choice {
     pub selection: Selection,
 }
 
-/// Everything about one target.
+/// The results on one target.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// In the same order for every target of a plan, the raw one of each predictor first.
+    /// In the same order for every target of a plan; the raw outcome of each predictor comes first.
     pub outcomes: Vec<Outcome>,
-    /// Class of each image of the target.
+    /// The class of each image of the target.
     pub classes: Vec<usize>,
     pub choices: Vec<Choice>,
-    /// Of each set, the eigenvalues of Δ̃, whose mean is 1, the largest first.
+    /// For each set, the eigenvalues of Δ̃, largest first; their mean is 1.
     pub spectra: Vec<Vec<f64>>,
-    /// The probe's C, where there was a probe.
+    /// The probe's C, if there was a probe.
     pub c: Option<f64>,
 }
 
-/// Judges by `target` what can be fitted, chosen and learnt with `sources`. `moments` are those of their environments, as
-/// far as the plan lets them be [seen](Plan::seen); of others there may be some, too, so that targets can share them.
+/// Fits, chooses and learns with `sources`, and counts right answers on `target`. `moments` are
+/// those of the sources' environments, as far as the plan lets them be [seen](Plan::seen); those of
+/// other environments are ignored, so that targets can share them.
 pub fn judge(
     sources: &Labelled,
     target: &HeldOut,
     plan: &Plan,
     moments: &[EnvironmentMoments],
 ) -> Result<Verdict, SelectError> {
-    let known = plan.seen(sources);
-    let used = known.used_environments();
+    let seen = plan.seen(sources);
+    let used = seen.used_environments();
     let by_environment: Vec<&EnvironmentMoments> = moments
         .iter()
         .filter(|m| used.contains(&m.environment))
         .collect();
-    let all: Vec<usize> = (0..known.classes().len()).collect();
-    let shared = known.moments_of_no_environment(&all);
+    let all: Vec<usize> = (0..seen.classes().len()).collect();
+    let shared = seen.shared_moments(&all);
     let moments: Vec<&Moments> = by_environment
         .iter()
         .map(|m| &m.moments)
@@ -69,31 +73,27 @@ pub fn judge(
     let c = plan
         .predictors
         .contains(&Predictor::Probe)
-        .then(|| penalty(&known, plan))
+        .then(|| penalty(&seen, plan))
         .transpose()?;
     let methods = methods(plan, c);
-    let choices = choices(&known, &by_environment, plan, &choosers(&methods))?;
+    let choices = choices(&seen, &by_environment, plan, &choosing_methods(&methods))?;
     let mut outcomes: Vec<Vec<Outcome>> = plan.predictors.iter().map(|_| Vec::new()).collect();
     let mut spectra = Vec::new();
     for (set, families) in plan.sets.iter().enumerate() {
-        let question = families
-            .families
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>();
-        let question = Question {
-            families: &question,
+        let names = family_names(families);
+        let space = SearchSpace {
+            families: &names,
             grid: &Grid::new([]),
         };
-        let fitter =
-            Fitter::over_parts(Parts(&moments), |name| question.knows(known.images(), name))?;
+        let allowed = |name: &str| space.allows(seen.images(), name);
+        let fitter = Fitter::pooled(PooledMoments(&moments), allowed)?;
         let chosen: Vec<&Choice> = choices.iter().filter(|choice| choice.set == set).collect();
-        let fitted = Fitted::new(&fitter, &chosen, set == 0)?;
-        spectra.push(fitted.spectrum());
+        let maps = ChosenMaps::fit(&fitter, &chosen, set == 0)?;
+        spectra.push(maps.spectrum());
         for ((&predictor, method), outcomes) in
             plan.predictors.iter().zip(&methods).zip(&mut outcomes)
         {
-            fitted.count(sources, target, (predictor, method), &chosen, outcomes)?;
+            outcomes.extend(maps.outcomes(sources, target, (predictor, method), &chosen)?);
         }
     }
     Ok(Verdict {
@@ -105,7 +105,12 @@ pub fn judge(
     })
 }
 
-/// The probe's C: the one that was given, else the sources' choice, else, where they are one environment, the usual one.
+fn family_names(set: &FamilySet) -> Vec<&str> {
+    set.families.iter().map(String::as_str).collect()
+}
+
+/// The probe's C: the plan's, or else the choice by the sources' environments, or else, if they are
+/// one environment, the default.
 fn penalty(sources: &Labelled, plan: &Plan) -> Result<f64, SelectError> {
     match plan
         .c
@@ -125,9 +130,9 @@ fn methods(plan: &Plan, c: Option<f64>) -> Vec<Method> {
     plan.predictors.iter().filter_map(method).collect()
 }
 
-/// How classes are told apart where maps are chosen by labels: in every way but by a probe, which learns anew what each
-/// map left and hides what it took; by that where there is no other.
-fn choosers(methods: &[Method]) -> Vec<Method> {
+/// The methods by which labels choose maps: all but the probe, which adapts to what each map keeps
+/// and hides what it removes. The probe only if there is no other.
+fn choosing_methods(methods: &[Method]) -> Vec<Method> {
     let others: Vec<Method> = methods
         .iter()
         .filter(|m| !matches!(m, Method::Probe { .. }))
@@ -140,49 +145,35 @@ fn choosers(methods: &[Method]) -> Vec<Method> {
     }
 }
 
-/// One map by every criterion for every set, and one more of the soft ones alone.
+/// Chooses a map for every criterion and set, and another among the soft ones alone.
 fn choices(
     sources: &Labelled,
     moments: &[&EnvironmentMoments],
     plan: &Plan,
     methods: &[Method],
 ) -> Result<Vec<Choice>, SelectError> {
-    let suited = |set: &FamilySet| {
-        let families = sources
-            .images()
-            .families()
-            .iter()
-            .filter(|f| set.families.contains(&f.name));
-        let pairs = families.map(|family| family.of.len() as u64).sum();
-        Grid::suited(sources.images().originals().width(), pairs)
-    };
-    let grids: Vec<Grid> = plan.sets.iter().map(suited).collect();
-    let names: Vec<Vec<&str>> = plan
-        .sets
-        .iter()
-        .map(|s| s.families.iter().map(String::as_str).collect())
-        .collect();
-    let questions: Vec<Question<'_>> = names
+    let grids: Vec<Grid> = plan.sets.iter().map(|set| grid(sources, set)).collect();
+    let names: Vec<Vec<&str>> = plan.sets.iter().map(family_names).collect();
+    let spaces: Vec<SearchSpace<'_>> = names
         .iter()
         .zip(&grids)
-        .map(|(families, grid)| Question { families, grid })
+        .map(|(families, grid)| SearchSpace { families, grid })
         .collect();
+    let sampling = Sampling::new(plan.seed);
     let mut choices = Vec::new();
     for criterion in &plan.criteria {
-        let scores: Vec<Scores> = match criterion {
-            Criterion::Identification => identify(
-                sources.images(),
-                &questions,
-                &Identification::new(plan.seed),
-            )?,
+        let pooled = |of_methods: Vec<Vec<Scores>>| -> Vec<Scores> {
+            of_methods.into_iter().filter_map(Scores::pooled).collect()
+        };
+        let scores = match criterion {
+            Criterion::Identification => {
+                identification_scores(sources.images(), &spaces, &sampling)?
+            }
             Criterion::LeftOutEnvironment => {
-                let of_methods = by_environments(sources, moments, &questions, methods)?;
-                of_methods.into_iter().filter_map(Scores::pooled).collect()
+                pooled(environment_scores(sources, moments, &spaces, methods)?)
             }
             Criterion::LeftOutIntervention => {
-                let how = Identification::new(plan.seed);
-                let of_methods = by_interventions(sources, &questions, methods, &how)?;
-                of_methods.into_iter().filter_map(Scores::pooled).collect()
+                pooled(intervention_scores(sources, &spaces, methods, &sampling)?)
             }
         };
         for (set, scores) in scores.iter().enumerate() {
@@ -202,16 +193,27 @@ fn choices(
     Ok(choices)
 }
 
-/// The maps of one set that were chosen, each once.
-struct Fitted {
-    maps: Vec<MapSet>,
+/// The candidates that suit the number of pairs in a set of families.
+fn grid(sources: &Labelled, set: &FamilySet) -> Grid {
+    let families = sources
+        .images()
+        .families()
+        .iter()
+        .filter(|f| set.families.contains(&f.name));
+    let pairs = families.map(|family| family.of.len() as u64).sum();
+    Grid::suited(sources.images().originals().width(), pairs)
+}
+
+/// The maps that were chosen for one set of families, each once, the identity first.
+struct ChosenMaps {
+    fitted: Vec<MapSet>,
     specs: Vec<MapSpec>,
-    /// Whether the raw embeddings are judged here.
+    /// Whether the raw embeddings have an outcome here.
     raw: bool,
 }
 
-impl Fitted {
-    fn new(fitter: &Fitter, chosen: &[&Choice], raw: bool) -> Result<Self, SelectError> {
+impl ChosenMaps {
+    fn fit(fitter: &Fitter, chosen: &[&Choice], raw: bool) -> Result<Self, SelectError> {
         let mut specs = vec![MapSpec::IDENTITY];
         for choice in chosen {
             let spec = choice.selection.chosen.map;
@@ -221,78 +223,80 @@ impl Fitted {
         }
         let candidates: Vec<(usize, MapSpec)> = specs.iter().copied().enumerate().collect();
         let mut failed = None;
-        let maps = MapSet::fit(fitter, &candidates, |_, error| failed = Some(error))?;
-        failed.map_or(Ok(Self { maps, specs, raw }), |error| Err(error.into()))
+        let fitted = MapSet::fit(fitter, &candidates, |_, error| failed = Some(error))?;
+        failed.map_or(Ok(Self { fitted, specs, raw }), |error| Err(error.into()))
     }
 
-    /// Of Δ̃: the identity is fitted by the variance of interventions alone, and first.
+    /// The eigenvalues of Δ̃, largest first. The identity comes first, and its objective is −Δ / tr
+    /// Δ.
     fn spectrum(&self) -> Vec<f64> {
-        let Some(maps) = self.maps.first() else {
+        let Some(set) = self.fitted.first() else {
             return Vec::new();
         };
-        let width = maps.eigenvalues().len() as f64;
-        maps.eigenvalues()
+        let width = set.eigenvalues().len() as f64;
+        set.eigenvalues()
             .iter()
             .rev()
             .map(|&value| (-f64::from(value) * width).max(0.0))
             .collect()
     }
 
-    /// Counts the target's images that are named right under every choice.
-    fn count(
+    /// The outcomes of one predictor: of the raw embeddings if wanted, and of every choice.
+    fn outcomes(
         &self,
         sources: &Labelled,
         target: &HeldOut,
         (predictor, method): (Predictor, &Method),
         chosen: &[&Choice],
-        outcomes: &mut Vec<Outcome>,
-    ) -> Result<(), SelectError> {
-        let mut counted: Vec<Option<Vec<f64>>> = vec![None; self.specs.len()];
-        for maps in &self.maps {
-            let examples = Examples::new(
-                maps,
-                &sources.images().originals().rough(),
-                sources.classes(),
-            );
-            let judged = maps.coordinates(&target.embeddings().rough());
-            let mut before: Option<Learnt<f32>> = None;
-            let wanted = |(index, _): &&(usize, DirectionWeights)| {
-                *index > 0 || self.raw || chosen.iter().any(|c| !c.selection.improves())
-            };
-            for (index, lens) in maps.lenses.iter().filter(wanted) {
-                let learnt = examples.learn(maps, lens, method, before.as_ref())?;
-                counted[*index] =
-                    Some(hits(&learnt.predict(&lens.look(&judged)), target.classes()));
-                before = Some(learnt);
-            }
-        }
-        let hits_of = |spec: &MapSpec| {
-            let index = self.specs.iter().position(|s| s == spec)?;
-            counted[index].clone()
+    ) -> Result<Vec<Outcome>, SelectError> {
+        let identity = self.raw || chosen.iter().any(|c| !c.selection.improves());
+        let counted = self.hits(sources, target, method, identity)?;
+        let outcome = |row, map| {
+            let index = self.specs.iter().position(|spec| *spec == map);
+            let hits = index.and_then(|index| counted[index].clone());
+            hits.map(|hits| Outcome { row, map, hits })
+                .ok_or(SelectError::NoScores)
         };
+        let mut outcomes = Vec::new();
         if self.raw {
-            let hits = hits_of(&MapSpec::IDENTITY).ok_or(SelectError::NoScores)?;
-            outcomes.push(Outcome {
-                row: Row::raw(predictor),
-                map: MapSpec::IDENTITY,
-                hits,
-            });
+            outcomes.push(outcome(Row::raw(predictor), MapSpec::IDENTITY)?);
         }
         for choice in chosen {
-            let map = choice.selection.chosen.map;
-            let criterion = Some(choice.selection.criterion);
             let row = Row {
                 predictor,
                 candidates: choice.candidates,
                 set: Some(choice.set),
-                criterion,
+                criterion: Some(choice.selection.criterion),
             };
-            outcomes.push(Outcome {
-                row,
-                map,
-                hits: hits_of(&map).ok_or(SelectError::NoScores)?,
-            });
+            outcomes.push(outcome(row, choice.selection.chosen.map)?);
         }
-        Ok(())
+        Ok(outcomes)
+    }
+
+    /// The hits on the target under each map; those of the identity only if wanted.
+    fn hits(
+        &self,
+        sources: &Labelled,
+        target: &HeldOut,
+        method: &Method,
+        identity: bool,
+    ) -> Result<Vec<Option<Vec<f64>>>, SelectError> {
+        let mut counted: Vec<Option<Vec<f64>>> = vec![None; self.specs.len()];
+        for set in &self.fitted {
+            let examples = Examples::new(
+                set,
+                &sources.images().originals().columns_f32(),
+                sources.classes(),
+            );
+            let columns = set.coordinates(&target.embeddings().columns_f32());
+            let mut previous: Option<FittedHead<f32>> = None;
+            for (index, weights) in set.maps.iter().filter(|(index, _)| *index > 0 || identity) {
+                let head = examples.fit(set, weights, method, previous.as_ref())?;
+                let named = head.predict(&weights.apply(&columns));
+                counted[*index] = Some(hits(&named, target.classes()));
+                previous = Some(head);
+            }
+        }
+        Ok(counted)
     }
 }

@@ -1,29 +1,38 @@
 //! With labels: does what was learnt in the other environments hold in the one that was left out?
 
-use super::scores::{Board, Scores};
-use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
+use super::error::SelectError;
+use super::grid::Grid;
+use super::score_table::ScoreTable;
+use super::scores::Scores;
+use super::search_space::SearchSpace;
+use super::selection::{Criterion, SelectWarning, Selection};
 use crate::icm::fit::Fitter;
-use crate::icm::labelled::{EnvironmentMoments, Labelled, hits};
-use crate::icm::map_set::Examples;
-use crate::icm::moments::{Moments, Parts};
-use crate::icm::predict::{Learnt, Method};
+use crate::icm::head::{Examples, FittedHead, Method};
+use crate::icm::held_out::hits;
+use crate::icm::labelled::{EnvironmentMoments, Labelled};
+use crate::icm::moments::Moments;
+use crate::icm::pooled_moments::PooledMoments;
 use nalgebra::DMatrix;
 
-/// Chooses by accuracy on each environment, with map and classes learnt from the others, in the mean of `methods`.
-/// Environments count alike.
+/// The probe's C to try: half decades around [`DEFAULT_C`](crate::icm::DEFAULT_C), which is meant
+/// for embeddings of length 10, not 1.
+pub const PENALTIES: [f64; 7] = [0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0];
+
+/// Chooses by accuracy on each environment, with map and classes learnt from the others, averaged
+/// over `methods`. Every environment has the same weight.
 pub fn by_environment(
     sources: &Labelled,
     grid: &Grid,
     methods: &[Method],
 ) -> Result<Selection, SelectError> {
     let families = sources.families();
-    let question = Question {
+    let space = SearchSpace {
         families: &families,
         grid,
     };
     let moments = sources.moments_by_environment();
     let moments: Vec<&EnvironmentMoments> = moments.iter().collect();
-    let mut scores = by_environments(sources, &moments, &[question], methods)?;
+    let mut scores = environment_scores(sources, &moments, &[space], methods)?;
     scores
         .pop()
         .and_then(Scores::pooled)
@@ -31,62 +40,60 @@ pub fn by_environment(
         .choose(|_| true)
 }
 
-/// What each of several questions' candidates score with each method, `[question][method]`; they share what is common
-/// to them. `moments` are those of the environments of `sources`.
-pub(in crate::icm) fn by_environments(
+/// The scores `[space][method]` of the candidates of several search spaces, which share the splits.
+/// `moments` are those of the environments of `sources`.
+pub(in crate::icm) fn environment_scores(
     sources: &Labelled,
     moments: &[&EnvironmentMoments],
-    questions: &[Question<'_>],
+    spaces: &[SearchSpace<'_>],
     methods: &[Method],
 ) -> Result<Vec<Vec<Scores>>, SelectError> {
-    let mut boards: Vec<Board<'_>> = questions
+    let mut tables: Vec<ScoreTable<'_>> = spaces
         .iter()
-        .map(|q| Board::new(q.grid, methods.len(), Vec::new()))
+        .map(|space| ScoreTable::new(space.grid, methods.len(), Vec::new()))
         .collect();
     for environment in environments(sources)? {
-        let part = Part::new(sources, environment)?;
-        if let Some(alone) = part.one_class(sources, environment) {
-            for board in &mut boards {
-                part.warnings
-                    .iter()
-                    .chain([&alone])
-                    .for_each(|w| board.warn(w.clone()));
-            }
+        let split = LeftOut::new(sources, environment)?;
+        let one_class = split.one_class(sources, environment);
+        for warning in split.warnings.iter().chain(&one_class) {
+            tables
+                .iter_mut()
+                .for_each(|table| table.warn(warning.clone()));
+        }
+        if one_class.is_some() {
             continue;
         }
-        let shared = sources.moments_of_no_environment(&part.others);
+        let shared = sources.shared_moments(&split.others);
         let of_others = moments
             .iter()
             .filter(|m| m.environment != environment)
             .map(|m| &m.moments);
         let moments: Vec<&Moments> = of_others.chain([&shared]).collect();
-        for (question, board) in questions.iter().zip(&mut boards) {
-            part.warnings.iter().for_each(|w| board.warn(w.clone()));
-            let fitter = Fitter::over_parts(Parts(&moments), |name| {
-                question.knows(sources.images(), name)
-            })?;
-            part.judge(&fitter, methods, board)?;
+        for (space, table) in spaces.iter().zip(&mut tables) {
+            let allowed = |name: &str| space.allows(sources.images(), name);
+            let fitter = Fitter::pooled(PooledMoments(&moments), allowed)?;
+            split.score(&fitter, methods, table)?;
         }
     }
-    Ok(boards
+    Ok(tables
         .into_iter()
-        .map(|board| board.finish(Criterion::LeftOutEnvironment))
+        .map(|table| table.finish(Criterion::LeftOutEnvironment))
         .collect())
 }
 
-/// The probe's C, of `penalties`, with which it names most images of left-out environments when it learns from
-/// embeddings as they are; the smallest of those that are as good as each other. MapSet are to be compared under one C.
+/// The C of `penalties` with which a probe on raw embeddings has the best accuracy on left-out
+/// environments; the smallest in a tie. All maps are compared under one C.
 pub fn penalty_by_environment(sources: &Labelled, penalties: &[f64]) -> Result<f64, SelectError> {
     let environments = environments(sources)?;
     let mut scores = vec![0.0; penalties.len()];
     for environment in environments {
-        let part = Part::new(sources, environment)?;
-        if part.one_class(sources, environment).is_some() {
+        let split = LeftOut::new(sources, environment)?;
+        if split.one_class(sources, environment).is_some() {
             continue;
         }
-        let probes = Learnt::probes(&part.examples, &part.labels, penalties)?;
-        for (learnt, score) in probes.iter().zip(&mut scores) {
-            let hits = part.hits(&learnt.predict(&part.judged));
+        let probes = FittedHead::probes(&split.examples, &split.labels, penalties)?;
+        for (head, score) in probes.iter().zip(&mut scores) {
+            let hits = split.hits(&head.predict(&split.target));
             *score += hits.iter().sum::<f64>() / hits.len() as f64;
         }
     }
@@ -111,35 +118,35 @@ fn environments(sources: &Labelled) -> Result<Vec<usize>, SelectError> {
 }
 
 /// An environment that is left out, and the examples of the others.
-struct Part {
-    /// The others' images, by their index among all.
+struct LeftOut {
+    /// Indices of the others' images among all.
     others: Vec<usize>,
-    /// The same, `[D, n]`.
+    /// The others' images, `[D, n]`.
     examples: DMatrix<f32>,
     labels: Vec<usize>,
-    /// `[D, m]`, the environment's images whose class the others know.
-    judged: DMatrix<f32>,
+    /// The environment's images of classes that the others have, `[D, m]`.
+    target: DMatrix<f32>,
     truth: Vec<usize>,
     warnings: Vec<SelectWarning>,
 }
 
-impl Part {
+impl LeftOut {
     fn new(sources: &Labelled, environment: usize) -> Result<Self, SelectError> {
         let mut warnings = Vec::new();
-        let (judged, examples) = split(sources, environment, &mut warnings)?;
-        let columns = |picked: &[usize]| sources.images().originals().pick(picked).rough();
+        let (target, examples) = split(sources, environment, &mut warnings)?;
+        let columns = |picked: &[usize]| sources.images().originals().pick(picked).columns_f32();
         let classes = |picked: &[usize]| picked.iter().map(|&i| sources.classes()[i]).collect();
         Ok(Self {
             examples: columns(&examples),
             labels: classes(&examples),
-            judged: columns(&judged),
-            truth: classes(&judged),
+            target: columns(&target),
+            truth: classes(&target),
             others: examples,
             warnings,
         })
     }
 
-    /// What to say where nothing can be learnt from the others, as their images are of one class.
+    /// A warning if nothing can be learnt from the others because their images are of one class.
     fn one_class(&self, sources: &Labelled, environment: usize) -> Option<SelectWarning> {
         let class = *self.labels.first()?;
         let name = |names: &[String], index: usize| names[index].clone();
@@ -152,22 +159,22 @@ impl Part {
             })
     }
 
-    /// One group of scores for every candidate of every method.
-    fn judge(
+    /// Adds a group of scores for every candidate and method.
+    fn score(
         &self,
         fitter: &Fitter,
         methods: &[Method],
-        board: &mut Board<'_>,
+        table: &mut ScoreTable<'_>,
     ) -> Result<(), SelectError> {
-        for maps in board.fit(fitter)? {
-            let examples = Examples::new(&maps, &self.examples, &self.labels);
-            let judged = maps.coordinates(&self.judged);
-            for (method, scores) in methods.iter().zip(&mut board.groups) {
-                let mut before = None;
-                for (index, lens) in &maps.lenses {
-                    let learnt = examples.learn(&maps, lens, method, before.as_ref())?;
-                    scores[*index].push(self.hits(&learnt.predict(&lens.look(&judged))));
-                    before = Some(learnt);
+        for set in table.fit(fitter)? {
+            let examples = Examples::new(&set, &self.examples, &self.labels);
+            let target = set.coordinates(&self.target);
+            for (method, scores) in methods.iter().zip(&mut table.groups) {
+                let mut previous = None;
+                for (index, weights) in &set.maps {
+                    let head = examples.fit(&set, weights, method, previous.as_ref())?;
+                    scores[*index].push(self.hits(&head.predict(&weights.apply(&target))));
+                    previous = Some(head);
                 }
             }
         }
@@ -179,7 +186,7 @@ impl Part {
     }
 }
 
-/// The images of an environment whose class the others know, and the images of the others.
+/// Indices of an environment's images whose class the others have, and of the others' images.
 fn split(
     sources: &Labelled,
     environment: usize,

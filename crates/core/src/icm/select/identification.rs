@@ -1,131 +1,116 @@
-//! Without labels: is an image under an intervention still the nearest to its own original?
+//! Without labels: is the nearest neighbour of an image under an intervention still its own
+//! original?
 
-use super::halves::{MIN_HALF, enough, folds, splits, under};
-use super::scores::{Board, Scores};
-use super::{Criterion, Grid, Question, SelectError, Selection};
+use super::error::SelectError;
+use super::grid::Grid;
+use super::score_table::ScoreTable;
+use super::scores::Scores;
+use super::search_space::SearchSpace;
+use super::selection::{Criterion, Selection};
+use super::splits::{ImagesUnder, MIN_HALF, Sampling, check_counts, family_folds, split_count};
 use crate::icm::fit::Fitter;
+use crate::icm::interventions::{ChangedImages, Interventions, UNNAMED_ENCODER};
 use crate::icm::moments::Moments;
-use crate::icm::sources::{Family, Interventions, SAME_ENCODER};
 use crate::numeric::Rng;
 use nalgebra::DMatrix;
 
-/// Images that are looked at unless told: similarities grow with their square.
-const MOST_IMAGES: usize = 2_000;
-
-/// How images are split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identification {
-    pub seed: u64,
-    /// Of more images, as many are drawn.
-    pub most_images: usize,
-}
-
-impl Identification {
-    /// Up to 2,000 images, split by `seed`.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            most_images: MOST_IMAGES,
-        }
-    }
-}
-
-/// Chooses by identification under left-out interventions: of two halves of the images, one is fitted to without some
-/// of the families (a fifth of them, or one), and images of the other half under those look for their original among
-/// all originals of their half. Halves take turns, and every family counts alike. Fewer than 200 images are split anew,
-/// up to five times; then each half is judged under every family, and each image's scores are averaged.
+/// Chooses by identification under left-out interventions.
+///
+/// The images are split into halves. Maps are fitted to one half without some of the families (a
+/// fifth of them, or one); the other half's images under those families look for their original
+/// among all originals of their half. The halves take turns, and every family has the same weight.
+/// Fewer than 200 images are split anew, up to five times; then each half is scored under every
+/// family, and each image's scores are averaged.
 pub fn by_identification(
     images: &Interventions,
     grid: &Grid,
-    how: &Identification,
+    sampling: &Sampling,
 ) -> Result<Selection, SelectError> {
     let families: Vec<&str> = images.families().iter().map(|f| f.name.as_str()).collect();
-    let question = Question {
+    let space = SearchSpace {
         families: &families,
         grid,
     };
-    identify(images, &[question], how)?
+    identification_scores(images, &[space], sampling)?
         .pop()
         .ok_or(SelectError::NoScores)?
         .choose(|_| true)
 }
 
-/// The same for several questions, which share splits and moments.
-pub(in crate::icm) fn identify(
+/// The scores of the candidates of several search spaces, which share splits and moments.
+pub(in crate::icm) fn identification_scores(
     images: &Interventions,
-    questions: &[Question<'_>],
-    how: &Identification,
+    spaces: &[SearchSpace<'_>],
+    sampling: &Sampling,
 ) -> Result<Vec<Scores>, SelectError> {
-    let mut rng = Rng::new(how.seed);
-    let mut order = rng.order(images.originals().len());
-    order.truncate(how.most_images);
-    let chosen = images.pick(&order);
-    let count = chosen.originals().len();
-    enough(questions, count)?;
-    let width = chosen.originals().width();
-    let chosen = chosen.compact().unwrap_or(chosen);
-    let splits = splits(count);
+    let mut rng = Rng::new(sampling.seed);
+    let mut order = rng.permutation(images.originals().len());
+    order.truncate(sampling.max_images);
+    let sample = images.pick(&order);
+    let count = sample.originals().len();
+    check_counts(spaces, count)?;
+    let encoder_width = sample.originals().width();
+    let sample = sample.compact().unwrap_or(sample);
+    let splits = split_count(count);
     let groups = if splits == 1 {
         vec![vec![0.0; count / 2], vec![0.0; count - count / 2]]
     } else {
         vec![vec![0.0; count]]
     };
-    let mut boards: Vec<Board<'_>> = questions
+    let mut tables: Vec<ScoreTable<'_>> = spaces
         .iter()
-        .map(|q| Board::new(q.grid, 1, groups.clone()))
+        .map(|space| ScoreTable::new(space.grid, 1, groups.clone()))
         .collect();
     for _ in 0..splits {
-        let order = rng.order(count);
+        let order = rng.permutation(count);
         let (first, second) = order.split_at(count / 2);
-        for (turn, (fitted, judged)) in [(second, first), (first, second)].into_iter().enumerate() {
-            let round = Round::new(
-                &chosen,
-                fitted,
-                judged,
-                width,
-                (splits == 1).then_some(turn),
+        for (turn, (fitted, scored)) in [(second, first), (first, second)].into_iter().enumerate() {
+            let halves = Halves {
+                turn: (splits == 1).then_some(turn),
                 splits,
-            )?;
-            for (question, board) in questions.iter().zip(&mut boards) {
-                round.judge(question, board)?;
+                encoder_width,
+                ..Halves::new(&sample, fitted, scored)?
+            };
+            for (space, table) in spaces.iter().zip(&mut tables) {
+                halves.score(space, table)?;
             }
         }
     }
-    Ok(boards
+    Ok(tables
         .into_iter()
-        .flat_map(|board| board.finish(Criterion::Identification))
+        .flat_map(|table| table.finish(Criterion::Identification))
         .collect())
 }
 
-/// One half that is fitted to, and the other, which is judged.
-struct Round<'a> {
+/// One half that maps are fitted to, and the other, on which they are scored.
+struct Halves<'a> {
+    /// Moments of the half that maps are fitted to.
     fitted: Moments,
-    half: Interventions,
+    /// The half that is scored.
+    scored: Interventions,
+    /// The originals of `scored`, `[D, n]`.
     gallery: DMatrix<f32>,
-    /// The images of `half`, by their index among all.
-    judged: &'a [usize],
-    /// How many those are.
+    /// Indices of the images of `scored` among all.
+    indices: &'a [usize],
+    /// The number of all images.
     images: usize,
-    /// How many images of all each family changes.
+    /// The number of images that each family changes.
     pairs: Vec<usize>,
-    /// Width of the encoder's embeddings.
-    width: usize,
-    /// Whether each part of the families is judged by one half alone, and which this is.
+    /// The width of the encoder's embeddings, before `Interventions::compact`.
+    encoder_width: usize,
+    /// With a single split, each half is scored under every other group of families; this is the
+    /// half's number, 0 or 1. `None` if each half is scored under all.
     turn: Option<usize>,
     splits: usize,
 }
 
-impl<'a> Round<'a> {
+impl<'a> Halves<'a> {
     fn new(
         images: &Interventions,
         fitted: &[usize],
-        judged: &'a [usize],
-        width: usize,
-        turn: Option<usize>,
-        splits: usize,
+        scored: &'a [usize],
     ) -> Result<Self, SelectError> {
-        let half = images.pick(judged);
+        let half = images.pick(scored);
         let pairs: Vec<usize> = images.families().iter().map(|f| f.of.len()).collect();
         for (family, whole) in half.families().iter().zip(&pairs) {
             let found = family.of.len().min(whole - family.of.len());
@@ -136,51 +121,56 @@ impl<'a> Round<'a> {
                 });
             }
         }
-        let fitted = images.pick(fitted).moments(SAME_ENCODER);
-        let gallery = half.originals().rough();
         Ok(Self {
-            fitted,
-            half,
-            gallery,
-            judged,
+            fitted: images.pick(fitted).moments(UNNAMED_ENCODER),
+            gallery: half.originals().columns_f32(),
+            encoder_width: half.originals().width(),
+            scored: half,
+            indices: scored,
             images: images.originals().len(),
             pairs,
-            width,
-            turn,
-            splits,
+            turn: None,
+            splits: 1,
         })
     }
 
-    fn judge(&self, question: &Question<'_>, board: &mut Board<'_>) -> Result<(), SelectError> {
-        let families = question.interventions();
-        let folds = folds(&families).into_iter().enumerate();
+    fn score(
+        &self,
+        space: &SearchSpace<'_>,
+        table: &mut ScoreTable<'_>,
+    ) -> Result<(), SelectError> {
+        let families = space.interventions();
+        let folds = family_folds(&families).into_iter().enumerate();
         for (_, left_out) in folds.filter(|(fold, _)| self.turn.is_none_or(|turn| fold % 2 == turn))
         {
-            let known = |name: &str| question.knows(&self.half, name) && !left_out.contains(&name);
-            let fitter = Fitter::over(&self.fitted, known)?.of_width(self.width);
-            let (queries, of, weights) = under(&self.half, &left_out, |i, family| {
+            let known = |name: &str| space.allows(&self.scored, name) && !left_out.contains(&name);
+            let fitter =
+                Fitter::for_families(&self.fitted, known)?.with_encoder_width(self.encoder_width);
+            let queries = ImagesUnder::gather(&self.scored, &left_out, |i, family| {
                 self.weight(family, self.pairs[i], families.len())
             });
-            for maps in board.fit(&fitter)? {
-                maps.identify(&self.gallery, &queries, &of, |candidate, query| {
+            for set in table.fit(&fitter)? {
+                let originals = &queries.originals;
+                set.identify(&self.gallery, &queries.columns, originals, |map, query| {
                     let (group, image) = match self.turn {
-                        Some(turn) => (turn, of[query]),
-                        None => (0, self.judged[of[query]]),
+                        Some(turn) => (turn, originals[query]),
+                        None => (0, self.indices[originals[query]]),
                     };
-                    board.groups[0][candidate][group][image] += weights[query];
+                    table.groups[0][map][group][image] += queries.weights[query];
                 });
             }
         }
         Ok(())
     }
 
-    /// What an image of a family counts, where `all` families are judged: every family has the same say, however many
-    /// images it changes, and the mean of scores is that of recalls.
-    fn weight(&self, family: &Family, pairs: usize, all: usize) -> f64 {
-        let judged = match self.turn {
-            Some(_) => 2.0 * self.judged.len() as f64 / family.of.len() as f64,
+    /// The weight of one image of a family that changes `pairs` images, if `families` are scored.
+    /// Every family has the same total weight, however many images it changes, so that the mean of
+    /// scores is the mean of recalls.
+    fn weight(&self, family: &ChangedImages, pairs: usize, families: usize) -> f64 {
+        let in_family = match self.turn {
+            Some(_) => 2.0 * self.indices.len() as f64 / family.of.len() as f64,
             None => self.images as f64 / (pairs * self.splits) as f64,
         };
-        judged / all as f64
+        in_family / families as f64
     }
 }

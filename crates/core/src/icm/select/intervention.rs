@@ -1,219 +1,241 @@
-//! With labels, of one environment or of many: are images named right under interventions that the fit has not seen?
+//! With labels of one environment or more: are images classified correctly under interventions that
+//! the fit has not seen?
 //!
-//! Identification asks which image it is, this which class: where an encoder has learnt its classes and little else, as
-//! a small one has that was trained on few things, the two want different maps.
+//! Identification asks which image it is, this criterion which class. The two want different maps
+//! from an encoder that has learnt its classes and little else, such as a small one trained on few
+//! things.
 
-use super::halves::{enough, folds, splits, under};
-use super::identification::Identification;
-use super::scores::{Board, Scores};
-use super::{Criterion, Grid, Question, SelectError, SelectWarning, Selection};
+use super::error::SelectError;
+use super::grid::Grid;
+use super::score_table::ScoreTable;
+use super::scores::Scores;
+use super::search_space::SearchSpace;
+use super::selection::{Criterion, MAX_ACCURACY_LOSS, SelectWarning, Selection};
+use super::splits::{ImagesUnder, Sampling, check_counts, family_folds, split_count};
 use crate::icm::fit::Fitter;
+use crate::icm::head::{Examples, FittedHead, Method};
+use crate::icm::interventions::UNNAMED_ENCODER;
 use crate::icm::labelled::Labelled;
-use crate::icm::map_set::Examples;
+use crate::icm::map_set::MapSet;
 use crate::icm::moments::Moments;
-use crate::icm::predict::Method;
-use crate::icm::sources::SAME_ENCODER;
 use crate::numeric::Rng;
 use nalgebra::DMatrix;
 
-/// The accuracy on images as they are that a map may cost, whatever it gains under interventions.
-pub const HARM: f64 = 0.01;
-
-/// Chooses by accuracy under left-out interventions, in the mean of `methods`: of two halves of the images, classes and
-/// map are learnt from one, the map without some of the families (a fifth of them, or one), and images of the other half
-/// under those are named. Halves and families take turns, and every family counts alike. A map that costs more than
-/// [`HARM`] on the other half as it is, is not considered.
+/// Chooses by accuracy under left-out interventions, averaged over `methods`.
+///
+/// The images are split into halves. Classes and maps are learnt from one half, the maps without
+/// some of the families (a fifth of them, or one); the other half's images under those families are
+/// classified. Halves and families take turns, and every family has the same weight. A map that
+/// costs more than [`MAX_ACCURACY_LOSS`] on the other half's images as they are is not considered.
 pub fn by_intervention(
     sources: &Labelled,
     grid: &Grid,
     methods: &[Method],
-    how: &Identification,
+    sampling: &Sampling,
 ) -> Result<Selection, SelectError> {
     let families = sources.families();
-    let scores = by_interventions(
-        sources,
-        &[Question {
-            families: &families,
-            grid,
-        }],
-        methods,
-        how,
-    )?
-    .pop();
-    scores
+    let space = SearchSpace {
+        families: &families,
+        grid,
+    };
+    intervention_scores(sources, &[space], methods, sampling)?
+        .pop()
         .and_then(Scores::pooled)
         .ok_or(SelectError::NoScores)?
         .choose(|_| true)
 }
 
-/// What each of several questions' candidates score with each method, `[question][method]`; they share halves and
-/// moments. Candidates that cost too much are out.
-pub(in crate::icm) fn by_interventions(
+/// The scores `[space][method]` of the candidates of several search spaces, which share splits and
+/// moments. Candidates that cost too much are dropped.
+pub(in crate::icm) fn intervention_scores(
     sources: &Labelled,
-    questions: &[Question<'_>],
+    spaces: &[SearchSpace<'_>],
     methods: &[Method],
-    how: &Identification,
+    sampling: &Sampling,
 ) -> Result<Vec<Vec<Scores>>, SelectError> {
     let count = sources.classes().len();
-    enough(questions, count)?;
-    let width = sources.images().originals().width();
+    check_counts(spaces, count)?;
+    let encoder_width = sources.images().originals().width();
     // Class names would have to be written in the same coordinates.
     let named = methods
         .iter()
         .any(|method| matches!(method, Method::ZeroShot(_)));
     let compact = if named { None } else { sources.compact() };
     let sources = compact.as_ref().unwrap_or(sources);
-    let mut rng = Rng::new(how.seed);
-    let splits = splits(count);
-    // Each method twice: under interventions, and as images are.
+    let mut rng = Rng::new(sampling.seed);
+    let splits = split_count(count);
+    // Two measures per method: under interventions, and on images as they are.
     let groups = vec![vec![0.0; count]];
-    let board = |q| Board::new(q, 2 * methods.len(), groups.clone());
-    let mut boards: Vec<Board<'_>> = questions.iter().map(|q| board(q.grid)).collect();
+    let mut tables: Vec<ScoreTable<'_>> = spaces
+        .iter()
+        .map(|space| ScoreTable::new(space.grid, 2 * methods.len(), groups.clone()))
+        .collect();
     for _ in 0..splits {
-        let (first, second) = halves(sources.classes(), &mut rng);
-        for (learnt, judged) in [(&first, &second), (&second, &first)] {
-            let round = Round::new(sources, (learnt, judged), width, splits);
-            for (question, board) in questions.iter().zip(&mut boards) {
-                round.judge(question, methods, board)?;
+        let (first, second) = stratified_halves(sources.classes(), &mut rng);
+        for (learnt, scored) in [(&first, &second), (&second, &first)] {
+            let halves = Halves::new(sources, (learnt, scored), encoder_width, splits);
+            for (space, table) in spaces.iter().zip(&mut tables) {
+                halves.score(space, methods, table)?;
             }
         }
     }
-    Ok(boards
+    Ok(tables
         .into_iter()
-        .map(|board| harmless(board, methods.len()))
+        .map(|table| without_costly_maps(table, methods.len()))
         .collect())
 }
 
-/// Two halves that have the same share of every class.
-fn halves(classes: &[usize], rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
-    let mut order = rng.order(classes.len());
+/// Two halves with the same share of every class.
+fn stratified_halves(classes: &[usize], rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
+    let mut order = rng.permutation(classes.len());
     order.sort_by_key(|&image| classes[image]);
     let every_other = |from: usize| order.iter().skip(from).step_by(2).copied().collect();
     (every_other(0), every_other(1))
 }
 
-/// The scores under interventions, without the candidates that cost too much on images as they are.
-fn harmless(board: Board<'_>, methods: usize) -> Vec<Scores> {
-    let mut under = board.finish(Criterion::LeftOutIntervention);
+/// The scores under interventions, without the maps that cost too much on images as they are.
+fn without_costly_maps(table: ScoreTable<'_>, methods: usize) -> Vec<Scores> {
+    let mut under = table.finish(Criterion::LeftOutIntervention);
     let as_they_are = under.split_off(methods);
     let costs = Scores::pooled(as_they_are)
         .map(|scores| scores.costs())
         .unwrap_or_default();
     let costly: Vec<_> = costs
         .into_iter()
-        .filter(|(_, cost)| *cost > HARM)
+        .filter(|(_, cost)| *cost > MAX_ACCURACY_LOSS)
         .map(|(map, _)| map)
         .collect();
     if !costly.is_empty() {
         let warning = SelectWarning::Costly { maps: costly.len() };
         for scores in &mut under {
-            scores.leave_out(&costly, &warning);
+            scores.drop_maps(&costly, &warning);
         }
     }
     under
 }
 
-/// A half that is learnt from, and the other, which is judged.
-struct Round<'a> {
+/// One half that is learnt from, and the other, which is scored.
+struct Halves<'a> {
     sources: &'a Labelled,
     learnt: Labelled,
     moments: Moments,
-    /// `[D, n]`, of `learnt`.
+    /// The images of `learnt`, `[D, n]`.
     examples: DMatrix<f32>,
-    half: Labelled,
-    /// `[D, m]`, of `half`.
+    scored: Labelled,
+    /// The images of `scored` as they are, `[D, m]`.
     untouched: DMatrix<f32>,
-    /// The images of `half`, by their index among all.
-    judged: &'a [usize],
-    /// Width of the encoder's embeddings.
-    width: usize,
+    /// Indices of the images of `scored` among all.
+    indices: &'a [usize],
+    /// The width of the encoder's embeddings, before `Interventions::compact`.
+    encoder_width: usize,
     splits: usize,
 }
 
-impl<'a> Round<'a> {
+/// The images that one set of maps is scored on, in the coordinates of the maps.
+struct ScoredImages<'a> {
+    under: &'a ImagesUnder,
+    /// Coordinates of `under`, `[D, m]`.
+    changed: DMatrix<f32>,
+    /// Coordinates of the half's images as they are, `[D, n]`.
+    untouched: DMatrix<f32>,
+    /// The weight of an image as it is.
+    untouched_weight: f64,
+}
+
+impl<'a> Halves<'a> {
     fn new(
         sources: &'a Labelled,
-        (learnt, judged): (&[usize], &'a [usize]),
-        width: usize,
+        (learnt, scored): (&[usize], &'a [usize]),
+        encoder_width: usize,
         splits: usize,
     ) -> Self {
-        let (learnt, half) = (sources.pick(learnt), sources.pick(judged));
-        let moments = learnt.moments(SAME_ENCODER);
-        let (examples, untouched) = (
-            learnt.images().originals().rough(),
-            half.images().originals().rough(),
-        );
+        let indices = scored;
+        let (learnt, scored) = (sources.pick(learnt), sources.pick(scored));
         Self {
             sources,
+            moments: learnt.moments(UNNAMED_ENCODER),
+            examples: learnt.images().originals().columns_f32(),
             learnt,
-            moments,
-            examples,
-            half,
-            untouched,
-            judged,
-            width,
+            untouched: scored.images().originals().columns_f32(),
+            scored,
+            indices,
+            encoder_width,
             splits,
         }
     }
 
-    fn judge(
+    fn score(
         &self,
-        question: &Question<'_>,
+        space: &SearchSpace<'_>,
         methods: &[Method],
-        board: &mut Board<'_>,
+        table: &mut ScoreTable<'_>,
     ) -> Result<(), SelectError> {
-        let families = question.interventions();
-        let folds = folds(&families);
+        let families = space.interventions();
+        let folds = family_folds(&families);
         for left_out in &folds {
-            let known = |name: &str| {
-                question.knows(self.sources.images(), name) && !left_out.contains(&name)
-            };
-            let fitter = Fitter::over(&self.moments, known)?.of_width(self.width);
-            let (changed, of, weights) = under(self.half.images(), left_out, |i, _| {
+            let known =
+                |name: &str| space.allows(self.sources.images(), name) && !left_out.contains(&name);
+            let fitter =
+                Fitter::for_families(&self.moments, known)?.with_encoder_width(self.encoder_width);
+            let under = ImagesUnder::gather(self.scored.images(), left_out, |i, _| {
                 self.weight(i, families.len())
             });
-            for maps in board.fit(&fitter)? {
-                let examples = Examples::new(&maps, &self.examples, self.learnt.classes());
-                let (changed, untouched) = (
-                    maps.coordinates(&changed),
-                    maps.coordinates(&self.untouched),
-                );
-                for (number, method) in methods.iter().enumerate() {
-                    let mut before = None;
-                    for (index, lens) in &maps.lenses {
-                        let learnt = examples.learn(&maps, lens, method, before.as_ref())?;
-                        let named = learnt.predict(&lens.look(&changed));
-                        let under = &mut board.groups[number][*index][0];
-                        for ((named, &image), weight) in named.iter().zip(&of).zip(&weights) {
-                            under[self.judged[image]] += if *named == self.half.classes()[image] {
-                                *weight
-                            } else {
-                                0.0
-                            };
-                        }
-                        let named = learnt.predict(&lens.look(&untouched));
-                        let as_they_are = &mut board.groups[methods.len() + number][*index][0];
-                        for (image, named) in named.iter().enumerate() {
-                            let hit = if *named == self.half.classes()[image] {
-                                1.0
-                            } else {
-                                0.0
-                            };
-                            as_they_are[self.judged[image]] +=
-                                hit / (folds.len() * self.splits) as f64;
-                        }
-                        before = Some(learnt);
-                    }
-                }
+            for set in table.fit(&fitter)? {
+                let images = ScoredImages {
+                    changed: set.coordinates(&under.columns),
+                    untouched: set.coordinates(&self.untouched),
+                    untouched_weight: ((folds.len() * self.splits) as f64).recip(),
+                    under: &under,
+                };
+                self.score_set(&set, methods, &images, table)?;
             }
         }
         Ok(())
     }
 
-    /// What an image of the `family`th counts, where `all` families are judged: every family has the same say, however
-    /// many images it changes.
-    fn weight(&self, family: usize, all: usize) -> f64 {
-        let pairs = self.sources.images().families()[family].of.len();
-        self.sources.classes().len() as f64 / (pairs * self.splits * all) as f64
+    /// Adds the scores of one set of maps with every method.
+    fn score_set(
+        &self,
+        set: &MapSet,
+        methods: &[Method],
+        images: &ScoredImages<'_>,
+        table: &mut ScoreTable<'_>,
+    ) -> Result<(), SelectError> {
+        let examples = Examples::new(set, &self.examples, self.learnt.classes());
+        let classes = self.scored.classes();
+        for (number, method) in methods.iter().enumerate() {
+            let mut previous: Option<FittedHead<f32>> = None;
+            for (map, weights) in &set.maps {
+                let head = examples.fit(set, weights, method, previous.as_ref())?;
+                let under = &mut table.groups[number][*map][0];
+                let named = head.predict(&weights.apply(&images.changed));
+                for ((named, &image), weight) in named
+                    .iter()
+                    .zip(&images.under.originals)
+                    .zip(&images.under.weights)
+                {
+                    under[self.indices[image]] += score(*named == classes[image], *weight);
+                }
+                let as_they_are = &mut table.groups[methods.len() + number][*map][0];
+                let named = head.predict(&weights.apply(&images.untouched));
+                for (image, named) in named.iter().enumerate() {
+                    let hit = *named == classes[image];
+                    as_they_are[self.indices[image]] += score(hit, images.untouched_weight);
+                }
+                previous = Some(head);
+            }
+        }
+        Ok(())
     }
+
+    /// The weight of one image of the family with index `family`, if `families` are scored. Every
+    /// family has the same total weight, however many images it changes.
+    fn weight(&self, family: usize, families: usize) -> f64 {
+        let pairs = self.sources.images().families()[family].of.len();
+        self.sources.classes().len() as f64 / (pairs * self.splits * families) as f64
+    }
+}
+
+fn score(hit: bool, weight: f64) -> f64 {
+    if hit { weight } else { 0.0 }
 }

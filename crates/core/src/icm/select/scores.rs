@@ -1,123 +1,49 @@
-//! What the candidates of a choice scored, while they are judged and when all are.
+//! The scores of all candidates, and the rule that chooses among them.
 
-use super::{Criterion, Grid, SURE, SelectError, SelectWarning, Selection, Trial};
-use crate::icm::fit::{FitError, Fitter};
+use super::error::SelectError;
+use super::selection::{Criterion, MIN_GAIN_ERRORS, SelectWarning, Selection, Trial};
 use crate::icm::interval::{differences, mean_and_error};
-use crate::icm::map_set::MapSet;
 use crate::icm::spec::{MapKind, MapSpec};
 
-/// Scores of every candidate under each of several measures.
-pub(super) struct Board<'a> {
-    candidates: &'a [MapSpec],
-    /// `[measure][candidate][group][image]`.
-    pub groups: Vec<Vec<Vec<Vec<f64>>>>,
-    /// Directions removed, summed over fits.
-    removed: Vec<f64>,
-    fits: usize,
-    failed: Vec<Option<FitError>>,
-    pub warnings: Vec<SelectWarning>,
-}
-
-impl<'a> Board<'a> {
-    /// Every candidate's scores of every measure begin as `groups`.
-    pub(super) fn new(grid: &'a Grid, measures: usize, groups: Vec<Vec<f64>>) -> Self {
-        let count = grid.candidates().len();
-        Self {
-            candidates: grid.candidates(),
-            groups: vec![vec![groups; count]; measures],
-            removed: vec![0.0; count],
-            fits: 0,
-            failed: vec![None; count],
-            warnings: Vec::new(),
-        }
-    }
-
-    /// Fits every candidate that has not failed before; one that cannot be fitted to a part of the images is out.
-    pub(super) fn fit(&mut self, fitter: &Fitter) -> Result<Vec<MapSet>, FitError> {
-        if let Some(warning) = fitter.warning() {
-            self.warn(SelectWarning::Fit(warning));
-        }
-        let candidates = self.candidates.iter().copied().enumerate();
-        let candidates: Vec<_> = candidates
-            .filter(|(i, _)| self.failed[*i].is_none())
-            .collect();
-        let maps = MapSet::fit(fitter, &candidates, |index, error| {
-            self.failed[index] = Some(error)
-        })?;
-        self.fits += 1;
-        for (index, lens) in maps.iter().flat_map(|m| &m.lenses) {
-            self.removed[*index] += lens.removed();
-        }
-        Ok(maps)
-    }
-
-    pub(super) fn warn(&mut self, warning: SelectWarning) {
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-
-    /// One result per measure.
-    pub(super) fn finish(self, criterion: Criterion) -> Vec<Scores> {
-        let mut warnings = self.warnings;
-        for (&map, failed) in self.candidates.iter().zip(&self.failed) {
-            warnings.extend(
-                failed
-                    .clone()
-                    .map(|reason| SelectWarning::Skipped { map, reason }),
-            );
-        }
-        let fits = self.fits.max(1) as f64;
-        let scored = |groups: Vec<Vec<Vec<f64>>>| {
-            let all = self
-                .candidates
-                .iter()
-                .zip(groups)
-                .zip(&self.removed)
-                .zip(&self.failed);
-            let good = all.filter(|(_, failed)| failed.is_none());
-            good.map(|(((&map, groups), removed), _)| Scored {
-                map,
-                groups,
-                removed: removed / fits,
-            })
-            .collect()
-        };
-        let scores = |groups| Scores {
-            criterion,
-            scored: scored(groups),
-            warnings: warnings.clone(),
-        };
-        self.groups.into_iter().map(scores).collect()
-    }
-}
-
-/// What one candidate scored on the images by which all are judged, and how much it removed.
+/// The scores of one candidate on the images that all are scored on, and how much it removes.
 #[derive(Debug, Clone)]
-struct Scored {
-    map: MapSpec,
+pub(super) struct CandidateScores {
+    pub map: MapSpec,
     /// `[group][image]`.
-    groups: Vec<Vec<f64>>,
-    removed: f64,
+    pub groups: Vec<Vec<f64>>,
+    /// The mean number of removed directions over fits.
+    pub removed: f64,
 }
 
-/// What every candidate scored on the same images.
+/// The scores of all candidates on the same images by one measure; the identity comes first.
 #[derive(Debug, Clone)]
 pub(in crate::icm) struct Scores {
     criterion: Criterion,
-    scored: Vec<Scored>,
+    candidates: Vec<CandidateScores>,
     warnings: Vec<SelectWarning>,
 }
 
 impl Scores {
-    /// The means of several measures on the same candidates and images; `None` of none.
+    pub(super) fn new(
+        criterion: Criterion,
+        candidates: Vec<CandidateScores>,
+        warnings: Vec<SelectWarning>,
+    ) -> Self {
+        Self {
+            criterion,
+            candidates,
+            warnings,
+        }
+    }
+
+    /// The mean of several measures of the same candidates and images; `None` without any.
     pub(in crate::icm) fn pooled(measures: Vec<Self>) -> Option<Self> {
         let share = (measures.len() as f64).recip();
         let mut measures = measures.into_iter();
         let mut pooled = measures.next()?;
-        let all = |scores: &mut Self, f: &mut dyn FnMut(&mut f64)| {
+        let for_each_value = |scores: &mut Self, f: &mut dyn FnMut(&mut f64)| {
             scores
-                .scored
+                .candidates
                 .iter_mut()
                 .flat_map(|s| &mut s.groups)
                 .flatten()
@@ -125,77 +51,64 @@ impl Scores {
         };
         for mut other in measures {
             let mut values = Vec::new();
-            all(&mut other, &mut |value| values.push(*value));
+            for_each_value(&mut other, &mut |value| values.push(*value));
             let mut values = values.into_iter();
-            all(&mut pooled, &mut |sum| {
+            for_each_value(&mut pooled, &mut |sum| {
                 *sum += values.next().unwrap_or_default()
             });
         }
-        all(&mut pooled, &mut |sum| *sum *= share);
+        for_each_value(&mut pooled, &mut |sum| *sum *= share);
         Some(pooled)
     }
 
-    /// What each candidate loses against the identity, in the mean.
+    /// Each candidate's mean loss against the identity.
     pub(super) fn costs(&self) -> Vec<(MapSpec, f64)> {
         let identity = self
-            .scored
+            .candidates
             .first()
             .map(|s| s.groups.as_slice())
             .unwrap_or_default();
-        let cost =
-            |s: &Scored| Some((s.map, mean_and_error(&differences(&s.groups, identity)?)?.0));
-        self.scored.iter().filter_map(cost).collect()
+        let cost = |s: &CandidateScores| {
+            Some((s.map, mean_and_error(&differences(&s.groups, identity)?)?.0))
+        };
+        self.candidates.iter().filter_map(cost).collect()
     }
 
-    /// Without `maps`, of which `warning` tells.
-    pub(super) fn leave_out(&mut self, maps: &[MapSpec], warning: &SelectWarning) {
-        self.scored.retain(|s| !maps.contains(&s.map));
+    /// Drops `maps` and adds `warning`.
+    pub(super) fn drop_maps(&mut self, maps: &[MapSpec], warning: &SelectWarning) {
+        self.candidates.retain(|s| !maps.contains(&s.map));
         self.warnings.push(warning.clone());
     }
 
-    /// Chooses among the candidates that are wanted, and the identity.
+    /// Chooses among the candidates that `wanted` accepts, and the identity. See [`super`] for the
+    /// rule.
     pub(in crate::icm) fn choose(
         &self,
         wanted: impl Fn(&MapSpec) -> bool,
     ) -> Result<Selection, SelectError> {
-        let identity = &self.scored.first().ok_or(SelectError::NoScores)?.groups;
-        let wanted: Vec<&Scored> = self
-            .scored
+        let identity = &self.candidates.first().ok_or(SelectError::NoScores)?.groups;
+        let wanted: Vec<&CandidateScores> = self
+            .candidates
             .iter()
             .filter(|s| s.map.kind == MapKind::Identity || wanted(&s.map))
             .collect();
         let trials: Option<Vec<Trial>> = wanted
             .iter()
-            .map(|scored| self.trial(scored, identity))
+            .map(|candidate| self.trial(candidate, identity))
             .collect();
         let trials = trials.ok_or(SelectError::NoScores)?;
         let identity = trials.first().ok_or(SelectError::NoScores)?.clone();
-        let harmless = || {
-            trials
-                .iter()
-                .zip(&wanted)
-                .filter(|(t, _)| t.gain > SURE * t.gain_error)
-        };
-        let best = harmless().max_by(|(a, _), (b, _)| a.score.total_cmp(&b.score));
-        let chosen = best.and_then(|(_, best)| {
-            let behind = |s: &Scored| mean_and_error(&differences(&s.groups, &best.groups)?);
-            let as_good = harmless()
-                .filter(|(_, s)| behind(s).is_some_and(|(behind, error)| behind <= error));
-            as_good
-                .map(|(t, _)| t)
-                .min_by(|a, b| a.removed.total_cmp(&b.removed))
-        });
-        let chosen = chosen.unwrap_or(&identity).clone();
+        let chosen = gentlest_of_the_best(&trials, &wanted).unwrap_or(&identity);
         Ok(Selection {
             criterion: self.criterion,
-            chosen,
+            chosen: chosen.clone(),
             identity,
             trials,
             warnings: self.warnings.clone(),
         })
     }
 
-    fn trial(&self, scored: &Scored, identity: &[Vec<f64>]) -> Option<Trial> {
+    fn trial(&self, scored: &CandidateScores, identity: &[Vec<f64>]) -> Option<Trial> {
         let (score, error) = mean_and_error(&scored.groups)?;
         let gains = differences(identity, &scored.groups)?;
         let (gain, over_images) = mean_and_error(&gains)?;
@@ -206,7 +119,8 @@ impl Scores {
         let (_, over_groups) = mean_and_error(&[means])?;
         let gain_error = match self.criterion {
             Criterion::LeftOutEnvironment => over_images.max(over_groups),
-            // Groups here are halves that are asked about different families: they differ, and say nothing by it.
+            // Groups here are halves scored under different families: their difference means
+            // nothing.
             Criterion::Identification | Criterion::LeftOutIntervention => over_images,
         };
         Some(Trial {
@@ -220,45 +134,58 @@ impl Scores {
     }
 }
 
+/// The trial that removes the fewest directions among those as good as the best, of the trials that
+/// improve on the identity; `None` if none improves.
+fn gentlest_of_the_best<'a>(trials: &'a [Trial], scores: &[&CandidateScores]) -> Option<&'a Trial> {
+    let improving = || {
+        trials
+            .iter()
+            .zip(scores)
+            .filter(|(t, _)| t.gain > MIN_GAIN_ERRORS * t.gain_error)
+    };
+    let (_, best) = improving().max_by(|(a, _), (b, _)| a.score.total_cmp(&b.score))?;
+    let behind = |s: &CandidateScores| mean_and_error(&differences(&s.groups, &best.groups)?);
+    improving()
+        .filter(|(_, s)| behind(s).is_some_and(|(behind, error)| behind <= error))
+        .map(|(trial, _)| trial)
+        .min_by(|a, b| a.removed.total_cmp(&b.removed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A candidate that hits the first `hits` of 100 images.
-    fn scored(map: MapSpec, removed: f64, hits: usize) -> Scored {
+    fn scored(map: MapSpec, removed: f64, hits: usize) -> CandidateScores {
         scored_at(map, removed, 0..hits)
     }
 
     /// A candidate that hits these of 100 images.
-    fn scored_at(map: MapSpec, removed: f64, hits: std::ops::Range<usize>) -> Scored {
+    fn scored_at(map: MapSpec, removed: f64, hits: std::ops::Range<usize>) -> CandidateScores {
         let groups = vec![
             (0..100)
                 .map(|i| if hits.contains(&i) { 1.0 } else { 0.0 })
                 .collect(),
         ];
-        Scored {
+        CandidateScores {
             map,
             groups,
             removed,
         }
     }
 
-    fn scores(criterion: Criterion, scored: Vec<Scored>) -> Scores {
-        Scores {
-            criterion,
-            scored,
-            warnings: Vec::new(),
-        }
+    fn scores(criterion: Criterion, scored: Vec<CandidateScores>) -> Scores {
+        Scores::new(criterion, scored, Vec::new())
     }
 
-    fn chosen(scored: Vec<Scored>) -> Selection {
+    fn chosen(scored: Vec<CandidateScores>) -> Selection {
         scores(Criterion::Identification, scored)
             .choose(|_| true)
             .unwrap()
     }
 
     #[test]
-    fn the_gentlest_of_those_as_good_as_the_best_is_taken() {
+    fn the_gentlest_of_the_best_is_taken() {
         let selection = chosen(vec![
             scored(MapSpec::IDENTITY, 0.0, 40),
             scored(MapSpec::without(5), 5.0, 60),
@@ -266,7 +193,8 @@ mod tests {
             scored_at(MapSpec::soft(1.0), 9.0, 5..83),
             scored(MapSpec::without(50), 50.0, 80),
         ]);
-        // The soft map wins 3 and loses 5 against the best: 2 ± 2.8. The other wins none and loses 3: 3 ± 1.7.
+        // The soft map wins 3 and loses 5 against the best: 2 ± 2.8. The other wins none and loses
+        // 3: 3 ± 1.7.
         assert_eq!(selection.chosen.map, MapSpec::soft(1.0));
         let words = selection.to_string();
         assert!(
@@ -276,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_no_good_is_not_shipped_and_the_result_says_so() {
+    fn the_identity_is_kept_if_no_map_improves_and_the_result_says_so() {
         let selection = chosen(vec![
             scored(MapSpec::IDENTITY, 0.0, 60),
             scored(MapSpec::without(5), 5.0, 63),
@@ -297,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn what_helps_in_one_environment_and_hurts_in_another_is_no_evidence() {
+    fn a_map_that_helps_in_one_environment_and_hurts_in_another_is_not_chosen() {
         let hits = |counts: [usize; 3]| {
             counts
                 .map(|hits| scored(MapSpec::IDENTITY, 0.0, hits).groups.remove(0))
                 .to_vec()
         };
         let candidates = || {
-            let map = |map, counts| Scored {
+            let map = |map, counts| CandidateScores {
                 map,
                 groups: hits(counts),
                 removed: 1.0,
@@ -329,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn some_candidates_can_be_asked_for_and_the_identity_is_one_of_them() {
+    fn a_choice_among_some_candidates_includes_the_identity() {
         let all = vec![
             scored(MapSpec::IDENTITY, 0.0, 40),
             scored(MapSpec::without(5), 5.0, 80),
@@ -345,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_too_much_is_left_out_and_told() {
+    fn costly_maps_are_dropped_with_a_warning() {
         let all = vec![
             scored(MapSpec::IDENTITY, 0.0, 90),
             scored(MapSpec::soft(1.0), 9.0, 80),
@@ -356,7 +284,7 @@ mod tests {
             costs[0].1.abs() < 1e-12 && (costs[1].1 - 0.1).abs() < 1e-12,
             "{costs:?}"
         );
-        scores.leave_out(&[MapSpec::soft(1.0)], &SelectWarning::Costly { maps: 1 });
+        scores.drop_maps(&[MapSpec::soft(1.0)], &SelectWarning::Costly { maps: 1 });
         let selection = scores.choose(|_| true).unwrap();
         assert_eq!((selection.trials.len(), selection.warnings.len()), (1, 1));
         let words = selection.warnings[0].to_string();
@@ -375,7 +303,7 @@ mod tests {
             )
         };
         let pooled = Scores::pooled(vec![measure(10), measure(50)]).unwrap();
-        let values = &pooled.scored[0].groups[0];
+        let values = &pooled.candidates[0].groups[0];
         assert_eq!((values[0], values[20], values[60]), (1.0, 0.5, 0.0));
         assert!(Scores::pooled(Vec::new()).is_none());
     }

@@ -1,4 +1,4 @@
-//! Against the numbers that `tests/golden/icm.py` writes.
+//! Moments, maps and probes against NumPy and scikit-learn, by numbers from `tests/golden/icm.py`.
 
 use crate::fixture;
 use constancy_core::classify::Probe;
@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 
 const FAMILIES: [&str; 3] = ["blur", "dark", "tint"];
 
-/// Values in row-major order with their shape; f32 or f64.
+/// The shape and values of a tensor, in row-major order.
 fn tensor(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f64>) {
     let file = SafeTensors::deserialize(bytes).expect("safetensors");
     let view = file
@@ -80,7 +80,7 @@ fn assert_near(ours: &DMatrix<f64>, golden: &DMatrix<f64>, tolerance: f64, what:
 }
 
 #[test]
-fn moments_are_numpys() {
+fn moments_match_numpy() {
     let (given, golden) = (read("embeddings.safetensors"), read("golden.safetensors"));
     let moments = moments(&given);
     assert_near(
@@ -103,7 +103,7 @@ fn moments_are_numpys() {
 }
 
 #[test]
-fn maps_are_numpys() {
+fn maps_match_numpy() {
     let (given, golden) = (read("embeddings.safetensors"), read("golden.safetensors"));
     let fitter = Fitter::new(&moments(&given)).unwrap();
     let penalty = |times, removed, centred| MapSpec {
@@ -143,7 +143,7 @@ fn maps_are_numpys() {
 }
 
 #[test]
-fn the_probe_is_scikit_learns() {
+fn probes_match_scikit_learn() {
     let (given, golden) = (read("embeddings.safetensors"), read("golden.safetensors"));
     let soft = Fitter::new(&moments(&given))
         .unwrap()
@@ -171,61 +171,58 @@ fn the_probe_is_scikit_learns() {
             .collect();
         let names: Vec<String> = (0..classes).map(|c| c.to_string()).collect();
         let probe = Probe::learn(&names, &examples, projection, "", DEFAULT_C).unwrap();
-        let flat: Vec<f64> = probe
-            .weights
-            .iter()
-            .flatten()
-            .map(|&v| f64::from(v))
-            .collect();
-        let mut weights = DMatrix::from_row_slice(classes, probe.rank(), &flat);
-        let mut biases =
-            DMatrix::from_iterator(classes, 1, probe.biases.iter().map(|&v| f64::from(v)));
-        if classes == 2 {
-            // scikit-learn keeps the difference of the two.
-            weights = DMatrix::from_row_iterator(
-                1,
-                probe.rank(),
-                (weights.row(1) - weights.row(0)).iter().copied(),
-            );
-            biases = DMatrix::from_element(1, 1, biases[1] - biases[0]);
-        }
-        assert_near(
-            &weights,
-            &matrix(&golden, &format!("probe.{name}.weights")),
-            1e-3,
-            name,
-        );
-        assert_near(
-            &biases,
-            &matrix(&golden, &format!("probe.{name}.biases")),
-            1e-3,
-            name,
-        );
+        let (weights, biases) = scikit_learn_parameters(&probe, classes);
+        let golden_weights = matrix(&golden, &format!("probe.{name}.weights"));
+        assert_near(&weights, &golden_weights, 1e-3, name);
+        let golden_biases = matrix(&golden, &format!("probe.{name}.biases"));
+        assert_near(&biases, &golden_biases, 1e-3, name);
         let expected = matrix(&golden, &format!("probe.{name}.probabilities"));
         for (image, expected) in images.iter().zip(expected.row_iter()) {
             let z = projection.map_or_else(|| unit(image), |p| p.apply(image));
-            let logits = probe.logits(&z);
-            let total: f32 = logits.iter().map(|l| l.exp()).sum();
-            for (logit, expected) in logits.iter().zip(expected.iter()) {
-                assert!(
-                    (f64::from(logit.exp() / total) - expected).abs() < 1e-3,
-                    "{name}"
-                );
-            }
-            let best = (0..classes)
-                .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-                .unwrap();
-            let theirs = (0..classes)
-                .max_by(|&a, &b| expected[a].total_cmp(&expected[b]))
-                .unwrap();
-            assert_eq!(best, theirs, "{name}");
+            let expected: Vec<f64> = expected.iter().copied().collect();
+            assert_probabilities(&probe.logits(&z), &expected, name);
         }
     }
 }
 
-/// As one fits in f64: the coefficients agree far beyond what is asked of them.
+/// Weights `[classes, k]` and biases `[classes, 1]` as scikit-learn keeps them: for two classes,
+/// the difference of the two.
+fn scikit_learn_parameters(probe: &Probe, classes: usize) -> (DMatrix<f64>, DMatrix<f64>) {
+    let flat: Vec<f64> = probe
+        .weights
+        .iter()
+        .flatten()
+        .map(|&v| f64::from(v))
+        .collect();
+    let weights = DMatrix::from_row_slice(classes, probe.rank(), &flat);
+    let biases = DMatrix::from_iterator(classes, 1, probe.biases.iter().map(|&v| f64::from(v)));
+    if classes != 2 {
+        return (weights, biases);
+    }
+    let difference = weights.row(1) - weights.row(0);
+    (
+        DMatrix::from_row_iterator(1, probe.rank(), difference.iter().copied()),
+        DMatrix::from_element(1, 1, biases[1] - biases[0]),
+    )
+}
+
+/// Asserts that the softmax of `logits` is `expected`, and that both name the same class.
+fn assert_probabilities(logits: &[f32], expected: &[f64], name: &str) {
+    let total: f32 = logits.iter().map(|l| l.exp()).sum();
+    for (logit, expected) in logits.iter().zip(expected) {
+        assert!(
+            (f64::from(logit.exp() / total) - expected).abs() < 1e-3,
+            "{name}"
+        );
+    }
+    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    let theirs = (0..expected.len()).max_by(|&a, &b| expected[a].total_cmp(&expected[b]));
+    assert_eq!(best, theirs, "{name}");
+}
+
+/// Fitted in f64, the coefficients agree to six digits.
 #[test]
-fn the_optimum_is_found_to_many_digits() {
+fn f64_probes_match_to_six_digits() {
     let (given, golden) = (read("embeddings.safetensors"), read("golden.safetensors"));
     let images = rows(&given, "images");
     let labels: Vec<usize> = tensor(&given, "labels")

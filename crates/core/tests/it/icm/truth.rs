@@ -1,10 +1,12 @@
-//! A linear world whose causes are known: z = A·[what stays; what varies], seen from far away.
+//! A linear world whose causes are known: z = A·[invariant causes; variant causes] + a large
+//! constant.
 //!
-//! Embeddings have unit length, which no linear world gives. A large common part makes lengths nearly alike, so that
-//! scaling to length 1 is nearly a common factor, as it is for a CLIP tower, whose embeddings crowd around their mean.
+//! Embeddings have unit length, which no linear world gives. The large constant makes all lengths
+//! nearly equal, so that scaling to unit length is nearly one common factor. A CLIP tower is
+//! similar: its embeddings lie close to their mean.
 
 use constancy_core::icm::{
-    Embeddings, Family, FitWarning, Fitter, Interventions, Lambda, Map, MapKind, MapSpec,
+    ChangedImages, Embeddings, FitWarning, Fitter, Interventions, Lambda, Map, MapKind, MapSpec,
 };
 use constancy_core::numeric::Rng;
 use nalgebra::{DMatrix, DVector};
@@ -12,10 +14,10 @@ use nalgebra::{DMatrix, DVector};
 pub(super) const INVARIANT: usize = 31;
 pub(super) const VARIANT: usize = 8;
 pub(super) const CAUSES: usize = INVARIANT + VARIANT;
-/// The common part, in units of a cause.
-const FAR: f64 = 400.0;
+/// The length of the constant, in standard deviations of a cause.
+const COMMON_LENGTH: f64 = 400.0;
 
-/// Normally distributed values.
+/// Normally distributed values of standard deviation `deviation`.
 pub(super) fn gaussian(count: usize, deviation: f64, seed: u64) -> DVector<f64> {
     let mut rng = Rng::new(seed);
     DVector::from_fn(count, |_, _| {
@@ -31,12 +33,12 @@ fn orthonormal(size: usize, seed: u64) -> DMatrix<f64> {
 }
 
 pub(super) struct World {
-    /// `[D, causes]`, of random directions, invertible: singular values from 0.5 to 2.
+    /// `[D, causes]`, with random directions and singular values from 0.5 to 2.
     mixing: DMatrix<f64>,
     /// `[D]`.
     common: DVector<f64>,
-    /// How far what varies goes, in units of what stays.
-    varies: f64,
+    /// The standard deviation of variant causes; that of invariant causes is 1.
+    variation: f64,
 }
 
 impl World {
@@ -49,24 +51,21 @@ impl World {
         let place = orthonormal(CAUSES + 1, seed + 3);
         Self {
             mixing: place.columns(1, CAUSES) * mixing,
-            common: place.column(0) * FAR,
-            varies: 1.0,
+            common: place.column(0) * COMMON_LENGTH,
+            variation: 1.0,
         }
     }
 
-    /// The same world in which what varies goes farther.
-    pub(super) fn varying(self, times: f64) -> Self {
-        Self {
-            varies: times,
-            ..self
-        }
+    /// The same world with another standard deviation of the variant causes.
+    pub(super) fn varying(self, variation: f64) -> Self {
+        Self { variation, ..self }
     }
 
     pub(super) fn width(&self) -> usize {
         self.common.len()
     }
 
-    /// The embedding of causes, with noise of its own.
+    /// The embedding of causes, with noise drawn from `seed`.
     pub(super) fn embed(&self, causes: &DVector<f64>, noise: f64, seed: u64) -> Vec<f32> {
         let z = &self.mixing * causes
             + &self.common
@@ -77,7 +76,9 @@ impl World {
     fn causes(&self, count: usize, seed: u64) -> Vec<DVector<f64>> {
         let of = |i: usize| {
             let mut causes = gaussian(CAUSES, 1.0, (seed << 32) + i as u64);
-            causes.rows_mut(INVARIANT, VARIANT).scale_mut(self.varies);
+            causes
+                .rows_mut(INVARIANT, VARIANT)
+                .scale_mut(self.variation);
             causes
         };
         (0..count).map(of).collect()
@@ -89,7 +90,7 @@ impl World {
         Embeddings::new(self.width(), &rows, |i| i.to_string()).expect("embeddings")
     }
 
-    /// Images and the same with what varies drawn anew; and the images' causes.
+    /// Images, their versions with the variant causes drawn anew, and the images' causes.
     pub(super) fn pairs(
         &self,
         count: usize,
@@ -105,8 +106,8 @@ impl World {
         )
     }
 
-    /// Another family of the images that `pairs` made of `seed − 1`.
-    pub(super) fn pairs_of(&self, images: &Interventions, noise: f64, seed: u64) -> Family {
+    /// Another family of the images that [`Self::pairs`] made with `seed − 1`.
+    pub(super) fn pairs_of(&self, images: &Interventions, noise: f64, seed: u64) -> ChangedImages {
         self.changed(
             &self.causes(images.originals().len(), seed - 1),
             noise,
@@ -114,23 +115,24 @@ impl World {
         )
     }
 
-    fn changed(&self, causes: &[DVector<f64>], noise: f64, seed: u64) -> Family {
+    fn changed(&self, causes: &[DVector<f64>], noise: f64, seed: u64) -> ChangedImages {
         let redrawn = |(i, causes): (usize, &DVector<f64>)| {
             let mut causes = causes.clone();
-            let drawn = gaussian(VARIANT, self.varies, (seed << 32) + 2_000_000 + i as u64);
+            let drawn = gaussian(VARIANT, self.variation, (seed << 32) + 2_000_000 + i as u64);
             causes.rows_mut(INVARIANT, VARIANT).copy_from(&drawn);
             causes
         };
         let after: Vec<_> = causes.iter().enumerate().map(redrawn).collect();
         let changed = self.embeddings(&after, noise, (seed << 32) + 3_000_000);
-        Family {
+        ChangedImages {
             name: "light".into(),
             of: (0..causes.len()).collect(),
             changed,
         }
     }
 
-    /// The largest principal angle between what a map keeps and what no variant cause reaches, in degrees.
+    /// The largest principal angle, in degrees, between the subspace that a map keeps and the one
+    /// that no variant cause reaches.
     fn angle(&self, map: &Map) -> f64 {
         let variant = self
             .mixing
@@ -150,9 +152,9 @@ fn fitted(world: &World, count: usize, noise: f64, seed: u64, spec: &MapSpec) ->
     fitter.fit(spec).expect("map")
 }
 
-/// Fails where eigenvectors come in the reverse order: the angle is then 90 degrees.
+/// Fails if the order of eigenvectors is reversed: the angle is then 90 degrees.
 #[test]
-fn the_subspace_that_interventions_leave_alone_is_found() {
+fn the_invariant_subspace_is_found() {
     let penalised = MapKind::Hard {
         lambda: Lambda::Times(10.0),
         removed: VARIANT,
@@ -173,7 +175,7 @@ fn the_subspace_that_interventions_leave_alone_is_found() {
 }
 
 #[test]
-fn the_angle_falls_with_the_root_of_the_number_of_pairs() {
+fn the_angle_falls_with_the_square_root_of_the_number_of_pairs() {
     let mean = |count: usize| {
         let of = |seed| {
             fitted(
@@ -196,7 +198,8 @@ fn the_angle_falls_with_the_root_of_the_number_of_pairs() {
     );
 }
 
-/// R² of predicting each of `y` `[n, m]` from `x` `[n, k]`, learnt on the first half and judged on the second.
+/// R² of predicting each column of `y` `[n, m]` from `x` `[n, k]`, learnt on the first half and
+/// evaluated on the second.
 fn decoded(x: &DMatrix<f64>, y: &DMatrix<f64>) -> Vec<f64> {
     let centred = |m: &DMatrix<f64>| {
         let mean = m.row_mean();
@@ -216,7 +219,7 @@ fn decoded(x: &DMatrix<f64>, y: &DMatrix<f64>) -> Vec<f64> {
 }
 
 #[test]
-fn what_stays_can_be_read_from_the_projection_and_what_varies_cannot() {
+fn invariant_causes_can_be_decoded_from_the_projection_and_variant_ones_cannot() {
     let world = World::new(41);
     let map = fitted(&world, 10_000, 0.03, 42, &MapSpec::without(VARIANT));
     let (images, causes) = world.pairs(6_000, 0.03, 43);
@@ -241,7 +244,7 @@ fn what_stays_can_be_read_from_the_projection_and_what_varies_cannot() {
 }
 
 #[test]
-fn fewer_images_than_dimensions_are_warned_of_and_still_right() {
+fn fewer_images_than_dimensions_cause_a_warning_and_a_correct_fit() {
     let world = World::new(51);
     let fitter = Fitter::new(&world.pairs(30, 0.01, 52).0.moments("")).unwrap();
     let warning = fitter.warning().unwrap();
@@ -255,7 +258,7 @@ fn fewer_images_than_dimensions_are_warned_of_and_still_right() {
     assert!(
         warning
             .to_string()
-            .contains("more images make the fit surer"),
+            .contains("more images make the fit more reliable"),
         "{warning}"
     );
     let angle = world.angle(&fitter.fit(&MapSpec::without(VARIANT)).unwrap());

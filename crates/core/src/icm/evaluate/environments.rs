@@ -1,0 +1,164 @@
+//! Leave one environment out: each environment in turn is the target, the others are the sources.
+
+use super::figures::{Group, Scoreboard};
+use super::judge::{Verdict, judge};
+use super::plan::Plan;
+use super::protocol::{
+    ProtocolError, Section, Summary, add_warnings, map_names, mean_spectra, scoreboard,
+    target_choices,
+};
+use crate::icm::labelled::{EnvironmentMoments, Labelled};
+use crate::icm::select::{Criterion, SelectError};
+use std::borrow::Cow;
+
+/// The protocol for one set of images. [`Self::moments`] and then [`Self::judge`] are independent
+/// of each other for every target, so a caller may spread them over threads.
+#[derive(Debug)]
+pub struct LeaveOneEnvironmentOut<'a> {
+    labelled: &'a Labelled,
+    /// The images that fit and choice may use.
+    known: Cow<'a, Labelled>,
+    plan: Plan,
+    /// The environments that have images.
+    environments: Vec<usize>,
+    warnings: Vec<String>,
+}
+
+impl<'a> LeaveOneEnvironmentOut<'a> {
+    /// Prepares the protocol. An empty [`Plan::criteria`] means identification and, with three
+    /// environments or more, environments. With `open_classes`, fit and choice use the first half
+    /// of the classes only. Refuses a single environment, and open classes where half of them are
+    /// fewer than two.
+    pub fn new(
+        labelled: &'a Labelled,
+        mut plan: Plan,
+        open_classes: bool,
+    ) -> Result<Self, ProtocolError> {
+        let environments = labelled.used_environments();
+        if let [only] = environments[..] {
+            let environment = labelled.environment_names()[only].clone();
+            return Err(SelectError::OneEnvironment { environment }.into());
+        }
+        if open_classes {
+            plan.known_classes = Some(half_of_classes(labelled)?);
+        }
+        let mut warnings = Vec::new();
+        if plan.criteria.is_empty() {
+            plan.criteria.push(Criterion::Identification);
+            if environments.len() < 3 {
+                warnings.push(
+                    "with two environments the sources are one: maps are chosen by identification alone"
+                        .to_owned(),
+                );
+            } else {
+                plan.criteria.push(Criterion::LeftOutEnvironment);
+            }
+        }
+        Ok(Self {
+            labelled,
+            known: plan.seen(labelled),
+            plan,
+            environments,
+            warnings,
+        })
+    }
+
+    /// The environments that are left out, in order.
+    #[must_use]
+    pub fn targets(&self) -> Vec<&str> {
+        let names = self.labelled.environment_names();
+        self.environments
+            .iter()
+            .map(|&e| names[e].as_str())
+            .collect()
+    }
+
+    /// The moments of the environment of target `index`, as far as fit and choice may use it.
+    #[must_use]
+    pub fn moments(&self, index: usize) -> EnvironmentMoments {
+        self.known.moments_of_environment(self.environments[index])
+    }
+
+    /// Judges by target `index`; `moments` are those of all targets.
+    pub fn judge(
+        &self,
+        index: usize,
+        moments: &[EnvironmentMoments],
+    ) -> Result<Verdict, ProtocolError> {
+        let name = &self.labelled.environment_names()[self.environments[index]];
+        let (sources, target) = self.labelled.leave_out(name)?;
+        Ok(judge(&sources, &target, &self.plan, moments)?)
+    }
+
+    /// Sums up the verdicts on all targets, in their order.
+    #[must_use]
+    pub fn summary(&self, verdicts: &[Verdict]) -> Summary {
+        let targets = self.targets();
+        let named = || targets.iter().zip(verdicts);
+        let mut warnings = self.warnings.clone();
+        add_warnings(&mut warnings, verdicts);
+        Summary {
+            sections: self.sections(verdicts),
+            choices: named()
+                .flat_map(|(target, verdict)| target_choices(target, verdict))
+                .collect(),
+            penalties: named()
+                .filter_map(|(target, verdict)| Some(((*target).to_owned(), verdict.c?)))
+                .collect(),
+            spectra: mean_spectra(verdicts),
+            warnings,
+        }
+    }
+
+    fn sections(&self, verdicts: &[Verdict]) -> Vec<Section> {
+        let section = |title, board| Section { title, board };
+        let Some(known) = self.plan.known_classes else {
+            let all = self.board(verdicts, |_| true);
+            return vec![section("environments that nothing was learnt from", all)];
+        };
+        vec![
+            section(
+                "classes that fit and choice knew",
+                self.board(verdicts, |class| class < known),
+            ),
+            section(
+                "classes that they did not know",
+                self.board(verdicts, |class| class >= known),
+            ),
+            section("all classes", self.board(verdicts, |_| true)),
+        ]
+    }
+
+    /// One group for each target, of the images whose class is wanted.
+    fn board(&self, verdicts: &[Verdict], wanted: impl Fn(usize) -> bool) -> Scoreboard {
+        let group = |row: usize, name: &str, verdict: &Verdict| {
+            let outcome = &verdict.outcomes[row];
+            let hits = outcome.hits.iter().zip(&verdict.classes);
+            Group {
+                name: name.to_owned(),
+                maps: map_names([outcome]),
+                hits: hits
+                    .filter(|(_, class)| wanted(**class))
+                    .map(|(hit, _)| *hit)
+                    .collect(),
+            }
+        };
+        let targets = self.targets();
+        scoreboard(verdicts, false, |row| {
+            let named = targets.iter().zip(verdicts);
+            named
+                .map(|(name, verdict)| group(row, name, verdict))
+                .collect()
+        })
+    }
+}
+
+/// How many classes fit and choice may use where classes are open.
+fn half_of_classes(labelled: &Labelled) -> Result<usize, ProtocolError> {
+    let classes = labelled.class_names().len();
+    let half = classes.div_ceil(2);
+    if half < 2 {
+        return Err(ProtocolError::FewClasses { classes });
+    }
+    Ok(half)
+}

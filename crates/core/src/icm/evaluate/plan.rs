@@ -1,0 +1,122 @@
+//! What an evaluation compares.
+
+use crate::icm::embeddings::Embeddings;
+use crate::icm::labelled::Labelled;
+use crate::icm::select::Criterion;
+use serde::{Serialize, Serializer};
+use std::borrow::Cow;
+use std::fmt;
+
+/// How classes are told apart. Becomes a [`Method`](crate::icm::Method) once class embeddings and
+/// the probe's C are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Predictor {
+    /// By the text tower's embeddings of class names.
+    ZeroShot,
+    /// By the sources' class means.
+    ClassMeans,
+    /// By multinomial logistic regression on the sources.
+    Probe,
+}
+
+impl fmt::Display for Predictor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ZeroShot => "zero-shot",
+            Self::ClassMeans => "class means",
+            Self::Probe => "linear probe",
+        })
+    }
+}
+
+/// Which maps can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Candidates {
+    /// None: raw embeddings.
+    Raw,
+    /// All that suit the number of pairs, hard and soft, as in `constancy fit`.
+    Icm,
+    /// Soft maps only.
+    Soft,
+}
+
+impl fmt::Display for Candidates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Raw => "raw",
+            Self::Icm => "ICM",
+            Self::Soft => "soft",
+        })
+    }
+}
+
+impl Serialize for Predictor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Candidates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Families of interventions that a map is fitted to together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FamilySet {
+    pub name: String,
+    /// [`SAME_CLASS`](crate::icm::SAME_CLASS) may be one of them.
+    pub families: Vec<String>,
+}
+
+/// What to compare.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub sets: Vec<FamilySet>,
+    pub criteria: Vec<Criterion>,
+    pub predictors: Vec<Predictor>,
+    /// The text tower's embedding of every class, for [`Predictor::ZeroShot`].
+    pub text: Option<Embeddings>,
+    /// The probe's C; defaults to the choice by the sources' environments.
+    pub c: Option<f64>,
+    /// The number of classes, in their order, that fit and choice may see; defaults to all.
+    pub known_classes: Option<usize>,
+    /// The seed for splitting images.
+    pub seed: u64,
+}
+
+impl Plan {
+    /// The part of `images` that fit and choice may see.
+    #[must_use]
+    pub fn seen<'a>(&self, images: &'a Labelled) -> Cow<'a, Labelled> {
+        let Some(known) = self.known_classes else {
+            return Cow::Borrowed(images);
+        };
+        let kept: Vec<usize> = (0..images.classes().len())
+            .filter(|&i| images.classes()[i] < known)
+            .collect();
+        Cow::Owned(images.pick(&kept))
+    }
+}
+
+/// What one row of a comparison stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub predictor: Predictor,
+    pub candidates: Candidates,
+    /// Index into [`Plan::sets`]; `None` if nothing was fitted.
+    pub set: Option<usize>,
+    pub criterion: Option<Criterion>,
+}
+
+impl Row {
+    pub(super) fn raw(predictor: Predictor) -> Self {
+        Self {
+            predictor,
+            candidates: Candidates::Raw,
+            set: None,
+            criterion: None,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Why a tower cannot be loaded or run.
+
+use crate::gpu::GpuError;
+use crate::manifest::ManifestError;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use tract_onnx::prelude::TractError;
+
+/// Why a tower cannot be loaded or run.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("model {path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "model {path}: its sha256 is {found}, the manifest {manifest} names {expected}; fetch the model again, or correct the manifest if the change is meant"
+    )]
+    Hash {
+        path: PathBuf,
+        manifest: PathBuf,
+        expected: String,
+        found: String,
+    },
+    #[error("model {path}: not an ONNX model that can be run: {reason}")]
+    Parse { path: PathBuf, reason: String },
+    #[error(
+        "model {path}: there is no {direction} `{name}`; the model has {available}. Correct `{key}` in {manifest}"
+    )]
+    NoSuch {
+        path: PathBuf,
+        manifest: PathBuf,
+        direction: &'static str,
+        key: &'static str,
+        name: String,
+        available: String,
+    },
+    #[error(
+        "model {path}: input `{name}` has shape {found}, an image tower needs [N, 3, H, W]; is this the vision tower?"
+    )]
+    InputShape {
+        path: PathBuf,
+        name: String,
+        found: String,
+    },
+    #[error(
+        "model {path}: does not take an input of shape {shape} at `{name}`: {reason}. Correct `input.size` in {manifest}"
+    )]
+    InputSize {
+        path: PathBuf,
+        manifest: PathBuf,
+        name: String,
+        shape: String,
+        reason: String,
+    },
+    #[error(
+        "model {path}: needs the inputs {inputs}; a tower of one modality is wanted, so export the {modality} part alone"
+    )]
+    Inputs {
+        path: PathBuf,
+        inputs: String,
+        modality: &'static str,
+    },
+    #[error(
+        "model {path}: output `{name}` has shape {found}, expected [1, {width}] as `output.width` in {manifest} says"
+    )]
+    OutputShape {
+        path: PathBuf,
+        manifest: PathBuf,
+        name: String,
+        found: String,
+        width: usize,
+    },
+    #[error("the system refuses {threads} threads for inference: {source}")]
+    Threads {
+        threads: usize,
+        source: std::io::Error,
+    },
+    #[error("model {path}: {reason}")]
+    Run { path: PathBuf, reason: String },
+    #[error(
+        "model {path}: there is no manifest {manifest} beside it, and without one {reason}; write one after those in `models/`"
+    )]
+    Undescribed {
+        path: PathBuf,
+        manifest: PathBuf,
+        reason: String,
+    },
+    #[error("model {path}: {source}")]
+    Gpu { path: PathBuf, source: GpuError },
+    #[error(
+        "model {path}: the embedding holds a value that is not a number; the model or its quantisation is damaged"
+    )]
+    NotFinite { path: PathBuf },
+}
+
+impl ModelError {
+    /// A failed run of the model at `path`.
+    pub(crate) fn run(path: &Path, error: &TractError) -> Self {
+        Self::Run {
+            path: path.into(),
+            reason: error_chain(error),
+        }
+    }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn error_chain(error: &TractError) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.join(": ").replace('\n', " ")
+}

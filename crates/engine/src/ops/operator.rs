@@ -1,0 +1,121 @@
+//! [`Operator`]: a fused operator with its packed weights.
+
+use super::attention::attention;
+use super::linear::Linear;
+use super::norm::normalise;
+use super::shape::with_last_axis;
+use super::weights::PackError;
+use crate::precision::Precision;
+use crate::runtime::Runtime;
+use crate::spec::{AttentionSpec, NormSpec, Spec, Specs};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tract_onnx::prelude::{PlainView, *};
+
+/// A fused operator with its packed weights.
+pub(crate) enum Operator {
+    Linear(Box<Linear>),
+    Attention {
+        spec: AttentionSpec,
+        runtime: Arc<Runtime>,
+        /// Whether the products around it are in int8: it may then be less exact too, where that is
+        /// faster.
+        low_precision: bool,
+    },
+    Norm(NormSpec, Arc<Runtime>),
+}
+
+/// The operators of a graph, by the name of their output.
+pub(crate) type Operators = HashMap<String, Arc<Operator>>;
+
+/// Packs the weights of every spec. If all products of a tower are in int8, its patch embedding is
+/// too.
+pub(crate) fn pack(
+    specs: &Specs,
+    runtime: &Arc<Runtime>,
+    precision: Precision,
+) -> Result<Operators, PackError> {
+    let products = || {
+        specs
+            .values()
+            .filter_map(Spec::linear)
+            .filter(|linear| linear.patches.is_none())
+    };
+    let all_int8 =
+        products().next().is_some() && products().all(|linear| precision.is_int8(linear));
+    let mut names: Vec<&String> = specs.keys().collect();
+    names.sort();
+    names
+        .into_iter()
+        .map(|name| {
+            let operator = match &specs[name] {
+                Spec::Linear(spec) => {
+                    let int8 = precision.is_int8(spec) || all_int8 && spec.patches.is_some();
+                    Operator::Linear(Box::new(Linear::new(name, spec, runtime, int8)?))
+                }
+                Spec::Attention(spec) => Operator::Attention {
+                    spec: spec.clone(),
+                    runtime: Arc::clone(runtime),
+                    low_precision: all_int8,
+                },
+                Spec::Norm(spec) => Operator::Norm(spec.clone(), Arc::clone(runtime)),
+            };
+            Ok((name.clone(), Arc::new(operator)))
+        })
+        .collect()
+}
+
+impl Operator {
+    /// As profiles name it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Linear(linear) => linear.kind(),
+            Self::Attention { .. } => "attention",
+            Self::Norm(..) => "norm",
+        }
+    }
+
+    /// Memory that the weights take.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        match self {
+            Self::Linear(linear) => linear.weight_bytes(),
+            Self::Attention { .. } => 0,
+            Self::Norm(norm, _) => (norm.gain.len() + norm.shift.len()) * size_of::<f32>(),
+        }
+    }
+
+    pub(crate) fn eval(&self, inputs: &[TValue]) -> TractResult<Tensor> {
+        let views = inputs
+            .iter()
+            .map(|t| t.try_as_plain_ram())
+            .collect::<TractResult<TVec<_>>>()?;
+        let slices = views
+            .iter()
+            .map(PlainView::as_slice::<f32>)
+            .collect::<TractResult<TVec<&[f32]>>>()?;
+        let shapes: TVec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
+        // SAFETY: f32 has no invalid values, and each operator writes all of its output. Zeroing
+        // the output first would cost 2 % of a tower's time.
+        let mut output = unsafe { Tensor::uninitialized::<f32>(&self.output_shape(shapes[0]))? };
+        let mut plain = output.try_as_plain_ram_mut()?;
+        let out = plain.as_slice_mut::<f32>()?;
+        match self {
+            Self::Linear(linear) => linear.run(slices[0], slices.get(1).copied(), out),
+            Self::Attention {
+                spec,
+                runtime,
+                low_precision,
+            } => attention(spec, runtime, *low_precision, &shapes, &slices, out)?,
+            Self::Norm(spec, runtime) => normalise(spec, runtime, shapes[0], slices[0], out)?,
+        }
+        Ok(output)
+    }
+
+    pub(super) fn output_shape(&self, input: &[usize]) -> TVec<usize> {
+        match self {
+            Self::Linear(linear) => linear.output_shape(input),
+            Self::Attention { spec, .. } => with_last_axis(input, spec.heads * spec.depth),
+            Self::Norm(..) => input.into(),
+        }
+    }
+}

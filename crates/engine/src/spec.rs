@@ -1,0 +1,148 @@
+//! What the fused operators compute, before their weights are read: the rewrite of a graph makes
+//! these specs, and the CPU's and the GPU's operators are made from them.
+
+use crate::onnx::{Constant, ElementType};
+use constancy_kernels::Activation;
+use std::collections::HashMap;
+
+/// The fused nodes of a graph, by the name of their output.
+pub(crate) type Specs = HashMap<String, Spec>;
+
+/// What a fused node computes; its weights are still in the file.
+#[derive(Clone)]
+pub(crate) enum Spec {
+    Linear(LinearSpec),
+    Attention(AttentionSpec),
+    Norm(NormSpec),
+}
+
+impl Spec {
+    pub(crate) fn linear(&self) -> Option<&LinearSpec> {
+        match self {
+            Self::Linear(linear) => Some(linear),
+            _ => None,
+        }
+    }
+}
+
+/// `y = activation(norm(x) · W + b) + residual`.
+#[derive(Clone)]
+pub(crate) struct LinearSpec {
+    /// Matrices that share their input; their columns are concatenated.
+    pub(crate) parts: Vec<WeightSpec>,
+    pub(crate) depth: usize,
+    /// The columns of all parts together.
+    pub(crate) columns: usize,
+    pub(crate) norm: Option<NormSpec>,
+    pub(crate) activation: Activation,
+    /// The node has a second input, which is added to the product.
+    pub(crate) residual: bool,
+    /// The input is an image, and its patches are the rows.
+    pub(crate) patches: Option<Patches>,
+}
+
+impl LinearSpec {
+    /// One matrix, without normalisation, activation or residual.
+    pub(crate) fn plain(weight: WeightSpec) -> Self {
+        let (depth, columns) = (weight.depth(), weight.columns());
+        Self {
+            parts: vec![weight],
+            depth,
+            columns,
+            norm: None,
+            activation: Activation::None,
+            residual: false,
+            patches: None,
+        }
+    }
+
+    /// The matrices, each with its first column.
+    pub(crate) fn parts_with_starts(&self) -> impl Iterator<Item = (&WeightSpec, usize)> {
+        self.parts.iter().scan(0, |start, part| {
+            let here = *start;
+            *start += part.columns();
+            Some((part, here))
+        })
+    }
+
+    /// The bias of every column, padded with zeros to `len`; zeros where a matrix has none.
+    pub(crate) fn bias(&self, len: usize) -> Vec<f32> {
+        let mut bias = vec![0.0; len];
+        for (part, start) in self.parts_with_starts() {
+            bias[start..start + part.bias.len()].copy_from_slice(&part.bias);
+        }
+        bias
+    }
+}
+
+/// One matrix, `w = (q − zero) · scale`.
+#[derive(Clone)]
+pub(crate) struct WeightSpec {
+    /// `[depth, columns]`, or `[columns, depth]` where `transposed`.
+    pub(crate) data: Constant,
+    pub(crate) transposed: bool,
+    /// One, or one per column; empty for floats.
+    pub(crate) scales: Vec<f32>,
+    /// One, or one per column; empty for 0.
+    pub(crate) zeros: Vec<i32>,
+    /// `[columns]`, or empty.
+    pub(crate) bias: Vec<f32>,
+}
+
+impl WeightSpec {
+    /// `[depth, columns]`, without scales, zero points and bias.
+    pub(crate) fn new(data: Constant) -> Self {
+        Self {
+            data,
+            transposed: false,
+            scales: vec![],
+            zeros: vec![],
+            bias: vec![],
+        }
+    }
+
+    pub(crate) fn is_int8(&self) -> bool {
+        matches!(self.data.element, ElementType::I8 | ElementType::U8)
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.data.shape[usize::from(!self.transposed)]
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.data.shape[usize::from(self.transposed)]
+    }
+}
+
+/// An image `[B, channels, rows · size, columns · size]`, cut into squares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patches {
+    pub(crate) channels: usize,
+    /// Edge of a square, pixels.
+    pub(crate) size: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+/// Layer normalisation over the last axis: `(x − mean) / √(variance + epsilon) · gain + shift`.
+#[derive(Clone)]
+pub(crate) struct NormSpec {
+    /// Name of its output in the file: identifies the normalisation.
+    pub(crate) name: String,
+    pub(crate) gain: Vec<f32>,
+    pub(crate) shift: Vec<f32>,
+    pub(crate) epsilon: f32,
+}
+
+/// Attention over three inputs `[B, S, ·]`, each with its heads side by side from a first column
+/// on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttentionSpec {
+    pub(crate) heads: usize,
+    /// Columns of one head.
+    pub(crate) depth: usize,
+    /// Factor of the scores before softmax.
+    pub(crate) scale: f32,
+    /// First columns of q, k and v.
+    pub(crate) offsets: [usize; 3],
+}

@@ -1,0 +1,65 @@
+//! Reads the configuration file: parses it, resolves its paths, checks it.
+
+use super::camera::SourceSettings;
+use super::check;
+use super::error::ConfigError;
+use super::queue;
+use super::settings::Settings;
+use std::path::{Path, PathBuf};
+
+impl Settings {
+    /// Reads and checks the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses and checks `text`; `path` names the file in errors, and its folder is the one that paths are relative to.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut settings: Self = toml::from_str(text).map_err(|e| ConfigError::Parse {
+            path: path.into(),
+            message: e.to_string().trim_end().to_owned(),
+        })?;
+        settings.resolve(path.parent().unwrap_or(Path::new("")));
+        check::check(&settings, path)?;
+        Ok(settings)
+    }
+
+    /// Resolves paths against the configuration's folder.
+    fn resolve(&mut self, folder: &Path) {
+        let join = |p: &mut PathBuf| *p = folder.join(&p);
+        join(&mut self.model.manifest);
+        self.model.projection.iter_mut().for_each(join);
+        self.classes.bank.iter_mut().for_each(join);
+        for camera in &mut self.cameras {
+            if let SourceSettings::Replay(replay) = &mut camera.source {
+                join(&mut replay.path);
+            }
+        }
+        let mqtt = &mut self.mqtt;
+        if let Some(password) = &mut mqtt.password_file {
+            *password = credential(password).unwrap_or_else(|| folder.join(&*password));
+        }
+        let files = [
+            &mut mqtt.ca_file,
+            &mut mqtt.client_cert_file,
+            &mut mqtt.client_key_file,
+        ];
+        files.into_iter().flatten().for_each(join);
+        self.snapshots.folder.iter_mut().for_each(join);
+        self.queue.folder = self
+            .queue
+            .folder
+            .take()
+            .map_or_else(queue::state_directory, |f| Some(folder.join(f)));
+    }
+}
+
+/// The file of a bare name among the credentials of systemd's `LoadCredential=`; `None` outside systemd.
+fn credential(name: &Path) -> Option<PathBuf> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    (name.components().count() == 1).then(|| Path::new(&folder).join(name))
+}

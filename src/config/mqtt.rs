@@ -1,0 +1,166 @@
+//! `[mqtt]`: the broker, how to log in to it, and what is exchanged with it.
+
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// `[mqtt]`: where events go. Without a broker they go to stdout, one JSON object per line.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttSettings {
+    /// `mqtt://host[:port]` or `mqtts://host[:port]`. The port defaults to 1883, or to 8883 with TLS.
+    pub broker: Option<String>,
+    /// First part of every topic.
+    #[serde(default = "default_prefix")]
+    pub prefix: String,
+    /// Defaults to one derived from the machine id and the device's name, so that two devices never fight over it.
+    pub client_id: Option<String>,
+    pub username: Option<String>,
+    /// A file that holds the password; a name without a slash is looked up among systemd's credentials.
+    pub password_file: Option<PathBuf>,
+    /// PEM certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// This device's own certificate for the broker: PEM certificate chain and private key.
+    pub client_cert_file: Option<PathBuf>,
+    pub client_key_file: Option<PathBuf>,
+    /// MQTT's keep-alive interval in seconds, 5 to 3600.
+    #[serde(default = "default_keep_alive_s")]
+    pub keep_alive_s: u16,
+    /// Maximum reconnect backoff, seconds.
+    #[serde(default = "default_backoff_max_s")]
+    pub backoff_max_s: u64,
+    /// The format of the messages.
+    #[serde(default)]
+    pub payload: PayloadFormat,
+    /// With Sparkplug, the group of this device's edge node.
+    #[serde(default = "default_prefix")]
+    pub sparkplug_group: String,
+    /// The commands to accept. Defaults to none.
+    #[serde(default)]
+    pub commands: Vec<CommandName>,
+}
+
+impl Default for MqttSettings {
+    fn default() -> Self {
+        Self {
+            broker: None,
+            prefix: default_prefix(),
+            client_id: None,
+            username: None,
+            password_file: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            keep_alive_s: default_keep_alive_s(),
+            backoff_max_s: default_backoff_max_s(),
+            payload: PayloadFormat::default(),
+            sparkplug_group: default_prefix(),
+            commands: Vec::new(),
+        }
+    }
+}
+
+/// `mqtt.payload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadFormat {
+    /// JSON on constancy's own topics.
+    #[default]
+    Json,
+    /// Sparkplug B 3.0.
+    Sparkplug,
+}
+
+/// A command that MQTT may bring: the last level of its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandName {
+    /// Switch recognition of the camera's frames on or off.
+    Enabled,
+    /// Replace the classes to choose from.
+    Labels,
+    /// Set the minimum score for an answer to be `known`.
+    Threshold,
+    /// Publish the next frame as a JPEG.
+    Snapshot,
+}
+
+impl CommandName {
+    pub const ALL: [Self; 4] = [Self::Enabled, Self::Labels, Self::Threshold, Self::Snapshot];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Labels => "labels",
+            Self::Threshold => "threshold",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// The broker's address, parsed from `mqtt.broker`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerAddress {
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
+}
+
+impl BrokerAddress {
+    /// Parses `mqtt://host[:port]` or `mqtts://host[:port]`; IPv6 addresses are in brackets.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let (tls, rest) = match url.split_once("://") {
+            Some(("mqtt", rest)) => (false, rest),
+            Some(("mqtts", rest)) => (true, rest),
+            _ => {
+                return Err(format!(
+                    "is `{url}`, expected mqtt://host:port or mqtts://host:port"
+                ));
+            }
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains('@') {
+            return Err(
+                "must not contain a password; use `mqtt.username` and `mqtt.password_file`".into(),
+            );
+        }
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                let number = port.parse().ok().filter(|&p: &u16| p > 0);
+                (
+                    host,
+                    number.ok_or_else(|| format!("has port `{port}`, expected 1 to 65535"))?,
+                )
+            }
+            _ => (rest, if tls { 8883 } else { 1883 }),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() || host.contains(['/', ' ']) {
+            return Err(format!("is `{url}`, which has no host name"));
+        }
+        Ok(Self {
+            host: host.into(),
+            port,
+            tls,
+        })
+    }
+}
+
+/// Whether `name` may stand in a topic: `[A-Za-z0-9_-]{1,64}`.
+#[must_use]
+pub fn is_topic_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn default_prefix() -> String {
+    "constancy".into()
+}
+
+fn default_keep_alive_s() -> u16 {
+    30
+}
+
+fn default_backoff_max_s() -> u64 {
+    60
+}

@@ -1,0 +1,133 @@
+//! The whole configuration, and its sections `[model]`, `[classes]`, `[homeassistant]` and `[snapshots]`.
+
+use super::camera::CameraSettings;
+use super::mqtt::MqttSettings;
+use super::queue::QueueSettings;
+use constancy_engine::EngineOptions;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// A checked configuration. Every path is absolute or relative to the working directory.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// This device's name in topics and events, `[A-Za-z0-9_-]{1,64}`. Defaults to the host's name.
+    #[serde(default = "host_name")]
+    pub device: String,
+    pub model: ModelSettings,
+    #[serde(default = "EngineOptions::for_daemon")]
+    pub engine: EngineOptions,
+    pub classes: ClassSettings,
+    /// At least one; names are unique.
+    #[serde(rename = "camera", default)]
+    pub cameras: Vec<CameraSettings>,
+    #[serde(default)]
+    pub mqtt: MqttSettings,
+    #[serde(default)]
+    pub queue: QueueSettings,
+    #[serde(default)]
+    pub homeassistant: HomeAssistantSettings,
+    #[serde(default)]
+    pub snapshots: SnapshotSettings,
+}
+
+/// `[model]`: the model that recognises the frames.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// The model's manifest.
+    pub manifest: PathBuf,
+    /// The invariant projection. Defaults to the identity.
+    pub projection: Option<PathBuf>,
+}
+
+/// `[classes]`: the classes to choose from. Either `bank` or `labels`, never both.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassSettings {
+    /// A class bank file, made by `constancy classes`.
+    pub bank: Option<PathBuf>,
+    /// Class names, embedded by the model's text tower when the daemon starts.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Prompt templates for `labels`. With several, their embeddings are averaged.
+    #[serde(default = "default_prompts")]
+    pub prompts: Vec<String>,
+    /// How many classes an event lists, 1 to 100.
+    #[serde(default = "default_top_k")]
+    pub top_k: usize,
+    /// Minimum score for an answer to be `known`, 0 to 1.
+    #[serde(default = "default_threshold")]
+    pub threshold: f32,
+}
+
+/// `[homeassistant]`: Home Assistant's MQTT discovery.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HomeAssistantSettings {
+    /// Publish the discovery message.
+    pub discovery: bool,
+    /// First part of Home Assistant's own topics.
+    pub prefix: String,
+}
+
+impl Default for HomeAssistantSettings {
+    fn default() -> Self {
+        Self {
+            discovery: false,
+            prefix: "homeassistant".into(),
+        }
+    }
+}
+
+/// `[snapshots]`: keeps the frame of each event as a JPEG file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotSettings {
+    /// Where the files go. Without a folder, none are kept.
+    pub folder: Option<PathBuf>,
+    /// Maximum number of files; the oldest are deleted first.
+    pub max_files: usize,
+    /// Maximum size of all files together, MiB.
+    pub max_mib: u64,
+}
+
+impl Default for SnapshotSettings {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            max_files: 1000,
+            max_mib: 256,
+        }
+    }
+}
+
+fn default_prompts() -> Vec<String> {
+    vec!["a photo of {}".into()]
+}
+
+fn default_top_k() -> usize {
+    constancy_core::classify::DEFAULT_TOP_K
+}
+
+fn default_threshold() -> f32 {
+    constancy_core::classify::DEFAULT_THRESHOLD
+}
+
+/// The host's name, with every character that topics do not allow replaced by `-`.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = name.trim().chars().map(allowed).take(64).collect();
+    if name.is_empty() {
+        "device".into()
+    } else {
+        name
+    }
+}

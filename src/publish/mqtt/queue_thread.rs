@@ -1,0 +1,47 @@
+//! The thread that carries out the queue's disk operations, paces the backlog, and reports the queue's state.
+
+use super::queue_report::Reporter;
+use super::shared::{self, Shared};
+use crate::publish::queue::{DiskWorker, WorkOutcome};
+use std::time::{Duration, Instant};
+
+/// How long the thread sleeps when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Runs until the publisher is over.
+pub(super) fn run(shared: &Shared, mut worker: Option<DiskWorker>) {
+    let mut reporter = Reporter::default();
+    let mut state = shared.lock();
+    while !state.is_over() {
+        let now = Instant::now();
+        state.pump(now);
+        state.resume_subscriptions(now);
+        reporter.report(shared, &mut state, now);
+        let (reading, flush) = (state.is_connected(), state.is_closing());
+        let work = state.queue.work(shared.stamp(), now, reading, flush);
+        if let Some((work, worker)) = work.zip(worker.as_mut()) {
+            drop(state);
+            let outcome = worker.carry_out(work, now);
+            state = shared.lock();
+            let opened = matches!(&outcome, WorkOutcome::Opened(..));
+            let now = Instant::now();
+            state.queue.done(outcome, now);
+            if opened && !state.queue.is_empty() {
+                state.inherited(now);
+            }
+            shared.changed.notify_all();
+            continue;
+        }
+        let next = [
+            state.queue.work_at(now),
+            state.pump_at(),
+            state.resume_at(),
+            reporter.due_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        let limit = next.map_or(IDLE, |at| at.saturating_duration_since(now));
+        state = shared::wait(&shared.work, state, limit);
+    }
+}

@@ -1,0 +1,62 @@
+//! What can go wrong in loading and in recognising.
+
+use constancy_core::classify::{BankError, TextError};
+use constancy_core::icm::ProjectionError;
+use constancy_core::preprocess::DecodeError;
+use constancy_engine::{ManifestError, ModelError};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a part could not be loaded, or does not match the others.
+#[derive(Debug, Error)]
+pub enum RecognizerError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("{what} {path}: {source}")]
+    Read {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("projection {path}: {source}")]
+    Projection {
+        path: PathBuf,
+        source: ProjectionError,
+    },
+    #[error("class bank {path}: {source}")]
+    Bank { path: PathBuf, source: BankError },
+    #[error("class bank: {0}")]
+    Probe(BankError),
+    #[error("tokenizer {path}: {source}")]
+    Tokenizer { path: PathBuf, source: TextError },
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+impl From<ManifestError> for RecognizerError {
+    fn from(error: ManifestError) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+/// Why a frame has no embedding or decision.
+#[derive(Debug, Error)]
+pub enum FrameError {
+    /// The frame cannot be decoded. Other frames are not affected.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A bug in this program.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+pub(super) fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, RecognizerError> {
+    std::fs::read(path).map_err(|source| RecognizerError::Read {
+        what,
+        path: path.into(),
+        source,
+    })
+}

@@ -1,0 +1,235 @@
+//! Embeds frames, and loads the projection and the class bank that belong to the encoder.
+
+use super::error::{FrameError, RecognizerError, read};
+use super::prompt_encoder::PromptEncoder;
+use crate::config::ClassSettings;
+use constancy_core::classify::ClassBank;
+use constancy_core::frame::Frame;
+use constancy_core::icm::Projection;
+use constancy_core::preprocess::{DecodeError, Preprocessor, RgbImage, View};
+use constancy_engine::{Encoder, EngineOptions, ModelError};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::time::Instant;
+
+/// The result for one frame of a batch, with the time it took.
+pub type PerFrame<T> = Result<(T, StageLatency), FrameError>;
+
+/// A projection with the digest that names it in events.
+#[derive(Debug, Clone)]
+pub struct LoadedProjection {
+    pub projection: Projection,
+    /// First 12 hex digits of the file's SHA-256.
+    pub digest: String,
+}
+
+/// Time that each step of a recognition took, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StageLatency {
+    pub preprocess_ms: f64,
+    pub embed_ms: f64,
+    pub classify_ms: f64,
+}
+
+/// Preprocessor and encoder: turns a frame into its embedding.
+pub struct FrameEncoder {
+    preprocessor: Preprocessor,
+    encoder: Encoder,
+    engine: EngineOptions,
+}
+
+impl FrameEncoder {
+    /// Loads the model that the manifest describes.
+    pub fn load(manifest: &Path, engine: &EngineOptions) -> Result<Self, RecognizerError> {
+        let encoder = Encoder::load(manifest, engine)?;
+        let preprocessor = Preprocessor::new(encoder.manifest().transform());
+        Ok(Self {
+            preprocessor,
+            encoder,
+            engine: engine.clone(),
+        })
+    }
+
+    #[must_use]
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The options that the encoder was loaded with.
+    #[must_use]
+    pub(super) fn engine(&self) -> &EngineOptions {
+        &self.engine
+    }
+
+    /// The visible part of a frame as a picture for people.
+    pub(super) fn picture(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
+        self.preprocessor.decode_view(frame, view)
+    }
+
+    /// The embedding `[width]` of the whole frame, not normalised.
+    pub fn embed(&mut self, frame: &Frame) -> PerFrame<Vec<f32>> {
+        let mut results = self.embed_all(&[(frame, &View::WHOLE)])?;
+        results.pop().unwrap_or_else(|| {
+            let reason = "the encoder returned no result for a frame";
+            Err(FrameError::Internal(reason.into()))
+        })
+    }
+
+    /// The embeddings of the visible parts of several frames, one result per frame in order. The encoder runs once for
+    /// the batch, so `embed_ms` of each frame is the time for all of them.
+    pub fn embed_all(
+        &mut self,
+        frames: &[(&Frame, &View)],
+    ) -> Result<Vec<PerFrame<Vec<f32>>>, ModelError> {
+        let (mut input, mut prepared) = (Vec::new(), Vec::new());
+        for (frame, view) in frames {
+            let start = Instant::now();
+            prepared.push(self.preprocessor.view_tensor(frame, view).map(|tensor| {
+                input.extend_from_slice(&tensor);
+                ms_since(start)
+            }));
+        }
+        let batch = prepared.iter().filter(|p| p.is_ok()).count();
+        let start = Instant::now();
+        let values = if batch == 0 {
+            Vec::new()
+        } else {
+            self.encoder.embed_batch(&input, batch)?
+        };
+        let width = self.encoder.manifest().output.width;
+        Ok(assign_embeddings(prepared, &values, width, ms_since(start)))
+    }
+
+    /// Loads a projection; it must have been fitted for this encoder.
+    pub fn load_projection(&self, path: &Path) -> Result<LoadedProjection, RecognizerError> {
+        let bytes = read("projection", path)?;
+        let width = self.encoder.manifest().output.width;
+        let projection =
+            Projection::parse(&bytes, self.encoder.sha256(), width).map_err(|source| {
+                RecognizerError::Projection {
+                    path: path.into(),
+                    source,
+                }
+            })?;
+        Ok(LoadedProjection {
+            projection,
+            digest: short_digest(&bytes),
+        })
+    }
+
+    /// Loads a class bank; it must have been made for this model.
+    pub fn load_bank(&self, path: &Path) -> Result<ClassBank, RecognizerError> {
+        let manifest = self.encoder.manifest();
+        let text_sha256 = manifest.text.as_ref().and_then(|t| t.sha256.as_deref());
+        let bank = ClassBank::parse(&read("class bank", path)?).and_then(|bank| {
+            bank.check(manifest.output.width, self.encoder.sha256(), text_sha256)?;
+            Ok(bank)
+        });
+        bank.map_err(|source| RecognizerError::Bank {
+            path: path.into(),
+            source,
+        })
+    }
+
+    /// The class bank of a configuration: loaded from its file, or made from its labels.
+    pub fn configured_bank(&self, classes: &ClassSettings) -> Result<ClassBank, RecognizerError> {
+        match &classes.bank {
+            Some(path) => self.load_bank(path),
+            None => self.bank_from_labels(&classes.labels, &classes.prompts),
+        }
+    }
+
+    /// Makes a class bank from labels with the model's text tower.
+    pub fn bank_from_labels(
+        &self,
+        labels: &[String],
+        templates: &[String],
+    ) -> Result<ClassBank, RecognizerError> {
+        self.load_prompt_encoder()?.bank(labels, templates)
+    }
+
+    /// Loads the model's text tower.
+    pub fn load_prompt_encoder(&self) -> Result<PromptEncoder, RecognizerError> {
+        PromptEncoder::load(self.encoder.manifest(), &self.engine)
+    }
+}
+
+/// Gives each prepared frame its embedding out of `values` `[batch, width]`; `prepared` holds the time that
+/// preprocessing took. If `values` has another size, no frame gets an embedding: nobody knows whose they are.
+fn assign_embeddings(
+    prepared: Vec<Result<f64, DecodeError>>,
+    values: &[f32],
+    width: usize,
+    embed_ms: f64,
+) -> Vec<PerFrame<Vec<f32>>> {
+    let batch = prepared.iter().filter(|p| p.is_ok()).count();
+    let complete = values.len() == batch * width;
+    let mut embeddings = values.chunks_exact(width.max(1));
+    let mut assign = |preprocess_ms| match embeddings.next() {
+        Some(embedding) if complete => {
+            let latency = StageLatency {
+                preprocess_ms,
+                embed_ms,
+                classify_ms: 0.0,
+            };
+            Ok((embedding.to_vec(), latency))
+        }
+        _ => Err(FrameError::Internal(format!(
+            "the encoder returned {} values for {batch} frames, not {width} each",
+            values.len()
+        ))),
+    };
+    prepared.into_iter().map(|p| assign(p?)).collect()
+}
+
+pub(super) fn ms_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// First 12 hex digits of the SHA-256 of `bytes`.
+fn short_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .take(6)
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn damaged() -> DecodeError {
+        DecodeError::Truncated { bytes: 7 }
+    }
+
+    #[test]
+    fn each_frame_that_was_decoded_gets_its_embedding() {
+        let prepared = vec![Ok(0.25), Err(damaged()), Ok(0.5)];
+        let results = assign_embeddings(prepared, &[1.0, 2.0, 3.0, 4.0], 2, 8.0);
+        let [
+            Ok((first, stages)),
+            Err(FrameError::Decode(_)),
+            Ok((third, _)),
+        ] = &results[..]
+        else {
+            panic!("{results:?}");
+        };
+        assert_eq!((&first[..], &third[..]), (&[1.0, 2.0][..], &[3.0, 4.0][..]));
+        assert_eq!((stages.preprocess_ms, stages.embed_ms), (0.25, 8.0));
+    }
+
+    #[test]
+    fn an_encoder_that_returns_too_few_or_too_many_embeddings_is_an_internal_error() {
+        for values in [&[1.0, 2.0][..], &[1.0; 3], &[1.0; 6], &[]] {
+            let prepared = vec![Ok(0.0), Err(damaged()), Ok(0.0)];
+            let results = assign_embeddings(prepared, values, 2, 8.0);
+            assert_eq!(results.len(), 3, "one result per frame");
+            let internal = |i: usize| matches!(results[i], Err(FrameError::Internal(_)));
+            assert!(internal(0) && internal(2), "{values:?}: {results:?}");
+            assert!(matches!(results[1], Err(FrameError::Decode(_))));
+            let error = results[0].as_ref().expect_err("too few").to_string();
+            assert!(error.contains("for 2 frames, not 2 each"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! ONNX Runtime's embeddings, which `tests/golden/encoder.py` writes to `tests/fixtures/encoder/golden.safetensors`.
+
+use super::fixture;
+use constancy_engine::{Encoder, EngineOptions};
+use safetensors::SafeTensors;
+use std::path::Path;
+
+/// Rows of equal length.
+pub struct Rows {
+    values: Vec<f32>,
+    count: usize,
+}
+
+impl Rows {
+    /// A tensor of the golden file: `input`, or the embeddings of the model of that name.
+    pub fn golden(name: &str) -> Self {
+        let bytes = std::fs::read(fixture("encoder/golden.safetensors")).expect("golden");
+        let file = SafeTensors::deserialize(&bytes).expect("golden");
+        let view = file.tensor(name).expect("tensor");
+        let (words, _) = view.data().as_chunks::<4>();
+        Self {
+            values: words.iter().map(|&w| f32::from_le_bytes(w)).collect(),
+            count: view.shape()[0],
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The rows, one after another.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.values.len() / self.count)
+    }
+}
+
+/// The cosine of two vectors, computed in f64.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |x: &[f32], y: &[f32]| {
+        x.iter()
+            .zip(y)
+            .map(|(&x, &y)| f64::from(x) * f64::from(y))
+            .sum::<f64>()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// The least cosine between embeddings of the golden inputs: those of `manifest` computed here, and those that ONNX
+/// Runtime computed with the model `name`.
+pub fn least_cosine_to_onnx_runtime(manifest: &Path, name: &str) -> f64 {
+    let encoder = Encoder::load(manifest, &EngineOptions::default()).expect("a good model");
+    let (inputs, golden) = (Rows::golden("input"), Rows::golden(name));
+    let pairs = inputs.rows().zip(golden.rows());
+    let cosines =
+        pairs.map(|(input, golden)| cosine(&encoder.embed(input).expect("embedding"), golden));
+    cosines.fold(f64::INFINITY, f64::min)
+}
