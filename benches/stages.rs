@@ -99,7 +99,7 @@ fn preprocessing(c: &mut Criterion) {
     for (name, frame) in &frames {
         let mut rgb = RgbImage::default();
         group.bench_function(*name, |b| {
-            b.iter(|| decode(black_box(frame), &mut rgb).expect("a good frame"))
+            b.iter(|| decode(black_box(frame), &mut rgb).expect("a good frame"));
         });
     }
     group.finish();
@@ -107,7 +107,7 @@ fn preprocessing(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode, resize, crop, normalise 1280x720 to 224");
     for (name, frame) in &frames {
         group.bench_function(*name, |b| {
-            b.iter(|| preprocessor.tensor(black_box(frame)).expect("a good frame"))
+            b.iter(|| preprocessor.tensor(black_box(frame)).expect("a good frame"));
         });
     }
     group.finish();
@@ -164,7 +164,7 @@ fn making_images(c: &mut Criterion) {
     let mut rng = Rng::new(1);
     let scene = Scene::of(Part::Gear, Condition::Intact, &mut rng, &ENVIRONMENTS[0]);
     c.bench_function("render 640x480", |b| {
-        b.iter(|| render(black_box(&scene), 640, 480))
+        b.iter(|| render(black_box(&scene), 640, 480));
     });
 }
 
@@ -206,7 +206,7 @@ fn embedding(c: &mut Criterion) {
     let mut group = c.benchmark_group("embed");
     group.sample_size(10);
     group.bench_function(name, |b| {
-        b.iter(|| encoder.embed(black_box(&input)).expect("embedding"))
+        b.iter(|| encoder.embed(black_box(&input)).expect("embedding"));
     });
     group.finish();
 }
@@ -234,11 +234,11 @@ fn deciding(c: &mut Criterion) {
         probe: None,
     };
     c.bench_function("project 48 to 40", |b| {
-        b.iter(|| projection.projection.apply(black_box(&embedding)))
+        b.iter(|| projection.projection.apply(black_box(&embedding)));
     });
     let classifier = Classifier::new(bank, Some(projection.projection), "", 100.0);
     c.bench_function("project and classify, 10 classes", |b| {
-        b.iter(|| classifier.classify(black_box(&embedding)))
+        b.iter(|| classifier.classify(black_box(&embedding)));
     });
     let decision = classifier.classify(&embedding);
     c.bench_function("event to JSON", |b| {

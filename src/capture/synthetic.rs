@@ -52,7 +52,7 @@ impl SyntheticSource {
     fn advance(&mut self) -> &'static Environment {
         let environment = self.environments[self.current];
         self.next_frame += 1;
-        if self.next_frame % self.settings.frames_each == 0 {
+        if self.next_frame.is_multiple_of(self.settings.frames_each) {
             self.current = (self.current + 1) % self.environments.len();
         }
         environment

@@ -170,9 +170,9 @@ fn figures_of_the_sources() {
         );
         let circles = circles(&sources);
         println!("  circles of imports: {}", circles.len());
-        circles
-            .iter()
-            .for_each(|c| println!("    {}", c.join(", ")));
+        for circle in circles {
+            println!("    {}", circle.join(", "));
+        }
     }
 }
 

@@ -44,8 +44,8 @@ const fn elsewhere(command: &'static str, file: &'static str, phrase: &'static s
 const ELSEWHERE: &[Elsewhere] = &[
     elsewhere(
         "make demo",
-        "tests/it/pocket.rs",
-        "fn the_demonstration_runs_through",
+        "tests/it/pocket/demo.rs",
+        "fn the_demo_ends_by_itself",
     ),
     elsewhere("make test", ".ci/run", "make test\n"),
     elsewhere(

@@ -164,7 +164,7 @@ impl Simulation {
                 disk.fails_at = Some(disk.writes + writes);
             }
             Step::Refuse(refuses) => {
-                self.disk.lock().refuses = refuses.then_some(ErrorKind::StorageFull)
+                self.disk.lock().refuses = refuses.then_some(ErrorKind::StorageFull);
             }
         }
         // The process ends with its power.

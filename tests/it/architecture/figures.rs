@@ -70,9 +70,7 @@ fn owner<'s>(name: &Name, modules: &BTreeMap<&'s [String], &'s Source>) -> Optio
             .rev()
             .find(|&n| modules.contains_key(&path[..n]))?;
         let (module, source) = modules.get_key_value(&path[..depth])?;
-        let Some(item) = path.get(depth) else {
-            return None;
-        };
+        let item = path.get(depth)?;
         match source.exports.get(item) {
             Some(target) => name = target.iter().chain(&path[depth + 1..]).cloned().collect(),
             None => return Some(module),

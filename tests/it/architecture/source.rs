@@ -152,7 +152,7 @@ impl Reader {
                     .for_each(|item| self.use_tree(item, prefix, public));
             }
             syn::UseTree::Glob(_) => {
-                self.import(None, &[prefix, &["*".to_owned()]].concat(), public)
+                self.import(None, &[prefix, &["*".to_owned()]].concat(), public);
             }
             syn::UseTree::Name(name) if name.ident == "self" => {
                 self.import(prefix.last().cloned(), prefix, public);

@@ -34,7 +34,7 @@ fn a_missing_class_and_few_images_are_warned_about() {
         "{message}"
     );
     assert!(
-        message.contains("beside environment `fog` there are images of class `gear` only"),
+        message.contains("all environments but `fog` have images of class `gear` only"),
         "{message}"
     );
     assert!(

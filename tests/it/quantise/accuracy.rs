@@ -16,7 +16,7 @@ fn with_outliers(folder: &TempDir) -> PathBuf {
                 .iter_mut()
                 .skip(5)
                 .step_by(16)
-                .for_each(|v| *v *= 25.0)
+                .for_each(|v| *v *= 25.0);
         });
     })
 }

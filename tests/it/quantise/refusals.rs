@@ -10,7 +10,7 @@ fn unusable_files_are_refused_with_the_way_out() {
     let path = |name: &str| text(&folder.path().join(name));
     let out = path("out.onnx");
     let nan = altered(&folder, "nan", |graph| {
-        change(graph, "class_embedding", |values| values[3] = f32::NAN)
+        change(graph, "class_embedding", |values| values[3] = f32::NAN);
     });
     std::fs::write(
         folder.path().join("cut.onnx"),

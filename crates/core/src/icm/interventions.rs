@@ -389,7 +389,7 @@ pub(super) mod tests {
         };
         assert!(
             refused(vec![family(&[0, 2], &[5.0, 6.0])])
-                .contains("`blur` changes image 2, but there are 2")
+                .contains("`blur` changes image 2, but there are only 2 images")
         );
         assert!(refused(vec![family(&[0], &[5.0, 6.0])]).contains("1 originals for 2 images"));
         assert!(

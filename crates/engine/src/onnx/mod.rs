@@ -2,7 +2,7 @@
 //! reads them.
 //!
 //! ONNX's operators are a stable vocabulary, so blocks are recognised here, by what exporters
-//! write, rather than in an engine's own terms. [`file`] opens a file and [`write`] writes one;
+//! write, rather than in an engine's own terms. [`mod@file`] opens a file and [`mod@write`] writes one;
 //! [`graph`] can be searched and edited.
 
 mod attributes;

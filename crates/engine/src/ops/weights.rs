@@ -94,7 +94,7 @@ impl WeightSpec {
             ElementType::I8 => all(&|i| f32::from(bytes[i].cast_signed())),
             ElementType::U8 => all(&|i| f32::from(bytes[i])),
             ElementType::F16 => {
-                all(&|i| half::f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
+                all(&|i| half::f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32());
             }
             _ => all(&|i| {
                 let b = &bytes[4 * i..4 * i + 4];

@@ -24,6 +24,9 @@ const MAX_ROUNDING_ERROR: f64 = 5e-4;
 /// Operators that only prepare constants; they are removed when nothing reads their output.
 const CONSTANT_OPS: [&str; 4] = ["Constant", "Identity", "Cast", "Transpose"];
 
+/// Positions of a node and of one of its inputs.
+type Operand = (usize, usize);
+
 /// A model whose graph is being edited.
 pub(super) struct GraphEditor {
     file: OnnxFile,
@@ -210,9 +213,8 @@ impl GraphEditor {
         true
     }
 
-    /// The gain and the shift, if there is one, of a normalisation: positions of a node and of its
-    /// input.
-    fn norm_operands(&self, name: &str) -> Option<((usize, usize), Option<(usize, usize)>)> {
+    /// The gain and the shift, if there is one, of a normalisation.
+    fn norm_operands(&self, name: &str) -> Option<(Operand, Option<Operand>)> {
         let at = self.index.producer(name)?;
         let node = &self.nodes[at];
         if node.op_type == "LayerNormalization" {

@@ -13,8 +13,8 @@ pub(super) struct Int8Weights {
     pub(super) scales: Vec<f32>,
 }
 
-/// The smoothing factors `max|x|^α / max|w|^(1 − α)` of the channels, scaled to a geometric mean of
-/// 1. `max_inputs` is `max|x|` `[depth]`; `weights` are those of all layers that read the input,
+/// The smoothing factors `max|x|^α / max|w|^(1 − α)` of the channels, scaled to a geometric mean of one.
+/// `max_inputs` is `max|x|` `[depth]`; `weights` are those of all layers that read the input,
 /// each `[depth, columns]`.
 pub(super) fn smoothing_factors(max_inputs: &[f32], weights: &[Vec<f32>], alpha: f32) -> Vec<f32> {
     let max_weight = |channel: usize| {

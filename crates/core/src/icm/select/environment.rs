@@ -56,9 +56,9 @@ pub(in crate::icm) fn environment_scores(
         let split = LeftOut::new(sources, environment)?;
         let one_class = split.one_class(sources, environment);
         for warning in split.warnings.iter().chain(&one_class) {
-            tables
-                .iter_mut()
-                .for_each(|table| table.warn(warning.clone()));
+            for table in &mut tables {
+                table.warn(warning.clone());
+            }
         }
         if one_class.is_some() {
             continue;

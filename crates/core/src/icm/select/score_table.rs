@@ -45,7 +45,7 @@ impl<'a> ScoreTable<'a> {
             .filter(|(i, _)| self.failed[*i].is_none())
             .collect();
         let maps = MapSet::fit(fitter, &candidates, |index, error| {
-            self.failed[index] = Some(error)
+            self.failed[index] = Some(error);
         })?;
         self.fits += 1;
         for (index, weights) in maps.iter().flat_map(|set| &set.maps) {

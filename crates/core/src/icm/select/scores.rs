@@ -54,7 +54,7 @@ impl Scores {
             for_each_value(&mut other, &mut |value| values.push(*value));
             let mut values = values.into_iter();
             for_each_value(&mut pooled, &mut |sum| {
-                *sum += values.next().unwrap_or_default()
+                *sum += values.next().unwrap_or_default();
             });
         }
         for_each_value(&mut pooled, &mut |sum| *sum *= share);

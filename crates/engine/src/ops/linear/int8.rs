@@ -36,7 +36,7 @@ impl Linear {
                 let (bytes, split) = (&*bytes, &*split);
                 let panels = weights.packed.panels();
                 self.runtime.pool.run(panels, &|p| {
-                    self.int8_panel(weights, p, bytes, split, &quantised, call)
+                    self.int8_panel(weights, p, bytes, split, &quantised, call);
                 });
             });
         });
