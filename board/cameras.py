@@ -133,7 +133,7 @@ class Fault:
         self.began = "@" + daemon.board.run("date +%s")
 
     def happens(self, command):
-        """Causes the fault, or ends it. A fault that lasts only for a moment is over then, too."""
+        """Causes the fault, or ends it. A momentary fault is already over when this returns."""
         self.over_s = self.daemon.board.clock(command)
         self.starved_s = self.daemon.board.starved_s()
 

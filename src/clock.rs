@@ -13,7 +13,7 @@ pub(crate) fn now() -> Timestamp {
     }
 }
 
-/// Older stamps are not believed.
+/// Older stamps are not trusted.
 const MAX_AGE_NS: u64 = 10_000_000_000;
 
 /// Both clocks at a driver's stamp, `monotonic_ns` on `CLOCK_MONOTONIC`. The present time if there is no stamp (0), or

@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // --help and --version arrive here too; clap knows which stream to print to.
+            // --help and --version also arrive here; clap knows which stream to print to.
             let _ = e.print();
             return if e.use_stderr() {
                 cli::exit::USAGE.into()

@@ -31,7 +31,7 @@ def main() -> None:
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, root / "tools/instructions.c"], check=True)
 
     def ran(isa: str, core: str, part: str) -> int:
-        """Of a run with that part alone, its preparation included."""
+        """Instructions of a run with that part alone, including its preparation."""
         emulator = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", core, "-plugin", plugin]
         command = [*emulator, folder / TARGET / "release/examples/vit_b32", part]
         env = os.environ | {"CONSTANCY_ISA": isa}

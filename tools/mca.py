@@ -2,7 +2,7 @@
 """Cycles of the ARM kernels' inner loops by llvm-mca, as the tables of docs/engine.md.
 
     tools/mca.py            builds the kernels for both targets and prints Markdown
-    tools/mca.py --loops    prints the loops themselves, too
+    tools/mca.py --loops    also prints the loops themselves
 
 Needs what tools/setup-cross.sh installs, and llvm-mca of LLVM 17 or later (Debian: llvm-19). A loop is found in the
 compiler's assembly as the innermost one of a function with a certain number of multiplications.
@@ -19,8 +19,8 @@ AARCH64, ARMV7 = "aarch64-unknown-linux-gnu", "armv7-unknown-linux-gnueabihf"
 
 # Core: what llvm-mca calls it, and for each pipe that can bound a loop how many cycles it is busy with an instruction.
 # From Arm's optimisation guides, for A53 from published measurements: a vector load takes a cycle for every 64 bits
-# and cannot issue beside vector arithmetic, so both count as one pipe. LLVM has Cortex-A57's model for A72, A76 and A78,
-# and a true one of Neoverse N1, which is A76's core: A76 and A78 go by that.
+# and cannot issue alongside vector arithmetic, so both count as one pipe. LLVM has Cortex-A57's model for A72, A76 and
+# A78, and a true one of Neoverse N1, which is A76's core: A76 and A78 go by that.
 NEON_PRODUCTS = "smull|smlal|vmull|vmlal"
 NEON_SUMS = "sadalp|vpadal"
 CORES = {
@@ -56,7 +56,7 @@ def assembly(target: str) -> list[str]:
     if not Path(sysroot, "lib/rustlib", target, "lib").is_dir():
         rustc += ["-Z", "build-std=std,panic_unwind"]
         env["RUSTC_BOOTSTRAP"] = "1"
-    # A target folder of its own, so that a fresh build has its assembly beside it; one file, whatever the profile says.
+    # A target folder of its own, so that a fresh build's assembly lies next to it; one file, whatever the profile says.
     file = folder / f"{target}.s"
     command = [*rustc, "--target", target, "--target-dir", folder, "--", f"--emit=asm={file}", "-Ccodegen-units=1"]
     subprocess.run(command, check=True, env=env, cwd=Path(__file__).parent.parent)
@@ -83,7 +83,7 @@ def innermost_loops(lines: list[str]):
 
 
 def cycles(tool: str, target: str, cpu: str, block: list[str]) -> float:
-    """Of a round, once the loop runs."""
+    """Cycles per round, once the loop is in steady state."""
     source = "\n".join(re.sub(r"\s(\.L\w+|\d+b)$", " .", text) for text in block)
     triple = ["-mtriple=aarch64", "-mattr=+dotprod,+i8mm"] if target == AARCH64 else ["-mtriple=armv7", "-mattr=+neon"]
 

@@ -24,7 +24,7 @@ for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do
     [ -d "$rustlib/$target/lib" ] || absent="$absent $target"
 done
 [ -n "$absent" ] || exit 0
-# If its source is there, Cargo builds the standard library from it.
+# If its source is installed, Cargo builds the standard library from it.
 [ ! -e "$source/std/Cargo.toml" ] || exit 0
 if [ "${1:-}" = "--check" ]; then
     echo "missing: Rust's standard library for$absent"

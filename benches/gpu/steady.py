@@ -55,7 +55,7 @@ def steady(model, args, record):
 
 
 def make_bank(model, args, folder):
-    """Makes a class bank from renders, for a model that has none beside it."""
+    """Makes a class bank from renders, for a model that comes without one."""
     renders = folder / "classes"
     args.constancy_run(["synth", "--out", renders, "--count", CLASSES_FROM, "--size", "320x240", "--format", "folders",
                         "--environments", LIGHT])

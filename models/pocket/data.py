@@ -25,7 +25,7 @@ SURFACES = ["steel bench", "wooden table", "concrete floor", "rubber mat", "blue
 LIGHTS = ["bright daylight", "soft grey daylight", "warm morning light", "a workshop lamp"]
 UNSEEN = ["dusk", "night-ir", "backlight", "red-signal", "blue-signal", "low-light"]
 
-# Other words for the same, so that a label need not be spelt as the renderer spells it.
+# Synonyms, so that a label need not use the renderer's own word.
 PART_WORDS = {"gear": ["gear", "gear", "gear wheel", "cog"], "bearing": ["bearing", "bearing", "ball bearing"],
               "spring": ["spring", "spring", "coil spring"], "nut": ["nut", "nut", "hex nut"],
               "pipe fitting": ["pipe fitting", "pipe fitting", "pipe joint"]}

@@ -24,7 +24,7 @@ class Words:
         self.size = self.inner.get_vocab_size()
 
     def __call__(self, texts, length=None):
-        """Ids [N, length] int64; as long as the longest text unless told."""
+        """Ids [N, length] int64; `length` defaults to that of the longest text."""
         rows = [e.ids for e in self.inner.encode_batch(list(texts))]
         rows = [r if len(r) <= CONTEXT else r[: CONTEXT - 1] + [self.end] for r in rows]
         length = length or max(map(len, rows))

@@ -3,7 +3,7 @@
     python -m venv venv && venv/bin/pip install -r models/pocket/requirements.txt
     venv/bin/python models/pocket/train.py --constancy PATH --work FOLDER
 
-PATH is the built program, whose command `synth` renders; `constancy` unless given. FOLDER takes renders (9 GB) and
+PATH is the built program, whose command `synth` renders; defaults to `constancy`. FOLDER takes renders (9 GB) and
 the result, `pocket.pt`. Uses a GPU where there is one. Only the environments that are like daylight are rendered here;
 no other one is ever shown to the model.
 
@@ -87,7 +87,7 @@ def shifted(frame, rng):
 
 
 def image_embeds_of_frames(model, images):
-    """What `image_embeds(model, pixels(images))` gives, in a third of the time on a CPU: the patches stay bytes, and
+    """What `image_embeds(model, pixels(images))` gives, in a third of the time on a CPU: the patches stay uint8, and
     their normalisation is folded into the patch embedding."""
     vision = model.vision_model
     first = vision.embeddings

@@ -117,8 +117,9 @@ impl Source for V4lSource {
         self.streaming = true;
         let (data, meta) = match stream.next() {
             Ok((bytes, meta)) => {
+                let is_whole = !meta.flags.contains(Flags::ERROR) && meta.bytesused > 0;
                 let used = (meta.bytesused as usize).min(bytes.len());
-                (bytes[..used].to_vec(), *meta)
+                (is_whole.then(|| bytes[..used].to_vec()), *meta)
             }
             Err(e) if e.kind() == std::io::ErrorKind::TimedOut => {
                 return Err(CaptureError::Stalled {
@@ -128,10 +129,9 @@ impl Source for V4lSource {
             Err(e) => return Err(self.error("reading a frame", e)),
         };
         self.lost += skipped(self.sequence.replace(meta.sequence), meta.sequence);
-        if meta.flags.contains(Flags::ERROR) || meta.bytesused == 0 {
-            return Ok(Next::Damaged);
-        }
-        Ok(Next::Frame(self.frame(data, stamp_ns(&meta))))
+        Ok(data.map_or(Next::Damaged, |data| {
+            Next::Frame(self.frame(data, stamp_ns(&meta)))
+        }))
     }
 
     fn lost(&mut self) -> u64 {

@@ -22,7 +22,8 @@ pub(super) struct ClassesArgs {
     /// Use only the first N images of each class, in order of name
     #[arg(long, value_name = "N", requires = "from_images", value_parser = clap::value_parser!(u32).range(1..))]
     per_class: Option<u32>,
-    /// Folder of at least 20 typical images, unsorted, by which the bank recognises images unlike them; needs --labels
+    /// Folder of at least 20 typical images, unsorted, that let the bank recognise images unlike
+    /// them; needs --labels
     #[arg(long, value_name = "DIR", requires = "labels")]
     like: Option<PathBuf>,
     /// Class bank to write

@@ -77,7 +77,8 @@ impl TryFrom<RawCamera> for CameraSettings {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct V4lSettings {
-    /// `/dev/v4l/by-id/…` or `by-path/…`, which stay the same when cameras are replugged; `/dev/videoN` works too.
+    /// `/dev/v4l/by-id/…` or `by-path/…`, which stay the same when cameras are replugged;
+    /// `/dev/videoN` also works.
     pub device: PathBuf,
     /// Pixels; the driver takes the nearest size it has.
     #[serde(default = "default_width")]

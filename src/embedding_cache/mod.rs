@@ -34,7 +34,7 @@ use writer::CacheWriter;
 pub(crate) enum Progress<'a> {
     /// The number of embeddings that the cache lacks.
     Start { missing: usize },
-    /// So many more embeddings were computed.
+    /// This many more embeddings were computed.
     Embedded(usize),
     /// An image was skipped.
     Unreadable {

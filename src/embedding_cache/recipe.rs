@@ -6,7 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// Raised when preprocessing, interventions or operators change their numbers within one version of the program.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// How the embeddings of one cache were computed. Each recipe has its own file, so embeddings of different recipes
 /// never mix.

@@ -31,7 +31,7 @@ pub enum PublishError {
     Json(#[from] serde_json::Error),
 }
 
-/// Describes what a queue's folder holds; or says why it cannot be used. Changes nothing.
+/// Describes what a queue's folder holds, or says why it cannot be used. Changes nothing.
 pub fn inspect_queue(folder: &Path) -> Result<String, String> {
     queue::inspect(folder)
 }

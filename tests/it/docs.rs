@@ -7,8 +7,8 @@
 //! commands that follow.
 //!
 //! Each page has one shell in one folder of its own, with `models` and `config` of the clone in it,
-//! `constancy` first in PATH, and HOME beside it. A page that shows one of mosquitto's clients finds
-//! a broker, as a reader does whose mosquitto runs as a service; on other pages nothing listens.
+//! `constancy` first in PATH, and HOME next to it. A page that shows one of mosquitto's clients
+//! gets a broker, like a reader whose mosquitto runs as a service; for other pages nothing listens.
 //! `localhost:1883` stands for its port.
 //!
 //! In the output, `…` alone on a line stands for any lines, and within a line for any text. Widths
@@ -130,7 +130,7 @@ fn what_the_pages_show_happens() {
     );
 }
 
-/// Of one page: which commands of the list it shows, and what went wrong.
+/// The result for one page: which commands of the list it shows, and what went wrong.
 struct Outcome {
     elsewhere: Vec<&'static str>,
     failures: Vec<String>,

@@ -1,4 +1,4 @@
-//! A manifest for a bare ONNX file: the one beside it, or one made up from the file's own inputs
+//! A manifest for a bare ONNX file: the one next to it, or one made up from the file's own inputs
 //! and outputs and CLIP's preprocessing.
 
 use crate::error::ModelError;
@@ -21,7 +21,7 @@ pub struct ModelDescription {
     pub assumed: bool,
 }
 
-/// The manifest at `path`, or the one of the ONNX file at `path`. A manifest beside the ONNX file
+/// The manifest at `path`, or the one of the ONNX file at `path`. A manifest next to the ONNX file
 /// counts only if it names that file.
 pub fn describe(path: &Path) -> Result<ModelDescription, ModelError> {
     let read = |manifest| ModelDescription {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{EvalContext, OpState, TypedNode};
 
-/// Seed of the noise image on which a GPU is compared with the CPU.
+/// Seed of the noise image that compares a GPU with the CPU.
 const GPU_CHECK_SEED: u64 = 8;
 
 /// What a tower runs on.

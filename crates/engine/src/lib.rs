@@ -1,11 +1,11 @@
-//! The neural towers: ONNX files run by tract, described by a manifest beside them.
+//! The neural towers: ONNX files run by tract, described by a manifest next to them.
 //!
 //! An [`Encoder`] turns one preprocessed image into one embedding, a [`TextEncoder`] one tokenised
 //! prompt. Nothing outside this crate depends on tract.
 //!
-//! A reading order, from the file to the embedding:
+//! Reading order, from the file to the embedding:
 //!
-//! 1. `manifest` is the TOML file beside a model; `describe` makes one up for a bare ONNX file.
+//! 1. `manifest` is the TOML file next to a model; `describe` makes one up for a bare ONNX file.
 //! 2. `onnx` maps the file and gives a graph to search and edit. Weights stay in the file.
 //! 3. `rewrite` finds the blocks of a transformer in the graph and replaces each by a fused node,
 //!    whose `spec` says what it computes.
@@ -15,8 +15,8 @@
 //!    exporters leave in files are dropped and derived again from the one input shape that is used.
 //! 6. `encoder` and `text` run the plans.
 //!
-//! Beside this path, `gpu` runs the image tower in a worker process on an NVIDIA GPU (`cuda`, with
-//! the feature `gpu`), and `quantise` writes a tower as a smaller file.
+//! Apart from this path, `gpu` runs the image tower in a worker process on an NVIDIA GPU (`cuda`,
+//! with the feature `gpu`), and `quantise` writes a tower as a smaller file.
 
 mod agreement;
 mod cores;

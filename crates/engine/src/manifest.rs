@@ -1,4 +1,4 @@
-//! The manifest: a small TOML file beside a model that holds what the ONNX file does not.
+//! The manifest: a small TOML file next to a model that holds what the ONNX file does not.
 
 use constancy_core::preprocess::{Crop, Filter, ResizeMode, Transform};
 use serde::{Deserialize, Serialize};

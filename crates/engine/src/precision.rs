@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// As the file stores the weights. If all of them are int8, the patch embedding is computed in
-    /// int8 too: its input is 8-bit pixels anyway.
+    /// As the file stores the weights. If all of them are int8, the patch embedding is also
+    /// computed in int8: its input is 8-bit pixels anyway.
     #[default]
     File,
     /// int8, even where the file has floats.

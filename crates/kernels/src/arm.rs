@@ -113,10 +113,11 @@ unsafe fn store_reduced<const R: usize>(sums: &[[int32x4_t; 4]; R], out: *mut i3
 
 /// [`neon_rows`] for four rows, scheduled by hand for Cortex-A53, which issues in order and has a 64-bit load path.
 ///
-/// A vector load takes a cycle per 64 bits. In that cycle the core can also set the upper half of another register, but
-/// do no vector arithmetic; a load to a general register can issue beside arithmetic. So each load of a register's lower
-/// half is paired with setting the previous register's upper half. (The compiler's schedule would also need one register
-/// more than there are.)
+/// A vector load takes a cycle per 64 bits. In that cycle the core can also set the upper half of
+/// another register, but do no vector arithmetic; a load to a general register can issue alongside
+/// arithmetic. So each load of a register's lower half is paired with setting the previous
+/// register's upper half. (The compiler's schedule would also need one register more than there
+/// are.)
 ///
 /// Product `i` belongs to column `i / 4` and row `i % 4`. Its `smlal2` comes three groups of instructions after its
 /// `smull`, and its `sadalp` two groups later, so that none waits for its predecessor. The last products of 16 depths

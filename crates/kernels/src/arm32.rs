@@ -1,7 +1,8 @@
 //! The int8 product on 32-bit ARM with NEON (Cortex-A7 and later; 64-bit cores under a 32-bit system).
 //!
-//! Two products are summed in 16 bits, like `arm.rs` does without dot products. Rust's NEON intrinsics and target
-//! feature for 32-bit ARM are unstable, so the loop is a function in assembly, which needs no target feature.
+//! Two products are summed in 16 bits, as `arm.rs` does without dot products. Rust's NEON
+//! intrinsics and target feature for 32-bit ARM are unstable, so the loop is a function in
+//! assembly, which needs no target feature.
 
 use super::int8::{Int8Args, Int8Kernel};
 use std::arch::naked_asm;

@@ -3,8 +3,8 @@
 /// The most columns of a panel whose weights may move into [`Extra`]s.
 pub(super) const MAX_SPLIT_PANEL: usize = 8;
 
-/// Four weights per column, all 0 but those that were moved out of the panel: beside their neighbour, the sum of a
-/// pair of products would overflow 16 bits. They are multiplied separately.
+/// Four weights per column, all 0 but those that were moved out of the panel: next to their
+/// neighbour, the sum of a pair of products would overflow 16 bits. They are multiplied separately.
 #[derive(Clone, Copy)]
 #[repr(C, packed(4))]
 pub struct Extra {
@@ -56,8 +56,9 @@ pub struct Int8Kernel {
 
 /// The least quantised activation of a kernel with this `flip`.
 ///
-/// Signed activations avoid −128: the sum of two products −128 · −128 would overflow the 16 bits in which plain NEON
-/// adds them. The other ARM kernels avoid it too, so that all kernels of a machine quantise to the same bytes.
+/// Signed activations avoid −128: the sum of two products −128 · −128 would overflow the 16 bits in
+/// which plain NEON adds them. The other ARM kernels also avoid it, so that all kernels of a
+/// machine quantise to the same bytes.
 pub(super) fn min_level(flip: u8) -> u8 {
     u8::from(flip != 0)
 }

@@ -94,7 +94,7 @@ impl Isa {
             Self::NeonI8mm => {
                 Self::NeonDotprod.is_available() && std::arch::is_aarch64_feature_detected!("i8mm")
             }
-            // Another architecture's.
+            // These sets belong to another architecture.
             _ => false,
         }
     }

@@ -1,9 +1,10 @@
 //! The inner loops of the encoder, one set of kernels per instruction set, chosen at startup.
 //!
-//! [`Kernels::best`] picks the fastest set that this machine has; the environment variable `CONSTANCY_ISA` names a
-//! slower one for comparison. Integer products are exact, hence the same on every set for the same quantised
-//! operands; the property tests compare every set with plain loops. All `unsafe` arithmetic lives here: the operators
-//! above pass pointers whose shapes they have checked.
+//! [`Kernels::best`] picks the fastest set that this machine has; the environment variable
+//! `CONSTANCY_ISA` names a slower one for comparison. Integer products are exact, and therefore the
+//! same on every set for the same quantised operands; the property tests compare every set with
+//! plain loops. All `unsafe` arithmetic lives here: the operators above pass pointers whose shapes
+//! they have checked.
 //!
 //! # Modules
 //!

@@ -129,8 +129,8 @@ fn interleave(rows: &[i8], kernel: &Int8Kernel, out: &mut [u8]) {
 
 /// Moves one weight of each pair that could overflow 16 bits into extras.
 ///
-/// With activations of 0 to 255 the sum of two weights of one sign may reach 128: 255 · 128 = 32,640. One weight alone,
-/// −128 included, always fits; so does a pair of different signs.
+/// With activations of 0 to 255 the sum of two weights of one sign may reach 128: 255 · 128 =
+/// 32,640. A single weight, even −128, always fits, and so does a pair of different signs.
 fn split_pairs(rows: &mut [i8], kernel: &Int8Kernel, extras: &mut Vec<Extra>) {
     let panel = kernel.panel;
     for (g, group) in rows.chunks_exact_mut(4 * panel).enumerate() {

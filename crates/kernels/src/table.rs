@@ -197,7 +197,7 @@ impl Kernels {
             Isa::NeonDotprod => &NEON_DOTPROD,
             #[cfg(target_arch = "aarch64")]
             Isa::NeonI8mm => &NEON_I8MM,
-            // Another architecture's, hence not available.
+            // This set belongs to another architecture, so it is not available.
             _ => &portable::KERNELS,
         }
     }

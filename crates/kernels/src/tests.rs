@@ -23,7 +23,7 @@ fn value(kernel: &Int8Kernel, byte: u8) -> i32 {
     }
 }
 
-/// The kernel's sums `[rows, columns]`, computed in panels and tiles like the operators do.
+/// The kernel's sums `[rows, columns]`, computed in panels and tiles as the operators do.
 fn product(
     kernels: &Kernels,
     a: &[u8],

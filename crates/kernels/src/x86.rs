@@ -1,6 +1,6 @@
 //! The int8 product on x86-64.
 //!
-//! - AVX-512 VNNI and AVX-VNNI: `vpdpbusd` adds broadcast4 u8 × s8 products to an i32 lane.
+//! - AVX-512 VNNI and AVX-VNNI: `vpdpbusd` adds four u8 × s8 products to an i32 lane.
 //! - AVX2: `vpmaddubsw` sums two products in 16 bits and saturates. Weights are packed ([`super::packed`]) so that two
 //!   products fit whatever the activations are; `vpmaddwd` widens the sums.
 
@@ -98,7 +98,7 @@ unsafe fn avx2_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn broadcast4(a: *const u8) -> __m256i {
-    // SAFETY: the caller guarantees broadcast4 bytes.
+    // SAFETY: the caller guarantees four bytes.
     _mm256_set1_epi32(unsafe { a.cast::<i32>().read_unaligned() })
 }
 

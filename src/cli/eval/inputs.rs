@@ -10,7 +10,7 @@ use constancy_core::icm::{Domains, Embeddings, Item, Labelled};
 use constancy_core::intervene::Family;
 use std::path::PathBuf;
 
-/// Everything that a protocol takes, and what its report says of where that came from.
+/// Everything that a protocol takes, and where it came from, for the report.
 pub(super) struct EvalInputs {
     pub encoder: LoadedEncoder,
     pub labelled: Labelled,

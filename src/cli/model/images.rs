@@ -1,4 +1,4 @@
-//! The images on which towers are measured: files, or renders of a workshop.
+//! The images that towers are measured on: files, or renders of a workshop.
 
 use crate::cli::CliError;
 use crate::cli::output::{image_files, read_frame};

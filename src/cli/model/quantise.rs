@@ -17,7 +17,8 @@ const GOOD_COSINE: f64 = 0.995;
 
 #[derive(Debug, Args)]
 pub(super) struct QuantiseArgs {
-    /// Manifest or ONNX file of the fp32 image tower; an ONNX file without a manifest beside it is taken to be CLIP
+    /// Manifest or ONNX file of the fp32 image tower; an ONNX file without a manifest next to it is
+    /// taken to be CLIP
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// File to write, .onnx or .toml; the model and its manifest are both written

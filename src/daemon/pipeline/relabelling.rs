@@ -1,5 +1,5 @@
-//! Turns commanded labels into a class bank, on its own thread: the text tower takes its time, and frames go on
-//! meanwhile.
+//! Turns commanded labels into a class bank, on its own thread: the text tower is slow, and frames
+//! must not wait for it.
 
 use crate::recognizer::{PromptEncoder, RecognizerError};
 use constancy_core::classify::ClassBank;

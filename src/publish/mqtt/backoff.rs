@@ -18,7 +18,7 @@ pub(super) struct Backoff {
     max: Duration,
     /// The wait after the next failed attempt.
     next: Duration,
-    /// The wait that connections which did not last have earned.
+    /// The wait earned by connections that did not last.
     earned: Duration,
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// Counts connections from 0 to 255 and then from 0 again; over restarts, too, if there is a file.
+/// Counts connections from 0 to 255 and then from 0 again; continues across restarts if there is a
+/// file.
 #[derive(Debug)]
 pub(super) struct BdSeq {
     file: Option<PathBuf>,

@@ -16,7 +16,7 @@ const CONNECT_TIMEOUT_S: u64 = 10;
 /// Maximum wait between attempts while the publisher is being closed.
 const MAX_WAIT_CLOSING: Duration = Duration::from_millis(100);
 
-/// Connects again and again until the publisher is closed: the one place of the retry policy.
+/// Connects again and again until the publisher is closed. The retry policy lives only here.
 pub(super) fn run(connector: &Connector, shared: &Shared) {
     let mut backoff = Backoff::new(connector.backoff_max);
     let mut bd_seq = BdSeq::open(connector.bd_seq_file());
@@ -40,7 +40,8 @@ pub(super) fn run(connector: &Connector, shared: &Shared) {
     }
 }
 
-/// Logs the error and waits, less long while the publisher is being closed; returns whether it is over.
+/// Logs the error and waits, for less time while the publisher is being closed; returns whether the
+/// publisher is closed.
 fn wait_to_reconnect(
     shared: &Shared,
     state: Guard<'_>,

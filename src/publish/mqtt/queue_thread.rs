@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// How long the thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Runs until the publisher is over.
+/// Runs until the publisher is closed.
 pub(super) fn run(shared: &Shared, mut worker: Option<DiskWorker>) {
     let mut reporter = Reporter::default();
     let mut state = shared.lock();

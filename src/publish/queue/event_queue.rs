@@ -36,7 +36,7 @@ pub(crate) struct QueueLimits {
 #[derive(Debug)]
 struct Entry {
     record: Arc<Record>,
-    /// It is on disk, too.
+    /// Whether it is also on disk.
     stored: bool,
     in_flight: bool,
 }

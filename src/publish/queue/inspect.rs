@@ -7,7 +7,7 @@ use super::totals::Totals;
 use std::io::Write as _;
 use std::path::Path;
 
-/// Describes what a writable folder holds; or says why it cannot be used.
+/// Describes what a writable folder holds, or says why it cannot be used.
 pub(in crate::publish) fn inspect(folder: &Path) -> Result<String, String> {
     try_writing(folder)?;
     let file = folder.join(FILE);

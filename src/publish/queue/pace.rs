@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// How far the backlog may be ahead of its rate, since timers are not exact.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// A token bucket by which the backlog shrinks at a fixed rate. Time earns tokens. So does each new event: otherwise
-/// new events would make the backlog longer.
+/// A token bucket that shrinks the backlog at a fixed rate. Time earns tokens, and so does each new
+/// event: otherwise new events would make the backlog longer.
 #[derive(Debug)]
 pub(crate) struct Pace {
     per_s: f64,

@@ -260,7 +260,8 @@ fn write_table(table: &mut Table<'_, &'static str, u64>, totals: Totals) -> Resu
     Ok(())
 }
 
-/// Runs `action`. redb may panic on pages that were altered underneath it; that counts as damage, too.
+/// Runs `action`. redb may panic on pages that were altered underneath it; that also counts as
+/// damage.
 fn guarded<T>(action: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let panicked = |_| Err(StoreError::Damaged("its pages are inconsistent".into()));
     catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(panicked)

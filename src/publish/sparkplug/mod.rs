@@ -18,7 +18,7 @@ use payload::{DataType, Metric, Payload, Value};
 use prost::Message as _;
 use std::collections::BTreeMap;
 
-/// The metric by which a host application asks for all births again.
+/// The metric that a host application writes to request all births again.
 const REBIRTH: &str = "Node Control/Rebirth";
 
 /// A message to publish.

@@ -86,7 +86,7 @@ fn module_of(path: &str) -> Vec<String> {
 struct Reader {
     /// The file's module, and those that are open inside it.
     scope: Vec<String>,
-    /// What each name stands for that a `use` brought in.
+    /// What each name that a `use` brought in stands for.
     aliases: BTreeMap<String, Name>,
     /// Paths as they were written, with the module they stand in.
     paths: BTreeSet<(Vec<String>, Name)>,
@@ -225,7 +225,7 @@ impl Reader {
     }
 }
 
-/// Whether an item is there for tests alone.
+/// Whether an item exists only for tests.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|a| {
         a.path().is_ident("test")

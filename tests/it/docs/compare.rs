@@ -11,7 +11,7 @@ pub(super) fn matches(shown: &[String], got: &[String]) -> bool {
     })
 }
 
-/// Whether `pattern` is `items`, where a wild item of it stands for any number of them.
+/// Whether `items` match `pattern`, where a wild item stands for any number of items.
 fn glob<T>(
     pattern: &[T],
     items: &[T],
@@ -133,7 +133,7 @@ pub(super) fn close(shown: &str, got: &str) -> bool {
     (a - b).abs() <= f64::max(least, share) + 1e-9
 }
 
-/// What is shown beside what was printed; `-` and `+` mark lines that the other side has not.
+/// The shown and the printed lines side by side; `-` and `+` mark lines that the other side lacks.
 pub(super) fn difference(shown: &[String], got: &[String]) -> String {
     let mut text = String::new();
     let parsed = |lines: &[String]| lines.iter().map(|l| Line::new(l)).collect::<Vec<_>>();

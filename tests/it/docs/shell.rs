@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// For one command, on a machine that runs other tests beside it.
+/// Time limit for one command, on a machine that runs other tests at the same time.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
-/// For what background jobs print after a command has ended.
+/// Time allowed for output of background jobs after a command has ended.
 const LATE_OUTPUT: Duration = Duration::from_secs(5);
 
 /// A bash whose commands come one after the other, each in a file; what they and their background
@@ -26,7 +26,7 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// In a folder of its own, with a copy of what a clone has.
+    /// Starts a shell in a folder of its own, with a copy of what a clone has.
     pub(super) fn start(root: &Path) -> Self {
         let folder = tempfile::tempdir().expect("the page's folder");
         let path = |name: &str| folder.path().join(name);
@@ -93,7 +93,7 @@ impl Shell {
         text.replace("mqtt://localhost\"", &format!("mqtt://localhost:{port}\""))
     }
 
-    /// Runs a command; says what was not as the page shows it.
+    /// Runs a command; returns what differed from the page.
     pub(super) fn run(&mut self, command: &str, shown: &[String]) -> Result<(), String> {
         let start = self.log_length();
         let code = self.submit(command)?;

@@ -93,7 +93,7 @@ fn smoothing_helps_if_some_channels_are_large() {
         cosine(&smooth),
         cosine(&plain)
     );
-    // Smoothing does not change the error of the patches, which are int8 too.
+    // Smoothing does not change the error of the patches, which are also int8.
     assert!(1.0 - cosine(&smooth) < (1.0 - cosine(&plain)) * 0.9);
     let (smooth, plain) = (
         smooth["layers"].as_array().expect("layers"),

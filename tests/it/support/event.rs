@@ -1,4 +1,4 @@
-//! An event without a daemon. The benches use it too.
+//! An event without a daemon. The benches also use it.
 
 use constancy::publish::{Event, LatencyMs, rfc3339};
 use constancy_core::classify::Decision;

@@ -57,8 +57,8 @@ impl Tokenizer {
         })
     }
 
-    /// Token ids `[context_length]` with start and end tokens, and how many of them are not padding. A prompt that is too
-    /// long loses its last words but keeps its end token, like in CLIP.
+    /// Token ids `[context_length]` with start and end tokens, and how many of them are not
+    /// padding. A prompt that is too long loses its last words but keeps its end token, as in CLIP.
     pub fn encode(&self, prompt: &str) -> Result<(Vec<i64>, usize), TextError> {
         let encoded = self
             .inner

@@ -13,8 +13,8 @@ const RIDGE: f64 = 1e-5;
 pub(super) struct Cholesky<T: Real>(Llt<T>);
 
 impl<T: Real> Cholesky<T> {
-    /// Factorises a symmetric `[k, k]` matrix, of which only the lower triangle is read; `None` if
-    /// it is not positive definite.
+    /// Factorises a symmetric `[k, k]` matrix, reading only its lower triangle; `None` if it is not
+    /// positive definite.
     pub(super) fn of(matrix: &DMatrix<T>) -> Option<Self> {
         let width = matrix.nrows();
         let view = MatRef::from_column_major_slice(matrix.as_slice(), width, width);

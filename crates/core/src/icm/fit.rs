@@ -53,7 +53,7 @@ pub enum FitError {
 /// What a user should know about a fit that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FitWarning {
-    /// No pair spans all directions; those that none spans are kept.
+    /// The pairs do not span all directions; directions that no pair spans are kept.
     FewerPairsThanDimensions { pairs: u64, width: usize },
 }
 
@@ -173,7 +173,7 @@ impl Fitter {
         self.mean.len()
     }
 
-    /// What a user should know beside the result.
+    /// What a user should know besides the result.
     #[must_use]
     pub fn warning(&self) -> Option<FitWarning> {
         let (pairs, width) = (self.pairs, self.encoder_width);
@@ -317,7 +317,7 @@ mod tests {
             .add_pair("grey", "a", &[1.0, 0.5], &[1.0, 0.5])
             .unwrap();
         assert_eq!(Fitter::new(&moments).unwrap_err(), FitError::NothingMoved);
-        // Beside a family that moves something, it does no harm.
+        // Next to a family that moves something, it does no harm.
         moments
             .add_pair("light", "a", &[1.0, 0.5], &[1.0, 0.0])
             .unwrap();

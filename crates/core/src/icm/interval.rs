@@ -27,7 +27,7 @@ pub struct Interval {
 /// ```
 /// use constancy_core::icm::Bootstrap;
 ///
-/// // Hits of two environments, before and after a change that mends one image of the first.
+/// // Hits of two environments, before and after a change that fixes one image of the first.
 /// let before = [vec![1.0, 0.0, 0.0, 1.0], vec![1.0, 1.0]];
 /// let after = [vec![1.0, 1.0, 0.0, 1.0], vec![1.0, 1.0]];
 /// let bootstrap = Bootstrap::new(7);
@@ -118,8 +118,7 @@ fn variance(values: &[f64]) -> f64 {
 
 /// The mean of one resample.
 fn draw(groups: &[Vec<f64>], rng: &mut Rng) -> f64 {
-    // 32 random bits times a length, shifted: a draw without a division, of which there would be
-    // millions.
+    // 32 random bits times a length, shifted: this saves a division in each of millions of draws.
     let mut index = |len: usize| (((rng.next_u64() >> 32) * len as u64) >> 32) as usize;
     let mut group =
         |g: &Vec<f64>| (0..g.len()).map(|_| g[index(g.len())]).sum::<f64>() / g.len() as f64;

@@ -225,8 +225,8 @@ impl Interventions {
     }
 
     /// The same images in as few coordinates as they span, if these are fewer than the width;
-    /// `None` otherwise. Lengths and angles stay the same, and so do the maps fitted to them and
-    /// the choice among them, in a fraction of the time.
+    /// `None` otherwise. Lengths, angles, the maps fitted to them and the choice among these stay
+    /// the same, in a fraction of the time.
     pub(super) fn compact(&self) -> Option<Self> {
         let pairs = self.pairs.iter().flat_map(|p| [&p.originals, &p.changed]);
         let parts: Vec<&Embeddings> = [&self.originals]

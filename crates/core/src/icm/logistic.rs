@@ -1,8 +1,8 @@
 //! Multinomial logistic regression: the linear probe.
 //!
 //! Minimises `Σ −log p(class | x) + ‖W‖² / (2C)` with free intercepts, as scikit-learn's
-//! `LogisticRegression(C=…)` does by default. With two classes it follows scikit-learn, too: one
-//! vector of weights decides, and is penalised once.
+//! `LogisticRegression(C=…)` does by default. With two classes it also follows scikit-learn: a
+//! single vector of weights decides, and is penalised once.
 
 use super::cholesky::{Cholesky, Span};
 use super::lbfgs::{StopCriterion, minimise};
@@ -23,7 +23,7 @@ pub(super) struct Precision {
     /// Stop when no entry of the mean loss's gradient exceeds this.
     gradient: f64,
     /// Stop when a step gains less than this share of the progress so far, ln(classes) − loss. The
-    /// loss itself does not tell: under a strong penalty it hardly moves while answers still
+    /// loss itself is no indicator: under a strong penalty it hardly moves while answers still
     /// change.
     decrease: f64,
     /// The largest gradient that a result may have: rounding may stop a search early.

@@ -1,8 +1,8 @@
 //! Many maps at once, for comparing candidates: maps that share eigenvectors differ only in the
 //! weight they give each direction.
 //!
-//! In f32: a comparison counts right answers, for which f32 is precise enough and takes half the
-//! time.
+//! Computed in f32: a comparison only counts right answers, so f32 is precise enough, and it takes
+//! half the time.
 
 use super::fit::{FitError, Fitter, Objective};
 use super::linalg::{add_transposed_product, unit_columns};

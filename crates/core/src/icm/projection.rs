@@ -61,7 +61,7 @@ pub enum ProjectionKind {
     Soft,
 }
 
-/// The origin of a projection, as its file records it beside the map itself.
+/// The origin of a projection, as its file records it alongside the map itself.
 #[derive(Debug, Clone)]
 pub struct Provenance<'a, T> {
     /// SHA-256 of the encoder, hex.

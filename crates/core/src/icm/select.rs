@@ -1,12 +1,12 @@
-//! Which map to fit: without labels if there are none, and never with a look at the target.
+//! Chooses the map to fit, without labels if there are none, and never using the target.
 //!
 //! - [`by_identification`] needs no labels. After an intervention of a family that the fit has not
 //!   seen, is each image's nearest neighbour still its own original? If too little is removed, the
-//!   intervention still moves the image; if too much, images become alike.
+//!   intervention still moves the image; if too much, different images become indistinguishable.
 //! - [`by_environment`] needs labels and at least two environments. It scores accuracy on the
-//!   environment that was left out, averaged over all the methods by which classes are to be told
-//!   apart. One encoder has one map for all its users, and a few environments say too little about
-//!   each method alone.
+//!   environment that was left out, averaged over all the methods that will tell classes apart. One
+//!   encoder has one map for all its users, and a few environments say too little about each method
+//!   alone.
 //! - [`by_intervention`] needs labels of at least one environment. It scores accuracy under
 //!   interventions of families that the fit has not seen.
 //!

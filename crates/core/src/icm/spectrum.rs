@@ -15,9 +15,9 @@ pub(super) struct Spectrum<T: Real> {
 }
 
 impl<T: Real> Spectrum<T> {
-    /// Decomposes a symmetric `[D, D]` matrix, of which only the lower triangle is read; `None` if
-    /// the iteration does not converge. The largest entry of each eigenvector is made positive,
-    /// because the sign is the solver's choice and files must not depend on it.
+    /// Decomposes a symmetric `[D, D]` matrix, reading only its lower triangle; `None` if the
+    /// iteration does not converge. The largest entry of each eigenvector is made positive, because
+    /// the sign is the solver's choice and files must not depend on it.
     pub(super) fn of(matrix: &DMatrix<T>) -> Option<Self> {
         let width = matrix.nrows();
         let view = faer::MatRef::from_column_major_slice(matrix.as_slice(), width, width);

@@ -58,7 +58,7 @@ pub enum Family {
     /// One channel at any strength above 0; the lamp's falloff is 2.5 · strength, its centre off
     /// the image's by up to a tenth.
     Infrared,
-    /// 7 · strength stops less light, of which gain compensates half: dark and noisy.
+    /// 7 · strength stops less light, half of them compensated by gain: dark and noisy.
     LowLight,
 }
 

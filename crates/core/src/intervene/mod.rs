@@ -1,4 +1,4 @@
-//! Interventions: image changes that leave alone what makes a thing what it is.
+//! Interventions: image changes that preserve what makes a thing what it is.
 //!
 //! An image and the result of [`intervene`] form a pair that shares its invariant causes and
 //! differs in one variant cause. The differences of such pairs' embeddings show in which directions

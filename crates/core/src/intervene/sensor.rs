@@ -27,8 +27,8 @@ pub fn gain_noise(image: &RgbImage, gain_ev: f32, seed: u64) -> RgbImage {
     noisy(image, FULL_WELL * exp2(-gain_ev), 1.0, seed)
 }
 
-/// A scene in `ev` stops (`0.0..`) less light, of which the camera compensates `gain_ev` by gain:
-/// dark, and with the noise of few photons, modelled as in [`gain_noise`].
+/// A scene in `ev` stops (`0.0..`) less light. The camera compensates `gain_ev` of them by gain, so
+/// the image is dark and has the noise of few photons, modelled as in [`gain_noise`].
 #[must_use]
 pub fn low_light(image: &RgbImage, ev: f32, gain_ev: f32, seed: u64) -> RgbImage {
     noisy(image, FULL_WELL * exp2(-ev), exp2(gain_ev - ev), seed)
@@ -37,7 +37,7 @@ pub fn low_light(image: &RgbImage, ev: f32, gain_ev: f32, seed: u64) -> RgbImage
 /// The number of values that the sum of four 5-bit numbers takes.
 const SUMS: usize = 4 * 31 + 1;
 
-/// Counts `image` in electrons, of which full light gives `white`, and scales the result by
+/// Counts `image` in electrons, where full light gives `white`, and scales the result by
 /// `brightness`.
 ///
 /// The number of electrons is λ + σ (z + (z² − 1) γ / 6): z is standard normal, and the last term

@@ -163,7 +163,7 @@ pub struct Light {
     pub front: f32,
     /// Stray light in the lens, in the unit of `level`.
     pub haze: f32,
-    /// How much the light is concentrated in the middle, like under a lamp, `0..=1`.
+    /// How much the light is concentrated in the middle, as under a lamp, `0..=1`.
     pub pool: f32,
 }
 
@@ -199,7 +199,7 @@ pub struct Sensor {
     pub vignette: f32,
     /// JPEG quality `1..=100`; 100 means no compression.
     pub jpeg_quality: u8,
-    /// Whether the image is grey, like under infrared light.
+    /// Whether the image is grey, as under infrared light.
     pub monochrome: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Products by cuBLASLt, which adds the bias and the residual to the sums. Of the algorithms that
-//! it offers for a shape, the one that measures fastest is used.
+//! Products by cuBLASLt, which adds the bias and the residual to the sums. For each shape, the
+//! algorithms that it offers are timed, and the fastest one is used.
 
 use cudarc::cublaslt::result as lt;
 use cudarc::cublaslt::sys;
@@ -22,7 +22,7 @@ const ALIGNMENT: u32 = 16;
 const TRANSPOSED: i32 = 1;
 /// Number of algorithms that are tried for a shape.
 const CANDIDATES: i32 = 8;
-/// Number of runs by which each is timed.
+/// Number of runs that time each algorithm.
 const RUNS: usize = 8;
 
 /// cuBLASLt and its workspace. Products share the workspace, since they run one after the other on

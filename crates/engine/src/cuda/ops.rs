@@ -2,7 +2,7 @@
 //! GPU's memory.
 //!
 //! In the typed graph they are host operators at first. [`super::transform`] has tract translate
-//! the other operators and then moves ours to the GPU too.
+//! the other operators and then also moves ours to the GPU.
 
 use super::attention::attention;
 use super::blas::{Blas, Operands, Product, Shape};

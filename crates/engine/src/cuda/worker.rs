@@ -17,8 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Runs a tower on the GPU for the process that started this one; returns when that closes the
-/// socket.
+/// Runs a tower on the GPU for the parent process; returns when the parent closes the socket.
 pub fn serve_gpu() -> std::io::Result<()> {
     // A daemon that was asked to stop may still have frames; it closes the socket after the last.
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {

@@ -155,7 +155,7 @@ impl Client {
     }
 
     fn request(&mut self, request: &Request, timeout: Duration) -> Result<Reply, GpuError> {
-        // If this fails the worker is gone, and receiving its reply fails too.
+        // If this fails, the worker is gone, and receiving its reply also fails.
         let _ = send(&self.socket, request);
         self.receive_reply(timeout)
     }

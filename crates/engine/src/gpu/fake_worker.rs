@@ -24,7 +24,7 @@ pub(super) struct FakeWorker {
     /// How many runs it answers; the next one calls `end` with its socket, and the worker ends.
     pub(super) runs: usize,
     pub(super) end: fn(&UnixStream),
-    /// Is added to the first value of every embedding.
+    /// Added to the first value of every embedding.
     pub(super) error: f32,
 }
 

@@ -103,7 +103,7 @@ impl MemoryLayout {
     }
 }
 
-/// A type of numbers for which every bit pattern is valid.
+/// A number type for which every bit pattern is valid.
 pub(crate) trait Number: Copy {}
 impl Number for f32 {}
 impl Number for f16 {}

@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use tract_onnx::pb;
 
-/// Initialisers of at least so many bytes stay in the file.
+/// Initialisers of at least this many bytes stay in the file.
 const LARGE_BYTES: usize = 4096;
 
 // Field numbers of onnx.proto.
@@ -85,7 +85,7 @@ pub(crate) struct OnnxFile {
 }
 
 impl OnnxFile {
-    /// Opens the model at `path` and the files of external data beside it. An error is the reason.
+    /// Opens the model at `path` and the files of external data next to it. An error is the reason.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let file = Arc::new(MappedFile::open(path).map_err(|e| e.to_string())?);
         let (message, ranges) =

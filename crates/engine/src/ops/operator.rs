@@ -18,7 +18,7 @@ pub(crate) enum Operator {
     Attention {
         spec: AttentionSpec,
         runtime: Arc<Runtime>,
-        /// Whether the products around it are in int8: it may then be less exact too, where that is
+        /// Whether the products around it are in int8: it may then also be less exact where that is
         /// faster.
         low_precision: bool,
     },
@@ -28,8 +28,8 @@ pub(crate) enum Operator {
 /// The operators of a graph, by the name of their output.
 pub(crate) type Operators = HashMap<String, Arc<Operator>>;
 
-/// Packs the weights of every spec. If all products of a tower are in int8, its patch embedding is
-/// too.
+/// Packs the weights of every spec. If all products of a tower are in int8, so is its patch
+/// embedding.
 pub(crate) fn pack(
     specs: &Specs,
     runtime: &Arc<Runtime>,

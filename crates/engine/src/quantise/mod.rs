@@ -1,5 +1,5 @@
 //! Writes a tower in a smaller file: most weights in int8, the rest in fp16, as one ONNX file that
-//! other engines can run too.
+//! other engines can also run.
 //!
 //! [`check`] refuses what cannot be quantised. [`layers`] finds the layers that can be,
 //! [`calibrate`] records their inputs on a few images, [`measure`] chooses how to store each layer,

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-/// A file under a temporary name beside its final one; removed if it is not renamed.
+/// A file under a temporary name next to its final one; removed if it is not renamed.
 pub(super) struct PartialFile {
     /// The final name.
     out: PathBuf,

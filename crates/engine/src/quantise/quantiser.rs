@@ -60,7 +60,7 @@ impl Quantiser {
         })
     }
 
-    /// Writes the quantised tower, and its manifest beside it.
+    /// Writes the quantised tower, and its manifest next to it.
     ///
     /// Errors are measured on `images` (each `[1, 3, size, size]`, at least one);
     /// `images_description` goes into the metadata of the file.
@@ -164,7 +164,7 @@ impl Quantiser {
     }
 }
 
-/// The tower of `source` in f32, in a temporary file beside `out`.
+/// The tower of `source` in f32, in a temporary file next to `out`.
 fn widened_tower(source: &Manifest, out: &Path) -> Result<(Manifest, PartialFile), QuantiseError> {
     let path = source.encoder_file();
     let file = OnnxFile::open(&path).map_err(|reason| QuantiseError::parse(&path, reason))?;

@@ -1,8 +1,8 @@
 //! Where the elements of a value come from.
 //!
-//! Exporters write the reshapes around attention and patches in many ways. Rather than know them
-//! all, a chain of such nodes is followed back to where it starts and applied to the numbers 0, 1,
-//! 2 …: the result says which element ends up where.
+//! Exporters write the reshapes around attention and patches in many ways. Rather than listing them
+//! all, this module follows a chain of such nodes back to its start and applies it to the numbers
+//! 0, 1, 2 …: the result says which element ends up where.
 
 use super::pass::either_order;
 use super::shapes::Shapes;
@@ -108,7 +108,7 @@ impl Layout {
     fn split(self, node: &pb::NodeProto, name: &str, shape: &[usize]) -> Option<Self> {
         let axis = axis_of(attribute_int(node, "axis").unwrap_or(0), self.shape.len())?;
         let slot = node.output.iter().position(|o| o == name)?;
-        // Only equal parts, into which a joint q, k and v is split.
+        // Only equal parts, as when a joint q, k and v is split.
         let count = shape[axis];
         (count * node.output.len() == self.shape[axis]).then_some(())?;
         self.narrowed(axis, slot * count, count)

@@ -89,7 +89,7 @@ fn spelled_out(
     whole.then(|| (x.clone(), gain, shift, epsilon[0]))
 }
 
-/// Moves every normalisation into the products that read it, unless something else reads it too.
+/// Moves every normalisation into the products that read it, unless something else also reads it.
 pub(super) fn move_into_products(graph: &mut Graph, specs: &mut Specs) {
     let index = graph.index();
     let norms: Vec<(String, NormSpec)> = specs

@@ -45,7 +45,7 @@ pub(crate) unsafe fn layer_norm<V: Vector>(
             #[inline(always)]
             |i, n| {
                 let d = V::load_partial(x.add(i), n, 0.0).sub(centre).mul(scale);
-                // Gain and shift are 0 beyond the end, hence so are the lanes there.
+                // Gain and shift are 0 beyond the end, so the lanes there become 0 as well.
                 let y = d.fma(
                     V::load_partial(gain.add(i), n, 0.0),
                     V::load_partial(shift.add(i), n, 0.0),

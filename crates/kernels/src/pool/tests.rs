@@ -1,4 +1,4 @@
-//! Pools of real threads: every task runs once, and nobody waits for ever.
+//! Pools of real threads: every task runs once, and no thread waits forever.
 
 use super::*;
 use std::sync::atomic::AtomicU32;

@@ -15,7 +15,7 @@ use crate::icm::select::Criterion;
 use crate::numeric::Rng;
 use std::collections::BTreeMap;
 
-/// How many images are learnt from.
+/// How many images to learn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FewShot {
     /// Images of each class.

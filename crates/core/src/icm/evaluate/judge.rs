@@ -130,8 +130,9 @@ fn methods(plan: &Plan, c: Option<f64>) -> Vec<Method> {
     plan.predictors.iter().filter_map(method).collect()
 }
 
-/// The methods by which labels choose maps: all but the probe, which adapts to what each map keeps
-/// and hides what it removes. The probe only if there is no other.
+/// The methods that score maps when labels choose them: all but the probe, which adapts to what
+/// each map keeps and so hides what the map removes. The probe is used only if there is no other
+/// method.
 fn choosing_methods(methods: &[Method]) -> Vec<Method> {
     let others: Vec<Method> = methods
         .iter()

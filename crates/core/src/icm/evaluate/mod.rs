@@ -3,7 +3,7 @@
 //!
 //! There are two protocols. [`LeaveOneEnvironmentOut`] takes each environment in turn as the
 //! target; [`LeaveOneFamilyOut`] takes each family of interventions, on images that were not learnt
-//! from. Either gives the sources, by which maps, strengths and the probe's C are chosen, and a
+//! from. Each provides sources, which serve to choose maps, strengths and the probe's C, and a
 //! [`HeldOut`](super::HeldOut) target, on which [`judge()`] counts right answers. Every row of the
 //! result is compared with the raw embeddings on the same images ([`figures_of`]).
 //!

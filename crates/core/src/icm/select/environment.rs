@@ -81,7 +81,7 @@ pub(in crate::icm) fn environment_scores(
         .collect())
 }
 
-/// The C of `penalties` with which a probe on raw embeddings has the best accuracy on left-out
+/// The C among `penalties` that gives a probe on raw embeddings the best accuracy on left-out
 /// environments; the smallest in a tie. All maps are compared under one C.
 pub fn penalty_by_environment(sources: &Labelled, penalties: &[f64]) -> Result<f64, SelectError> {
     let environments = environments(sources)?;

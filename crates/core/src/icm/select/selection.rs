@@ -5,9 +5,10 @@ use crate::icm::spec::{MapKind, MapSpec};
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// The standard errors by which a map must improve on the identity.
+/// By how many standard errors a map must improve on the identity.
 pub const MIN_GAIN_ERRORS: f64 = 2.0;
-/// The accuracy on images as they are that a map may cost, whatever it gains under interventions.
+/// The largest loss of accuracy on unchanged images that a map may cause, whatever it gains under
+/// interventions.
 pub const MAX_ACCURACY_LOSS: f64 = 0.01;
 
 /// What candidates are scored by.

@@ -23,7 +23,7 @@ const MAX_FOLDS: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampling {
     pub seed: u64,
-    /// Of more images, a choice by identification draws this many.
+    /// If there are more images, choosing by identification draws this many of them.
     pub max_images: usize,
 }
 
