@@ -63,8 +63,8 @@ test-long: setup
 ISA ?= portable avx2 avx-vnni avx512-vnni avx512-bf16
 test-isa: setup
 	@for isa in $(ISA); do \
-	    echo "== CONSTANCY_ISA=$$isa" && export CONSTANCY_ISA=$$isa && \
-	    cargo test --release --locked -p constancy-kernels -p constancy-engine && \
+	    echo "== CONSTANCY_ISA=$$isa"; export CONSTANCY_ISA=$$isa; \
+	    cargo test --release --locked -p constancy-kernels -p constancy-engine; \
 	    cargo test --release --locked --test it -- encoder:: quantise:: pocket:: fit::; \
 	done
 
