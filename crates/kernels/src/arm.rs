@@ -22,9 +22,8 @@ pub(super) const NEON: Int8Kernel = Int8Kernel {
     rows: 4,
     step: 16,
     group: 16,
-    max_level: 255,
     flip: 0x80,
-    pair_limit: 0,
+    splits_pairs: false,
     tile: neon,
 };
 
@@ -33,9 +32,8 @@ pub(super) const NEON_DOTPROD: Int8Kernel = Int8Kernel {
     rows: 6,
     step: 16,
     group: 4,
-    max_level: 255,
     flip: 0x80,
-    pair_limit: 0,
+    splits_pairs: false,
     tile: dotprod,
 };
 
@@ -44,9 +42,8 @@ pub(super) const NEON_I8MM: Int8Kernel = Int8Kernel {
     rows: 6,
     step: 8,
     group: 8,
-    max_level: 255,
     flip: 0x80,
-    pair_limit: 0,
+    splits_pairs: false,
     tile: i8mm,
 };
 

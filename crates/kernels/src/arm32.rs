@@ -16,9 +16,8 @@ pub(super) const NEON: Int8Kernel = Int8Kernel {
     rows: 8,
     step: 16,
     group: 16,
-    max_level: 255,
     flip: 0x80,
-    pair_limit: 0,
+    splits_pairs: false,
     tile,
 };
 

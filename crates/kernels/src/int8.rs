@@ -6,7 +6,7 @@ pub(super) const MAX_SPLIT_PANEL: usize = 8;
 /// Four weights per column, all 0 but those that were moved out of the panel: next to their
 /// neighbour, the sum of a pair of products would overflow 16 bits. They are multiplied separately.
 #[derive(Clone, Copy)]
-#[repr(C, packed(4))]
+#[repr(C)]
 pub struct Extra {
     pub weights: [i8; 4 * MAX_SPLIT_PANEL],
     /// The depth of the first weight.
@@ -44,15 +44,15 @@ pub struct Int8Kernel {
     pub step: usize,
     /// Consecutive depths of a column that lie side by side in a panel.
     pub group: usize,
-    /// Largest quantised activation. The least is 0, or 1 if stored activations are signed.
-    pub max_level: u8,
     /// Stored activations are xor this: 0 for unsigned, 0x80 for signed.
     pub flip: u8,
-    /// Largest sum of two neighbouring weights of one sign whose products fit 16 bits; 0 for kernels that sum in 32
-    /// bits.
-    pub pair_limit: i32,
+    /// Whether sums of two neighbouring products must fit 16 bits, so that weights move into [`Extra`]s.
+    pub splits_pairs: bool,
     pub tile: Int8Tile,
 }
+
+/// The largest quantised activation.
+pub(super) const MAX_LEVEL: u8 = 255;
 
 /// The least quantised activation of a kernel with this `flip`.
 ///

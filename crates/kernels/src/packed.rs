@@ -4,7 +4,7 @@
 //! a column's `group` weights side by side. Depth is padded with zeros to a multiple of the kernel's step, columns to a
 //! multiple of the panel.
 
-use super::int8::{Extra, Int8Kernel, MAX_SPLIT_PANEL};
+use super::int8::{Extra, Int8Kernel, MAX_LEVEL, MAX_SPLIT_PANEL};
 use super::memory::AlignedBytes;
 
 /// A packed matrix `[depth, columns]` of int8 weights.
@@ -70,7 +70,7 @@ impl PackedInt8 {
             }
             column_sums.extend(sums);
             extra_starts.push(extras.len());
-            if kernel.pair_limit > 0 {
+            if kernel.splits_pairs {
                 split_pairs(&mut rows, kernel, &mut extras);
             }
             interleave(&rows, kernel, out);
@@ -127,6 +127,9 @@ fn interleave(rows: &[i8], kernel: &Int8Kernel, out: &mut [u8]) {
     }
 }
 
+/// The largest sum of two weights of one sign whose products fit 16 bits with any activations.
+const PAIR_LIMIT: i32 = i16::MAX as i32 / MAX_LEVEL as i32;
+
 /// Moves one weight of each pair that could overflow 16 bits into extras.
 ///
 /// With activations of 0 to 255 the sum of two weights of one sign may reach 128: 255 · 128 =
@@ -138,7 +141,7 @@ fn split_pairs(rows: &mut [i8], kernel: &Int8Kernel, extras: &mut Vec<Extra>) {
         for (c, pair) in (0..panel).flat_map(|c| [(c, 0), (c, 2)]) {
             let at = |d: usize| (pair + d) * panel + c;
             let sum = i32::from(group[at(0)]) + i32::from(group[at(1)]);
-            if sum.abs() > kernel.pair_limit {
+            if sum.abs() > PAIR_LIMIT {
                 let offset = u32::try_from(g * 4).unwrap_or(u32::MAX);
                 let extra = moved.get_or_insert(Extra {
                     weights: [0; 4 * MAX_SPLIT_PANEL],

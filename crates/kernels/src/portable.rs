@@ -10,9 +10,8 @@ pub(super) const KERNEL: Int8Kernel = Int8Kernel {
     rows: 4,
     step: 4,
     group: 4,
-    max_level: 255,
     flip: 0,
-    pair_limit: 0,
+    splits_pairs: false,
     tile,
 };
 

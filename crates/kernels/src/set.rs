@@ -33,7 +33,7 @@ pub struct Kernels {
     pub f32_rows: usize,
     pub(super) layer_norm: unsafe fn(*const f32, *mut f32, usize, &NormArgs<'_>) -> Range,
     pub(super) range: unsafe fn(*const f32, usize) -> Range,
-    pub(super) quantise_row: unsafe fn(*const f32, *mut u8, usize, Range, u8, u8) -> QuantisedRow,
+    pub(super) quantise_row: unsafe fn(*const f32, *mut u8, usize, Range, u8) -> QuantisedRow,
     /// Finishes a tile of the int8 product.
     pub epilogue: unsafe fn(&EpilogueArgs<'_>),
     /// Adds bias, activation and residual to a tile of the f32 product.
@@ -72,9 +72,9 @@ impl Kernels {
     /// as long as `x`.
     pub fn quantise_row(&self, x: &[f32], range: Range, to: &mut [u8]) -> QuantisedRow {
         assert!(to.len() >= x.len(), "room for the row");
-        let (max_level, flip) = (self.int8.max_level, self.int8.flip);
+        let flip = self.int8.flip;
         // SAFETY: both hold `x.len()` values; the set is available.
-        unsafe { (self.quantise_row)(x.as_ptr(), to.as_mut_ptr(), x.len(), range, max_level, flip) }
+        unsafe { (self.quantise_row)(x.as_ptr(), to.as_mut_ptr(), x.len(), range, flip) }
     }
 
     /// Sum of stored activations; weights with zero points need it.

@@ -38,11 +38,10 @@ macro_rules! instance {
                 to: *mut u8,
                 len: usize,
                 range: Range,
-                max_level: u8,
                 flip: u8,
             ) -> QuantisedRow {
                 // SAFETY: the contract of `generic::quantise_row`, under this function's features.
-                unsafe { generic::quantise_row::<$vector>(x, to, len, range, max_level, flip) }
+                unsafe { generic::quantise_row::<$vector>(x, to, len, range, flip) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn epilogue(args: &EpilogueArgs<'_>) {

@@ -3,14 +3,14 @@
 mod guarded;
 mod products;
 
-use super::int8::min_level;
+use super::int8::{MAX_LEVEL, min_level};
 use super::{AttentionArgs, Int8Args, Int8Kernel, Isa, Kernels, NormArgs, PackedInt8};
 use proptest::prelude::*;
 
 /// Activations as the kernel stores them, clamped to its range.
 fn stored(kernel: &Int8Kernel, a: &[u8]) -> Vec<u8> {
     a.iter()
-        .map(|&v| v.clamp(min_level(kernel.flip), kernel.max_level) ^ kernel.flip)
+        .map(|&v| v.clamp(min_level(kernel.flip), MAX_LEVEL) ^ kernel.flip)
         .collect()
 }
 

@@ -13,9 +13,8 @@ pub(super) const AVX2: Int8Kernel = Int8Kernel {
     rows: 10,
     step: 8,
     group: 4,
-    max_level: 255,
     flip: 0,
-    pair_limit: 128,
+    splits_pairs: true,
     tile: avx2,
 };
 
@@ -24,9 +23,8 @@ pub(super) const AVX_VNNI: Int8Kernel = Int8Kernel {
     rows: 6,
     step: 4,
     group: 4,
-    max_level: 255,
     flip: 0,
-    pair_limit: 0,
+    splits_pairs: false,
     tile: avx_vnni,
 };
 
@@ -35,9 +33,8 @@ pub(super) const AVX512_VNNI: Int8Kernel = Int8Kernel {
     rows: 12,
     step: 4,
     group: 4,
-    max_level: 255,
     flip: 0,
-    pair_limit: 0,
+    splits_pairs: false,
     tile: avx512_vnni,
 };
 
@@ -78,10 +75,10 @@ unsafe fn avx2_rows<const R: usize>(args: &Int8Args, out: *mut i32) {
             k += 8;
         }
         for e in 0..args.extra_count {
-            let Extra { weights, offset } = *args.extras.add(e);
+            let Extra { weights, offset } = &*args.extras.add(e);
             let w = _mm256_loadu_si256(weights.as_ptr().cast());
             for (r, sum) in sums.iter_mut().enumerate() {
-                let a = args.a.add(r * args.a_stride + offset as usize);
+                let a = args.a.add(r * args.a_stride + *offset as usize);
                 *sum = _mm256_add_epi32(
                     *sum,
                     _mm256_madd_epi16(_mm256_maddubs_epi16(broadcast4(a), w), ones),

@@ -30,9 +30,8 @@ pub(super) const AMX: Int8Kernel = Int8Kernel {
     rows: MAX_TILES * HEIGHT,
     step: STEP,
     group: 4,
-    max_level: 255,
     flip: 0,
-    pair_limit: 0,
+    splits_pairs: false,
     tile,
 };
 

@@ -2,7 +2,7 @@
 
 use super::row::chunks;
 use crate::args::{QuantisedRow, Range};
-use crate::int8::min_level;
+use crate::int8::{MAX_LEVEL, min_level};
 use crate::vector::Vector;
 
 /// Maps values to the integers `bottom..=top`.
@@ -26,7 +26,7 @@ impl<V: Vector> Quantiser<V> {
     }
 }
 
-/// Quantises one row of `len` values in the given range to `min_level..=max_level`, so that `x ≈ (q − zero) · scale`.
+/// Quantises one row of `len` values in the given range to `min_level..=MAX_LEVEL`, so that `x ≈ (q − zero) · scale`.
 /// The bytes are stored xor `flip`.
 #[inline(always)]
 pub(crate) unsafe fn quantise_row<V: Vector>(
@@ -34,12 +34,11 @@ pub(crate) unsafe fn quantise_row<V: Vector>(
     to: *mut u8,
     len: usize,
     Range { low, high }: Range,
-    max_level: u8,
     flip: u8,
 ) -> QuantisedRow {
     // SAFETY: `x` and `to` hold `len` values; this function inherits the caller's features.
     unsafe {
-        let (bottom, top) = (f32::from(min_level(flip)), f32::from(max_level));
+        let (bottom, top) = (f32::from(min_level(flip)), f32::from(MAX_LEVEL));
         let range = high - low;
         // A row of zeros or with a non-finite value has no scale; its product is 0 or NaN at any scale. The smallest
         // scale leaves the least rounding error where terms cancel.
