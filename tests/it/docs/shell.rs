@@ -1,9 +1,9 @@
 //! The shell in which a page's commands run.
 
+use super::super::support::{Broker, free_port};
 use super::compare::{difference, matches};
 use std::fs;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -20,7 +20,7 @@ const LATE_OUTPUT: Duration = Duration::from_secs(5);
 pub(super) struct Shell {
     folder: tempfile::TempDir,
     bash: Child,
-    broker: Option<Child>,
+    broker: Option<Broker>,
     port: u16,
     count: usize,
 }
@@ -46,8 +46,7 @@ impl Shell {
             );
         }
         symlink(env!("CARGO_BIN_EXE_constancy"), path("bin/constancy")).expect("the program");
-        let any = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-        let port = any.expect("a free port").port();
+        let port = free_port();
         for client in ["mosquitto_sub", "mosquitto_pub", "mosquitto_rr"] {
             let defaults = path("home/.config").join(client);
             fs::write(defaults, format!("-p {port}\n")).expect("the clients' defaults");
@@ -64,21 +63,7 @@ impl Shell {
 
     /// Not a job of the shell: a reader's broker runs as a service.
     pub(super) fn start_broker(&mut self) {
-        let search = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        let mut mosquitto = Command::new("mosquitto");
-        mosquitto
-            .args(["-p", &self.port.to_string()])
-            .env("PATH", search);
-        let child = mosquitto
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.broker = Some(child.expect("mosquitto: run tools/setup.sh"));
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(begun.elapsed() < COMMAND_LIMIT, "mosquitto does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.broker = Some(Broker::start_on(self.port));
     }
 
     pub(super) fn write(&self, name: &str, text: &str) {
@@ -99,17 +84,17 @@ impl Shell {
         let code = self.submit(command)?;
         let fails = shown.iter().any(|line| line.starts_with("error:"));
         let begun = Instant::now();
-        let got = loop {
+        let (got, right) = loop {
             let got = self.printed_since(start);
-            if shown.is_empty() || matches(shown, &got) || begun.elapsed() > LATE_OUTPUT {
-                break got;
+            let right = shown.is_empty() || matches(shown, &got);
+            if right || begun.elapsed() > LATE_OUTPUT {
+                break (got, right);
             }
             std::thread::sleep(Duration::from_millis(50));
         };
         if fails != (code != 0) {
             return Err(format!("exit code {code}, after\n{}", got.join("\n")));
         }
-        let right = shown.is_empty() || matches(shown, &got);
         if right {
             Ok(())
         } else {
@@ -154,10 +139,6 @@ impl Drop for Shell {
         let group = format!("-{}", self.bash.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.bash.wait();
-        if let Some(broker) = &mut self.broker {
-            let _ = broker.kill();
-            let _ = broker.wait();
-        }
     }
 }
 

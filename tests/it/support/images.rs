@@ -1,6 +1,4 @@
-//! Images for tests, made on the spot. The tests of `crates/core` also include this file.
-
-#![allow(dead_code, reason = "the tests of `crates/core` use a part of it")]
+//! Images for tests, made on the spot.
 
 use image::{ColorType, ImageEncoder, RgbImage, codecs::jpeg::JpegEncoder};
 use std::path::Path;

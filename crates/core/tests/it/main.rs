@@ -13,9 +13,6 @@
     reason = "a failing test panics"
 )]
 
-#[path = "../../../../tests/it/support/images.rs"]
-mod images;
-
 mod icm;
 mod interventions;
 mod preprocess;
