@@ -16,8 +16,6 @@ pub(super) struct SyntheticSource {
     settings: SyntheticSettings,
     /// At least one.
     environments: Vec<&'static Environment>,
-    /// Index of the next frame's environment.
-    current: usize,
     /// The number of the next frame.
     next_frame: u64,
     pace: Pace,
@@ -42,20 +40,19 @@ impl SyntheticSource {
         Ok(Self {
             settings: settings.clone(),
             environments,
-            current: 0,
             next_frame: 0,
             pace: Pace::new(settings.rate),
         })
     }
 
-    /// The environment of the next frame, which is counted.
-    fn advance(&mut self) -> &'static Environment {
-        let environment = self.environments[self.current];
-        self.next_frame += 1;
-        if self.next_frame.is_multiple_of(self.settings.frames_each) {
-            self.current = (self.current + 1) % self.environments.len();
-        }
-        environment
+    /// The environment of the next frame.
+    fn environment(&self) -> &'static Environment {
+        let turn = self.next_frame / self.settings.frames_each % self.environments.len() as u64;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "below the number of environments"
+        )]
+        self.environments[turn as usize]
     }
 }
 
@@ -69,7 +66,8 @@ impl Source for SyntheticSource {
             return Ok(Next::Nothing);
         }
         let seed = (self.settings.seed << 32) + self.next_frame;
-        let environment = self.advance();
+        let environment = self.environment();
+        self.next_frame += 1;
         let scene = Scene::from_seed(seed, environment);
         let (width, height) = (self.settings.width, self.settings.height);
         let data = render(&scene, width, height);

@@ -6,7 +6,7 @@ use crate::clock;
 use constancy_core::frame::{Frame, PixelFormat};
 use constancy_core::icm::EmbeddingError;
 use constancy_core::intervene::Intervention;
-use constancy_core::preprocess::{DecodeError, Preprocessor, RgbImage};
+use constancy_core::preprocess::{Preprocessor, RgbImage};
 use constancy_engine::{Encoder, Manifest, ModelError};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -182,11 +182,7 @@ impl<'a> Worker<'a> {
             return Err(Unreadable::Changed);
         }
         let frame = Frame::compressed(PixelFormat::ImageFile, data, clock::now());
-        Ok(self
-            .preprocessor
-            .crop(&frame)
-            .cloned()
-            .map_err(|e: DecodeError| e)?)
+        Ok(self.preprocessor.crop(&frame)?.clone())
     }
 
     fn embed_variants(

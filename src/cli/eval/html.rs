@@ -12,8 +12,6 @@ use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("report.css");
 
-// Writing to a string cannot fail.
-
 pub(super) fn page(report: &Report, examples: &[Example]) -> String {
     let title = escaped(&format!(
         "{} on {}",

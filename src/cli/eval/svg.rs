@@ -120,8 +120,6 @@ impl Plot {
         Self::new(width, height, LEFT, x, y)
     }
 
-    // Writing to a string cannot fail.
-
     pub(super) fn x_axis(&mut self, label: &str) {
         let (top, bottom) = (TOP, self.height - BOTTOM);
         for tick in self.x.ticks(6.0) {

@@ -65,12 +65,8 @@ pub(in crate::icm) fn identification_scores(
         let order = rng.permutation(count);
         let (first, second) = order.split_at(count / 2);
         for (turn, (fitted, scored)) in [(second, first), (first, second)].into_iter().enumerate() {
-            let halves = Halves {
-                turn: (splits == 1).then_some(turn),
-                splits,
-                encoder_width,
-                ..Halves::new(&sample, fitted, scored)?
-            };
+            let turn = (splits == 1).then_some(turn);
+            let halves = Halves::new(&sample, encoder_width, (fitted, scored), turn, splits)?;
             for (space, table) in spaces.iter().zip(&mut tables) {
                 halves.score(space, table)?;
             }
@@ -107,8 +103,10 @@ struct Halves<'a> {
 impl<'a> Halves<'a> {
     fn new(
         images: &Interventions,
-        fitted: &[usize],
-        scored: &'a [usize],
+        encoder_width: usize,
+        (fitted, scored): (&[usize], &'a [usize]),
+        turn: Option<usize>,
+        splits: usize,
     ) -> Result<Self, SelectError> {
         let half = images.pick(scored);
         let pairs: Vec<usize> = images.families().iter().map(|f| f.of.len()).collect();
@@ -124,13 +122,13 @@ impl<'a> Halves<'a> {
         Ok(Self {
             fitted: images.pick(fitted).moments(UNNAMED_ENCODER),
             gallery: half.originals().columns_f32(),
-            encoder_width: half.originals().width(),
+            encoder_width,
             scored: half,
             indices: scored,
             images: images.originals().len(),
             pairs,
-            turn: None,
-            splits: 1,
+            turn,
+            splits,
         })
     }
 
