@@ -98,7 +98,7 @@ lint: setup
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items
-	@tools/licences.sh
+	@tools/licences.py
 
 lint-cuda: setup
 	for build in cuda cuda-jetpack6; do \
