@@ -2,6 +2,7 @@
 # make test       runs every test that this machine can run
 # make test-isa   runs the engine's tests once per instruction set; ISA=avx2 runs one
 # make test-long  runs the queue's tests at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices
+# make soak       breaks camera, network, disk, configuration and clock at random for an hour; SOAK=60 for a minute
 # make test-arm   runs kernels, preprocessing and renderer on emulated ARM cores
 # make test-asan  runs the kernels' tests under AddressSanitizer (1 min)
 # make cross      builds the programs for another machine, TARGET=aarch64, armv7 or x86_64: without GPU support, for CUDA 13
@@ -40,7 +41,7 @@ endif
 judges := $(target)/venv-judges
 export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
 
-.PHONY: help setup demo test test-isa test-long test-arm test-asan cross deb board lint lint-cuda bench bench-gpu golden
+.PHONY: help setup demo test test-isa test-long soak test-arm test-asan cross deb board lint lint-cuda bench bench-gpu golden
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -58,6 +59,10 @@ test: setup $(tower) $(judges)/ready
 
 test-long: setup
 	CONSTANCY_TEST_LONG=1 PROPTEST_CASES=3000 cargo test --release --locked queue -- --nocapture
+
+SOAK ?= 3600
+soak: setup
+	CONSTANCY_SOAK_SECONDS=$(SOAK) cargo test --release --locked --test it soak:: -- --nocapture
 
 # The tests that depend on the instruction set. The kernels' own tests cover every set in `make test`.
 ISA ?= portable avx2 avx-vnni avx512-vnni avx512-bf16

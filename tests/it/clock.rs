@@ -1,43 +1,22 @@
 //! The wall clock jumps while events wait, with the real binary.
 
+use super::support::clock::{libfaketime, with_fake_clock};
 use super::support::queue::{queue_setup, wait_stored};
-use super::support::skip::{InCi, skip};
 use super::support::{
     Broker, Daemon, LIMIT, Message, Proxy, Setup, Subscriber, assert_numbered_from_zero, free_port,
 };
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const DAY_MS: i64 = 86_400_000;
 /// More events than can be queued and not yet stored, at this test's rate and `sync_events`.
 const STORED_AFTER_A_JUMP: usize = 20;
 
-/// libfaketime, which moves the wall clock of one process.
-fn libfaketime() -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").ok()?.map_while(Result::ok);
-    let found = folders
-        .map(|f| f.path().join("faketime/libfaketimeMT.so.1"))
-        .find(|f| f.exists());
-    if found.is_none() {
-        skip(
-            InCi::Required,
-            "libfaketime is not installed; run tools/setup.sh",
-        );
-    }
-    found
-}
-
 /// A daemon whose wall clock reads its offset from the file `clock`.
 fn setup(port: u16, library: &Path) -> Setup {
     let queue = "sync_s = 0.1\nsync_events = 10\ndrain_per_s = 1000.0\ndrain_delay_s = 0.0\nmax_age_h = 24.0\n";
     let setup = queue_setup(port, "rate = 40.0\nloop = true\n", queue);
-    let clock = setup.path("clock");
-    setup
-        .env("LD_PRELOAD", library.to_string_lossy())
-        .env("FAKETIME_TIMESTAMP_FILE", clock.to_string_lossy())
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-        .env("DONT_FAKE_MONOTONIC", "1")
+    with_fake_clock(setup, library)
 }
 
 /// Moves the daemon's clock to these offsets one after another, with events in between.

@@ -40,6 +40,7 @@ mod reload;
 mod service;
 mod skips;
 mod snapshots;
+mod soak;
 mod sparkplug;
 mod support;
 mod sustained;

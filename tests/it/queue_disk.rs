@@ -1,50 +1,10 @@
 //! The disk under the queue is full, read-only or damaged: the daemon reports it, keeps running, and recovers.
 
 use super::support::queue::queue_setup;
-use super::support::skip::{InCi, skip};
-use super::support::{Broker, LIMIT, Proxy, Setup, Subscriber, free_port, seqs, wait_for};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use super::support::{Broker, LIMIT, Proxy, Setup, Subscriber, Tmpfs, free_port, seqs, wait_for};
 
 const REPLAY: &str = "rate = 100.0\nloop = true\n";
 const QUEUE: &str = "sync_s = 0.1\ndrain_per_s = 2000.0\ndrain_delay_s = 0.0\n";
-
-/// A mounted file system in memory, of any size; dropping it unmounts it.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    /// Mounts one on `folder`. Only root may, and few containers let it.
-    fn on(folder: &Path, options: &str) -> Option<Self> {
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "none"])
-            .arg(folder)
-            .output();
-        if mount.is_ok_and(|o| o.status.success()) {
-            return Some(Self(folder.into()));
-        }
-        skip(
-            InCi::Optional,
-            "mount is refused; it needs root with CAP_SYS_ADMIN",
-        );
-        None
-    }
-
-    fn remount(&self, options: &str) {
-        let options = format!("remount,{options}");
-        let status = Command::new("mount")
-            .args(["-o", &options])
-            .arg(&self.0)
-            .status()
-            .expect("mount");
-        assert!(status.success(), "{options}");
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 /// Waits for `count` events, which must be numbered from 0 without gaps. One may be delivered twice.
 fn assert_all(subscriber: &Subscriber, count: usize) {

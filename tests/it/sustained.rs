@@ -1,29 +1,12 @@
 //! Ten thousand frames leak no memory and no file descriptors.
 
-use super::support::{Broker, Daemon, Setup, Subscriber, seqs, write_images};
+use super::support::process::{descriptors, resident_kib};
+use super::support::{Broker, Setup, Subscriber, seqs, write_images};
 use std::time::Duration;
 
 const FRAMES: u64 = 10_000;
 /// After so many frames every buffer has its final size.
 const WARM: u64 = 500;
-
-/// Resident memory in KiB.
-fn resident_kib(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(daemon.proc("status")).expect("status");
-    let line = status
-        .lines()
-        .find(|l| l.starts_with("VmRSS:"))
-        .expect("VmRSS");
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|v| v.parse().ok())
-        .expect("a number")
-}
-
-/// Open file descriptors.
-fn descriptors(daemon: &Daemon) -> usize {
-    std::fs::read_dir(daemon.proc("fd")).expect("fd").count()
-}
 
 #[test]
 fn ten_thousand_frames_leak_no_memory_and_no_descriptors() {

@@ -20,15 +20,18 @@
 //! to [`LIMIT`].
 
 mod broker;
+pub mod clock;
 mod daemon;
 mod event;
 pub mod golden;
 mod images;
 mod models;
+pub mod process;
 mod proxy;
 pub mod queue;
 pub mod skip;
 mod subscriber;
+mod tmpfs;
 
 pub use broker::{Broker, free_port};
 pub use daemon::{Daemon, Setup};
@@ -38,6 +41,7 @@ pub use models::{fixture, full_size_model, pocket_model, tiny_model, write_overf
 pub use proxy::Proxy;
 pub use skip::{judges_python, test_data};
 pub use subscriber::{Message, Subscriber, publish_as};
+pub use tmpfs::Tmpfs;
 
 use serde_json::Value;
 use std::process::Output;

@@ -1,9 +1,10 @@
 //! A TCP proxy in front of a broker: a network that can be cut.
 
 use super::Broker;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Forwards connections from its own port to a broker's. It holds its port for the rest of the process, so no other
 /// broker can take it.
@@ -12,6 +13,26 @@ pub struct Proxy {
     to: Arc<AtomicU16>,
     /// Both ends of every connection.
     streams: Arc<Mutex<Vec<TcpStream>>>,
+    held: Arc<Gate>,
+}
+
+/// Lets bytes pass, or holds them.
+#[derive(Default)]
+struct Gate {
+    held: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn set(&self, held: bool) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        self.changed.notify_all();
+    }
+
+    fn wait_open(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(held, |held| *held));
+    }
 }
 
 impl Proxy {
@@ -30,14 +51,16 @@ impl Proxy {
         let proxy = Self {
             to: Arc::new(AtomicU16::new(to)),
             streams: Arc::default(),
+            held: Arc::default(),
         };
         let (to, streams) = (Arc::clone(&proxy.to), Arc::clone(&proxy.streams));
+        let gate = Arc::clone(&proxy.held);
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 let far = TcpStream::connect(("127.0.0.1", to.load(Ordering::SeqCst)));
                 // Without a broker, `near` is closed here.
                 if let Ok(far) = far {
-                    let ends = forward(near, far).expect("handles of a connection");
+                    let ends = forward(near, far, &gate).expect("handles of a connection");
                     let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
                     streams.extend(ends);
                 }
@@ -50,6 +73,11 @@ impl Proxy {
     pub fn close(&self) {
         self.to.store(0, Ordering::SeqCst);
         self.drop_connections();
+    }
+
+    /// Holds every byte in both directions, on connections that stay open, or lets them pass again.
+    pub fn hold(&self, held: bool) {
+        self.held.set(held);
     }
 
     /// Forwards new connections to this broker.
@@ -67,16 +95,22 @@ impl Proxy {
 }
 
 /// Copies in both directions until either end closes. Returns a handle of each end.
-fn forward(near: TcpStream, far: TcpStream) -> std::io::Result<[TcpStream; 2]> {
+fn forward(near: TcpStream, far: TcpStream, gate: &Arc<Gate>) -> std::io::Result<[TcpStream; 2]> {
     let ends = [near.try_clone()?, far.try_clone()?];
-    copy(near.try_clone()?, far.try_clone()?);
-    copy(far, near);
+    copy(near.try_clone()?, far.try_clone()?, Arc::clone(gate));
+    copy(far, near, Arc::clone(gate));
     Ok(ends)
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream) {
+fn copy(mut from: TcpStream, mut to: TcpStream, gate: Arc<Gate>) {
     std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            gate.wait_open();
+            if to.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
         let _ = to.shutdown(Shutdown::Both);
     });
 }
