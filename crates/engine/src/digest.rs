@@ -2,6 +2,7 @@
 
 use crate::error::ModelError;
 use crate::manifest::Manifest;
+use crate::regular_file;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Read;
@@ -9,7 +10,7 @@ use std::path::Path;
 
 /// SHA-256 of a file, lower-case hex.
 pub fn sha256_of(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
+    let mut file = regular_file::open(path)?;
     let mut hasher = Sha256::new();
     let mut block = vec![0; 1 << 16];
     loop {

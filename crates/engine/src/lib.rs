@@ -15,6 +15,8 @@
 //!    exporters leave in files are dropped and derived again from the one input shape that is used.
 //! 6. `encoder` and `text` run the plans.
 //!
+//! `regular_file` opens every file that somebody named, here and in the program.
+//!
 //! Apart from this path, `gpu` runs the image tower in a worker process on an NVIDIA GPU (`cuda`,
 //! with the feature `gpu`), and `quantise` writes a tower as a smaller file.
 
@@ -35,6 +37,7 @@ mod options;
 mod output;
 mod precision;
 mod quantise;
+pub mod regular_file;
 mod rewrite;
 mod runtime;
 mod spec;

@@ -1,5 +1,6 @@
 //! The manifest: a small TOML file next to a model that holds what the ONNX file does not.
 
+use crate::regular_file::{self, MAX_TEXT_BYTES};
 use constancy_core::preprocess::{Crop, Filter, ResizeMode, Transform};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -160,9 +161,11 @@ impl InputManifest {
 impl Manifest {
     /// Reads and checks the manifest at `path`.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ManifestError::Read {
-            path: path.into(),
-            source,
+        let text = regular_file::read_text(path, MAX_TEXT_BYTES).map_err(|source| {
+            ManifestError::Read {
+                path: path.into(),
+                source,
+            }
         })?;
         Self::parse(&text, path)
     }

@@ -1,12 +1,12 @@
 //! An ONNX file, memory-mapped. Large initialisers stay in the file: the decoded message holds
 //! everything but their data, which is found by name.
 
+use crate::regular_file;
 use memmap2::Mmap;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) struct MappedFile {
 
 impl MappedFile {
     fn open(path: &Path) -> std::io::Result<Self> {
-        let file = File::open(path)?;
+        let file = regular_file::open(path)?;
         // SAFETY: a model file is not written to while it is loaded; models are replaced by
         // renaming. A file that is truncated all the same kills the process with SIGBUS, as it does
         // with every program that maps files.
