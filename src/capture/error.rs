@@ -1,5 +1,6 @@
 //! Why a source delivers no frames.
 
+use crate::files::ImagesError;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -51,13 +52,8 @@ pub enum CaptureError {
     },
     #[error("`{program}` sends yuv4mpeg that cannot be read: {reason}")]
     Y4m { program: String, reason: String },
-    #[error("{path} cannot be read: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("{path} holds no JPEG, PNG or WebP image")]
-    Empty { path: PathBuf },
+    #[error(transparent)]
+    Images(#[from] ImagesError),
     #[error("no frame for {seconds:.1} s")]
     Stalled { seconds: f64 },
     #[error("the same picture, bit for bit, for {seconds:.0} s")]

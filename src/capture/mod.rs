@@ -17,7 +17,6 @@ use crate::config::{CameraSettings, SourceSettings};
 use std::time::Duration;
 
 pub(crate) use error::CaptureError;
-pub(crate) use replay::list_images;
 pub(crate) use source::{Next, Source};
 
 /// Opens the source that a camera's settings name.

@@ -5,12 +5,12 @@ use super::pace::Pace;
 use super::source::{Next, Source};
 use crate::clock;
 use crate::config::ReplaySettings;
+use crate::files::{self, Images, ImagesError, MAX_IMAGE_BYTES, PassedOver, find_images};
 use constancy_core::frame::{Frame, PixelFormat};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// Replays the images of a folder or a list.
 pub(super) struct ReplaySource {
@@ -18,43 +18,70 @@ pub(super) struct ReplaySource {
     images: Vec<PathBuf>,
     /// Index of the next image.
     next_image: usize,
+    /// Whether an image could be read since the first one was due.
+    any_read: bool,
+    /// What was told about the folder or the list, and the images that were told to be unreadable.
+    told: PassedOver,
+    told_unreadable: BTreeSet<PathBuf>,
     pace: Pace,
 }
 
 impl ReplaySource {
     pub(super) fn open(settings: &ReplaySettings) -> Result<Self, CaptureError> {
-        let images = list_images(&settings.path)?;
-        Ok(Self {
+        let mut source = Self {
             settings: settings.clone(),
-            images,
+            images: Vec::new(),
             next_image: 0,
+            any_read: false,
+            told: PassedOver::default(),
+            told_unreadable: BTreeSet::new(),
             pace: Pace::new(settings.rate),
-        })
+        };
+        source.rewind()?;
+        Ok(source)
     }
 
-    /// Starts again with the images that the folder or the list has now.
+    /// Starts with the images that the folder or the list has now.
     fn rewind(&mut self) -> Result<(), CaptureError> {
-        self.images = list_images(&self.settings.path)?;
-        self.next_image = 0;
+        let Images { paths, passed_over } = find_images(&self.settings.path)?;
+        if passed_over != self.told {
+            passed_over.log(&self.settings.path);
+            self.told = passed_over;
+        }
+        (self.images, self.next_image, self.any_read) = (paths, 0, false);
         Ok(())
+    }
+
+    /// What follows the last image: the end, or the first one again.
+    fn finish_pass(&mut self) -> Result<Option<Next>, CaptureError> {
+        if !self.any_read {
+            return Err(CaptureError::Images(ImagesError::NoneReadable {
+                path: self.settings.path.clone(),
+                count: self.images.len(),
+            }));
+        }
+        if !self.settings.looping {
+            return Ok(Some(Next::End));
+        }
+        self.rewind()?;
+        Ok(None)
     }
 }
 
 impl Source for ReplaySource {
     fn next(&mut self, timeout: Duration) -> Result<Next, CaptureError> {
-        if self.next_image == self.images.len() {
-            if !self.settings.looping {
-                return Ok(Next::End);
-            }
-            self.rewind()?;
+        if self.next_image == self.images.len()
+            && let Some(end) = self.finish_pass()?
+        {
+            return Ok(end);
         }
         if !self.pace.wait(timeout) {
             return Ok(Next::Nothing);
         }
         let path = &self.images[self.next_image];
-        match std::fs::read(path) {
+        match files::read(path, MAX_IMAGE_BYTES) {
             Ok(data) => {
-                self.next_image += 1;
+                (self.next_image, self.any_read) = (self.next_image + 1, true);
                 let frame = Frame::compressed(PixelFormat::ImageFile, data, clock::now());
                 Ok(Next::Frame(Frame {
                     file: Some(Arc::new(path.clone())),
@@ -63,14 +90,16 @@ impl Source for ReplaySource {
             }
             // One missing file is skipped; a missing folder or list is a failure of the source.
             Err(source) if self.settings.path.exists() => {
-                log::warn!("{} cannot be read: {source}; skipped", path.display());
+                if self.told_unreadable.insert(path.clone()) {
+                    log::warn!("{} cannot be read: {source}; skipped", path.display());
+                }
                 self.next_image += 1;
                 Ok(Next::Damaged)
             }
-            Err(source) => Err(CaptureError::Read {
+            Err(source) => Err(CaptureError::Images(ImagesError::Read {
                 path: self.settings.path.clone(),
                 source,
-            }),
+            })),
         }
     }
 
@@ -89,50 +118,4 @@ impl Source for ReplaySource {
             self.settings.path.display()
         )
     }
-}
-
-/// The images of a folder and its subfolders, sorted by path, or the images that a text file lists, one per line.
-pub(crate) fn list_images(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
-    let unreadable = |source| CaptureError::Read {
-        path: path.into(),
-        source,
-    };
-    let mut images = Vec::new();
-    if path.is_dir() {
-        collect(path, &mut images).map_err(unreadable)?;
-        images.sort();
-    } else {
-        let list = std::fs::read_to_string(path).map_err(unreadable)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        images.extend(
-            list.lines()
-                .map(str::trim)
-                .filter(|l| !l.is_empty())
-                .map(|l| folder.join(l)),
-        );
-    }
-    if images.is_empty() {
-        return Err(CaptureError::Empty { path: path.into() });
-    }
-    Ok(images)
-}
-
-fn collect(folder: &Path, images: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            collect(&path, images)?;
-        } else if is_image(&path) {
-            images.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .unwrap_or_default();
-    EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
 }

@@ -2,8 +2,8 @@
 
 use super::CliError;
 use super::model_args::{LabelArgs, LoadedModel, ModelArgs};
-use super::output::{for_each_image, line, write_file};
-use crate::capture::list_images;
+use super::output::{Failures, for_each_image, line, write_file};
+use crate::files::{Class, ImagesError, images_of_classes, list_images};
 use crate::recognizer::{FrameEncoder, IDENTITY, LoadedProjection};
 use clap::Args;
 use constancy_core::classify::{BankOrigin, ClassBank, Support, class_means};
@@ -38,7 +38,7 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
         projection,
         ..
     } = args.model.load()?;
-    let bank = match (&args.from_images, labels) {
+    let (bank, failures) = match (&args.from_images, labels) {
         (Some(folder), _) => from_images(
             &mut frame_encoder,
             projection.as_ref(),
@@ -51,7 +51,7 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
                 Some(folder) => {
                     with_support(&mut frame_encoder, bank, projection.as_ref(), folder)?
                 }
-                None => bank,
+                None => (bank, Failures::NONE),
             }
         }
         (None, None) => {
@@ -72,7 +72,8 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
         args.output.display(),
         bank.labels.len(),
         bank.labels.join(", ")
-    ))
+    ))?;
+    failures.into_result()
 }
 
 /// Adds a measure of what is unlike the images in a folder to a bank of labels.
@@ -81,9 +82,9 @@ fn with_support(
     bank: ClassBank,
     projection: Option<&LoadedProjection>,
     folder: &Path,
-) -> Result<ClassBank, CliError> {
+) -> Result<(ClassBank, Failures), CliError> {
     let mut embeddings = Vec::new();
-    for_each_image(&list_images(folder)?, true, |_, frame| {
+    let failures = for_each_image(&list_images(folder)?, true, |_, frame| {
         embeddings.push(frame_encoder.embed(frame)?.0);
         Ok(())
     })?;
@@ -100,7 +101,7 @@ fn with_support(
             folder.display()
         )));
     }
-    Ok(ClassBank { support, ..bank })
+    Ok((ClassBank { support, ..bank }, failures))
 }
 
 fn from_images(
@@ -108,56 +109,42 @@ fn from_images(
     projection: Option<&LoadedProjection>,
     folder: &Path,
     per_class: Option<u32>,
-) -> Result<ClassBank, CliError> {
-    let classes = class_folders(folder)?;
-    let limit = per_class.map_or(usize::MAX, |n| n as usize);
-    let (mut class_of, mut paths): (Vec<usize>, Vec<PathBuf>) = (Vec::new(), Vec::new());
-    for (class, (_, path)) in classes.iter().enumerate() {
-        paths.extend(list_images(path)?.into_iter().take(limit));
-        class_of.resize(paths.len(), class);
-    }
-    let mut examples = vec![Vec::new(); classes.len()];
-    for_each_image(&paths, true, |index, frame| {
-        let (embedding, _) = frame_encoder.embed(frame)?;
-        examples[class_of[index]].push(embedding);
-        Ok(())
-    })?;
-    let digest = projection.map_or(IDENTITY, |p| &p.digest);
-    Ok(ClassBank {
-        labels: classes.into_iter().map(|(label, _)| label).collect(),
-        templates: Vec::new(),
-        origin: BankOrigin::Images,
-        encoder_sha256: frame_encoder.encoder().sha256().to_owned(),
-        rows: class_means(&examples),
-        support: Support::measure(&examples, projection.map(|p| &p.projection), digest),
-        probe: None,
-    })
-}
-
-/// Name and path of every subfolder of `folder`, sorted.
-fn class_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, CliError> {
-    let read = |source| CliError::Read {
-        path: folder.into(),
-        source,
-    };
-    let mut classes = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        if path.is_dir() {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            classes.push((name, path));
-        }
-    }
-    classes.sort();
+) -> Result<(ClassBank, Failures), CliError> {
+    let classes = images_of_classes(folder)?;
     if classes.is_empty() {
         return Err(CliError::Usage(format!(
             "--from-images {} has no subfolders; make one for each class",
             folder.display()
         )));
     }
-    Ok(classes)
+    let limit = per_class.map_or(usize::MAX, |n| n as usize);
+    let (mut class_of, mut paths): (Vec<usize>, Vec<PathBuf>) = (Vec::new(), Vec::new());
+    for (class, Class { images, .. }) in classes.iter().enumerate() {
+        paths.extend(images.iter().take(limit).cloned());
+        class_of.resize(paths.len(), class);
+    }
+    let mut examples = vec![Vec::new(); classes.len()];
+    let failures = for_each_image(&paths, true, |index, frame| {
+        let (embedding, _) = frame_encoder.embed(frame)?;
+        examples[class_of[index]].push(embedding);
+        Ok(())
+    })?;
+    let unreadable = classes.iter().zip(&examples).find(|(_, e)| e.is_empty());
+    if let Some((class, _)) = unreadable {
+        return Err(CliError::Images(ImagesError::NoneReadable {
+            path: class.folder.clone(),
+            count: class.images.len().min(limit),
+        }));
+    }
+    let digest = projection.map_or(IDENTITY, |p| &p.digest);
+    let bank = ClassBank {
+        labels: classes.into_iter().map(|class| class.name).collect(),
+        templates: Vec::new(),
+        origin: BankOrigin::Images,
+        encoder_sha256: frame_encoder.encoder().sha256().to_owned(),
+        rows: class_means(&examples),
+        support: Support::measure(&examples, projection.map(|p| &p.projection), digest),
+        probe: None,
+    };
+    Ok((bank, failures))
 }

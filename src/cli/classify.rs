@@ -3,6 +3,7 @@
 use super::CliError;
 use super::model_args::{LabelArgs, ModelArgs, recognizer};
 use super::output::{for_each_image, image_files, json_line, line};
+use crate::files::lossy;
 use clap::Args;
 use constancy_core::classify::{Decision, Scored};
 use serde::Serialize;
@@ -30,6 +31,7 @@ pub(super) struct ClassifyArgs {
 
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(serialize_with = "lossy")]
     file: &'a Path,
     class: &'a str,
     score: f32,
@@ -56,7 +58,8 @@ pub(super) fn run(args: &ClassifyArgs) -> Result<(), CliError> {
         } else {
             text(path, &decision)
         }
-    })
+    })?
+    .into_result()
 }
 
 fn json(path: &Path, decision: &Decision) -> Result<(), CliError> {

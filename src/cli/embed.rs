@@ -2,7 +2,8 @@
 
 use super::CliError;
 use super::model_args::{LoadedModel, ModelArgs};
-use super::output::{for_each_image, image_files, json_line, write_file};
+use super::output::{Failures, for_each_image, image_files, json_line, write_file};
+use crate::files::lossy;
 use clap::Args;
 use constancy_core::numeric::unit;
 use safetensors::tensor::{Dtype, TensorView};
@@ -24,6 +25,7 @@ pub(super) struct EmbedArgs {
 
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(serialize_with = "lossy")]
     file: &'a Path,
     embedding: &'a [f32],
 }
@@ -52,6 +54,7 @@ pub(super) fn run(args: &EmbedArgs) -> Result<(), CliError> {
         rows.extend(embedding);
         Ok(())
     });
+    let result = result.and_then(Failures::into_result);
     if let Some(output) = &args.output
         && !files.is_empty()
     {
@@ -68,7 +71,8 @@ fn save(output: &Path, files: &[&Path], rows: &[f32]) -> Result<(), CliError> {
         source: std::io::Error::other(e),
     };
     let view = TensorView::new(Dtype::F32, shape, &bytes).map_err(invalid)?;
-    let metadata = HashMap::from([("files".to_owned(), serde_json::to_string(files)?)]);
+    let names: Vec<_> = files.iter().map(|f| f.to_string_lossy()).collect();
+    let metadata = HashMap::from([("files".to_owned(), serde_json::to_string(&names)?)]);
     let file = safetensors::serialize([("embeddings", view)], Some(metadata)).map_err(invalid)?;
     write_file(output, &file)
 }

@@ -4,6 +4,7 @@ use crate::capture::CaptureError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::embedding_cache::{CacheError, EmbedError};
+use crate::files::ImagesError;
 use crate::publish::BrokerError;
 use crate::recognizer::{FrameError, RecognizerError};
 use constancy_core::classify::BankError;
@@ -53,6 +54,8 @@ pub enum CliError {
     Projection(#[from] ProjectionError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Images(#[from] ImagesError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]

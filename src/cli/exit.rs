@@ -5,6 +5,7 @@ use crate::capture::CaptureError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::embedding_cache::EmbedError;
+use crate::files::ImagesError;
 use crate::publish::{BrokerError, PublishError};
 use crate::recognizer::{FrameError, RecognizerError};
 use constancy_core::classify::TextError;
@@ -54,6 +55,7 @@ impl CliError {
             | Self::Embed(EmbedError::Model(e)) => model(e),
             Self::Quantise(e) => quantise(e),
             Self::Capture(e) => capture(e),
+            Self::Images(e) => images(e),
             Self::Broker(e) => broker(e),
             Self::Read { source, .. } => input(source),
             Self::Write { .. } => CANNOT_CREATE,
@@ -138,11 +140,18 @@ fn quantise(error: &QuantiseError) -> u8 {
 
 pub(super) fn capture(error: &CaptureError) -> u8 {
     match error {
-        CaptureError::Read { source, .. } => input(source),
-        CaptureError::Empty { .. } => NO_INPUT,
+        CaptureError::Images(e) => images(e),
         CaptureError::Control { .. } => CONFIG,
         CaptureError::Internal(_) => INTERNAL,
         _ => UNAVAILABLE,
+    }
+}
+
+fn images(error: &ImagesError) -> u8 {
+    match error {
+        ImagesError::Read { source, .. } => input(source),
+        ImagesError::Empty { .. } => NO_INPUT,
+        ImagesError::NoneReadable { .. } | ImagesError::SameName { .. } => DATA,
     }
 }
 

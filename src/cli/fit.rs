@@ -7,9 +7,9 @@ mod report;
 use super::CliError;
 use super::image_embeddings::{CriterionArg, EmbeddingArgs, FamilySelection, parse_families};
 use super::output::{image_files, json_line, write_file};
-use crate::capture::list_images;
 use crate::clock;
 use crate::embedding_cache::{EmbedError, ImageEmbeddings, InterventionPlan};
+use crate::files::{self, Layout, MAX_TENSOR_BYTES, labelled_images};
 use crate::publish::rfc3339;
 use captions::CaptionArgs;
 use choice::{ChoiceArgs, FitData};
@@ -155,7 +155,7 @@ fn from_moments(args: &FitArgs) -> Result<(), CliError> {
     };
     let mut merged: Option<Moments> = None;
     for path in &args.merge {
-        let bytes = std::fs::read(path).map_err(|source| CliError::Read {
+        let bytes = files::read(path, MAX_TENSOR_BYTES).map_err(|source| CliError::Read {
             path: path.clone(),
             source,
         })?;
@@ -257,11 +257,15 @@ fn input_images(args: &FitArgs) -> Result<InputImages, CliError> {
 
 fn images_of_folder(args: &FitArgs, root: &Path) -> Result<InputImages, CliError> {
     let by_environment = args.choice.criterion() == Some(CriterionArg::Environments);
-    let paths = list_images(root)?;
-    let arranged = if args.uses_labels() && !by_environment {
-        Domains::arrange_any(root, &paths)
-    } else {
-        Domains::arrange(root, &paths)
+    let layout = match (args.uses_labels(), by_environment) {
+        (false, _) => Layout::Unlabelled,
+        (true, true) => Layout::Environments,
+        (true, false) => Layout::Any,
+    };
+    let paths = labelled_images(root, layout)?;
+    let arranged = match layout {
+        Layout::Any => Domains::arrange_any(root, &paths),
+        Layout::Environments | Layout::Unlabelled => Domains::arrange(root, &paths),
     };
     match arranged {
         Ok(domains) => {

@@ -2,7 +2,7 @@
 
 use super::CliError;
 use super::model_args::{EncoderArgs, ResolvedEncoder};
-use super::output::progress;
+use super::output::{progress, report_item};
 use crate::config::Settings;
 use crate::embedding_cache::{
     Cache, CacheError, CachedEncoder, EmbedError, ImageEmbeddings, InterventionPlan, Progress,
@@ -14,7 +14,6 @@ use constancy_core::icm::{Criterion, Embeddings, SAME_CLASS};
 use constancy_core::intervene::Family;
 use constancy_engine::{EngineOptions, performance_cores};
 use indicatif::ProgressBar;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which encoder to use, and where to cache its embeddings.
@@ -163,10 +162,9 @@ impl EmbeddingArgs {
         let gathered = encoder.embed_images(images, plan, &mut |event| match event {
             Progress::Start { missing } => bar = progress(missing, "embeddings", true),
             Progress::Embedded(more) => bar.inc(more as u64),
-            Progress::Unreadable { path, reason } => bar.suspend(|| {
-                // If stderr is closed, there is nowhere to report this.
-                let _ = writeln!(std::io::stderr(), "error: {}: {reason}", path.display());
-            }),
+            Progress::Unreadable { path, reason } => {
+                bar.suspend(|| report_item(&format!("{}: {reason}", path.display())));
+            }
         })?;
         bar.finish_and_clear();
         Ok(gathered)

@@ -2,6 +2,7 @@
 
 use super::CliError;
 use crate::config::{ClassSettings, Settings};
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::recognizer::{FrameEncoder, LoadedProjection, Recognizer};
 use clap::{Args, ValueEnum};
 use constancy_core::classify::DEFAULT_THRESHOLD;
@@ -161,7 +162,10 @@ impl LabelArgs {
                     path: file.into(),
                     source,
                 };
-                split(&std::fs::read_to_string(file).map_err(read)?, '\n')
+                split(
+                    &files::read_text(Path::new(file), MAX_TEXT_BYTES).map_err(read)?,
+                    '\n',
+                )
             }
             None => split(given, ','),
         };

@@ -1,8 +1,8 @@
 //! Reading images and writing results, for all subcommands.
 
 use super::CliError;
-use crate::capture::list_images;
 use crate::clock;
+use crate::files::{self, MAX_IMAGE_BYTES, list_images, one_line};
 use crate::recognizer::FrameError;
 use constancy_core::frame::{Frame, PixelFormat};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Reads an image file as a frame.
 pub(super) fn read_frame(path: &Path) -> Result<Frame, CliError> {
-    let data = std::fs::read(path).map_err(|source| CliError::Read {
+    let data = files::read(path, MAX_IMAGE_BYTES).map_err(|source| CliError::Read {
         path: path.into(),
         source,
     })?;
@@ -36,42 +36,65 @@ pub(super) fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     Ok(images)
 }
 
+/// How many of a batch of images could not be read.
+#[must_use]
+pub(super) struct Failures {
+    failed: usize,
+    total: usize,
+}
+
+impl Failures {
+    pub(super) const NONE: Self = Self {
+        failed: 0,
+        total: 0,
+    };
+
+    /// An error if there are any; each was reported.
+    pub(super) fn into_result(self) -> Result<(), CliError> {
+        let Self { failed, total } = self;
+        if failed > 0 {
+            return Err(CliError::SomeFailed { failed, total });
+        }
+        Ok(())
+    }
+}
+
 /// Calls `each` with the index of every image and its frame. An image that cannot be read is reported, counted and skipped.
 pub(super) fn for_each_image(
     images: &[PathBuf],
     show_progress: bool,
     mut each: impl FnMut(usize, &Frame) -> Result<(), CliError>,
-) -> Result<(), CliError> {
+) -> Result<Failures, CliError> {
     let bar = progress(images.len(), "images", show_progress);
-    let mut failed = 0;
+    let mut failures = Failures {
+        failed: 0,
+        total: images.len(),
+    };
     for (index, path) in images.iter().enumerate() {
-        let result = read_frame(path).and_then(|frame| each(index, &frame));
-        match result {
+        match read_frame(path).and_then(|frame| each(index, &frame)) {
             Ok(()) => {}
-            Err(CliError::Read { .. }) if images.len() == 1 => return result,
+            Err(e @ CliError::Read { .. }) if images.len() == 1 => return Err(e),
             Err(e @ (CliError::Read { .. } | CliError::Frame(FrameError::Decode(_)))) => {
-                failed += 1;
+                failures.failed += 1;
                 let named = matches!(e, CliError::Read { .. });
                 let message = if named {
                     e.to_string()
                 } else {
                     format!("{}: {e}", path.display())
                 };
-                bar.suspend(|| writeln!(std::io::stderr(), "error: {message}"))?;
+                bar.suspend(|| report_item(&message));
             }
             Err(e) => return Err(e),
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if failed > 0 {
-        Err(CliError::SomeFailed {
-            failed,
-            total: images.len(),
-        })
-    } else {
-        Ok(())
-    }
+    Ok(failures)
+}
+
+/// Reports on stderr what one of several items failed by. If stderr is closed, there is nowhere to report to.
+pub(super) fn report_item(message: &str) {
+    let _ = writeln!(std::io::stderr(), "error: {}", one_line(message));
 }
 
 /// A progress bar on stderr, if stderr is a terminal and the work may take a while.
@@ -90,9 +113,9 @@ pub(super) fn progress(total: usize, what: &str, wanted: bool) -> ProgressBar {
     bar
 }
 
-/// Writes one line to stdout.
+/// Writes one line to stdout; names in it that hold line ends stay in the line.
 pub(super) fn line(text: &str) -> Result<(), CliError> {
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    Ok(writeln!(std::io::stdout(), "{}", one_line(text))?)
 }
 
 /// Writes one JSON value as a line to stdout.

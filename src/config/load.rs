@@ -5,12 +5,13 @@ use super::check;
 use super::error::ConfigError;
 use super::queue;
 use super::settings::Settings;
+use crate::files::{self, MAX_TEXT_BYTES};
 use std::path::{Path, PathBuf};
 
 impl Settings {
     /// Reads and checks the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = files::read_text(path, MAX_TEXT_BYTES).map_err(|source| ConfigError::Read {
             path: path.into(),
             source,
         })?;

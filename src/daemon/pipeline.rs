@@ -168,7 +168,7 @@ impl Pipeline {
             projection: &self.recognizer.projection_digest,
             dropped_frames: camera.dropped,
             damaged_frames: camera.damaged,
-            file: frame.file.as_deref().map(std::path::PathBuf::as_path),
+            file: frame.file.as_deref().map(|f| f.to_string_lossy()),
             truth: frame.truth.as_deref(),
         })?;
         camera.next_seq += 1;

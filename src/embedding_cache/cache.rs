@@ -7,10 +7,11 @@
 
 use super::plan::ContentHash;
 use super::recipe::Recipe;
+use crate::files::open_or_create;
 use constancy_core::intervene::Intervention;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -92,13 +93,7 @@ impl Cache {
             source,
         };
         std::fs::create_dir_all(folder).map_err(io)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io)?;
+        let file = open_or_create(&path).map_err(io)?;
         let header = header(recipe);
         let start = header.len() as u64;
         let mut cache = Self {

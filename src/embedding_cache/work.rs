@@ -3,6 +3,7 @@
 use super::error::{EmbedError, Unreadable};
 use super::plan::ContentHash;
 use crate::clock;
+use crate::files::{self, MAX_IMAGE_BYTES};
 use constancy_core::frame::{Frame, PixelFormat};
 use constancy_core::icm::EmbeddingError;
 use constancy_core::intervene::Intervention;
@@ -52,7 +53,8 @@ pub(super) fn content_hashes(
             let (send, next) = (send.clone(), &next);
             scope.spawn(move || {
                 while let Some((i, path)) = next_item(next, images) {
-                    let hash = std::fs::read(path).map(|bytes| Sha256::digest(bytes).into());
+                    let hash = files::read(path, MAX_IMAGE_BYTES)
+                        .map(|bytes| Sha256::digest(bytes).into());
                     if send.send((i, hash)).is_err() {
                         return;
                     }
@@ -177,7 +179,7 @@ impl<'a> Worker<'a> {
 
     /// The crop that the encoder takes: interventions apply to it, not to the whole photograph.
     fn read(&mut self, job: &Job<'_>) -> Result<RgbImage, Unreadable> {
-        let data = std::fs::read(job.path)?;
+        let data = files::read(job.path, MAX_IMAGE_BYTES)?;
         if ContentHash::from(Sha256::digest(&data)) != job.content {
             return Err(Unreadable::Changed);
         }

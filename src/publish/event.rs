@@ -3,7 +3,7 @@
 use constancy_core::classify::Scored;
 use constancy_core::frame::GroundTruth;
 use serde::Serialize;
-use std::path::Path;
+use std::borrow::Cow;
 
 /// One decision about one frame, schema 1.
 #[derive(Debug, Serialize)]
@@ -45,9 +45,9 @@ pub struct Event<'a> {
     pub dropped_frames: u64,
     /// Frames of this camera, since the start, that could not be decoded.
     pub damaged_frames: u64,
-    /// The file of a replayed frame.
+    /// The file of a replayed frame; what is not UTF-8 in its name became U+FFFD.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<&'a Path>,
+    pub file: Option<Cow<'a, str>>,
     /// What a rendered frame shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truth: Option<&'a GroundTruth>,

@@ -1,6 +1,7 @@
 //! TLS for the connection to the broker: the CAs to trust, and this device's own certificate.
 
 use crate::config::MqttSettings;
+use crate::files::{self, MAX_TEXT_BYTES};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use std::error::Error as StdError;
@@ -40,8 +41,7 @@ pub(super) fn client_config(mqtt: &MqttSettings) -> Result<Arc<ClientConfig>, Tl
     let config = match (&mqtt.client_cert_file, &mqtt.client_key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates("client_cert_file", cert)?;
-            let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|e| pem("client_key_file", key, "private key", &e))?;
+            let key = private_key(key)?;
             builder
                 .with_client_auth_cert(chain, key)
                 .map_err(TlsError::Client)?
@@ -71,9 +71,16 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
     }
 }
 
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let wrong = |e: &dyn std::fmt::Display| pem("client_key_file", path, "private key", e);
+    let text = files::read(path, MAX_TEXT_BYTES).map_err(|e| wrong(&e))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|e| wrong(&e))
+}
+
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = |e: &dyn std::fmt::Display| pem(key, path, "certificate", e);
-    let found = CertificateDer::pem_file_iter(path).map_err(|e| read(&e))?;
+    let text = files::read(path, MAX_TEXT_BYTES).map_err(|e| read(&e))?;
+    let found = CertificateDer::pem_slice_iter(&text);
     let certificates = found.collect::<Result<Vec<_>, _>>().map_err(|e| read(&e))?;
     if certificates.is_empty() {
         Err(read(&"the file contains none"))

@@ -1,5 +1,6 @@
 //! What can go wrong in loading and in recognising.
 
+use crate::files::{self, MAX_TENSOR_BYTES};
 use constancy_core::classify::{BankError, TextError};
 use constancy_core::icm::ProjectionError;
 use constancy_core::preprocess::DecodeError;
@@ -54,7 +55,7 @@ pub enum FrameError {
 }
 
 pub(super) fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, RecognizerError> {
-    std::fs::read(path).map_err(|source| RecognizerError::Read {
+    files::read(path, MAX_TENSOR_BYTES).map_err(|source| RecognizerError::Read {
         what,
         path: path.into(),
         source,

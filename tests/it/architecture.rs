@@ -57,6 +57,16 @@ fn modules_of_the_program_keep_their_order_and_edges_their_place() {
 }
 
 #[test]
+fn files_that_somebody_named_are_opened_in_one_place() {
+    for folder in ["src", "crates/engine/src"] {
+        assert_eq!(
+            rules::opened_blindly(&sources(folder)),
+            Vec::<String>::new()
+        );
+    }
+}
+
+#[test]
 fn core_is_pure() {
     assert_eq!(
         rules::in_pure_crate(&sources("crates/core/src")),
@@ -246,6 +256,11 @@ fn planted_violations_are_found() {
             [expected],
             "{text}"
         );
+    }
+    for blind in ["std::fs::read(p)", "std::fs::File::open(p)"] {
+        let text = format!("fn f() {{ {blind} }}");
+        let found = rules::opened_blindly(&planted(&[("cli/fit.rs", &text)]));
+        assert_eq!(found.len(), 1, "{text}");
     }
     let with_web = planted(&[("lib.rs", "mod web;")]);
     assert!(

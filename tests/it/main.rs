@@ -23,6 +23,7 @@ mod config_files;
 mod docs;
 mod encoder;
 mod eval;
+mod files;
 mod fit;
 mod gpu;
 mod homeassistant;

@@ -1,10 +1,10 @@
 //! The images to evaluate on: found, labelled by their folders, and embedded under interventions.
 
 use super::args::{EvalArgs, FamilySetArg, PredictorArg, parse_family_set};
-use crate::capture::list_images;
 use crate::cli::CliError;
 use crate::cli::image_embeddings::LoadedEncoder;
 use crate::embedding_cache::{EmbedError, EmbedStats, ImageEmbeddings, InterventionPlan};
+use crate::files::{Layout, labelled_images};
 use constancy_core::icm::evaluate::{FamilySet, Predictor, sample};
 use constancy_core::icm::{Domains, Embeddings, Item, Labelled};
 use constancy_core::intervene::Family;
@@ -99,10 +99,11 @@ fn domains(args: &EvalArgs) -> Result<Domains, CliError> {
             source,
         });
     }
-    let images = list_images(&args.folder)?;
     if args.hold_out_families {
+        let images = labelled_images(&args.folder, Layout::Any)?;
         return Ok(Domains::arrange_any(&args.folder, &images)?);
     }
+    let images = labelled_images(&args.folder, Layout::Environments)?;
     Ok(Domains::arrange(&args.folder, &images)?)
 }
 

@@ -2,6 +2,7 @@
 
 use super::args::EvalArgs;
 use super::inputs::EvalInputs;
+use crate::files::lossy;
 use constancy_core::icm::evaluate::{
     Candidates, FamilySet, Figure, Figures, Predictor, Row, TargetChoice,
 };
@@ -16,6 +17,7 @@ pub(super) struct Report {
     /// Incremented with every incompatible change.
     schema: u32,
     constancy: &'static str,
+    #[serde(serialize_with = "lossy")]
     pub folder: PathBuf,
     pub protocol: String,
     pub model: Model,

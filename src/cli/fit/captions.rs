@@ -5,6 +5,7 @@ use crate::cli::image_embeddings::{LoadedEncoder, labels_of_folders};
 use crate::cli::model_args::LabelArgs;
 use crate::cli::output::progress;
 use crate::embedding_cache::EmbedError;
+use crate::files::{self, MAX_TEXT_BYTES};
 use clap::Args;
 use constancy_core::icm::captions::{CaptionPair, Edit, parse_pairs};
 use constancy_core::icm::{Domains, Embeddings};
@@ -73,11 +74,11 @@ impl CaptionArgs {
     ) -> Result<Vec<CaptionPair>, CliError> {
         let mut pairs = Vec::new();
         if let Some(path) = &self.captions {
-            let bytes = std::fs::read(path).map_err(|source| CliError::Read {
+            let text = files::read_text(path, MAX_TEXT_BYTES).map_err(|source| CliError::Read {
                 path: path.clone(),
                 source,
             })?;
-            pairs = parse_pairs(&path.display().to_string(), &bytes)?;
+            pairs = parse_pairs(&path.display().to_string(), text.as_bytes())?;
         }
         if self.caption_edits {
             let labels = self.labels(loaded, domains)?;

@@ -3,6 +3,7 @@
 use crate::cli::CliError;
 use crate::cli::output::line;
 use crate::embedding_cache::{EmbedStats, InterventionPlan};
+use crate::files::lossy;
 use constancy_core::icm::{Domains, FitWarning, Map, MapSpec, Moments, Removed, Selection};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// The report; `--json` prints it as it is.
 #[derive(Debug, Serialize)]
 pub(super) struct Report<'a> {
+    #[serde(serialize_with = "lossy")]
     output: &'a Path,
     width: usize,
     images: u64,

@@ -1,6 +1,10 @@
 //! Sparkplug's `bdSeq`, the number of a connection.
 
+use crate::files;
 use std::path::PathBuf;
+
+/// Limit of the file, which holds up to three digits.
+const MAX_BYTES: u64 = 64;
 
 /// Counts connections from 0 to 255 and then from 0 again; continues across restarts if there is a
 /// file.
@@ -15,7 +19,7 @@ impl BdSeq {
     pub(super) fn open(file: Option<PathBuf>) -> Self {
         let last = file
             .as_ref()
-            .and_then(|f| std::fs::read_to_string(f).ok())
+            .and_then(|f| files::read_text(f, MAX_BYTES).ok())
             .and_then(|t| t.trim().parse::<u8>().ok());
         Self {
             file,

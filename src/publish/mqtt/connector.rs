@@ -4,6 +4,7 @@ use super::error::BrokerError;
 use super::node::now_ms;
 use super::topics::{base_topic, status_topic};
 use crate::config::{BrokerAddress, MqttSettings, PayloadFormat, Settings};
+use crate::files;
 use crate::publish::sparkplug::Address;
 use crate::publish::tls;
 use rumqttc::{LastWill, MqttOptions, QoS, TlsConfiguration, Transport};
@@ -15,6 +16,9 @@ use std::time::Duration;
 const MAX_PACKET_BYTES: usize = 1 << 20;
 /// A packet's payload, less its topic.
 pub const MAX_PICTURE_BYTES: usize = MAX_PACKET_BYTES - 1024;
+
+/// MQTT's limit, and a line's end.
+const MAX_PASSWORD_BYTES: u64 = 65_535 + 2;
 
 /// Everything that a connection needs.
 pub(in crate::publish) struct Connector {
@@ -107,10 +111,11 @@ fn password(mqtt: &MqttSettings) -> Result<String, BrokerError> {
     let Some(path) = &mqtt.password_file else {
         return Ok(String::new());
     };
-    let text = std::fs::read_to_string(path).map_err(|source| BrokerError::Password {
-        path: path.clone(),
-        source,
-    })?;
+    let text =
+        files::read_text(path, MAX_PASSWORD_BYTES).map_err(|source| BrokerError::Password {
+            path: path.clone(),
+            source,
+        })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 

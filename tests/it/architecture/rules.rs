@@ -4,9 +4,10 @@ use super::source::{Name, Source};
 use std::collections::BTreeMap;
 
 /// The program's modules; each may use those before it and no other.
-pub(super) const ORDER: [&str; 9] = [
+pub(super) const ORDER: [&str; 10] = [
     "threads",
     "clock",
+    "files",
     "config",
     "capture",
     "recognizer",
@@ -28,6 +29,32 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("signal_hook", &["daemon/service.rs", "cli/"]),
     ("clap", &["cli/", "main.rs"]),
     ("indicatif", &["cli/"]),
+];
+
+/// What opens a file for reading without looking at what it is. `regular_file` opens what somebody named.
+const OPENING: [&[&str]; 4] = [
+    &["std", "fs", "File", "open"],
+    &["std", "fs", "File", "options"],
+    &["std", "fs", "read"],
+    &["std", "fs", "read_to_string"],
+];
+
+/// Where it is allowed: files of the kernel, and files and folders of our own.
+const OPENING_PLACES: [&str; 10] = [
+    // Where everybody else goes to.
+    "regular_file.rs",
+    // /proc and /sys.
+    "cores.rs",
+    "config/settings.rs",
+    "daemon/pipeline.rs",
+    "publish/queue/record.rs",
+    "cli/bench.rs",
+    "capture/v4l/",
+    // /etc/machine-id.
+    "publish/mqtt/connector.rs",
+    // A folder, to sync it; the log of the demo's own daemon.
+    "publish/queue/folder.rs",
+    "cli/demo/processes.rs",
 ];
 
 /// What pure code must not name.
@@ -72,6 +99,21 @@ pub(super) fn in_program(sources: &BTreeMap<String, Source>) -> Vec<String> {
     }
     found.sort();
     found.dedup();
+    found
+}
+
+/// Where files are opened without looking at what they are.
+pub(super) fn opened_blindly(sources: &BTreeMap<String, Source>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, source) in sources {
+        if OPENING_PLACES.iter().any(|place| path.starts_with(place)) {
+            continue;
+        }
+        for name in &source.names {
+            let opening = OPENING.iter().find(|prefix| begins_with(name, prefix));
+            found.extend(opening.map(|prefix| format!("{path} calls {}", prefix.join("::"))));
+        }
+    }
     found
 }
 

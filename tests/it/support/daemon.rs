@@ -154,6 +154,40 @@ impl Daemon {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal}");
     }
 
+    /// Stops one thread for good, as a debugger does; the others go on.
+    pub fn stop_thread(&self, name: &str) {
+        let tasks = std::fs::read_dir(self.proc("task")).expect("threads");
+        let is_named = |task: &PathBuf| {
+            let comm = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+            comm.trim_end() == name
+        };
+        let mut tasks = tasks.map(|task| task.expect("thread").path());
+        let task = tasks.find(is_named).expect("a thread of this name");
+        let number = task.file_name().and_then(|n| n.to_str());
+        let number: libc::pid_t = number.and_then(|n| n.parse().ok()).expect("a number");
+        let (send, stopped) = std::sync::mpsc::channel();
+        // The tracer is one thread, which must also wait for the end.
+        thread::spawn(move || {
+            let none = std::ptr::null_mut::<libc::c_void>();
+            let request = |request| {
+                // SAFETY: these requests take no address and no data.
+                match unsafe { libc::ptrace(request, number, none, none) } {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            };
+            let done = request(libc::PTRACE_SEIZE).and_then(|()| request(libc::PTRACE_INTERRUPT));
+            let mut status = 0;
+            // SAFETY: `status` outlives the call.
+            let mut wait = || unsafe { libc::waitpid(number, &raw mut status, libc::__WALL) };
+            let first = wait();
+            let _ = send.send(done.map(|()| first));
+            while wait() > 0 {}
+        });
+        let stopped = stopped.recv().expect("the tracer").expect("ptrace");
+        assert_eq!(stopped, number, "the thread has stopped");
+    }
+
     /// Waits up to `limit` for the daemon's end. Returns its status and how long it took.
     pub fn wait_exit(&mut self, limit: Duration) -> (ExitStatus, Duration) {
         let start = Instant::now();

@@ -27,7 +27,9 @@ pub enum FoldersError {
     Depth { root: PathBuf, path: PathBuf },
     #[error("{path} is not in {root}")]
     Outside { root: PathBuf, path: PathBuf },
-    #[error("{path}: the name of its environment or class folder is not UTF-8; rename the folder")]
+    #[error(
+        "{path}: the name of its environment or class folder is not UTF-8 and reads like that of another; rename the folder"
+    )]
     Name { path: PathBuf },
 }
 
@@ -89,8 +91,9 @@ impl Domains {
     /// ```
     pub fn arrange(root: &Path, images: &[PathBuf]) -> Result<Self, FoldersError> {
         let mut found: BTreeMap<(String, String), BTreeSet<&PathBuf>> = BTreeMap::new();
+        let mut read = ReadNames::default();
         for path in images {
-            if let Some(names) = names(root, path)? {
+            if let Some(names) = names(root, path, &mut read)? {
                 found.entry(names).or_default().insert(path);
             }
         }
@@ -121,11 +124,12 @@ impl Domains {
             .iter()
             .filter(|path| !is_hidden(root, path))
             .all(in_class_folders);
+        let mut read = ReadNames::default();
         for path in images {
             let names = if one {
-                class_name(root, path)?.map(|class| (only.clone(), class))
+                class_name(root, path, &mut read)?.map(|class| (only.clone(), class))
             } else {
-                names(root, path)?
+                names(root, path, &mut read)?
             };
             if let Some(names) = names {
                 found.entry(names).or_default().insert(path);
@@ -195,8 +199,33 @@ fn is_hidden(root: &Path, path: &Path) -> bool {
     matches!(parts(root, path), Ok(None))
 }
 
+/// The folders' names by how they read: what is not UTF-8 in a name becomes U+FFFD, so two names may read alike.
+#[derive(Default)]
+struct ReadNames<'p> {
+    environments: BTreeMap<String, &'p OsStr>,
+    classes: BTreeMap<String, &'p OsStr>,
+}
+
+/// How the name of a folder reads; an error if another one reads alike.
+fn read_name<'p>(
+    known: &mut BTreeMap<String, &'p OsStr>,
+    name: &'p OsStr,
+    path: &Path,
+) -> Result<String, FoldersError> {
+    let text = name.to_string_lossy().into_owned();
+    if known.get(&text).is_some_and(|other| *other != name) {
+        return Err(FoldersError::Name { path: path.into() });
+    }
+    known.insert(text.clone(), name);
+    Ok(text)
+}
+
 /// The environment and class of an image; `None` if it is hidden.
-fn names(root: &Path, path: &Path) -> Result<Option<(String, String)>, FoldersError> {
+fn names<'p>(
+    root: &Path,
+    path: &'p Path,
+    read: &mut ReadNames<'p>,
+) -> Result<Option<(String, String)>, FoldersError> {
     let Some(parts) = parts(root, path)? else {
         return Ok(None);
     };
@@ -206,21 +235,24 @@ fn names(root: &Path, path: &Path) -> Result<Option<(String, String)>, FoldersEr
             path: path.into(),
         });
     };
-    match (environment.to_str(), class.to_str()) {
-        (Some(environment), Some(class)) => Ok(Some((environment.into(), class.into()))),
-        _ => Err(FoldersError::Name { path: path.into() }),
-    }
+    let environment = read_name(&mut read.environments, environment, path)?;
+    Ok(Some((
+        environment,
+        read_name(&mut read.classes, class, path)?,
+    )))
 }
 
 /// The class of an image in a `class/image` layout; `None` if it is hidden.
-fn class_name(root: &Path, path: &Path) -> Result<Option<String>, FoldersError> {
+fn class_name<'p>(
+    root: &Path,
+    path: &'p Path,
+    read: &mut ReadNames<'p>,
+) -> Result<Option<String>, FoldersError> {
     let Some(parts) = parts(root, path)? else {
         return Ok(None);
     };
-    let class = parts.first().and_then(|class| class.to_str());
-    class
-        .map(|class| Some(class.into()))
-        .ok_or_else(|| FoldersError::Name { path: path.into() })
+    let class = parts.first().copied().unwrap_or_default();
+    read_name(&mut read.classes, class, path).map(Some)
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
@@ -303,6 +335,28 @@ mod tests {
             any(&["/data/ok/1.jpg", "/data/line/bad/2.jpg"]),
             Err(FoldersError::Depth { .. })
         ));
+    }
+
+    #[test]
+    fn names_that_are_not_utf_8_are_read_as_well_as_they_can_be() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        let images = [
+            path(b"/data/gr\xfcn/ok/1.jpg"),
+            path(b"/data/rot/ok/2.jpg"),
+            path(b"/data/rot/\xff/3\xff.jpg"),
+        ];
+        let domains = Domains::arrange(Path::new("/data"), &images).unwrap();
+        assert_eq!(domains.environments, ["gr\u{fffd}n", "rot"]);
+        assert_eq!(domains.classes, ["ok", "\u{fffd}"]);
+        assert!(domains.items.iter().any(|item| item.path == images[2]));
+        let alike = [path(b"/data/a/\xff/1.jpg"), path(b"/data/b/\xfe/2.jpg")];
+        assert_eq!(
+            Domains::arrange(Path::new("/data"), &alike),
+            Err(FoldersError::Name {
+                path: alike[1].clone()
+            })
+        );
     }
 
     #[test]
