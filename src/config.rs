@@ -11,6 +11,7 @@ mod mqtt;
 mod publish;
 mod queue;
 mod settings;
+mod warnings;
 
 pub use camera::{
     CameraSettings, PipeFormat, PipeSettings, ReplaySettings, SourceSettings, SyntheticSettings,
@@ -23,3 +24,4 @@ pub use queue::QueueSettings;
 pub use settings::{
     ClassSettings, HomeAssistantSettings, ModelSettings, Settings, SnapshotSettings,
 };
+pub use warnings::Warning;

@@ -3,7 +3,7 @@
 use super::output::{json_line, line};
 use super::{CliError, exit};
 use crate::capture::{self, CaptureError, Next};
-use crate::config::{CameraSettings, Settings};
+use crate::config::{CameraSettings, Settings, Warning};
 use crate::publish;
 use crate::recognizer::Recognizer;
 use clap::Args;
@@ -31,6 +31,9 @@ struct Finding {
     check: String,
     ok: bool,
     detail: String,
+    /// It works, and should be mended all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    warning: bool,
     #[serde(skip)]
     code: u8,
 }
@@ -41,7 +44,15 @@ impl Finding {
             check: check.into(),
             ok: true,
             detail,
+            warning: false,
             code: 0,
+        }
+    }
+
+    fn warning(check: &str, detail: String) -> Self {
+        Self {
+            warning: true,
+            ..Self::good(check, detail)
         }
     }
 
@@ -50,6 +61,7 @@ impl Finding {
             check: check.into(),
             ok: false,
             detail: detail.to_string(),
+            warning: false,
             code,
         }
     }
@@ -61,7 +73,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
         let shown = if args.json {
             json_line(&finding)
         } else {
-            let mark = if finding.ok { "ok  " } else { "FAIL" };
+            let mark = match (finding.ok, finding.warning) {
+                (false, _) => "FAIL",
+                (true, true) => "WARN",
+                (true, false) => "ok  ",
+            };
             line(&format!("{mark}  {:<14} {}", finding.check, finding.detail))
         };
         findings.push(finding);
@@ -74,6 +90,9 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
                 "configuration",
                 format!("{}, device {}", args.config.display(), settings.device),
             ))?;
+            for Warning { key, text } in settings.warnings() {
+                found(Finding::warning(key, text))?;
+            }
             if let Some(gpu) = gpu(settings.engine.device) {
                 found(gpu)?;
             }

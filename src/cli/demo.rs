@@ -86,8 +86,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let (published, received) = processes.stop()?;
     line("")?;
     scores.table().iter().try_for_each(|row| line(row))?;
+    line("")?;
     line(&format!(
-        "\n{published} events published, {received} heard by a subscriber, {} lost",
+        "{published} events published, {received} heard by a subscriber, {} lost",
         published.saturating_sub(received)
     ))
 }

@@ -111,7 +111,9 @@ pub(super) fn config(error: &ConfigError) -> u8 {
 pub(super) fn recognizer(error: &RecognizerError) -> u8 {
     match error {
         RecognizerError::Model(e) => model(e),
-        RecognizerError::Read { source, .. } => input(source),
+        RecognizerError::Read { source, .. } | RecognizerError::TokenizerFile { source, .. } => {
+            input(source)
+        }
         RecognizerError::Text(TextError::Tokenizer(_) | TextError::Encode(..))
         | RecognizerError::Projection { .. }
         | RecognizerError::Bank { .. }
@@ -124,6 +126,7 @@ pub(super) fn recognizer(error: &RecognizerError) -> u8 {
 fn model(error: &ModelError) -> u8 {
     match error {
         ModelError::Read { source, .. }
+        | ModelError::Named { source, .. }
         | ModelError::Manifest(ManifestError::Read { source, .. }) => input(source),
         ModelError::Gpu { .. } => UNAVAILABLE,
         _ => DATA,

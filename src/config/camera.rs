@@ -138,8 +138,8 @@ pub enum PipeFormat {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaySettings {
-    /// A folder, whose JPEG, PNG and WebP files are shown in the order of their names, subfolders included; or a text
-    /// file with one image path per line, relative to that file.
+    /// A folder, whose JPEG, PNG, WebP, BMP and TIFF files are shown in the order of their names, subfolders included,
+    /// hidden ones not; or a text file with one image path per line, relative to that file.
     pub path: PathBuf,
     /// Images per second, as from a camera: images that come too fast for the model are dropped. Without a rate, every
     /// image is recognised, as fast as possible.

@@ -8,12 +8,17 @@ use super::mqtt::{BrokerAddress, MqttSettings, PayloadFormat, is_topic_name};
 use super::publish::PublishSettings;
 use super::queue::QueueSettings;
 use super::settings::{ClassSettings, Settings, SnapshotSettings};
+use crate::files;
 use constancy_core::preprocess::View;
 use constancy_core::workshop::{ENVIRONMENTS, Environment};
 use std::path::Path;
 
 /// Limit of the synthetic source's seeds: combined with a frame's number, they must fit the 53 bits that JSON readers keep.
 const SYNTHETIC_SEEDS: u32 = 1 << 21;
+/// The longest text of MQTT, which a topic is, too.
+const MAX_MQTT_BYTES: usize = 65_535;
+/// Leaves a topic 535 bytes for the names of device and camera, 64 each, and for what follows them.
+const MAX_PREFIX_BYTES: usize = 65_000;
 const TOPIC_NAME: &str = "expected 1 to 64 of A–Z, a–z, 0–9, _ and -";
 
 /// A key, and what is wrong with its value.
@@ -28,8 +33,9 @@ pub(super) fn check(settings: &Settings, path: &Path) -> Result<(), ConfigError>
             problem,
         });
     }
-    for (key, file) in files(settings) {
-        if let Err(source) = std::fs::metadata(file).map(drop) {
+    for (key, file) in named_files(settings) {
+        let or_folder = key.starts_with("camera.replay.path");
+        if let Err(source) = files::check(file, or_folder) {
             return Err(ConfigError::Missing {
                 path: path.into(),
                 key,
@@ -191,6 +197,8 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
         None => true,
     };
     credentials(mqtt, tls)?;
+    identity("mqtt.client_id", mqtt.client_id.as_deref())?;
+    identity("mqtt.username", mqtt.username.as_deref())?;
     topic_prefix("mqtt.prefix", &mqtt.prefix)?;
     if !is_topic_name(&mqtt.sparkplug_group) {
         fail(
@@ -201,6 +209,25 @@ fn mqtt(mqtt: &MqttSettings) -> Result<(), Problem> {
     let keep_alive_s = f64::from(mqtt.keep_alive_s);
     within("mqtt.keep_alive_s", keep_alive_s, 5.0, 3600.0)?;
     within("mqtt.backoff_max_s", mqtt.backoff_max_s as f64, 1.0, 3600.0)
+}
+
+/// A text that identifies this device to the broker, as MQTT carries it (MQTT 3.1.1, 1.5.3).
+fn identity(key: &str, text: Option<&str>) -> Result<(), Problem> {
+    match text {
+        Some("") => fail(key, "is empty; leave it out, or name one"),
+        Some(text) if text.chars().any(char::is_control) => fail(
+            key,
+            "has a control character, which brokers refuse; remove it",
+        ),
+        Some(text) if text.len() > MAX_MQTT_BYTES => {
+            let bytes = text.len();
+            fail(
+                key,
+                &format!("has {bytes} bytes, expected at most {MAX_MQTT_BYTES}"),
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 fn credentials(mqtt: &MqttSettings, tls: bool) -> Result<(), Problem> {
@@ -258,7 +285,7 @@ fn queue(queue: &QueueSettings) -> Result<(), Problem> {
 }
 
 /// Files that must exist when the daemon starts, and the keys that name them. A camera may be plugged in later.
-fn files(settings: &Settings) -> Vec<(String, &Path)> {
+fn named_files(settings: &Settings) -> Vec<(String, &Path)> {
     let mqtt = &settings.mqtt;
     let single = [
         ("model.manifest", Some(&settings.model.manifest)),
@@ -288,16 +315,32 @@ fn topic_name(key: &str, name: &str) -> Result<(), Problem> {
     if is_topic_name(name) {
         Ok(())
     } else {
-        fail(key, &format!("is `{name}`, {TOPIC_NAME}"))
+        fail(key, &format!("is `{}`, {TOPIC_NAME}", shortened(name)))
     }
 }
 
 /// Names between slashes.
 fn topic_prefix(key: &str, prefix: &str) -> Result<(), Problem> {
-    if prefix.split('/').all(is_topic_name) {
+    let bytes = prefix.len();
+    if bytes > MAX_PREFIX_BYTES {
+        fail(
+            key,
+            &format!("has {bytes} bytes, expected at most {MAX_PREFIX_BYTES}"),
+        )
+    } else if prefix.split('/').all(is_topic_name) {
         Ok(())
     } else {
-        fail(key, &format!("is `{prefix}`; between slashes {TOPIC_NAME}"))
+        let shown = shortened(prefix);
+        fail(key, &format!("is `{shown}`; between slashes {TOPIC_NAME}"))
+    }
+}
+
+/// A value as a message quotes it.
+fn shortened(value: &str) -> String {
+    const MOST: usize = 100;
+    match value.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
     }
 }
 

@@ -1,18 +1,36 @@
 //! Why a configuration is refused.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use thiserror::Error;
+
+/// `missing` where a file is missing: other errors have a way out of their own.
+fn way_out<'m>(error: &std::io::Error, missing: &'m str) -> &'m str {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => missing,
+        _ => "",
+    }
+}
 
 /// Why a configuration was refused.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("configuration {path}: {source}; name another with --config")]
+    #[error(
+        "configuration {path}: {source}{}",
+        way_out(source, "; name another with --config")
+    )]
     Read {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("configuration {path}: {message}\n  config/constancy.toml shows every key")]
+    #[error("configuration {path}: {message}; config/constancy.toml shows every key")]
     Parse { path: PathBuf, message: String },
+    #[error("configuration {path}: `{key}` has become {now}; write it there")]
+    Moved {
+        path: PathBuf,
+        key: String,
+        now: &'static str,
+    },
     #[error("configuration {path}: `{key}` {problem}")]
     Value {
         path: PathBuf,
@@ -20,7 +38,8 @@ pub enum ConfigError {
         problem: String,
     },
     #[error(
-        "configuration {path}: `{key}` names {file}, which cannot be read: {source}. Correct the path or put the file there"
+        "configuration {path}: `{key}` names {file}, which cannot be read: {source}{}",
+        way_out(source, "; correct the path or put the file there")
     )]
     Missing {
         path: PathBuf,

@@ -6,6 +6,7 @@ use super::error::ConfigError;
 use super::queue;
 use super::settings::Settings;
 use crate::files::{self, MAX_TEXT_BYTES};
+use constancy_engine::describe_toml_error;
 use std::path::{Path, PathBuf};
 
 impl Settings {
@@ -20,10 +21,7 @@ impl Settings {
 
     /// Parses and checks `text`; `path` names the file in errors, and its folder is the one that paths are relative to.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut settings: Self = toml::from_str(text).map_err(|e| ConfigError::Parse {
-            path: path.into(),
-            message: e.to_string().trim_end().to_owned(),
-        })?;
+        let mut settings: Self = toml::from_str(text).map_err(|e| refusal(text, path, e))?;
         settings.resolve(path.parent().unwrap_or(Path::new("")));
         check::check(&settings, path)?;
         Ok(settings)
@@ -56,6 +54,33 @@ impl Settings {
             .folder
             .take()
             .map_or_else(queue::state_directory, |f| Some(folder.join(f)));
+    }
+}
+
+/// Keys that were renamed, and what they have become.
+const MOVED: [(&str, &str, &str); 1] = [(
+    "mqtt",
+    "queue",
+    "the section `[queue]`, and a number in it `queue.memory`",
+)];
+
+/// Why `text` cannot be parsed; a key that has moved has one way out.
+fn refusal(text: &str, path: &Path, error: toml::de::Error) -> ConfigError {
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    let is_there = |(section, key, _): &&(&str, &str, &str)| {
+        let section = table.get(*section).and_then(toml::Value::as_table);
+        section.is_some_and(|section| section.contains_key(*key))
+    };
+    if let Some((section, key, now)) = MOVED.iter().find(is_there) {
+        return ConfigError::Moved {
+            path: path.into(),
+            key: format!("{section}.{key}"),
+            now,
+        };
+    }
+    ConfigError::Parse {
+        path: path.into(),
+        message: describe_toml_error(text, error),
     }
 }
 

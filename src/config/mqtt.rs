@@ -109,34 +109,33 @@ pub struct BrokerAddress {
 impl BrokerAddress {
     /// Parses `mqtt://host[:port]` or `mqtts://host[:port]`; IPv6 addresses are in brackets.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (tls, rest) = match url.split_once("://") {
-            Some(("mqtt", rest)) => (false, rest),
-            Some(("mqtts", rest)) => (true, rest),
-            _ => {
-                return Err(format!(
-                    "is `{url}`, expected mqtt://host:port or mqtts://host:port"
-                ));
-            }
-        };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains('@') {
+        // A wrong address may hold a password, so no message quotes it.
+        if url.contains('@') {
             return Err(
                 "must not contain a password; use `mqtt.username` and `mqtt.password_file`".into(),
             );
         }
+        let (tls, rest) = match url.split_once("://") {
+            Some(("mqtt", rest)) => (false, rest),
+            Some(("mqtts", rest)) => (true, rest),
+            _ => {
+                return Err("is no address; expected mqtt://host:port or mqtts://host:port".into());
+            }
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 let number = port.parse().ok().filter(|&p: &u16| p > 0);
-                (
-                    host,
-                    number.ok_or_else(|| format!("has port `{port}`, expected 1 to 65535"))?,
-                )
+                let number = number.ok_or("has a port that is none, expected 1 to 65535")?;
+                (host, number)
             }
             _ => (rest, if tls { 8883 } else { 1883 }),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || host.contains(['/', ' ']) {
-            return Err(format!("is `{url}`, which has no host name"));
+        let is_foreign =
+            |c: char| matches!(c, '/' | '?' | '#' | '\\') || c.is_whitespace() || c.is_control();
+        if host.is_empty() || host.contains(is_foreign) {
+            return Err("has no host name; expected mqtt://host:port or mqtts://host:port".into());
         }
         Ok(Self {
             host: host.into(),

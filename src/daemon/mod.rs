@@ -13,7 +13,7 @@ mod snapshots;
 
 pub(crate) use error::DaemonError;
 
-use crate::config::{CameraSettings, PayloadFormat, Settings};
+use crate::config::{CameraSettings, PayloadFormat, Settings, Warning};
 use crate::publish::{PreparedSink, Sink, Undelivered};
 use crate::recognizer::Recognizer;
 use capture_threads::CaptureThreads;
@@ -44,7 +44,7 @@ enum StopReason {
 /// Runs the daemon with the configuration at `config` until it is asked to stop or its recordings end.
 pub(crate) fn run(config: &Path) -> Result<(), DaemonError> {
     let requests = Requests::listen()?;
-    let settings = Settings::read(config)?;
+    let settings = read_settings(config)?;
     let manager = ServiceManager::new();
     let recognizer = manager.while_loading(|| Recognizer::load(&settings))?;
     log_loaded(&recognizer);
@@ -60,6 +60,15 @@ pub(crate) fn run(config: &Path) -> Result<(), DaemonError> {
     ServiceManager::stopping();
     daemon.shut_down(matches!(result, Ok(StopReason::SourcesEnded)));
     result.map(drop)
+}
+
+/// Reads the configuration, and logs what it should not have.
+fn read_settings(config: &Path) -> Result<Settings, DaemonError> {
+    let settings = Settings::read(config)?;
+    for Warning { key, text } in settings.warnings() {
+        log::warn!("`{key}`: {text}");
+    }
+    Ok(settings)
 }
 
 struct Daemon {
@@ -128,7 +137,7 @@ impl Daemon {
         &self,
         config: &Path,
     ) -> Result<(Settings, Recognizer, Option<PreparedSink>), DaemonError> {
-        let settings = Settings::read(config)?;
+        let settings = read_settings(config)?;
         let recognizer = self.manager.while_loading(|| Recognizer::load(&settings))?;
         let sink = if needs_new_sink(&self.settings, &settings) {
             Some(PreparedSink::new(&settings)?)

@@ -1,8 +1,7 @@
 //! A list of images: a text file with one path per line, relative to the list.
 
 use super::passed_over::PassedOver;
-use super::read;
-use constancy_engine::regular_file::check_kind;
+use super::{check, read};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -21,8 +20,7 @@ pub(super) fn images_listed(path: &Path) -> std::io::Result<(Vec<PathBuf>, Passe
         }
         // A path is bytes; it need not be UTF-8.
         let image = folder.join(OsStr::from_bytes(line));
-        let kind = std::fs::metadata(&image).map(|found| found.file_type());
-        match kind.and_then(check_kind) {
+        match check(&image, false) {
             Ok(()) => images.push(image),
             Err(why) => passed_over.problem(&image, why),
         }

@@ -10,7 +10,7 @@ mod passed_over;
 mod walk;
 
 pub(crate) use constancy_engine::regular_file::{
-    MAX_TENSOR_BYTES, MAX_TEXT_BYTES, open_or_create, read, read_text,
+    MAX_TENSOR_BYTES, MAX_TEXT_BYTES, check, open_or_create, read, read_text,
 };
 pub(crate) use images::{
     Class, Images, ImagesError, Layout, find_images, images_of_classes, labelled_images,

@@ -28,6 +28,12 @@ pub enum RecognizerError {
     Bank { path: PathBuf, source: BankError },
     #[error("class bank: {0}")]
     Probe(BankError),
+    #[error("tokenizer {path}: {source}; `text.tokenizer` in {manifest} names it")]
+    TokenizerFile {
+        path: PathBuf,
+        source: std::io::Error,
+        manifest: PathBuf,
+    },
     #[error("tokenizer {path}: {source}")]
     Tokenizer { path: PathBuf, source: TextError },
     #[error(transparent)]

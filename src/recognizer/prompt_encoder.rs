@@ -1,8 +1,12 @@
 //! Embeds prompts, and makes class banks from labels.
 
-use super::error::{RecognizerError, read};
+use super::error::RecognizerError;
+use crate::files;
 use constancy_core::classify::{BankOrigin, ClassBank, Tokenizer, class_embeddings};
 use constancy_engine::{EngineOptions, Manifest, TextEncoder};
+
+/// Limit of a tokenizer's file; those of 250,000 tokens have 20 MB.
+const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
 
 /// Tokenizer and text tower: turns a prompt into its embedding.
 pub struct PromptEncoder {
@@ -15,7 +19,13 @@ impl PromptEncoder {
     pub fn load(manifest: &Manifest, engine: &EngineOptions) -> Result<Self, RecognizerError> {
         let text = manifest.text()?;
         let path = manifest.beside(&text.tokenizer);
-        let json = read("tokenizer", &path)?;
+        let json = files::read(&path, MAX_TOKENIZER_BYTES).map_err(|source| {
+            RecognizerError::TokenizerFile {
+                path: path.clone(),
+                source,
+                manifest: manifest.path.clone(),
+            }
+        })?;
         let tokenizer = Tokenizer::parse(&json, text.context_length, text.pad_token_id)
             .map_err(|source| RecognizerError::Tokenizer { path, source })?;
         Ok(Self {

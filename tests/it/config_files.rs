@@ -1,6 +1,7 @@
 //! Invalid configurations: the message, the way out, and the exit code.
 
 mod models;
+mod secrets;
 mod shipped;
 
 use super::support::{Setup, constancy, stderr, stdout, write_images};
@@ -45,7 +46,11 @@ fn a_wrong_type_is_named_with_its_line() {
     assert_refused(
         &with("[mqtt]\nkeep_alive_s = \"soon\"\n"),
         78,
-        &["keep_alive_s", "invalid type", "constancy.toml"],
+        &[
+            "line 12, `mqtt.keep_alive_s`",
+            "invalid type",
+            "constancy.toml",
+        ],
     );
 }
 

@@ -35,9 +35,15 @@ pub(crate) fn checked_sha256(
     manifest: &Manifest,
     expected: Option<&str>,
 ) -> Result<String, ModelError> {
-    let found = sha256_of(path).map_err(|source| ModelError::Read {
+    let found = sha256_of(path).map_err(|source| ModelError::Named {
         path: path.into(),
         source,
+        key: if path == manifest.encoder_file() {
+            "encoder.file"
+        } else {
+            "text.file"
+        },
+        manifest: manifest.path.clone(),
     })?;
     match expected {
         Some(expected) if !expected.eq_ignore_ascii_case(&found) => Err(ModelError::Hash {

@@ -16,6 +16,13 @@ pub enum ModelError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("model {path}: {source}; `{key}` in {manifest} names it")]
+    Named {
+        path: PathBuf,
+        source: std::io::Error,
+        key: &'static str,
+        manifest: PathBuf,
+    },
     #[error(
         "model {path}: its sha256 is {found}, the manifest {manifest} names {expected}; fetch the model again, or correct the manifest if the change is meant"
     )]

@@ -42,6 +42,7 @@ mod rewrite;
 mod runtime;
 mod spec;
 mod text;
+mod toml_error;
 
 pub use agreement::Agreement;
 pub use constancy_kernels::Isa;
@@ -61,3 +62,4 @@ pub use quantise::{
     Quantiser, StorageFormat,
 };
 pub use text::TextEncoder;
+pub use toml_error::describe_toml_error;

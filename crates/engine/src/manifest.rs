@@ -1,6 +1,7 @@
 //! The manifest: a small TOML file next to a model that holds what the ONNX file does not.
 
 use crate::regular_file::{self, MAX_TEXT_BYTES};
+use crate::toml_error::describe_toml_error;
 use constancy_core::preprocess::{Crop, Filter, ResizeMode, Transform};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -173,7 +174,7 @@ impl Manifest {
     fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
         let mut manifest: Self = toml::from_str(text).map_err(|e| ManifestError::Parse {
             path: path.into(),
-            message: e.to_string().trim_end().to_owned(),
+            message: describe_toml_error(text, e),
         })?;
         manifest.path = path.into();
         manifest.check()?;

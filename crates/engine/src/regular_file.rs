@@ -16,6 +16,19 @@ pub const MAX_TENSOR_BYTES: u64 = 1 << 30;
 
 /// Opens the regular file at `path` for reading; whatever else is there is refused, and stays unopened.
 pub fn open(path: &Path) -> Result<File> {
+    open_if_regular(path).map_err(explain)
+}
+
+/// Adds the way out where the system's message has none.
+fn explain(error: Error) -> Error {
+    if error.kind() != ErrorKind::PermissionDenied {
+        return error;
+    }
+    let message = "permission denied; give the user who runs this the right to read it";
+    Error::new(ErrorKind::PermissionDenied, message)
+}
+
+fn open_if_regular(path: &Path) -> Result<File> {
     // O_PATH finds the file without opening it.
     let found = OpenOptions::new()
         .read(true)
@@ -27,6 +40,15 @@ pub fn open(path: &Path) -> Result<File> {
         Err(e) if e.kind() == ErrorKind::NotFound => open_without_proc(path),
         opened => opened,
     }
+}
+
+/// Refuses what is no regular file, without opening it; a folder is taken if `or_folder`.
+pub fn check(path: &Path, or_folder: bool) -> Result<()> {
+    let kind = std::fs::metadata(path).map_err(explain)?.file_type();
+    if or_folder && kind.is_dir() {
+        return Ok(());
+    }
+    check_kind(kind)
 }
 
 /// Opens the regular file at `path` for reading and writing, and creates it if there is none.

@@ -116,7 +116,17 @@ fn wrong_manifests_are_refused() {
     assert_refused(
         &replaced("file = \"vision-fp32.onnx\"", "file = \"gone.onnx\""),
         66,
-        &["gone.onnx"],
+        &["gone.onnx", "`encoder.file` in ", "model.toml"],
+    );
+    assert_refused(
+        &replaced("file = \"text-fp32.onnx\"", "file = \"gone.onnx\""),
+        66,
+        &["gone.onnx", "`text.file` in ", "model.toml"],
+    );
+    assert_refused(
+        &replaced("\"tokenizer.json\"", "\"gone.json\""),
+        66,
+        &["gone.json", "`text.tokenizer` in ", "model.toml"],
     );
     let no_text =
         with_changed_model(|_, text| text.split("[text]").next().unwrap_or_default().to_owned());

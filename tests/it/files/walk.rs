@@ -2,7 +2,8 @@
 
 use super::{mkfifo, run, with_model};
 use crate::support::{
-    LIMIT, Setup, constancy, jpeg, json_lines, picture, stderr, stdout, tiny_model, write_images,
+    LIMIT, Setup, constancy, jpeg, json_lines, picture, set_mode, stderr, stdout, tiny_model,
+    unprivileged, write_images,
 };
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -137,53 +138,22 @@ fn what_cannot_be_read_is_named_once_and_only_an_empty_result_is_an_error() {
     assert!(stderr(&output).contains("holds no JPEG") && stderr(&output).contains("a pipe"));
 }
 
-/// Root may enter every folder, so a root in here becomes nobody.
 #[test]
 fn a_folder_that_may_not_be_entered_is_named_and_passed_over() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let set_mode = |path: &Path, mode| {
-        let mode = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(path, mode).expect("mode");
-    };
     let folder = tempfile::tempdir().expect("folder");
     let root = folder.path();
-    set_mode(root, 0o755);
-    write_images(&root.join("open"), 1);
-    write_images(&root.join("closed"), 1);
-    set_mode(&root.join("closed"), 0o000);
-    let model = root.join("model");
-    std::fs::create_dir(&model).expect("folder");
+    write_images(&root.join("images/open"), 1);
+    write_images(&root.join("images/closed"), 1);
+    set_mode(&root.join("images/closed"), 0o000);
     for file in ["vision-fp32.toml", "vision-fp32.onnx"] {
         let from = tiny_model().with_file_name(file);
-        std::fs::copy(from, model.join(file)).expect("model");
+        std::fs::copy(from, root.join(file)).expect("model");
     }
-    let program = root.join("constancy");
-    std::fs::copy(env!("CARGO_BIN_EXE_constancy"), &program).expect("program");
-    // SAFETY: takes nothing, returns a number.
-    let mut command = if unsafe { libc::geteuid() } == 0 {
-        let mut command = std::process::Command::new("setpriv");
-        command.args([
-            "--reuid",
-            "65534",
-            "--regid",
-            "65534",
-            "--clear-groups",
-            "--",
-        ]);
-        command.arg(&program);
-        command
-    } else {
-        std::process::Command::new(&program)
-    };
-    let args = ["embed", "--model", "model/vision-fp32.toml", "open", "."];
-    let output = command
-        .args(args)
-        .current_dir(root)
-        .output()
-        .expect("it runs");
-    set_mode(&root.join("closed"), 0o755);
+    let args = ["embed", "--model", "vision-fp32.toml", "images"];
+    let output = unprivileged(root).args(args).output().expect("it runs");
+    set_mode(&root.join("images/closed"), 0o755);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(json_lines(&output).len(), 2);
+    assert_eq!(json_lines(&output).len(), 1);
     assert!(
         stderr(&output).contains("closed: cannot be entered: Permission denied"),
         "{}",

@@ -32,6 +32,7 @@ pub mod queue;
 pub mod skip;
 mod subscriber;
 mod tmpfs;
+mod unprivileged;
 
 pub use broker::{Broker, free_port};
 pub use daemon::{Daemon, Setup};
@@ -42,6 +43,7 @@ pub use proxy::Proxy;
 pub use skip::{judges_python, test_data};
 pub use subscriber::{Message, Subscriber, publish_as};
 pub use tmpfs::Tmpfs;
+pub use unprivileged::{set_mode, unprivileged};
 
 use serde_json::Value;
 use std::process::Output;
