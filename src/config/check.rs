@@ -9,6 +9,7 @@ use super::publish::PublishSettings;
 use super::queue::QueueSettings;
 use super::settings::{ClassSettings, Settings, SnapshotSettings};
 use crate::files;
+use constancy_core::classify::check_label;
 use constancy_core::preprocess::View;
 use constancy_core::workshop::{ENVIRONMENTS, Environment};
 use std::path::Path;
@@ -71,6 +72,13 @@ fn class_source(classes: &ClassSettings) -> Result<(), Problem> {
         (None, true) => fail("classes", "needs `bank` or `labels`")?,
         _ => {}
     }
+    let labels = classes.labels.iter();
+    labels
+        .map(|label| check_label(label))
+        .find_map(Result::err)
+        .map_or(Ok(()), |problem| {
+            fail("classes.labels", &format!("is wrong: {problem}"))
+        })?;
     constancy_core::classify::check_templates(&classes.prompts)
         .map_err(|e| ("classes.prompts".into(), format!("is wrong: {e}")))
 }

@@ -4,12 +4,12 @@
 //! command carries a path or a program, and none is accepted unless `mqtt.commands` lists it.
 
 use crate::config::{CommandName, Settings, is_topic_name};
+use constancy_core::classify::check_label;
 use serde::Serialize;
 
 /// Longer than any valid payload.
 const MAX_PAYLOAD_BYTES: usize = 16 << 10;
 const MAX_LABELS: usize = 100;
-const MAX_LABEL_CHARS: usize = 200;
 
 /// A command to a camera.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,16 +196,8 @@ fn parse_labels(payload: &[u8]) -> Result<Command, String> {
             labels.len()
         ));
     }
-    let is_invalid = |label: &&String| {
-        label.trim().is_empty()
-            || label.chars().count() > MAX_LABEL_CHARS
-            || label.chars().any(char::is_control)
-    };
-    if let Some(label) = labels.iter().find(is_invalid) {
-        let start: String = label.chars().take(40).collect();
-        return Err(format!(
-            "label {start:?}: expected 1 to {MAX_LABEL_CHARS} characters without control characters"
-        ));
+    for label in &labels {
+        check_label(label)?;
     }
     if let Some((_, twice)) = labels
         .iter()
@@ -272,9 +264,13 @@ mod tests {
             ("labels", "a, b", "expected a JSON list"),
             ("labels", "[]", "0 labels, expected 1 to 100"),
             ("labels", &many, "101 labels"),
-            ("labels", &long, "1 to 200 characters"),
+            ("labels", &long, "201 characters, expected 1 to 200"),
             ("labels", "[\"a\\u0000\"]", "control"),
-            ("labels", "[\"a\", \" \"]", "expected 1 to 200 characters"),
+            (
+                "labels",
+                "[\"a\", \" \"]",
+                "a label is empty, expected 1 to 200 characters",
+            ),
             ("labels", "[\"a\", \"a\"]", "given twice"),
             ("snapshot", "/etc/passwd", "expected an empty payload"),
             (

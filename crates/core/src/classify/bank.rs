@@ -4,6 +4,7 @@
 //! the projection that it was trained under. The format stays version 1: a program that does not know probes can still
 //! read the file and classify by the class means.
 
+use super::label::check_label;
 use super::probe::Probe;
 use super::support::Support;
 use crate::numeric::{unit, unit_mean};
@@ -33,6 +34,9 @@ pub enum BankError {
     },
     #[error("class `{label}` has an embedding of length 0")]
     Zero { label: String },
+    /// A name that no class may have.
+    #[error("{0}; rename the class and make the bank again with `constancy classes`")]
+    Label(String),
     #[error("two classes are called `{label}`")]
     Duplicate { label: String },
     #[error(
@@ -111,7 +115,8 @@ struct ProbeEntry {
 }
 
 impl ClassBank {
-    /// Reads a bank from a file's bytes. Fails on a wrong format, missing parts, duplicate labels or embeddings of length 0.
+    /// Reads a bank from a file's bytes. Fails on a wrong format, missing parts, labels that are duplicates or that
+    /// [`check_label`] refuses, and embeddings of length 0.
     pub fn parse(bytes: &[u8]) -> Result<Self, BankError> {
         let file = TensorFile::parse(bytes, FORMAT)?;
         let labels: Vec<String> = file.json("labels")?;
@@ -141,6 +146,7 @@ impl ClassBank {
 
     fn check_rows(&self) -> Result<(), BankError> {
         for (i, (label, row)) in self.labels.iter().zip(&self.rows).enumerate() {
+            check_label(label).map_err(BankError::Label)?;
             if self.labels[..i].contains(label) {
                 return Err(BankError::Duplicate {
                     label: label.clone(),
@@ -199,8 +205,11 @@ impl ClassBank {
         }
     }
 
-    /// The file's bytes.
+    /// The file's bytes. Fails on labels that [`check_label`] refuses: the file could not be read again.
     pub fn to_bytes(&self) -> Result<Vec<u8>, BankError> {
+        for label in &self.labels {
+            check_label(label).map_err(BankError::Label)?;
+        }
         let mut metadata = HashMap::from([
             ("labels".to_owned(), to_json("labels", &self.labels)?),
             (

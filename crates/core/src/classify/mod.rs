@@ -7,6 +7,7 @@
 mod bank;
 mod classifier;
 mod debounce;
+mod label;
 mod probe;
 mod support;
 mod text;
@@ -14,6 +15,7 @@ mod text;
 pub use bank::{BankError, BankOrigin, ClassBank, class_means};
 pub use classifier::{Classifier, DEFAULT_THRESHOLD, DEFAULT_TOP_K, Decision, Scored};
 pub use debounce::{DebounceRules, Debouncer};
+pub use label::{MAX_LABEL_CHARS, check_label};
 pub use probe::{Probe, ProbeError};
 pub use support::Support;
 pub use text::{TextError, Tokenizer, check_templates, class_embeddings};

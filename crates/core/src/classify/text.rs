@@ -1,5 +1,6 @@
 //! From labels to class embeddings: prompt templates, tokens, and the mean over templates.
 
+use super::label::check_label;
 use crate::numeric::{unit, unit_mean};
 use thiserror::Error;
 
@@ -16,8 +17,9 @@ pub enum TextError {
     NoLabels,
     #[error("label `{0}` is given twice")]
     Duplicate(String),
-    #[error("a label is empty")]
-    EmptyLabel,
+    /// A name that no class may have.
+    #[error("{0}")]
+    Label(String),
 }
 
 /// CLIP's tokenizer, from Hugging Face's `tokenizer.json`.
@@ -86,7 +88,7 @@ pub fn check_templates(templates: &[String]) -> Result<(), TextError> {
 
 /// Unit class embeddings, one per label: the normalised mean over templates of the prompts' unit embeddings
 /// (Radford et al. 2021, section 3.1.4). Without templates, the label itself is the prompt. Fails on bad templates, on
-/// empty or duplicate labels, and if `embed` fails.
+/// labels that [`check_label`] refuses, on duplicates, and if `embed` fails.
 ///
 /// ```
 /// use constancy_core::classify::{TextError, class_embeddings};
@@ -128,9 +130,7 @@ fn check_labels(labels: &[String]) -> Result<(), TextError> {
         return Err(TextError::NoLabels);
     }
     for (i, label) in labels.iter().enumerate() {
-        if label.trim().is_empty() {
-            return Err(TextError::EmptyLabel);
-        }
+        check_label(label).map_err(TextError::Label)?;
         if labels[..i].contains(label) {
             return Err(TextError::Duplicate(label.clone()));
         }
