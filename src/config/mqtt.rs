@@ -12,7 +12,8 @@ pub struct MqttSettings {
     /// First part of every topic.
     #[serde(default = "default_prefix")]
     pub prefix: String,
-    /// Defaults to one derived from the machine id and the device's name, so that two devices never fight over it.
+    /// Defaults to one derived from the device's name and a number that is kept and bound to the hardware, so that two
+    /// devices never fight over it.
     pub client_id: Option<String>,
     pub username: Option<String>,
     /// A file that holds the password; a name without a slash is looked up among systemd's credentials.
@@ -37,6 +38,15 @@ pub struct MqttSettings {
     /// The commands to accept. Defaults to none.
     #[serde(default)]
     pub commands: Vec<CommandName>,
+}
+
+impl MqttSettings {
+    /// Whether the password is sent as it is, for everybody on the way to read.
+    #[must_use]
+    pub fn exposes_password(&self) -> bool {
+        let plain = |url: &String| BrokerAddress::parse(url).is_ok_and(|address| !address.tls);
+        self.password_file.is_some() && self.broker.as_ref().is_some_and(plain)
+    }
 }
 
 impl Default for MqttSettings {

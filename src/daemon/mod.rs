@@ -13,7 +13,7 @@ mod snapshots;
 
 pub(crate) use error::DaemonError;
 
-use crate::config::{CameraSettings, PayloadFormat, Settings, Warning};
+use crate::config::{CameraSettings, Settings, Warning};
 use crate::publish::{PreparedSink, Sink, Undelivered};
 use crate::recognizer::Recognizer;
 use capture_threads::CaptureThreads;
@@ -158,6 +158,7 @@ impl Daemon {
         self.pipeline.configure(&settings, recognizer);
         if let Some(sink) = sink {
             let old = std::mem::replace(&mut self.pipeline.sink, Sink::Stdout);
+            let sink = sink.replacing(&old);
             report_undelivered(old.close(DRAIN));
             self.pipeline.sink = sink.start(&settings)?;
             self.pipeline.forget_published();
@@ -199,13 +200,12 @@ impl Daemon {
     }
 }
 
-/// Whether the sink's settings differ, including the cameras' names where the broker learns them or commands name them.
+/// Whether the sink's settings differ, including the cameras' names: the broker holds a state of each.
 fn needs_new_sink(old: &Settings, new: &Settings) -> bool {
     let names = |s: &Settings| {
-        let announced = s.homeassistant.discovery || s.mqtt.payload == PayloadFormat::Sparkplug;
         let name = |camera: &CameraSettings| camera.name.clone();
-        (announced || !s.mqtt.commands.is_empty())
-            .then(|| s.cameras.iter().map(name).collect::<Vec<_>>())
+        let published = s.mqtt.broker.is_some();
+        published.then(|| s.cameras.iter().map(name).collect::<Vec<_>>())
     };
     old.mqtt != new.mqtt
         || old.queue != new.queue

@@ -3,7 +3,8 @@
 //! A command is a message to `<prefix>/<device>/<camera>/set/<name>` with a short payload, which is checked here. No
 //! command carries a path or a program, and none is accepted unless `mqtt.commands` lists it.
 
-use crate::config::{CommandName, Settings, is_topic_name};
+use super::topics::Topics;
+use crate::config::{CommandName, Settings};
 use constancy_core::classify::check_label;
 use serde::Serialize;
 
@@ -60,8 +61,7 @@ pub(super) struct CommandResult<'a> {
 /// Decides which commands are accepted.
 #[derive(Debug)]
 pub(super) struct CommandPolicy {
-    /// `<prefix>/<device>`.
-    base_topic: String,
+    topics: Topics,
     allowed: Vec<CommandName>,
     cameras: Vec<String>,
 }
@@ -76,11 +76,11 @@ pub(super) struct Refusal {
 
 impl CommandPolicy {
     /// `None` if no command is allowed.
-    pub(super) fn new(settings: &Settings, base_topic: &str) -> Option<Self> {
+    pub(super) fn new(settings: &Settings) -> Option<Self> {
         let allowed = settings.mqtt.commands.clone();
         let cameras = settings.cameras.iter().map(|c| c.name.clone()).collect();
         (!allowed.is_empty()).then(|| Self {
-            base_topic: base_topic.to_owned(),
+            topics: Topics::new(settings),
             allowed,
             cameras,
         })
@@ -88,14 +88,12 @@ impl CommandPolicy {
 
     /// The topic filter to subscribe to.
     pub(super) fn filter(&self) -> String {
-        format!("{}/+/set/+", self.base_topic)
+        self.topics.commands()
     }
 
-    /// Splits a command's topic into camera and command; `None` for other topics.
-    fn split_topic<'t>(&self, topic: &'t str) -> Option<(&'t str, &'t str)> {
-        let rest = topic.strip_prefix(&self.base_topic)?.strip_prefix('/')?;
-        let (camera, command) = rest.split_once("/set/")?;
-        (is_topic_name(camera) && is_topic_name(command)).then_some((camera, command))
+    /// Whether a message on this topic is a command.
+    pub(super) fn is_command(&self, topic: &str) -> bool {
+        self.topics.split_command(topic).is_some()
     }
 
     /// Parses a message. `None` if its topic is not that of a command, so that nobody could be answered.
@@ -105,7 +103,7 @@ impl CommandPolicy {
         payload: &[u8],
         retained: bool,
     ) -> Option<Result<Request, Refusal>> {
-        let (camera, command) = self.split_topic(topic)?;
+        let (camera, command) = self.topics.split_command(topic)?;
         let checked = self.check(camera, command, payload, retained);
         Some(match checked {
             Ok(command) => Ok(Request {
@@ -216,7 +214,7 @@ mod tests {
 
     fn policy() -> CommandPolicy {
         CommandPolicy {
-            base_topic: "constancy/bench".into(),
+            topics: Topics::of_bench(),
             allowed: vec![
                 CommandName::Enabled,
                 CommandName::Labels,

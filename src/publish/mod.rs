@@ -7,6 +7,7 @@ mod mqtt;
 mod queue;
 mod sparkplug;
 mod tls;
+mod topics;
 
 pub use command::{Command, Request};
 pub use event::{CameraState, Event, LatencyMs, rfc3339};
@@ -57,6 +58,17 @@ impl PreparedSink {
         Ok(Self(connector))
     }
 
+    /// Notes which sink this one replaces: retained topics of the old one that the new one does not publish are deleted
+    /// from the broker.
+    #[must_use]
+    pub fn replacing(mut self, old: &Sink) -> Self {
+        if let (Some(connector), Sink::Mqtt(old)) = (&mut self.0, old) {
+            let (broker, topics) = old.retained();
+            connector.replace(&broker, topics);
+        }
+        self
+    }
+
     /// Opens the queue and connects, both in the background.
     pub fn start(self, settings: &Settings) -> Result<Sink, PublishError> {
         Ok(match self.0 {
@@ -75,10 +87,7 @@ impl Sink {
     /// Queues an event for the broker, or prints it as one JSON line.
     pub fn event(&self, event: &Event<'_>) -> Result<(), PublishError> {
         match self {
-            Self::Mqtt(mqtt) => mqtt.event(
-                mqtt.camera_topic(event.camera, "event"),
-                serde_json::to_vec(event)?,
-            ),
+            Self::Mqtt(mqtt) => mqtt.event(event.camera, serde_json::to_vec(event)?),
             Self::Stdout => {
                 let mut line = serde_json::to_vec(event)?;
                 line.push(b'\n');
@@ -121,7 +130,16 @@ impl Sink {
         }
     }
 
-    /// Publishes a JPEG of at most [`MAX_PICTURE_BYTES`].
+    /// The largest picture that can be published now.
+    #[must_use]
+    pub fn max_picture_bytes(&self) -> usize {
+        match self {
+            Self::Mqtt(mqtt) => mqtt.max_picture_bytes(),
+            Self::Stdout => MAX_PICTURE_BYTES,
+        }
+    }
+
+    /// Publishes a JPEG of at most [`Self::max_picture_bytes`].
     pub fn picture(&self, camera: &str, jpeg: Vec<u8>) {
         if let Self::Mqtt(mqtt) = self {
             mqtt.picture(camera, jpeg);

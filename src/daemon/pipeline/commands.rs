@@ -6,7 +6,7 @@ use super::Pipeline;
 use super::camera::SWITCHED_OFF;
 use super::relabelling::Relabelling;
 use crate::config::{CameraSettings, CommandName};
-use crate::publish::{Command, MAX_PICTURE_BYTES, PublishError, Request};
+use crate::publish::{Command, PublishError, Request};
 use constancy_core::classify::{ClassBank, Debouncer};
 use constancy_core::preprocess::jpeg_within;
 use std::time::{Duration, Instant};
@@ -146,7 +146,7 @@ impl Pipeline {
             Err(e) => Err(format!("the frame cannot be decoded: {e}")),
             Ok(image) => {
                 let size = format!("{}×{} pixels", image.width, image.height);
-                match jpeg_within(image, MAX_PICTURE_BYTES) {
+                match jpeg_within(image, self.sink.max_picture_bytes()) {
                     None => Err(format!(
                         "{size} do not fit into a message; lower the camera's resolution"
                     )),

@@ -5,38 +5,144 @@ use super::bd_seq::BdSeq;
 use super::connector::Connector;
 use super::error::explain;
 use super::in_flight::MAX_IN_FLIGHT;
+use super::memory::Memory;
+use super::probe::EXPOSED_PASSWORD;
 use super::shared::{Guard, Shared};
-use super::state::State;
+use super::state::{Ending, State};
+use super::takeovers::{End, Takeovers};
 use rumqttc::{
     Client, Connection, ConnectionError, Event, Outgoing, Packet, StateError, SubscribeReasonCode,
 };
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT_S: u64 = 10;
 /// Maximum wait between attempts while the publisher is being closed.
 const MAX_WAIT_CLOSING: Duration = Duration::from_millis(100);
 
+/// Why a connection ended.
+enum Failure {
+    Client(ConnectionError),
+    /// The broker has owed an acknowledgement for this long.
+    Stuck(Duration),
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl Failure {
+    fn explain(&self) -> String {
+        match self {
+            Self::Client(e) => explain(e),
+            Self::Stuck(since) => format!(
+                "has acknowledged nothing for {} s, and messages are sent again",
+                since.as_secs()
+            ),
+        }
+    }
+
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Client(e) if is_closed_by_broker(e) => Ending::Closed,
+            _ => Ending::Other,
+        }
+    }
+
+    /// Whether a message was longer than the limit. A broker sends such messages without asking.
+    fn is_oversized(&self) -> bool {
+        matches!(
+            self,
+            Self::Client(ConnectionError::MqttState(StateError::Deserialization(
+                rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_)
+            )))
+        )
+    }
+}
+
 /// Connects again and again until the publisher is closed. The retry policy lives only here.
-pub(super) fn run(connector: &Connector, shared: &Shared) {
-    let mut backoff = Backoff::new(connector.backoff_max);
+pub(super) fn run(mut connector: Connector, shared: &Shared) {
+    if connector.exposes_password {
+        log::warn!("broker {}: {EXPOSED_PASSWORD}", shared.broker);
+    }
+    let mut memory = start_memory(&mut connector, shared);
+    let (mut backoff, mut takeovers) = (Backoff::new(connector.backoff_max), Takeovers::default());
     let mut bd_seq = BdSeq::open(connector.bd_seq_file());
     loop {
         let mut connected_at = None;
-        let result = run_once(connector, shared, &mut bd_seq, &mut connected_at);
+        let result = run_once(
+            &connector,
+            shared,
+            &mut memory,
+            &mut bd_seq,
+            &mut connected_at,
+        );
+        let failure = result.err();
         let mut state = shared.lock();
-        if matches!(&result, Err(ConnectionError::MqttState(e)) if is_oversized(e)) {
-            state.subscriptions.suspend(Instant::now(), &shared.broker);
+        let now = Instant::now();
+        if failure.as_ref().is_some_and(Failure::is_oversized) {
+            state.subscriptions.suspend(now, &shared.broker);
         }
-        state.disconnected(Instant::now());
+        let ending = failure.as_ref().map_or(Ending::Other, Failure::ending);
+        let taken_over = state.disconnected(ending, now);
         shared.changed.notify_all();
         if state.is_over() {
             return;
         }
-        let lasted = connected_at.map(|at: Instant| at.elapsed());
+        let lasted = connected_at.map(|at: Instant| now.saturating_duration_since(at));
+        let end = if taken_over { End::Closed } else { End::Other };
+        if takeovers.ended(end, lasted) {
+            log_takeover(&connector);
+        }
         let wait = spread(backoff.after(lasted), fastrand::f64());
-        if wait_to_reconnect(shared, state, wait, result.err().as_ref()) {
+        if wait_to_reconnect(shared, state, wait, failure.as_ref()) {
             return;
         }
+    }
+}
+
+/// Opens what is remembered over restarts, and makes deletions of the topics that are published no longer due.
+fn start_memory(connector: &mut Connector, shared: &Shared) -> Memory {
+    let (memory, gone) = connector.remember();
+    let mut state = shared.lock();
+    for topic in gone {
+        log::info!(
+            "broker {}: {topic} is published no longer, and its retained message is deleted",
+            shared.broker
+        );
+        state.retained.delete(topic);
+    }
+    memory
+}
+
+fn log_takeover(connector: &Connector) {
+    log::warn!(
+        "broker {}: has closed the connection again and again soon after it was made: another client seems to use the same client id, {}. Give each device its own `mqtt.client_id`, or leave the key out. If no other client has it, the broker's log says why it closes connections",
+        connector.broker,
+        connector.options.client_id()
+    );
+}
+
+/// Whether the broker, or something on the way, closed the connection.
+fn is_closed_by_broker(error: &ConnectionError) -> bool {
+    let closed = |e: &std::io::Error| {
+        matches!(
+            e.kind(),
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof
+        )
+    };
+    match error {
+        ConnectionError::Io(e)
+        | ConnectionError::MqttState(
+            StateError::Io(e) | StateError::Deserialization(rumqttc::mqttbytes::Error::Io(e)),
+        ) => closed(e),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => true,
+        _ => false,
     }
 }
 
@@ -46,7 +152,7 @@ fn wait_to_reconnect(
     shared: &Shared,
     state: Guard<'_>,
     wait: Duration,
-    error: Option<&ConnectionError>,
+    failure: Option<&Failure>,
 ) -> bool {
     // While the publisher is being closed there is no time for the full wait, and the error was logged before.
     let closing = state.is_closing();
@@ -55,14 +161,14 @@ fn wait_to_reconnect(
     } else {
         wait
     };
-    if let Some(e) = error
+    if let Some(failure) = failure
         && !closing
     {
         let (broker, waiting) = (&shared.broker, state.queue.len());
         let seconds = wait.as_secs_f64();
         log::warn!(
             "broker {broker}: {}; {waiting} events wait, next attempt in {seconds:.1} s",
-            explain(e)
+            failure.explain()
         );
     }
     let unchanged = |s: &mut State| s.is_closing() == closing && !s.is_over();
@@ -70,21 +176,16 @@ fn wait_to_reconnect(
     state.is_ok_and(|(state, _)| state.is_over())
 }
 
-/// Whether a message was longer than the limit. A broker sends such messages without asking.
-fn is_oversized(error: &StateError) -> bool {
-    matches!(
-        error,
-        StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_))
-    )
-}
-
 /// One connection from start to end; notes when the broker accepted it.
 fn run_once(
     connector: &Connector,
     shared: &Shared,
+    memory: &mut Memory,
     bd_seq: &mut BdSeq,
     connected_at: &mut Option<Instant>,
-) -> Result<(), ConnectionError> {
+) -> Result<(), Failure> {
+    // The client asks for a sign of life at this interval, so something happens in this loop at least as often.
+    let patience = connector.keep_alive * 2;
     let number = bd_seq.number();
     // Room for everything in flight, subscriptions, barriers and DISCONNECT.
     let (client, mut connection): (Client, Connection) =
@@ -106,12 +207,28 @@ fn run_once(
                 let now = Instant::now();
                 *connected_at = Some(now);
                 bd_seq.used();
-                shared.lock().connected(client.clone(), number, now);
+                let mut state = shared.lock();
+                if state.is_over() {
+                    // A reload has replaced this publisher while it was connecting.
+                    return Ok(());
+                }
+                state.connected(client.clone(), number, now);
+                drop(state);
                 shared.work.notify_one();
             }
             Event::Incoming(packet) => incoming(shared, &packet),
             Event::Outgoing(Outgoing::Disconnect) => return Ok(()),
             Event::Outgoing(packet) => outgoing(shared, &packet),
+        }
+        let mut state = shared.lock();
+        let deleted = state.take_deleted();
+        let stuck_for = state.stuck_for(Instant::now());
+        drop(state);
+        if !deleted.is_empty() {
+            memory.deleted(&connector.remembered_as(), &deleted);
+        }
+        if let Some(stuck) = stuck_for.filter(|stuck| *stuck > patience) {
+            return Err(Failure::Stuck(stuck));
         }
     }
     Ok(())

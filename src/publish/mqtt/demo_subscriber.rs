@@ -1,6 +1,7 @@
 //! A subscriber for the demonstration, which counts the events that arrive as any other program would.
 
 use super::error::{BrokerError, explain};
+use super::packet_size::MAX_PACKET_BYTES;
 use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -28,7 +29,9 @@ impl DemoSubscriber {
             reason,
         };
         let id = format!("constancy-listener-{:08x}", fastrand::u32(..));
-        let (client, connection) = Client::new(MqttOptions::new(id, host, port), 16);
+        let mut options = MqttOptions::new(id, host, port);
+        options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+        let (client, connection) = Client::new(options, 16);
         client
             .subscribe(filter, QoS::AtLeastOnce)
             .map_err(|e| unavailable(e.to_string()))?;

@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use super::state::State;
-use super::subscriptions::Received;
+use super::subscriptions::{Message, Received};
 use crate::clock;
 use crate::publish::command::CommandResult;
 use crate::publish::event::rfc3339;
@@ -11,12 +11,16 @@ use std::time::Instant;
 impl Shared {
     /// Handles a message of a topic that was subscribed to.
     pub(super) fn received(&self, topic: &str, payload: &[u8], retained: bool) {
-        let mut state = self.lock();
-        if let Some(node) = &mut state.node {
-            node.edge.command(payload);
-            return state.pump(Instant::now());
+        let (mut state, now) = (self.lock(), Instant::now());
+        if state.node.is_some() {
+            return state.node_command(payload, now);
         }
-        match state.subscriptions.receive(topic, payload, retained) {
+        let message = Message {
+            topic,
+            payload,
+            retained,
+        };
+        match state.subscriptions.receive(message, now) {
             Received::Handled => {}
             Received::Refused(refusal) => {
                 log::warn!("command {topic}: {}", refusal.reason);
@@ -30,9 +34,15 @@ impl Shared {
             }
             Received::Discovery { topic, payload } => {
                 state.retained.put(topic, payload);
-                state.pump(Instant::now());
+                state.pump(now);
             }
+            Received::OtherDevice => log::warn!(
+                "broker {}: another device publishes on {topic}, this device's topic: Home Assistant shows whichever came last. Give each device its own name (`device`)",
+                self.broker
+            ),
         }
+        // Something may be due later.
+        self.work.notify_one();
     }
 
     /// Publishes the result of a command.
@@ -58,7 +68,7 @@ impl Shared {
             ts,
         };
         if let Ok(payload) = serde_json::to_vec(&result) {
-            let topic = format!("{}/{camera}/set/{command}/result", self.base_topic);
+            let topic = self.topics.result(camera, command);
             state.send_transient(topic, payload, Instant::now());
         }
     }

@@ -6,7 +6,11 @@ use crate::config::Settings;
 use rumqttc::{Client, Event, MqttOptions};
 use std::time::Duration;
 
-/// Connects once and disconnects again, waiting at most `limit`; publishes nothing. Returns the broker's address.
+/// What is wrong with a password on a connection without TLS.
+pub(super) const EXPOSED_PASSWORD: &str = "the password crosses the network unencrypted, since this is mqtt:// and not mqtts://; use TLS outside of a network that you trust";
+
+/// Connects once and disconnects again, waiting at most `limit`; publishes nothing. Returns the broker's address, and what is
+/// unwise about the connection.
 pub fn probe(settings: &Settings, limit: Duration) -> Result<String, BrokerError> {
     let connector = Connector::new(settings)?;
     let (configured, address) = (&connector.options, &connector.address);
@@ -30,7 +34,12 @@ pub fn probe(settings: &Settings, limit: Duration) -> Result<String, BrokerError
                     break;
                 }
             }
-            Ok(connector.broker)
+            let broker = connector.broker;
+            Ok(if connector.exposes_password {
+                format!("{broker}; warning: {EXPOSED_PASSWORD}")
+            } else {
+                broker
+            })
         }
         Some(Err(e)) => Err(BrokerError::Unavailable {
             reason: explain(&e),

@@ -8,12 +8,12 @@ use super::queue_thread;
 use super::shared::Shared;
 use super::state::{State, Undelivered};
 use super::subscriptions::Subscriptions;
-use super::topics::{base_topic, status_topic};
 use crate::config::{CommandName, QueueSettings, Settings};
 use crate::publish::command::{CommandPolicy, Request};
 use crate::publish::event::CameraState;
 use crate::publish::homeassistant::Discovery;
 use crate::publish::queue::{DiskWorker, EventQueue, QueueLimits};
+use crate::publish::topics::Topics;
 use crate::threads::wait_for_end;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -49,8 +49,7 @@ impl MqttPublisher {
         let shared = Arc::new(Shared::new(
             initial_state(&connector, settings, worker.is_some(), sender),
             connector.broker.clone(),
-            &settings.device,
-            &base_topic(settings),
+            settings,
         ));
         let (for_queue, for_connection) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads = vec![
@@ -58,7 +57,7 @@ impl MqttPublisher {
                 queue_thread::run(&for_queue, worker);
             })?,
             spawn("mqtt", &shared, move || {
-                connection::run(&connector, &for_connection);
+                connection::run(connector, &for_connection);
             })?,
         ];
         Ok(Self {
@@ -68,15 +67,23 @@ impl MqttPublisher {
         })
     }
 
-    /// `<prefix>/<device>/<camera>/<leaf>`.
-    #[must_use]
-    pub fn camera_topic(&self, camera: &str, leaf: &str) -> String {
-        format!("{}/{camera}/{leaf}", self.shared.base_topic)
+    /// Queues a camera's event. It is published as soon as there is a connection.
+    pub fn event(&self, camera: &str, payload: Vec<u8>) {
+        self.shared.push(self.shared.topics.event(camera), payload);
     }
 
-    /// Queues an event. It is published as soon as there is a connection.
-    pub fn event(&self, topic: String, payload: Vec<u8>) {
-        self.shared.push(topic, payload);
+    /// The broker, and the retained topics that may be on it.
+    pub(in crate::publish) fn retained(&self) -> (String, Vec<String>) {
+        let state = self.shared.lock();
+        let topics = state.retained.topics().cloned().collect();
+        (self.shared.broker.clone(), topics)
+    }
+
+    /// The largest picture that can be sent now: at most [`MAX_PICTURE_BYTES`](super::MAX_PICTURE_BYTES), and less on a
+    /// broker that has refused a smaller message.
+    #[must_use]
+    pub fn max_picture_bytes(&self) -> usize {
+        self.shared.lock().max_picture_bytes(Instant::now())
     }
 
     /// Publishes a camera's present state, retained. A newer state replaces one that still waits.
@@ -85,7 +92,7 @@ impl MqttPublisher {
         match &mut shared.node {
             Some(node) => node.edge.set_camera(state.camera, state.fault),
             None => shared.retained.put(
-                self.camera_topic(state.camera, "state"),
+                self.shared.topics.state(state.camera),
                 serde_json::to_vec(state)?,
             ),
         }
@@ -110,9 +117,9 @@ impl MqttPublisher {
             .command_result(&mut self.shared.lock(), camera, command.as_str(), outcome);
     }
 
-    /// Publishes a JPEG of at most [`MAX_PICTURE_BYTES`](super::MAX_PICTURE_BYTES).
+    /// Publishes a JPEG of at most [`Self::max_picture_bytes`].
     pub fn picture(&self, camera: &str, jpeg: Vec<u8>) {
-        let topic = self.camera_topic(camera, "snapshot");
+        let topic = self.shared.topics.snapshot(camera);
         let mut state = self.shared.lock();
         state.send_transient(topic, jpeg, Instant::now());
     }
@@ -138,7 +145,7 @@ impl MqttPublisher {
         shared.wake_all();
         shared.wait_until(state, last_message_at, State::may_send_last_message);
         let mut state = shared.lock();
-        let status = status_topic(&shared.base_topic);
+        let status = shared.topics.status();
         state.send_last_message(status, "stopped", Instant::now());
         shared.wait_until(state, deadline, |state| {
             state.last_message_delivered() && state.queue_is_safe()
@@ -163,7 +170,7 @@ fn initial_state(
 ) -> State {
     let now = Instant::now();
     let queue = EventQueue::new(limits(&settings.queue), on_disk, now);
-    let mut state = State::new(queue, &settings.queue, now);
+    let mut state = State::new(&connector.broker, queue, &settings.queue, now);
     if let Some(address) = connector.node() {
         state.subscriptions = Subscriptions::of_node(address.command_topic());
         state.node = Some(Node::new(
@@ -171,12 +178,11 @@ fn initial_state(
             settings.cameras.iter().map(|c| c.name.clone()),
         ));
     } else {
-        let base_topic = base_topic(settings);
-        let status = status_topic(&base_topic);
+        let status = Topics::new(settings).status();
         state.retained.put(status, "online".into());
         state.subscriptions = Subscriptions::new(
-            Discovery::new(settings, &base_topic),
-            CommandPolicy::new(settings, &base_topic),
+            Discovery::new(settings),
+            CommandPolicy::new(settings),
             requests,
         );
     }

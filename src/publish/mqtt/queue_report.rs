@@ -21,7 +21,16 @@ struct QueueStatus<'a> {
     fault: Option<String>,
     waiting: u64,
     waiting_bytes: u64,
-    dropped: Dropped,
+    dropped: AllDropped,
+}
+
+/// Events dropped, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct AllDropped {
+    #[serde(flatten)]
+    by_queue: Dropped,
+    /// Too large for the broker, since the start.
+    oversized: u64,
 }
 
 /// Changes of this are worth a report.
@@ -80,18 +89,19 @@ fn condition(state: &State) -> Condition {
     Condition {
         storage,
         fault,
-        dropped: state.queue.dropped().total(),
+        dropped: state.dropped(),
         waiting: if waiting < MIN_WAITING { 0 } else { waiting },
     }
 }
 
 fn publish(shared: &Shared, state: &mut State, condition: &Condition, now: Instant) {
-    let (waiting, dropped) = (state.queue.len(), state.queue.dropped());
+    let waiting = state.queue.len();
+    let all_dropped = state.dropped();
     if let Some(node) = &mut state.node {
         node.edge.set_queue(QueueReport {
             storage: condition.storage,
             waiting,
-            dropped: dropped.total(),
+            dropped: all_dropped,
         });
         return state.pump(now);
     }
@@ -102,11 +112,13 @@ fn publish(shared: &Shared, state: &mut State, condition: &Condition, now: Insta
         fault: condition.fault.clone(),
         waiting,
         waiting_bytes: state.queue.disk_bytes(),
-        dropped,
+        dropped: AllDropped {
+            by_queue: state.queue.dropped(),
+            oversized: state.oversized(),
+        },
     };
     if let Ok(payload) = serde_json::to_vec(&status) {
-        let topic = format!("{}/queue", shared.base_topic);
-        state.retained.put(topic, payload);
+        state.retained.put(shared.topics.queue(), payload);
         state.pump(now);
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn run(shared: &Shared, mut worker: Option<DiskWorker>) {
     while !state.is_over() {
         let now = Instant::now();
         state.pump(now);
-        state.resume_subscriptions(now);
+        state.subscriptions_due(now);
         reporter.report(shared, &mut state, now);
         let (reading, flush) = (state.is_connected(), state.is_closing());
         let work = state.queue.work(shared.stamp(), now, reading, flush);
@@ -35,7 +35,7 @@ pub(super) fn run(shared: &Shared, mut worker: Option<DiskWorker>) {
         let next = [
             state.queue.work_at(now),
             state.pump_at(),
-            state.resume_at(),
+            state.subscriptions_due_at(),
             reporter.due_at(),
         ]
         .into_iter()

@@ -1,7 +1,9 @@
 //! The state that all threads share, behind its lock.
 
 use super::state::State;
+use crate::config::Settings;
 use crate::publish::queue::{Boot, Record, Stamp};
+use crate::publish::topics::Topics;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,20 +17,19 @@ pub(super) struct Shared {
     pub(super) work: Condvar,
     pub(super) broker: String,
     pub(super) device: String,
-    /// `<prefix>/<device>`.
-    pub(super) base_topic: String,
+    pub(super) topics: Topics,
     boot: Boot,
 }
 
 impl Shared {
-    pub(super) fn new(state: State, broker: String, device: &str, base_topic: &str) -> Self {
+    pub(super) fn new(state: State, broker: String, settings: &Settings) -> Self {
         Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
             work: Condvar::new(),
             broker,
-            device: device.to_owned(),
-            base_topic: base_topic.to_owned(),
+            device: settings.device.clone(),
+            topics: Topics::new(settings),
             boot: Boot::read(),
         }
     }
@@ -59,7 +60,6 @@ impl Shared {
                 payload,
                 queued,
             },
-            &self.broker,
             now,
         );
         // The first event of a batch sets its time, the last makes it due.

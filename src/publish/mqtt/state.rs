@@ -1,17 +1,19 @@
 //! The connection's state: what waits, what is in flight, and what is sent next.
 
 mod closing;
+mod sending;
 mod sparkplug;
 
-use super::in_flight::{Content, InFlight, MAX_IN_FLIGHT};
+use super::in_flight::{Content, InFlight, MAX_IN_FLIGHT, Sent};
 use super::node::Node;
+use super::packet_size::PacketSize;
+use super::rate_limit::RateLimit;
 use super::retained::Retained;
 use super::subscriptions::Subscriptions;
 use crate::config::QueueSettings;
 use crate::publish::queue::{EventQueue, Pace, Record, Storage};
-use rumqttc::{Client, QoS};
+use rumqttc::Client;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Maximum command results and pictures that wait; the oldest are dropped first.
@@ -35,7 +37,18 @@ enum Phase {
     Over,
 }
 
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The broker closed it.
+    Closed,
+    /// Otherwise, for example by a timeout.
+    Other,
+}
+
 pub(super) struct State {
+    /// The broker as log lines name it.
+    broker: String,
     pub(super) queue: EventQueue,
     pace: Pace,
     pub(super) retained: Retained,
@@ -44,7 +57,18 @@ pub(super) struct State {
     pub(super) node: Option<Node>,
     /// Topics and payloads that are sent once, and dropped if the connection is lost.
     transient: VecDeque<(String, Vec<u8>)>,
-    pub(super) in_flight: InFlight<Content>,
+    pub(super) in_flight: InFlight<Sent>,
+    size: PacketSize,
+    /// A message waits until nothing else is in flight.
+    is_held: bool,
+    /// Events that were too large for the broker.
+    oversized: u64,
+    /// Lines of the log about messages that are too large.
+    oversized_lines: RateLimit,
+    /// Retained topics that the broker has deleted, for memory.
+    deleted: Vec<String>,
+    /// The broker has acknowledged something on this connection.
+    has_acknowledged: bool,
     /// Present while connected.
     client: Option<Client>,
     live_first: bool,
@@ -58,8 +82,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(queue: EventQueue, settings: &QueueSettings, now: Instant) -> Self {
+    pub(super) fn new(
+        broker: &str,
+        queue: EventQueue,
+        settings: &QueueSettings,
+        now: Instant,
+    ) -> Self {
         Self {
+            broker: broker.to_owned(),
             queue,
             pace: Pace::new(settings.drain_per_s, now),
             retained: Retained::default(),
@@ -67,6 +97,12 @@ impl State {
             node: None,
             transient: VecDeque::new(),
             in_flight: InFlight::default(),
+            size: PacketSize::default(),
+            is_held: false,
+            oversized: 0,
+            oversized_lines: RateLimit::new(5, 0.1),
+            deleted: Vec::new(),
+            has_acknowledged: false,
             client: None,
             live_first: settings.live_first,
             drain_delay: Duration::from_secs_f64(settings.drain_delay_s),
@@ -78,7 +114,7 @@ impl State {
     }
 
     /// Queues an event, and sends it if it may be sent now.
-    pub(super) fn push(&mut self, record: Record, broker: &str, now: Instant) {
+    pub(super) fn push(&mut self, record: Record, now: Instant) {
         self.queue.push(record, now);
         if self.client.is_some() && !self.live_first {
             self.pace.earn();
@@ -89,6 +125,7 @@ impl State {
             && (dropped.is_power_of_two() || dropped.is_multiple_of(1000))
         {
             self.drops_logged = dropped;
+            let broker = &self.broker;
             log::warn!(
                 "broker {broker}: the queue is full, {dropped} of the oldest events are dropped so far"
             );
@@ -118,7 +155,13 @@ impl State {
             node.connected(bd_seq, self.queue.next_id(), subscribing);
         }
         self.client = Some(client);
-        self.retained.renew();
+        self.has_acknowledged = false;
+        for topic in self.retained.renew() {
+            log::warn!(
+                "broker {}: the connection ends whenever {topic}, which is published no longer, is deleted; delete it yourself (an empty retained message), or let this device publish there",
+                self.broker
+            );
+        }
         self.queue.connected(self.live_first);
         let away = now.saturating_duration_since(self.away_since);
         self.delay_backlog(
@@ -153,120 +196,78 @@ impl State {
         );
     }
 
-    pub(super) fn disconnected(&mut self, now: Instant) {
-        if self.client.take().is_some() {
+    /// Notes that the connection has ended. Returns whether it looked as if another client had taken it over.
+    pub(super) fn disconnected(&mut self, ending: Ending, now: Instant) -> bool {
+        let was_connected = self.client.take().is_some();
+        if was_connected {
             self.away_since = now;
             self.has_inherited = false;
         }
-        self.in_flight.clear();
-        self.transient.clear();
-        self.queue.disconnected();
-    }
-
-    /// Hands messages to the client until [`MAX_IN_FLIGHT`] are in flight.
-    pub(super) fn pump(&mut self, now: Instant) {
-        while self.client.is_some() && self.in_flight.len() < MAX_IN_FLIGHT && self.send_next(now) {
-        }
-        self.send_barrier(now);
-    }
-
-    /// Sends one message; returns whether one was due and the client took it.
-    fn send_next(&mut self, now: Instant) -> bool {
-        if self.node.is_some() {
-            return self.send_next_of_node(now);
-        }
-        let sent = self.send_next_retained();
-        sent.or_else(|| self.send_next_transient())
-            .unwrap_or_else(|| self.send_next_event(now))
-    }
-
-    /// `None` if no retained message is due.
-    fn send_next_retained(&mut self) -> Option<bool> {
-        let client = self.client.as_ref()?;
-        let (topic, version, payload) = self.retained.next(|topic| topic.ends_with("/status"))?;
-        let topic = topic.to_owned();
-        let taken = client
-            .try_publish(&topic, QoS::AtLeastOnce, true, payload)
-            .is_ok();
-        if taken {
-            self.retained.handed_over(&topic);
-            let content = Content::Retained(topic, version);
-            self.in_flight.handed_over(content);
-        }
-        Some(taken)
-    }
-
-    /// `None` if no transient message is due.
-    fn send_next_transient(&mut self) -> Option<bool> {
-        let client = self.client.as_ref()?;
-        let (topic, payload) = self.transient.front()?;
-        let taken = client
-            .try_publish(topic, QoS::AtLeastOnce, false, payload.as_slice())
-            .is_ok();
-        if taken {
-            self.transient.pop_front();
-            self.in_flight.handed_over(Content::Transient);
-        }
-        Some(taken)
-    }
-
-    fn send_next_event(&mut self, now: Instant) -> bool {
-        let Some((id, record, of_backlog)) = self.next_event(now) else {
-            return false;
-        };
-        let Some(client) = &self.client else {
-            return false;
-        };
-        let payload = record.payload.as_slice();
-        let taken = client
-            .try_publish(&record.topic, QoS::AtLeastOnce, false, payload)
-            .is_ok();
-        if taken {
-            self.in_flight.handed_over(Content::Event(id));
-            self.event_handed_over(id, of_backlog);
-        }
-        taken
-    }
-
-    /// Notes that the client has taken an event.
-    fn event_handed_over(&mut self, id: i64, of_backlog: bool) {
-        self.queue.handed_over(id);
-        if of_backlog {
-            self.pace.spend();
-        }
-    }
-
-    /// The event that may be sent next, and whether it is of the backlog.
-    fn next_event(&mut self, now: Instant) -> Option<(i64, Arc<Record>, bool)> {
-        let unpaced = self.is_closing() && *self.queue.storage() == Storage::Memory;
-        let backlog = if unpaced || self.pace.is_due(now) {
-            self.queue.next_of_backlog()
-        } else {
-            None
-        };
-        let of_backlog = backlog.is_some();
-        let live = || {
-            if self.live_first {
-                self.queue.next_live()
-            } else {
-                None
+        if was_connected && ending == Ending::Closed {
+            let sent = self.in_flight.iter().map(|s| (s.topic.as_str(), s.bytes));
+            if let Some(told) = self.size.closed(sent, now) {
+                log::warn!("broker {}: {told}", self.broker);
             }
-        };
-        backlog
-            .or_else(live)
-            .map(|(id, record)| (id, record, of_backlog))
+        }
+        self.in_flight.clear();
+        self.is_held = false;
+        self.transient.clear();
+        self.retained.disconnected();
+        self.queue.disconnected();
+        ending == Ending::Closed && self.has_acknowledged && !self.size.has_suspect()
     }
 
-    /// When suspended subscriptions resume, while connected.
-    pub(super) fn resume_at(&self) -> Option<Instant> {
-        self.client.as_ref().and(self.subscriptions.resume_at())
+    /// When [`Self::subscriptions_due`] has something to do.
+    pub(super) fn subscriptions_due_at(&self) -> Option<Instant> {
+        let subscriptions = self.client.as_ref().and(self.subscriptions.due_at());
+        [subscriptions, self.oversized_lines.report_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Resumes suspended subscriptions when it is time.
-    pub(super) fn resume_subscriptions(&mut self, now: Instant) {
+    /// Resumes suspended subscriptions, answers Home Assistant, and reports floods, when it is time.
+    pub(super) fn subscriptions_due(&mut self, now: Instant) {
         if let Some(client) = &self.client {
             self.subscriptions.resume(client, now);
+            self.subscriptions.report_flood(&self.broker, now);
+            if let Some((topic, payload)) = self.subscriptions.birth_answer(now) {
+                self.retained.put(topic, payload);
+                self.pump(now);
+            }
         }
+        if let Some(more) = self.oversized_lines.report(now) {
+            log::warn!(
+                "broker {}: {more} more messages were too large",
+                self.broker
+            );
+        }
+    }
+
+    /// How long the broker has owed an acknowledgement.
+    pub(super) fn stuck_for(&self, now: Instant) -> Option<Duration> {
+        let subscription = self.subscriptions.unconfirmed_for(now);
+        self.in_flight.stuck_for(now).max(subscription)
+    }
+
+    /// Retained topics that the broker has deleted since the last call.
+    pub(super) fn take_deleted(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.deleted)
+    }
+
+    /// The largest picture that can be sent now.
+    pub(super) fn max_picture_bytes(&self, now: Instant) -> usize {
+        self.size.max_picture_bytes(now)
+    }
+
+    /// Events that were too large for the broker.
+    pub(super) fn oversized(&self) -> u64 {
+        self.oversized
+    }
+
+    /// Events dropped, for whatever reason.
+    pub(super) fn dropped(&self) -> u64 {
+        self.queue.dropped().total() + self.oversized
     }
 
     /// Notes the packet identifier of the oldest message that has none yet.
@@ -275,25 +276,39 @@ impl State {
     }
 
     pub(super) fn acknowledged(&mut self, packet: u16, now: Instant) {
-        if let Some(content) = self.in_flight.acknowledged(packet) {
-            self.delivered(content, now);
+        if let Some(sent) = self.in_flight.acknowledged(packet, now) {
+            self.delivered(sent, now);
         }
         self.pump(now);
     }
 
     /// Notes that the broker has this.
-    fn delivered(&mut self, content: Content, now: Instant) {
-        match content {
+    fn delivered(&mut self, sent: Sent, now: Instant) {
+        self.size.taken(sent.bytes);
+        self.has_acknowledged = true;
+        match sent.content {
             Content::Event(id) => self.queue.acknowledged(id, now),
-            Content::Retained(topic, version) => self.retained.acknowledged(&topic, version),
+            Content::Retained(version) => self.retained_delivered(sent.topic, version),
             Content::Transient => {}
             Content::NodeDeath => self.node.iter_mut().for_each(Node::death_acknowledged),
         }
     }
 
+    fn retained_delivered(&mut self, topic: String, version: u64) {
+        let Some(payload) = self.retained.acknowledged(&topic, version) else {
+            return;
+        };
+        if payload.is_empty() {
+            self.deleted.push(topic);
+        } else if let Some(next) = self.subscriptions.after_delivery(&topic, &payload) {
+            self.retained.put(topic, next);
+        }
+    }
+
     /// When [`State::pump`] may next have something to send, if nothing else happens.
     pub(super) fn pump_at(&self) -> Option<Instant> {
-        let may_send = self.client.is_some() && self.in_flight.len() < MAX_IN_FLIGHT;
+        let may_send =
+            self.client.is_some() && !self.is_held && self.in_flight.len() < MAX_IN_FLIGHT;
         let waits = may_send
             && self.node.as_ref().is_none_or(Node::may_send_events)
             && self.queue.next_of_backlog().is_some();
@@ -320,7 +335,7 @@ impl State {
             Storage::Opening | Storage::Disk => "on disk".into(),
             Storage::Unavailable(reason) => format!("in memory ({reason})"),
         };
-        let (waiting, dropped) = (self.queue.len(), self.queue.dropped().total());
+        let (waiting, dropped) = (self.queue.len(), self.dropped());
         format!("broker {connected}, {waiting} events waiting {place}, {dropped} dropped")
     }
 }

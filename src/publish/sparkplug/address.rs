@@ -23,6 +23,11 @@ impl Address {
         self.topic("NCMD", None)
     }
 
+    /// A topic that nobody subscribes to.
+    pub(in crate::publish) fn fence_topic(&self) -> String {
+        format!("{}/fence", self.command_topic())
+    }
+
     /// Topic and payload of the node's death: the will of a connection, and its last message. It has no sequence number.
     pub(in crate::publish) fn death(&self, bd_seq: u8, now_ms: u64) -> (String, Vec<u8>) {
         let payload = Payload {

@@ -1,5 +1,6 @@
 //! Sending the messages of the Sparkplug edge node, and the barriers that confirm them.
 
+use super::sending::{HandOver, Outgoing};
 use super::{Phase, State};
 use crate::publish::mqtt::in_flight::{Content, MAX_IN_FLIGHT};
 use crate::publish::mqtt::node::now_ms;
@@ -18,12 +19,12 @@ impl State {
         let Some(node) = &self.node else { return false };
         let now_ms = now_ms();
         if let Some(message) = node.edge.due(waiting, now_ms) {
-            return self.send_of_node(message, Content::Transient);
+            return self.send_of_node(message, Content::Transient, now) == HandOver::Taken;
         }
         if node.is_leaving()
             && let Some(death) = node.edge.death(now_ms)
         {
-            return self.send_of_node(death, Content::NodeDeath);
+            return self.send_of_node(death, Content::NodeDeath, now) == HandOver::Taken;
         }
         node.may_send_events() && self.send_next_event_of_node(now, now_ms)
     }
@@ -44,32 +45,40 @@ impl State {
             return true;
         };
         if !message.is_event() {
-            return self.send_of_node(message, Content::Transient);
+            return self.send_of_node(message, Content::Transient, now) == HandOver::Taken;
         }
-        let taken = self.send_of_node(message, Content::Event(id));
-        if taken {
-            self.event_handed_over(id, of_backlog);
-        }
-        taken
+        let outcome = self.send_of_node(message, Content::Event(id), now);
+        self.event_left(id, of_backlog, outcome, now);
+        outcome != HandOver::Busy
     }
 
-    fn send_of_node(&mut self, message: Message, content: Content) -> bool {
-        let (Some(client), Some(node)) = (&self.client, &mut self.node) else {
-            return false;
-        };
+    fn send_of_node(&mut self, message: Message, content: Content, now: Instant) -> HandOver {
         let qos = if message.acknowledged {
             QoS::AtLeastOnce
         } else {
             QoS::AtMostOnce
         };
-        let taken = client
-            .try_publish(&message.topic, qos, false, message.payload.as_slice())
-            .is_ok();
-        if taken {
+        let outgoing = Outgoing {
+            topic: message.topic.clone(),
+            payload: message.payload.clone(),
+            qos,
+            retain: false,
+        };
+        let outcome = self.hand_over(outgoing, content, now);
+        if let Some(node) = self.node.as_mut().filter(|_| outcome == HandOver::Taken) {
             node.edge.sent(message);
-            self.in_flight.handed_over(content);
         }
-        taken
+        outcome
+    }
+
+    /// Handles a command to the node.
+    pub(in crate::publish::mqtt) fn node_command(&mut self, payload: &[u8], now: Instant) {
+        if self.subscriptions.allows_node_command(now)
+            && let Some(node) = &mut self.node
+        {
+            node.edge.command(payload);
+        }
+        self.pump(now);
     }
 
     /// Sends a barrier if it is time, or if messages wait for room.
@@ -82,9 +91,10 @@ impl State {
         }
         let urgent = self.in_flight.len() >= MAX_IN_FLIGHT / 2 || self.phase != Phase::Running;
         if node.barrier_at().is_some_and(|at| at <= now || urgent) {
-            // Nobody subscribes to this topic.
-            let topic = format!("{}/fence", node.edge.address.command_topic());
-            if client.try_unsubscribe(topic).is_ok() {
+            if client
+                .try_unsubscribe(node.edge.address.fence_topic())
+                .is_ok()
+            {
                 node.barrier_sent();
             }
         }
@@ -98,7 +108,7 @@ impl State {
         broker: &str,
         now: Instant,
     ) {
-        self.subscriptions.subscribed(packet, refused, broker);
+        self.subscriptions.subscribed(packet, refused, broker, now);
         if let Some(node) = &mut self.node {
             node.edge.subscribed();
             self.pump(now);
@@ -110,8 +120,8 @@ impl State {
         if let Some(node) = &mut self.node {
             node.barrier_answered();
         }
-        for content in self.in_flight.barrier_answered(packet) {
-            self.delivered(content, now);
+        for sent in self.in_flight.barrier_answered(packet, now) {
+            self.delivered(sent, now);
         }
         self.pump(now);
     }
