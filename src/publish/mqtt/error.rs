@@ -43,7 +43,10 @@ fn describe(error: &ConnectionError) -> String {
             _ => e.to_string(),
         },
         ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => "does not answer in time".into(),
-        ConnectionError::MqttState(rumqttc::StateError::Io(e)) => format!("the connection is lost ({e})"),
+        ConnectionError::MqttState(
+            rumqttc::StateError::Io(e)
+            | rumqttc::StateError::Deserialization(rumqttc::mqttbytes::Error::Io(e)),
+        ) => format!("the connection is lost ({e})"),
         ConnectionError::MqttState(rumqttc::StateError::ConnectionAborted) => "closed the connection".into(),
         ConnectionError::Tls(e) => format!("TLS failed: {}", with_causes(e)),
         other => other.to_string(),

@@ -19,9 +19,6 @@ const MIN_PICTURE_BYTES: usize = 4096;
 const MAX_TOPIC_BYTES: usize = u16::MAX as usize;
 /// Packets below this are never suspected: every broker takes them.
 const SUSPECT_ABOVE: usize = 1024;
-/// A packet is suspected if it is larger than all that the broker has taken by this factor. Others of its size have
-/// arrived, so its size is not the reason.
-const LARGER_BY: f64 = 1.25;
 /// After this many resets the log names the suspect.
 const RESETS_UNTIL_TOLD: u32 = 2;
 /// After this many resets, all but the first with nothing else in flight, the suspect is given up.
@@ -39,6 +36,17 @@ pub(super) fn publish_bytes(topic: &str, payload: &[u8]) -> usize {
         _ => 4,
     };
     1 + length_bytes + remaining
+}
+
+/// A packet is suspected if it is larger than this above all that the broker has taken. Otherwise packets of about its size
+/// have arrived, so its size is not the reason.
+fn clearly_above(bytes: usize) -> usize {
+    bytes + bytes / 4
+}
+
+/// Messages of one kind differ by a few per cent. Those down to this are refused with one of `bytes`.
+fn slightly_below(bytes: usize) -> usize {
+    bytes - bytes / 20
 }
 
 /// Whether a message can be sent.
@@ -86,12 +94,11 @@ impl PacketSize {
         }
         if let Some(refused) = self.refused(now).filter(|refused| bytes >= *refused) {
             return Verdict::Never(format!(
-                "the broker has taken {}, and closes the connection at {refused}",
+                "the broker has taken {}, and closed the connection at about {refused}",
                 self.largest_taken
             ));
         }
-        let suspect = self.suspect.as_ref();
-        if suspect.is_some_and(|suspect| bytes >= suspect.bytes) {
+        if self.is_suspected(bytes) {
             Verdict::Alone
         } else {
             Verdict::Fits
@@ -103,9 +110,10 @@ impl PacketSize {
         refused.map(|(bytes, _)| bytes)
     }
 
-    /// Whether a packet of this size must be the only one in flight.
+    /// Whether a packet of this size must be the only one in flight: it is about as large as the suspect, or larger.
     pub(super) fn is_suspected(&self, bytes: usize) -> bool {
-        self.suspect.as_ref().is_some_and(|s| bytes >= s.bytes)
+        let suspect = self.suspect.as_ref();
+        suspect.is_some_and(|s| clearly_above(bytes) >= s.bytes)
     }
 
     /// The largest picture that can be sent now.
@@ -121,7 +129,9 @@ impl PacketSize {
     /// Notes that the broker has taken a packet of this size.
     pub(super) fn taken(&mut self, bytes: usize) {
         self.largest_taken = self.largest_taken.max(bytes);
-        self.suspect.take_if(|suspect| bytes >= suspect.bytes);
+        if self.is_suspected(bytes) {
+            self.suspect = None;
+        }
         self.refused.take_if(|(refused, _)| bytes >= *refused);
     }
 
@@ -132,7 +142,7 @@ impl PacketSize {
         in_flight: impl Iterator<Item = (&'t str, usize)>,
         now: Instant,
     ) -> Option<String> {
-        let least = SUSPECT_ABOVE.max((self.largest_taken as f64 * LARGER_BY) as usize);
+        let least = SUSPECT_ABOVE.max(clearly_above(self.largest_taken));
         let Some((topic, bytes)) = in_flight
             .max_by_key(|(_, bytes)| *bytes)
             .filter(|(_, bytes)| *bytes > least)
@@ -141,16 +151,20 @@ impl PacketSize {
             self.suspect = None;
             return None;
         };
-        let known = self.suspect.take().filter(|s| bytes == s.bytes);
+        // Another message of the same kind may come first on the next connection.
+        let is_similar =
+            |s: &Suspect| clearly_above(bytes) >= s.bytes && bytes <= clearly_above(s.bytes);
+        let known = self.suspect.take().filter(is_similar);
         let resets = known.map_or(0, |s| s.resets) + 1;
         let what = format!(
             "closed the connection {resets} times right after {topic}, {bytes} bytes, and the largest packet that it has taken has {} bytes",
             self.largest_taken
         );
         if resets >= RESETS_UNTIL_GIVEN_UP {
-            self.refused = Some((bytes, now + HOLDS));
+            let refused = slightly_below(bytes).max(self.largest_taken + 1);
+            self.refused = Some((refused, now + HOLDS));
             return Some(format!(
-                "{what}: messages of {bytes} bytes and more are dropped from now on. See the broker's limit (mosquitto: max_packet_size)"
+                "{what}: messages of {refused} bytes and more are dropped from now on. See the broker's limit (mosquitto: max_packet_size)"
             ));
         }
         self.suspect = Some(Suspect { bytes, resets });
@@ -187,17 +201,19 @@ mod tests {
             told.contains("2 times right after t/large, 20015 bytes"),
             "{told}"
         );
-        let told = size.closed(alone(), now).expect("the third is told");
+        // One of the same kind, a few bytes shorter.
+        let told = size.closed([("t/large", bytes - 15)].into_iter(), now);
+        let told = told.expect("the third is told");
         assert!(told.contains("are dropped from now on"), "{told}");
         let Verdict::Never(why) = judge(&size, now) else {
             panic!("it is given up");
         };
         assert_eq!(
             why,
-            "the broker has taken 900, and closes the connection at 20015"
+            "the broker has taken 900, and closed the connection at about 19000"
         );
         assert_eq!(size.judge("t/small", &payload[..800], now), Verdict::Fits);
-        assert_eq!(size.max_picture_bytes(now), 10_007 - PICTURE_OVERHEAD);
+        assert_eq!(size.max_picture_bytes(now), 9_500 - PICTURE_OVERHEAD);
         assert_eq!(
             judge(&size, now + HOLDS),
             Verdict::Fits,

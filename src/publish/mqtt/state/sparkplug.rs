@@ -111,6 +111,7 @@ impl State {
         self.subscriptions.subscribed(packet, refused, broker, now);
         if let Some(node) = &mut self.node {
             node.edge.subscribed();
+            self.has_acknowledged = true;
             self.pump(now);
         }
     }
