@@ -81,9 +81,8 @@ impl<T> InFlight<T> {
 
     /// The messages that are known to have arrived once the broker has answered this packet.
     pub(super) fn barrier_answered(&mut self, packet: u16, now: Instant) -> Vec<T> {
-        let mut left = match self.barrier.take_if(|(barrier, _)| *barrier == packet) {
-            Some((_, count)) => count,
-            None => return Vec::new(),
+        let Some((_, mut left)) = self.barrier.take_if(|(barrier, _)| *barrier == packet) else {
+            return Vec::new();
         };
         let (mut arrived, mut others) = (Vec::new(), VecDeque::new());
         for entry in self.entries.drain(..) {

@@ -67,8 +67,8 @@ pub(super) struct State {
     oversized_lines: RateLimit,
     /// Retained topics that the broker has deleted, for memory.
     deleted: Vec<String>,
-    /// The broker has acknowledged something on this connection.
-    has_acknowledged: bool,
+    /// Packets that the broker has acknowledged on this connection.
+    acknowledged: u64,
     /// Present while connected.
     client: Option<Client>,
     live_first: bool,
@@ -102,7 +102,7 @@ impl State {
             oversized: 0,
             oversized_lines: RateLimit::new(5, 0.1),
             deleted: Vec::new(),
-            has_acknowledged: false,
+            acknowledged: 0,
             client: None,
             live_first: settings.live_first,
             drain_delay: Duration::from_secs_f64(settings.drain_delay_s),
@@ -155,7 +155,7 @@ impl State {
             node.connected(bd_seq, self.queue.next_id(), subscribing);
         }
         self.client = Some(client);
-        self.has_acknowledged = false;
+        self.acknowledged = 0;
         for topic in self.retained.renew() {
             log::warn!(
                 "broker {}: the connection ends whenever {topic}, which is published no longer, is deleted; delete it yourself (an empty retained message), or let this device publish there",
@@ -214,7 +214,7 @@ impl State {
         self.transient.clear();
         self.retained.disconnected();
         self.queue.disconnected();
-        ending == Ending::Closed && self.has_acknowledged && !self.size.has_suspect()
+        ending == Ending::Closed && self.acknowledged > 0 && !self.size.has_suspect()
     }
 
     /// When [`Self::subscriptions_due`] has something to do.
@@ -285,7 +285,7 @@ impl State {
     /// Notes that the broker has this.
     fn delivered(&mut self, sent: Sent, now: Instant) {
         self.size.taken(sent.bytes);
-        self.has_acknowledged = true;
+        self.acknowledged += 1;
         match sent.content {
             Content::Event(id) => self.queue.acknowledged(id, now),
             Content::Retained(version) => self.retained_delivered(sent.topic, version),

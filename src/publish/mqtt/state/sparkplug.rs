@@ -90,13 +90,10 @@ impl State {
             node.schedule_barrier(now);
         }
         let urgent = self.in_flight.len() >= MAX_IN_FLIGHT / 2 || self.phase != Phase::Running;
-        if node.barrier_at().is_some_and(|at| at <= now || urgent) {
-            if client
-                .try_unsubscribe(node.edge.address.fence_topic())
-                .is_ok()
-            {
-                node.barrier_sent();
-            }
+        let is_due = node.barrier_at().is_some_and(|at| at <= now || urgent);
+        let fence = || client.try_unsubscribe(node.edge.address.fence_topic());
+        if is_due && fence().is_ok() {
+            node.barrier_sent();
         }
     }
 
@@ -111,7 +108,7 @@ impl State {
         self.subscriptions.subscribed(packet, refused, broker, now);
         if let Some(node) = &mut self.node {
             node.edge.subscribed();
-            self.has_acknowledged = true;
+            self.acknowledged += 1;
             self.pump(now);
         }
     }
