@@ -22,7 +22,7 @@ pub(super) fn images_listed(path: &Path) -> std::io::Result<(Vec<PathBuf>, Passe
         let image = folder.join(OsStr::from_bytes(line));
         match check(&image, false) {
             Ok(()) => images.push(image),
-            Err(why) => passed_over.problem(&image, why),
+            Err(why) => passed_over.problem(&image, &why),
         }
     }
     Ok((images, passed_over))

@@ -21,7 +21,7 @@ pub(crate) struct PassedOver {
 }
 
 impl PassedOver {
-    pub(super) fn problem(&mut self, path: &Path, why: impl ToString) {
+    pub(super) fn problem(&mut self, path: &Path, why: &dyn fmt::Display) {
         self.problems.push((path.into(), why.to_string()));
     }
 
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn many_problems_are_counted() {
         let mut passed_over = PassedOver::default();
-        (0..25).for_each(|i| passed_over.problem(&PathBuf::from(i.to_string()), "gone"));
+        (0..25).for_each(|i| passed_over.problem(&PathBuf::from(i.to_string()), &"gone"));
         assert!(passed_over.reason().ends_with("; 9: gone; 15 more"));
     }
 }

@@ -40,7 +40,7 @@ impl Walk {
                 }
                 Err(e) => {
                     let why = format!("cannot be entered: {e}");
-                    walk.passed_over.problem(&folder.path, why);
+                    walk.passed_over.problem(&folder.path, &why);
                 }
             }
         }
@@ -119,7 +119,7 @@ impl Way {
             // A loop brings nothing new; another name may have been meant as a folder of its own.
             if !folder.above.contains(&folder.id) {
                 let why = format!("the same folder as {}", first.display());
-                passed_over.problem(&folder.path, why);
+                passed_over.problem(&folder.path, &why);
             }
         }
         None
@@ -157,14 +157,14 @@ impl Entries {
             match entry {
                 Ok(entry) if entry.file_name().as_bytes().starts_with(b".") => {}
                 Ok(entry) => listed.push(entry),
-                Err(e) => passed_over.problem(folder, format!("cannot be read to its end: {e}")),
+                Err(e) => passed_over.problem(folder, &format!("cannot be read to its end: {e}")),
             }
         }
         listed.sort_by_key(DirEntry::file_name);
         let mut entries = Self::default();
         for entry in listed {
             if let Err(why) = entries.add(&entry) {
-                passed_over.problem(&entry.path(), why);
+                passed_over.problem(&entry.path(), &why);
             }
         }
         Ok(entries)

@@ -114,7 +114,7 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
             "it is UTF-16 text; save it as UTF-8".to_owned()
         } else {
             let at = e.utf8_error().valid_up_to();
-            let line = 1 + e.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
+            let line = e.as_bytes()[..at].split(|&b| b == b'\n').count();
             format!("line {line} is not UTF-8 text; save the file as UTF-8")
         };
         Error::new(ErrorKind::InvalidData, message)

@@ -12,10 +12,7 @@ pub fn describe_toml_error(text: &str, mut error: toml::de::Error) -> String {
     let key = keys.map_or_else(String::new, |(_, keys)| format!("{keys} "));
     match at {
         Some(at) => {
-            let line = 1 + text.as_bytes()[..at]
-                .iter()
-                .filter(|&&b| b == b'\n')
-                .count();
+            let line = text.as_bytes()[..at].split(|&b| b == b'\n').count();
             let key = key.trim_end();
             let key = if key.is_empty() {
                 String::new()
