@@ -2,6 +2,7 @@
 
 use super::CliError;
 use super::output::{line, write_file};
+use crate::files::CAPTIONS;
 use clap::{Args, ValueEnum};
 use constancy_core::numeric::Rng;
 use constancy_core::workshop::{ENVIRONMENTS, Environment, Scene, caption, render};
@@ -157,7 +158,7 @@ fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
         path: out.into(),
         source,
     })?;
-    let mut captions = OutputFile::create(out.join("captions.jsonl"))?;
+    let mut captions = OutputFile::create(out.join(CAPTIONS))?;
     let mut frames = match args.format {
         Format::Raw => Some(OutputFile::create(out.join("frames.bin"))?),
         Format::Png | Format::Folders => None,

@@ -18,6 +18,7 @@ pub(crate) use images::{
 };
 pub(crate) use names::{lossy, one_line};
 pub(crate) use passed_over::PassedOver;
+pub(crate) use walk::CAPTIONS;
 
 /// Limit of an image file: a picture of 16384×4096 pixels without compression fits.
 pub(crate) const MAX_IMAGE_BYTES: u64 = 256 << 20;

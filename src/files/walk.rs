@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"];
 
+/// What `constancy synth` writes beside its images; nobody misses it among them.
+pub(crate) const CAPTIONS: &str = "captions.jsonl";
+
 /// What a walk has found.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
@@ -193,7 +196,9 @@ impl Entries {
             own
         };
         if !image {
-            self.left_out.add(&path);
+            if entry.file_name() != CAPTIONS {
+                self.left_out.add(&path);
+            }
             return Ok(());
         }
         check_kind(kind)?;
@@ -249,6 +254,7 @@ mod tests {
             "b/.x/y.png",
             "b/Thumbs.db",
             "desktop.ini",
+            CAPTIONS,
             "README",
         ]);
         let walk = Walk::through(folder.path()).expect("walk");

@@ -1,6 +1,7 @@
 //! The report as CSV (RFC 4180): one line for every figure.
 
 use super::report::{Report, by};
+use crate::files::one_line;
 use constancy_core::icm::Interval;
 use constancy_core::icm::evaluate::{Figure, Figures};
 
@@ -47,11 +48,13 @@ fn line(report: &Report, section: &str, figures: &Figures, figure: &Figure) -> S
     .join(",")
 }
 
+/// A cell in one line, quoted where it needs to be.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
+    let text = one_line(text);
+    if text.contains([',', '"']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
-        text.to_owned()
+        text.into_owned()
     }
 }
 
@@ -62,6 +65,7 @@ mod tests {
     #[test]
     fn cells_with_commas_and_quotes_stay_one_cell() {
         assert_eq!(quoted("paper"), "paper");
+        assert_eq!(quoted("two\nlines"), "two\\nlines");
         assert_eq!(quoted("jpeg,haze"), "\"jpeg,haze\"");
         assert_eq!(quoted("a \"b\""), "\"a \"\"b\"\"\"");
     }

@@ -1,6 +1,7 @@
 //! The report as Markdown tables.
 
 use super::report::{Report, table};
+use crate::files::one_line;
 use std::fmt::Write as _;
 
 pub(super) fn page(report: &Report) -> String {
@@ -60,7 +61,8 @@ pub(super) fn capital(text: &str) -> String {
 
 /// Escapes the characters that Markdown would interpret in a table cell.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
+    one_line(text)
+        .replace('\\', "\\\\")
         .replace('|', "\\|")
         .replace('_', "\\_")
         .replace('*', "\\*")

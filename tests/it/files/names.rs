@@ -100,7 +100,7 @@ fn odd_names_of_classes_and_of_the_configuration_are_taken() {
     );
     // The same names as environments and classes.
     let data = place(folder.path(), b"more\xff", "");
-    for environment in [LATIN_1, b"day"] {
+    for environment in [LATIN_1, TWO_LINES] {
         for class in [LATIN_1, TWO_LINES] {
             write_images(&place(&place(&data, environment, ""), class, ""), 4);
         }
