@@ -86,6 +86,10 @@ pub enum ModelError {
         threads: usize,
         source: std::io::Error,
     },
+    #[error(
+        "model {path}: its static quantisation cannot be computed as ONNX Runtime does: {reason}. Export it in fp32 and quantise that with `constancy model quantise`"
+    )]
+    Quantised { path: PathBuf, reason: String },
     #[error("model {path}: {reason}")]
     Run { path: PathBuf, reason: String },
     #[error(

@@ -6,7 +6,7 @@ use crate::manifest::Manifest;
 use crate::onnx::{Graph, OnnxFile};
 use crate::ops::{FusedNode, Operators, pack};
 use crate::precision::Precision;
-use crate::rewrite::{fuse, to_tract};
+use crate::rewrite::{fuse, prepare_quantised, to_tract};
 use crate::runtime::Runtime;
 use crate::spec::Specs;
 use std::path::Path;
@@ -135,6 +135,10 @@ impl Loader<'_> {
         })?;
         let mut graph = Graph::new(file);
         graph.keep_only(output);
+        prepare_quantised(&mut graph).map_err(|reason| ModelError::Quantised {
+            path: self.path.into(),
+            reason,
+        })?;
         Ok(graph)
     }
 

@@ -20,6 +20,9 @@ pub enum Precision {
 impl Precision {
     /// Whether a product is computed in int8. [`crate::ops::pack`] adds the patch embedding.
     pub(crate) fn is_int8(self, spec: &LinearSpec) -> bool {
+        if spec.grid.is_some_and(|grid| !grid.is_8_bit()) {
+            return false;
+        }
         match self {
             Self::File => spec.parts.iter().all(WeightSpec::is_int8),
             Self::Int8 => true,

@@ -14,6 +14,7 @@ pub(crate) enum Spec {
     Linear(LinearSpec),
     Attention(AttentionSpec),
     Norm(NormSpec),
+    Round(Grid),
 }
 
 impl Spec {
@@ -25,7 +26,7 @@ impl Spec {
     }
 }
 
-/// `y = activation(norm(x) · W + b) + residual`.
+/// `y = activation(round(norm(x)) · W + b) + residual`.
 #[derive(Clone)]
 pub(crate) struct LinearSpec {
     /// Matrices that share their input; their columns are concatenated.
@@ -34,6 +35,8 @@ pub(crate) struct LinearSpec {
     /// The columns of all parts together.
     pub(crate) columns: usize,
     pub(crate) norm: Option<NormSpec>,
+    /// What the file's static quantisation rounds the (normalised) input to.
+    pub(crate) grid: Option<Grid>,
     pub(crate) activation: Activation,
     /// The node has a second input, which is added to the product.
     pub(crate) residual: bool,
@@ -50,6 +53,7 @@ impl LinearSpec {
             depth,
             columns,
             norm: None,
+            grid: None,
             activation: Activation::None,
             residual: false,
             patches: None,
@@ -145,4 +149,36 @@ pub(crate) struct AttentionSpec {
     pub(crate) scale: f32,
     /// First columns of q, k and v.
     pub(crate) offsets: [usize; 3],
+}
+
+/// The values that a static quantisation leaves: `(round(x / scale + zero) clamped − zero) · scale`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Grid {
+    pub(crate) scale: f32,
+    /// Least and largest value in steps of `scale`, whole numbers: the bounds of the integer type
+    /// less the zero point.
+    pub(crate) low: f32,
+    pub(crate) high: f32,
+}
+
+impl Grid {
+    /// Steps of `scale` that are nearest to `x`; halves go to the even one.
+    #[inline]
+    pub(crate) fn steps(&self, x: f32) -> f32 {
+        // Adding 1.5 · 2²³ leaves no bits for fractions, which rounds without a call. The clamped
+        // value is far below it; clamping to whole numbers first gives the same result.
+        const ROUND: f32 = 12_582_912.0;
+        ((x / self.scale).clamp(self.low, self.high) + ROUND) - ROUND
+    }
+
+    /// The value of the grid that is nearest to `x`.
+    #[inline]
+    pub(crate) fn round(&self, x: f32) -> f32 {
+        self.steps(x) * self.scale
+    }
+
+    /// Whether its values are those of an 8-bit integer.
+    pub(crate) fn is_8_bit(&self) -> bool {
+        self.high - self.low <= 255.0
+    }
 }

@@ -9,9 +9,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tract_gpu::tensor::{DeviceTensor, IntoDevice};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::bail;
 
 /// The steps of each fused node, by the name of its output.
 pub(super) type Wired = HashMap<String, Vec<Arc<Operator>>>;
+
+/// Why a statically quantised tower is left to the CPU.
+const STATIC: &str = "static quantisation (QuantizeLinear) runs on the CPU only";
 
 /// Makes the steps of every spec, and copies its weights to the GPU in `dt`.
 pub(super) fn upload(specs: &Specs, dt: DatumType, shared: &Arc<Shared>) -> TractResult<Wired> {
@@ -24,6 +28,8 @@ pub(super) fn upload(specs: &Specs, dt: DatumType, shared: &Arc<Shared>) -> Trac
     let mut wired = Wired::new();
     for (name, spec) in specs {
         let steps = match spec {
+            Spec::Round(_) => bail!(STATIC),
+            Spec::Linear(spec) if spec.grid.is_some() => bail!(STATIC),
             Spec::Linear(spec) => linear(spec, dt)?,
             Spec::Attention(spec) => vec![Step::Attention(spec.clone())],
             Spec::Norm(spec) => vec![norm(spec)?],

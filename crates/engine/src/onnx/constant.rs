@@ -12,6 +12,8 @@ pub(crate) enum ElementType {
     F16,
     I8,
     U8,
+    I16,
+    U16,
     I32,
     I64,
 }
@@ -23,16 +25,31 @@ impl ElementType {
             DataType::Float16 => Self::F16,
             DataType::Int8 => Self::I8,
             DataType::Uint8 => Self::U8,
+            DataType::Int16 => Self::I16,
+            DataType::Uint16 => Self::U16,
             DataType::Int32 => Self::I32,
             DataType::Int64 => Self::I64,
             _ => return None,
         })
     }
 
+    /// Least and largest value of a type that quantisation uses.
+    pub(crate) fn bounds(self) -> Option<(i64, i64)> {
+        Some(match self {
+            Self::I8 => (i8::MIN.into(), i8::MAX.into()),
+            Self::U8 => (u8::MIN.into(), u8::MAX.into()),
+            Self::I16 => (i16::MIN.into(), i16::MAX.into()),
+            Self::U16 => (u16::MIN.into(), u16::MAX.into()),
+            // Of biases, which are only ever dequantised.
+            Self::I32 => (i32::MIN.into(), i32::MAX.into()),
+            Self::F32 | Self::F16 | Self::I64 => return None,
+        })
+    }
+
     pub(crate) fn size(self) -> usize {
         match self {
             Self::I8 | Self::U8 => 1,
-            Self::F16 => 2,
+            Self::F16 | Self::I16 | Self::U16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::I64 => 8,
         }
@@ -96,7 +113,7 @@ impl Constant {
                 .collect(),
             ElementType::I8 => bytes.iter().map(|&b| f32::from(b.cast_signed())).collect(),
             ElementType::U8 => bytes.iter().map(|&b| f32::from(b)).collect(),
-            ElementType::I32 | ElementType::I64 => {
+            ElementType::I16 | ElementType::U16 | ElementType::I32 | ElementType::I64 => {
                 self.integers().iter().map(|&i| i as f32).collect()
             }
         }
@@ -108,6 +125,14 @@ impl Constant {
         match self.element {
             ElementType::I8 => bytes.iter().map(|&b| i64::from(b.cast_signed())).collect(),
             ElementType::U8 => bytes.iter().map(|&b| i64::from(b)).collect(),
+            ElementType::I16 => bytes
+                .chunks_exact(2)
+                .map(|b| i64::from(i16::from_le_bytes([b[0], b[1]])))
+                .collect(),
+            ElementType::U16 => bytes
+                .chunks_exact(2)
+                .map(|b| i64::from(u16::from_le_bytes([b[0], b[1]])))
+                .collect(),
             ElementType::I32 => bytes
                 .chunks_exact(4)
                 .map(|b| i64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]])))
@@ -158,7 +183,7 @@ fn typed_bytes(tensor: &pb::TensorProto, element: ElementType) -> Vec<u8> {
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect(),
-        ElementType::F16 => tensor
+        ElementType::F16 | ElementType::I16 | ElementType::U16 => tensor
             .int32_data
             .iter()
             .flat_map(|&v| (v as u16).to_le_bytes())

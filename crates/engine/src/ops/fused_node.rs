@@ -66,7 +66,7 @@ impl OutputShape {
                 None => Self::LastAxis(l.columns),
             },
             Spec::Attention(a) => Self::LastAxis(a.heads * a.depth),
-            Spec::Norm(_) => Self::Same,
+            Spec::Norm(_) | Spec::Round(_) => Self::Same,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The product of rows with a constant matrix, with what comes before and after it:
-//! `y = activation(norm(x) · W + b) + residual`. [`int8`] and [`float`] compute it.
+//! `y = activation(round(norm(x)) · W + b) + residual`. [`int8`] and [`float`] compute it.
 
 mod float;
 mod int8;
@@ -9,7 +9,7 @@ use super::patches::cut_patch;
 use super::shape::with_last_axis;
 use super::weights::{PackError, Weights};
 use crate::runtime::Runtime;
-use crate::spec::{LinearSpec, NormSpec, Patches};
+use crate::spec::{Grid, LinearSpec, NormSpec, Patches};
 use constancy_kernels::{Activation, EpilogueArgs, Range, SharedMut};
 use std::sync::Arc;
 use tract_onnx::prelude::{TVec, tvec};
@@ -25,6 +25,7 @@ pub(crate) struct Linear {
     depth: usize,
     columns: usize,
     norm: Option<NormSpec>,
+    grid: Option<Grid>,
     activation: Activation,
     patches: Option<Patches>,
     runtime: Arc<Runtime>,
@@ -57,6 +58,7 @@ impl Linear {
             depth: spec.depth,
             columns: spec.columns,
             norm: spec.norm.clone(),
+            grid: spec.grid,
             activation: spec.activation,
             patches: spec.patches,
             runtime: Arc::clone(runtime),

@@ -7,7 +7,7 @@ use super::shape::with_last_axis;
 use super::weights::PackError;
 use crate::precision::Precision;
 use crate::runtime::Runtime;
-use crate::spec::{AttentionSpec, NormSpec, Spec, Specs};
+use crate::spec::{AttentionSpec, Grid, NormSpec, Spec, Specs};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::{PlainView, *};
@@ -23,6 +23,7 @@ pub(crate) enum Operator {
         low_precision: bool,
     },
     Norm(NormSpec, Arc<Runtime>),
+    Round(Grid),
 }
 
 /// The operators of a graph, by the name of their output.
@@ -50,7 +51,8 @@ pub(crate) fn pack(
         .map(|name| {
             let operator = match &specs[name] {
                 Spec::Linear(spec) => {
-                    let int8 = precision.is_int8(spec) || all_int8 && spec.patches.is_some();
+                    let patches = spec.patches.is_some() && spec.grid.is_none();
+                    let int8 = precision.is_int8(spec) || all_int8 && patches;
                     Operator::Linear(Box::new(Linear::new(name, spec, runtime, int8)?))
                 }
                 Spec::Attention(spec) => Operator::Attention {
@@ -59,6 +61,7 @@ pub(crate) fn pack(
                     low_precision: all_int8,
                 },
                 Spec::Norm(spec) => Operator::Norm(spec.clone(), Arc::clone(runtime)),
+                Spec::Round(grid) => Operator::Round(*grid),
             };
             Ok((name.clone(), Arc::new(operator)))
         })
@@ -72,6 +75,7 @@ impl Operator {
             Self::Linear(linear) => linear.kind(),
             Self::Attention { .. } => "attention",
             Self::Norm(..) => "norm",
+            Self::Round(_) => "rounding",
         }
     }
 
@@ -79,7 +83,7 @@ impl Operator {
     pub(crate) fn weight_bytes(&self) -> usize {
         match self {
             Self::Linear(linear) => linear.weight_bytes(),
-            Self::Attention { .. } => 0,
+            Self::Attention { .. } | Self::Round(_) => 0,
             Self::Norm(norm, _) => (norm.gain.len() + norm.shift.len()) * size_of::<f32>(),
         }
     }
@@ -107,6 +111,11 @@ impl Operator {
                 low_precision,
             } => attention(spec, runtime, *low_precision, &shapes, &slices, out)?,
             Self::Norm(spec, runtime) => normalise(spec, runtime, shapes[0], slices[0], out)?,
+            Self::Round(grid) => {
+                for (y, &x) in out.iter_mut().zip(slices[0]) {
+                    *y = grid.round(x);
+                }
+            }
         }
         Ok(output)
     }
@@ -115,7 +124,7 @@ impl Operator {
         match self {
             Self::Linear(linear) => linear.output_shape(input),
             Self::Attention { spec, .. } => with_last_axis(input, spec.heads * spec.depth),
-            Self::Norm(..) => input.into(),
+            Self::Norm(..) | Self::Round(_) => input.into(),
         }
     }
 }

@@ -166,7 +166,9 @@ impl Int8Weights {
                 });
             });
         });
-        let outliers = spec.norm.as_ref().map_or_else(Vec::new, outlier_channels);
+        // A statically quantised input has the file's range, whatever its outliers.
+        let normalised = spec.norm.as_ref().filter(|_| spec.grid.is_none());
+        let outliers = normalised.map_or_else(Vec::new, outlier_channels);
         let outlier_weights = outlier_rows(spec, &outliers, padded);
         let scaled = |values: &[i32]| {
             values

@@ -2,13 +2,14 @@
 
 use super::pass::{fused_node, linear_of, prune};
 use crate::onnx::Graph;
-use crate::spec::{LinearSpec, Spec, Specs};
+use crate::spec::{Grid, LinearSpec, Spec, Specs};
 use constancy_kernels::Activation;
 use std::collections::{HashMap, HashSet};
 
 /// Merges the products that read the same rows and feed nothing but attention, as q, k and v do.
 pub(super) fn merge_siblings(graph: &mut Graph, specs: &mut Specs) {
-    let mut groups: HashMap<(String, Option<String>), Vec<String>> = HashMap::new();
+    let mut groups: HashMap<(String, Option<String>, Option<[u32; 3]>), Vec<String>> =
+        HashMap::new();
     let index = graph.index();
     for n in &graph.nodes {
         let Some(Spec::Linear(linear)) = specs.get(&n.name) else {
@@ -24,7 +25,7 @@ pub(super) fn merge_siblings(graph: &mut Graph, specs: &mut Specs) {
         if plain && for_attention && !readers.is_empty() && !index.is_output(&n.name) {
             let norm = linear.norm.as_ref().map(|norm| norm.name.clone());
             groups
-                .entry((n.input[0].clone(), norm))
+                .entry((n.input[0].clone(), norm, linear.grid.map(bits)))
                 .or_default()
                 .push(n.name.clone());
         }
@@ -34,6 +35,11 @@ pub(super) fn merge_siblings(graph: &mut Graph, specs: &mut Specs) {
     }
     graph.drop_unused();
     prune(graph, specs);
+}
+
+/// A grid as a key.
+fn bits(grid: Grid) -> [u32; 3] {
+    [grid.scale, grid.low, grid.high].map(f32::to_bits)
 }
 
 /// Merges the products `members` into one, and has attention read its columns.

@@ -7,6 +7,8 @@
 
 mod attention;
 mod epilogue;
+mod grid;
+mod integer_operators;
 mod layout;
 mod merge;
 mod n_bits;
@@ -14,10 +16,13 @@ mod norm;
 mod pass;
 mod patches;
 mod products;
+mod quantised;
 mod row;
 mod shapes;
+mod spell_out;
 mod to_tract;
 
+pub(crate) use quantised::prepare_quantised;
 pub(crate) use to_tract::to_tract;
 
 use crate::onnx::Graph;
@@ -37,6 +42,7 @@ pub(crate) fn fuse(
     run_pass(graph, &mut specs, epilogue::biases);
     run_pass(graph, &mut specs, norm::norms);
     run_pass(graph, &mut specs, epilogue::activations);
+    run_pass(graph, &mut specs, grid::grids);
     let shapes = Shapes::of(graph, &specs, inputs)?;
     shapes.fold_constants(graph);
     run_pass(graph, &mut specs, |g, i, s, n| {

@@ -46,6 +46,7 @@ pub(super) fn fused_node(spec: &Spec, inputs: Vec<String>, output: String) -> pb
         Spec::Linear(_) => "Linear",
         Spec::Attention(_) => "Attention",
         Spec::Norm(_) => "Norm",
+        Spec::Round(_) => "Round",
     };
     pb::NodeProto {
         op_type: format!("{FUSED}{kind}"),

@@ -1,6 +1,7 @@
 //! The patch embedding: a convolution of squares that do not overlap is a product of patches with a
 //! matrix.
 
+use super::grid::rounded;
 use super::layout::Layout;
 use super::pass::{Replacement, either_order};
 use super::products::{dynamic_operands, integer_product};
@@ -23,6 +24,13 @@ pub(super) fn patches(
     let layout = Layout::trace(graph, index, shapes, &node.output[0])?;
     let source = &graph.nodes[index.producer(&layout.source)?];
     let (input, weight, convolution) = convolution(graph, index, source)?;
+    let (input, grid) = match index
+        .producer(&input)
+        .and_then(|i| rounded(graph, index, &graph.nodes[i]))
+    {
+        Some((input, grid)) => (through_casts(graph, index, &input), Some(grid)),
+        None => (input, None),
+    };
     let &[batch, channels, height, width] = shapes.get(&input)?.as_slice() else {
         return None;
     };
@@ -60,6 +68,7 @@ pub(super) fn patches(
         depth,
         columns,
         norm: None,
+        grid,
         activation: Activation::None,
         residual: false,
         patches: Some(patches),

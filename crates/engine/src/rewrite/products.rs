@@ -1,9 +1,10 @@
 //! Products with constant matrices, in all the forms that public models have.
 
+use super::grid::rounded;
 use super::n_bits::n_bits_weight;
 use super::pass::{Replacement, either_order};
 use crate::onnx::{Constant, ElementType, Graph, Index, attribute_float, attribute_int, pb};
-use crate::spec::{LinearSpec, Spec, Specs, WeightSpec};
+use crate::spec::{Grid, LinearSpec, Spec, Specs, WeightSpec};
 
 /// Replaces a product with a constant matrix.
 pub(super) fn products(
@@ -24,10 +25,13 @@ pub(super) fn products(
     }
 }
 
-fn product(input: String, weight: WeightSpec) -> Replacement {
+fn product((input, grid): (String, Option<Grid>), weight: WeightSpec) -> Replacement {
     Replacement {
         inputs: vec![input],
-        spec: Spec::Linear(LinearSpec::plain(weight)),
+        spec: Spec::Linear(LinearSpec {
+            grid,
+            ..LinearSpec::plain(weight)
+        }),
     }
 }
 
@@ -101,16 +105,16 @@ fn zero_points(graph: &Graph, index: &Index, name: Option<&String>) -> Option<Ve
     })
 }
 
-/// The value before a pair of `QuantizeLinear` and `DequantizeLinear`, if there is one: the engine
-/// quantises rows itself, each with its own scale, which is more exact.
-fn float_input(graph: &Graph, index: &Index, name: &str) -> String {
-    let before = |name: &str, kind: &str| {
-        let node = &graph.nodes[index.producer(name)?];
-        (node.op_type == kind).then(|| node.input[0].clone())
-    };
-    before(name, "DequantizeLinear")
-        .and_then(|q| before(&q, "QuantizeLinear"))
-        .unwrap_or_else(|| name.to_owned())
+/// The input `name` of a product. Where a static quantisation makes it, this is the value before it
+/// and the grid that the product then rounds to itself.
+fn float_input(graph: &Graph, index: &Index, name: &str) -> (String, Option<Grid>) {
+    index
+        .producer(name)
+        .and_then(|i| rounded(graph, index, &graph.nodes[i]))
+        .map_or_else(
+            || (name.to_owned(), None),
+            |(input, grid)| (input, Some(grid)),
+        )
 }
 
 /// `Gemm` without scaling: a product with its bias.
@@ -148,7 +152,7 @@ fn dynamic(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<Replace
             zeros,
             ..WeightSpec::new(data)
         };
-        fits.then(|| product(input, weight))
+        fits.then(|| product((input, None), weight))
     })
 }
 
@@ -198,7 +202,7 @@ fn n_bits(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<Replacem
     if let Some(bias) = node.input.get(5).filter(|n| !n.is_empty()) {
         weight.bias = row_vector(&graph.constant(index, bias)?, weight.columns())?;
     }
-    Some(product(node.input[0].clone(), weight))
+    Some(product((node.input[0].clone(), None), weight))
 }
 
 /// The values of a constant that is one row of `columns` values.

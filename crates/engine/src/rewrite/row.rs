@@ -67,7 +67,7 @@ fn movable_producer(
     let by_row = match specs.get(&producer.name)? {
         Spec::Linear(linear) => linear.patches.is_none(),
         Spec::Attention(_) => true,
-        Spec::Norm(_) => false,
+        Spec::Norm(_) | Spec::Round(_) => false,
     };
     let all_select_it = index
         .consumers(&producer.name)

@@ -1,5 +1,7 @@
 //! From our graph to tract's.
 
+use super::quantised::is_half;
+use super::spell_out::spell_out;
 use crate::onnx::Graph;
 use tract_onnx::prelude::*;
 #[allow(clippy::wildcard_imports, reason = "tract's macros and traits")]
@@ -14,7 +16,14 @@ pub(crate) fn to_tract(
     let onnx = tract_onnx::onnx()
         .with_ignore_value_info(true)
         .with_ignore_output_shapes(true);
-    let mut model = onnx.model_for_proto_model(&graph.to_model())?;
+    let mut proto = graph.to_model();
+    if graph.nodes.iter().any(is_half) {
+        let (nodes, constants) = spell_out(graph);
+        let written = proto.graph.get_or_insert_default();
+        written.node = nodes;
+        written.initializer.extend(constants);
+    }
+    let mut model = onnx.model_for_proto_model(&proto)?;
     for node in model.nodes_mut() {
         if let Some(op) = fused(&node.name) {
             node.op = op;

@@ -10,7 +10,7 @@ const SUMS: usize = 12 * 32;
 
 impl Linear {
     pub(super) fn run_f32(&self, weights: &F32Weights, call: &Call<'_>) {
-        if !self.prepares_rows() {
+        if !self.prepares_rows() && self.grid.is_none() {
             return self.f32_panels(weights, call.x, call);
         }
         with_floats(call.rows * self.depth, |prepared| {
@@ -18,10 +18,23 @@ impl Linear {
             self.for_each_row(call.rows, |row, _| {
                 // SAFETY: every row is prepared by one task.
                 let buffer = unsafe { rows.slice(row * self.depth, self.depth) };
-                self.row(call, row, buffer);
+                self.float_row(call, row, buffer);
             });
             self.f32_panels(weights, prepared, call);
         });
+    }
+
+    /// Row `r` of the left operand, in `buffer`.
+    fn float_row(&self, call: &Call<'_>, r: usize, buffer: &mut [f32]) {
+        if !self.prepares_rows() {
+            buffer.copy_from_slice(&call.x[r * self.depth..(r + 1) * self.depth]);
+        }
+        self.row(call, r, buffer);
+        if let Some(grid) = &self.grid {
+            for value in buffer {
+                *value = grid.round(*value);
+            }
+        }
     }
 
     /// Computes all panels of columns for the rows `x`.

@@ -4,6 +4,7 @@
 use super::{Call, Linear, tiles};
 use crate::ops::scratch::{with_bytes, with_floats};
 use crate::ops::weights::Int8Weights;
+use crate::spec::Grid;
 use constancy_kernels::{EpilogueArgs, Int8Args, QuantisedRow, SharedMut};
 use std::mem::MaybeUninit;
 
@@ -54,7 +55,9 @@ impl Linear {
     ) -> QuantisedRow {
         let kernels = self.runtime.kernels;
         let (x, range) = self.row(call, r, buffer);
-        let mut quantised = if split.is_empty() {
+        let mut quantised = if let Some(grid) = &self.grid {
+            quantise_on_grid(grid, x, bytes, kernels.int8.flip)
+        } else if split.is_empty() {
             kernels.quantise_row(x, range.unwrap_or_else(|| kernels.range(x)), bytes)
         } else {
             let mut x = x.to_vec();
@@ -129,5 +132,63 @@ impl Linear {
             // SAFETY: the tables hold whole panels, and no other task writes these columns.
             unsafe { (kernels.epilogue)(&args) };
         }
+    }
+}
+
+/// Quantises the row `x` to the steps of `grid`, shifted so that the row's smallest value becomes the
+/// smallest that the kernels take. They take 256 levels, or 255 where they store bytes xor `flip`:
+/// there, a row that reaches both ends of the grid loses the last step at the upper one.
+fn quantise_on_grid(grid: &Grid, x: &[f32], bytes: &mut [u8], flip: u8) -> QuantisedRow {
+    let least = x.iter().fold(f32::INFINITY, |least, &v| least.min(v));
+    // Infinite only for rows without a number in them.
+    let least = grid.steps(if least.is_finite() { least } else { 0.0 });
+    let bottom = f32::from(u8::from(flip != 0));
+    let mut finite = true;
+    for (byte, &value) in bytes.iter_mut().zip(x) {
+        finite &= value.is_finite();
+        let level = grid.steps(value) - least + bottom;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a whole number from 0 to 256; `as` saturates"
+        )]
+        let level = level as u8;
+        *byte = level ^ flip;
+    }
+    QuantisedRow {
+        // A row with a value that is no number has a product that is none.
+        scale: if finite { grid.scale } else { f32::NAN },
+        offset: (f32::from(flip) - bottom + least) * grid.scale,
+        neg_sum: 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantise_on_grid;
+    use crate::spec::Grid;
+
+    #[test]
+    fn a_row_is_quantised_to_the_steps_of_the_file() {
+        // Zero point 100 of an unsigned byte.
+        let grid = Grid {
+            scale: 0.25,
+            low: -100.0,
+            high: 155.0,
+        };
+        let x = [0.0, 0.3, -30.0, 0.375, 38.0, -0.125];
+        for flip in [0, 0x80] {
+            let mut bytes = [0; 6];
+            let row = quantise_on_grid(&grid, &x, &mut bytes, flip);
+            let stored = |b: u8| match flip {
+                0 => f32::from(b),
+                _ => f32::from(b.cast_signed()),
+            };
+            let back = bytes.map(|b| stored(b) * row.scale + row.offset);
+            assert_eq!(back, x.map(|x| grid.round(x)), "{flip}");
+            assert_eq!(back, [0.0, 0.25, -25.0, 0.5, 38.0, 0.0], "{flip}");
+        }
+        let row = quantise_on_grid(&grid, &[1.0, f32::NAN], &mut [0; 2], 0);
+        assert!(row.scale.is_nan());
     }
 }
