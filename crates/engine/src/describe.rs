@@ -2,10 +2,12 @@
 //! and outputs and CLIP's preprocessing.
 
 use crate::error::ModelError;
-use crate::manifest::{EncoderManifest, InputManifest, Manifest, ManifestError, OutputManifest};
+use crate::input::DeclaredInput;
+use crate::manifest::{
+    EncoderManifest, InputLayout, InputManifest, InputType, Manifest, ManifestError, OutputManifest,
+};
 use crate::onnx::{OnnxFile, pb};
 use constancy_core::preprocess::{Crop, Filter, ResizeMode};
-use pb::tensor_shape_proto::dimension::Value;
 use std::path::Path;
 
 /// CLIP's normalisation and logit scale: OpenAI's models and nearly all later ones were trained
@@ -59,13 +61,17 @@ fn assumed_manifest(path: &Path, manifest: &Path) -> Result<Manifest, ModelError
         reason: reason.to_owned(),
     };
     let input = only_input(path, &graph)?;
-    let Some(size) = square_size(path, input)? else {
+    let input = DeclaredInput::of(input);
+    let Some((size, layout)) = square_size(path, manifest, &input)? else {
         return Err(undescribed("its input has no fixed square size"));
     };
-    let output = graph.output.iter().find_map(|o| match dims(o).as_slice() {
-        [_, Some(width)] => Some((o.name.clone(), usize::try_from(*width).ok()?)),
-        _ => None,
-    });
+    let output = graph
+        .output
+        .iter()
+        .find_map(|o| match DeclaredInput::of(o).axes.as_slice() {
+            [_, Some(width)] => Some((o.name.clone(), usize::try_from(*width).ok()?)),
+            _ => None,
+        });
     let Some((output, width)) = output else {
         return Err(undescribed("none of its outputs is an embedding [N, D]"));
     };
@@ -82,7 +88,9 @@ fn assumed_manifest(path: &Path, manifest: &Path) -> Result<Manifest, ModelError
             source: None,
         },
         input: InputManifest {
-            name: input.name.clone(),
+            r#type: input.is_bytes().then_some(InputType::Uint8),
+            layout,
+            name: input.name,
             size,
             resize: ResizeMode::ShortestEdge,
             resize_to: None,
@@ -132,34 +140,25 @@ fn only_input<'a>(
     })
 }
 
-/// Edge of the square images that `input` takes, pixels; `None` if they are not square or of no
-/// fixed size.
-fn square_size(path: &Path, input: &pb::ValueInfoProto) -> Result<Option<u32>, ModelError> {
-    match dims(input).as_slice() {
-        [_, None | Some(3), Some(height), Some(width)] if height == width => {
-            Ok(u32::try_from(*height).ok())
+/// Edge of the square images that `input` takes, pixels, and the order of its axes where that is not
+/// the usual one; `None` if the images are not square or of no fixed size.
+fn square_size(
+    path: &Path,
+    manifest: &Path,
+    input: &DeclaredInput,
+) -> Result<Option<(u32, Option<InputLayout>)>, ModelError> {
+    let (height, width, layout) = match *input.axes.as_slice() {
+        [_, None | Some(3), height, width] => (height, width, None),
+        [_, height, width, Some(3)] => (height, width, Some(InputLayout::Nhwc)),
+        _ => {
+            return Err(ModelError::InputShape {
+                path: path.into(),
+                manifest: manifest.into(),
+                name: input.name.clone(),
+                found: input.shape_text(),
+            });
         }
-        [_, None | Some(3), _, _] => Ok(None),
-        found => Err(ModelError::InputShape {
-            path: path.into(),
-            name: input.name.clone(),
-            found: format!(
-                "{:?}",
-                found.iter().map(|d| d.unwrap_or(-1)).collect::<Vec<_>>()
-            ),
-        }),
-    }
-}
-
-/// The axes of a value; `None` for those that are not fixed.
-fn dims(value: &pb::ValueInfoProto) -> Vec<Option<i64>> {
-    let kind = value.r#type.as_ref().and_then(|t| t.value.as_ref());
-    let Some(pb::type_proto::Value::TensorType(tensor)) = kind else {
-        return Vec::new();
     };
-    let axis = |d: &pb::tensor_shape_proto::Dimension| match d.value {
-        Some(Value::DimValue(n)) => Some(n),
-        _ => None,
-    };
-    tensor.shape.iter().flat_map(|s| &s.dim).map(axis).collect()
+    let edge = height.filter(|_| height == width);
+    Ok(edge.and_then(|e| Some((u32::try_from(e).ok()?, layout))))
 }

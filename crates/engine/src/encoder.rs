@@ -5,7 +5,8 @@ mod tests;
 
 use crate::digest::checked_sha256;
 use crate::error::{ModelError, error_chain};
-use crate::gpu::{self, GpuTower, TowerSetup, WorkerConfig};
+use crate::gpu::{self, GpuError, GpuTower, TowerSetup, WorkerConfig};
+use crate::input::ImageFormat;
 use crate::load::{LoadedTower, Loader, Plan, TowerInput};
 use crate::manifest::Manifest;
 use crate::ops::{FusedOp, Operators};
@@ -38,6 +39,7 @@ pub struct EngineInfo {
 /// The image tower: `[1, 3, size, size]` to `[width]`.
 pub struct Encoder {
     plan: Plan,
+    format: ImageFormat,
     operators: Operators,
     /// Plans for several images at once, made on first use; `None` where the file cannot take them.
     batch_plans: Mutex<BTreeMap<usize, Option<Plan>>>,
@@ -63,8 +65,10 @@ impl Encoder {
             path: &path,
             manifest: &manifest.path,
         };
+        let declared = loader.declared_input(&manifest.input.name, "input.name")?;
+        let format = ImageFormat::of(&declared, &path, &manifest)?;
         let LoadedTower { plan, operators } = loader.load(
-            &[TowerInput::image(&manifest, 1)],
+            &[TowerInput::image(&manifest, format, 1)],
             &manifest.output.name,
             "output.name",
             "vision",
@@ -72,6 +76,7 @@ impl Encoder {
         )?;
         let mut encoder = Self {
             plan,
+            format,
             operators,
             batch_plans: Mutex::default(),
             gpu: None,
@@ -120,6 +125,11 @@ impl Encoder {
         let Some(device) = gpu::find_device(options.device).map_err(failed)? else {
             return Ok(None);
         };
+        if let Some(unusual) = self.format.unusual() {
+            let reason = format!("{unusual}, which the CPU's tower alone takes");
+            return gpu::fall_back_if_auto(options.device, Err(GpuError::Failed { reason }))
+                .map_err(failed);
+        }
         let test_image = self.manifest.noise(1, GPU_CHECK_SEED);
         let expected = self.embed(&test_image)?;
         let setup = TowerSetup {
@@ -224,7 +234,7 @@ impl Encoder {
             path: &self.path,
             manifest: &self.manifest.path,
         };
-        let input = TowerInput::image(&self.manifest, batch);
+        let input = TowerInput::image(&self.manifest, self.format, batch);
         let plan = loader.plan_for_batch(&self.operators, &[input], &self.manifest.output.name)?;
         let zeros = vec![0.0; batch * self.manifest.input_len()];
         let found = self.run_plan(&plan, &zeros, batch).ok()?;
@@ -291,7 +301,7 @@ impl Encoder {
     }
 
     fn tensor(&self, input: &[f32], batch: usize) -> TractResult<Tensor> {
-        Tensor::from_shape(&self.manifest.input_shape(batch), input)
+        self.format.tensor(&self.manifest, input, batch)
     }
 
     fn run_plan(&self, plan: &Plan, input: &[f32], batch: usize) -> TractResult<Tensor> {

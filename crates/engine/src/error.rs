@@ -46,12 +46,20 @@ pub enum ModelError {
         available: String,
     },
     #[error(
-        "model {path}: input `{name}` has shape {found}, an image tower needs [N, 3, H, W]; is this the vision tower?"
+        "model {path}: input `{name}` has shape {found}, an image tower needs [N, 3, H, W] or [N, H, W, 3]; is this the vision tower, and does `input.layout` in {manifest} fit it?"
     )]
     InputShape {
         path: PathBuf,
+        manifest: PathBuf,
         name: String,
         found: String,
+    },
+    #[error("model {path}: input `{name}` takes {found}; {reason}")]
+    InputType {
+        path: PathBuf,
+        name: String,
+        found: String,
+        reason: String,
     },
     #[error(
         "model {path}: does not take an input of shape {shape} at `{name}`: {reason}. Correct `input.size` in {manifest}"

@@ -6,14 +6,15 @@
 //! Reading order, from the file to the embedding:
 //!
 //! 1. `manifest` is the TOML file next to a model; `describe` makes one up for a bare ONNX file.
-//! 2. `onnx` maps the file and gives a graph to search and edit. Weights stay in the file.
-//! 3. `rewrite` finds the blocks of a transformer in the graph and replaces each by a fused node,
+//! 2. `input` says what a tower takes by its own declaration, and makes the tensors.
+//! 3. `onnx` maps the file and gives a graph to search and edit. Weights stay in the file.
+//! 4. `rewrite` finds the blocks of a transformer in the graph and replaces each by a fused node,
 //!    whose `spec` says what it computes.
-//! 4. `ops` packs the weights of each spec for the kernels of this machine and runs it as an
+//! 5. `ops` packs the weights of each spec for the kernels of this machine and runs it as an
 //!    operator of tract.
-//! 5. `load` puts these together into a plan that runs. Symbolic axes and intermediate shapes that
+//! 6. `load` puts these together into a plan that runs. Symbolic axes and intermediate shapes that
 //!    exporters leave in files are dropped and derived again from the one input shape that is used.
-//! 6. `encoder` and `text` run the plans.
+//! 7. `encoder` and `text` run the plans.
 //!
 //! `regular_file` opens every file that somebody named, here and in the program.
 //!
@@ -29,6 +30,7 @@ mod digest;
 mod encoder;
 mod error;
 mod gpu;
+mod input;
 mod load;
 mod manifest;
 mod onnx;
@@ -54,7 +56,9 @@ pub use digest::sha256_of;
 pub use encoder::{Encoder, EngineInfo};
 pub use error::ModelError;
 pub use gpu::{CudaVersion, Device, Driver, GpuDevice, GpuError, gpu_is_starting};
-pub use manifest::{EncoderManifest, Manifest, ManifestError, TextManifest};
+pub use manifest::{
+    EncoderManifest, InputLayout, InputType, Manifest, ManifestError, TextManifest,
+};
 pub use options::EngineOptions;
 pub use precision::Precision;
 pub use quantise::{

@@ -2,6 +2,7 @@
 //! by tract.
 
 use crate::error::{ModelError, error_chain};
+use crate::input::{DeclaredInput, ImageFormat};
 use crate::manifest::Manifest;
 use crate::onnx::{Graph, OnnxFile};
 use crate::ops::{FusedNode, Operators, pack};
@@ -12,7 +13,6 @@ use crate::spec::Specs;
 use std::path::Path;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{InferenceFact, InferenceOp, Node};
 
 /// A tower that is ready to run.
@@ -28,10 +28,10 @@ pub(crate) struct TowerInput<'a> {
 
 impl<'a> TowerInput<'a> {
     /// The input of an image tower, for `batch` images.
-    pub(crate) fn image(manifest: &'a Manifest, batch: usize) -> Self {
+    pub(crate) fn image(manifest: &'a Manifest, format: ImageFormat, batch: usize) -> Self {
         Self {
             name: &manifest.input.name,
-            fact: f32::fact(manifest.input_shape(batch)).into(),
+            fact: format.fact(manifest, batch).into(),
             key: "input.name",
         }
     }
@@ -121,8 +121,31 @@ impl Loader<'_> {
         self.plan(model, inputs, output, "", "vision").ok()
     }
 
+    /// The input `name`, which the manifest's `key` names, as the file declares it.
+    pub(crate) fn declared_input(
+        &self,
+        name: &str,
+        key: &'static str,
+    ) -> Result<DeclaredInput, ModelError> {
+        let graph = self.read()?;
+        let inputs: Vec<_> = graph.inputs().map(DeclaredInput::of).collect();
+        let names: Vec<String> = inputs.iter().map(|i| i.name.clone()).collect();
+        let found = inputs.into_iter().find(|i| i.name == name);
+        found.ok_or_else(|| self.no_such_value("input", key, name, names.join(", ")))
+    }
+
     /// The graph of the file, without what `output` does not need.
     pub(crate) fn open(&self, output: &str) -> Result<Graph, ModelError> {
+        let mut graph = self.read()?;
+        graph.keep_only(output);
+        prepare_quantised(&mut graph).map_err(|reason| ModelError::Quantised {
+            path: self.path.into(),
+            reason,
+        })?;
+        Ok(graph)
+    }
+
+    fn read(&self) -> Result<Graph, ModelError> {
         if let Err(source) = std::fs::metadata(self.path) {
             return Err(ModelError::Read {
                 path: self.path.into(),
@@ -133,13 +156,7 @@ impl Loader<'_> {
             path: self.path.into(),
             reason,
         })?;
-        let mut graph = Graph::new(file);
-        graph.keep_only(output);
-        prepare_quantised(&mut graph).map_err(|reason| ModelError::Quantised {
-            path: self.path.into(),
-            reason,
-        })?;
-        Ok(graph)
+        Ok(Graph::new(file))
     }
 
     /// The model with its blocks fused and their weights packed; `None` if it has no known blocks.
@@ -223,15 +240,8 @@ impl Loader<'_> {
             let Some(slot) = names.iter().position(|n| n == input.name) else {
                 return Err(self.no_such_value("input", input.key, input.name, names.join(", ")));
             };
-            let declared = model
-                .input_fact(slot)
-                .map_err(|e| self.parse_error(&e))?
-                .clone();
-            if modality == "vision" {
-                self.check_image_input(input.name, &declared)?;
-            }
             // The file's own axes may be symbols or a fixed batch; the shape that is fed replaces
-            // them.
+            // them. The type is the declared one.
             model
                 .set_input_fact(slot, input.fact.clone())
                 .map_err(|e| self.parse_error(&e))?;
@@ -251,22 +261,6 @@ impl Loader<'_> {
         model
             .set_input_outlets(&ordered)
             .map_err(|e| self.parse_error(&e))
-    }
-
-    /// An image tower's input has four axes; the second is the three colours.
-    fn check_image_input(&self, name: &str, fact: &InferenceFact) -> Result<(), ModelError> {
-        let dims: Vec<Option<TDim>> = fact.shape.dims().map(Factoid::concretize).collect();
-        let rank_known = !fact.shape.is_open();
-        let channels = dims.get(1).cloned().flatten();
-        let wrong_channels = channels.is_some_and(|c| c.to_i64().is_ok_and(|c| c != 3));
-        if rank_known && (dims.len() != 4 || wrong_channels) {
-            return Err(ModelError::InputShape {
-                path: self.path.into(),
-                name: name.into(),
-                found: format!("{:?}", fact.shape),
-            });
-        }
-        Ok(())
     }
 
     fn no_such_value(

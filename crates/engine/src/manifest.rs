@@ -66,6 +66,12 @@ pub struct EncoderManifest {
 pub struct InputManifest {
     /// Name of the ONNX input.
     pub name: String,
+    /// Whether the tower takes normalised floats (the default) or bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<InputType>,
+    /// The order of the axes; needed only where the file's shape leaves it open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<InputLayout>,
     /// Edge of the square input, pixels.
     pub size: u32,
     /// `shortest-edge` (CLIP) or `exact` (SigLIP).
@@ -76,9 +82,31 @@ pub struct InputManifest {
     pub filter: Filter,
     /// `center` or `none`.
     pub crop: Crop,
-    /// Per channel, for values in `0..=1`.
+    /// Per channel, for values in `0..=1`. A tower that takes bytes applies its own; parts that a
+    /// mask hides get the mean colour.
     pub mean: [f32; 3],
     pub std: [f32; 3],
+}
+
+/// What the ONNX input takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InputType {
+    /// Normalised floats.
+    #[default]
+    Float,
+    /// The bytes of the image, 0 to 255: the tower normalises them itself.
+    Uint8,
+}
+
+/// The order of the ONNX input's axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InputLayout {
+    /// `[N, 3, H, W]`.
+    Nchw,
+    /// `[N, H, W, 3]`.
+    Nhwc,
 }
 
 /// `[output]`: the embedding.
@@ -155,7 +183,29 @@ impl InputManifest {
                 "expected finite numbers",
             ));
         }
+        let is_recovered =
+            |c, byte| self.byte(c, (f32::from(byte) / 255.0 - self.mean[c]) / self.std[c]) == byte;
+        let takes_bytes = self.r#type == Some(InputType::Uint8);
+        if takes_bytes && !(0..3).all(|c| (0..=255).all(|byte| is_recovered(c, byte))) {
+            return Err((
+                "input.std",
+                format!("{:?}", self.std),
+                "which does not fit `input.mean`: bytes cannot be recovered from normalised values",
+            ));
+        }
         Ok(())
+    }
+
+    /// The byte that becomes `normalised` in this channel.
+    pub(crate) fn byte(&self, channel: usize, normalised: f32) -> u8 {
+        let unit = normalised * self.std[channel] + self.mean[channel];
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` saturates, as noise beyond the range of pixels should"
+        )]
+        let byte = (unit * 255.0).round() as u8;
+        byte
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::digest::checked_sha256;
 use crate::error::ModelError;
+use crate::input::token_type;
 use crate::load::{Loader, Plan, TowerInput};
 use crate::manifest::Manifest;
 use crate::options::EngineOptions;
@@ -15,7 +16,8 @@ pub struct TextEncoder {
     plan: Plan,
     path: PathBuf,
     sha256: String,
-    has_mask: bool,
+    /// Types of the token ids and, if there is one, of their mask.
+    types: Vec<DatumType>,
 }
 
 impl TextEncoder {
@@ -24,24 +26,23 @@ impl TextEncoder {
         let text = manifest.text()?;
         let path = manifest.beside(&text.file);
         let sha256 = checked_sha256(&path, manifest, text.sha256.as_deref())?;
-        let fact = i64::fact([1, text.context_length]);
-        let mut inputs = vec![TowerInput {
-            name: &text.input,
-            fact: fact.clone().into(),
-            key: "text.input",
-        }];
-        if let Some(mask) = &text.attention_mask {
-            inputs.push(TowerInput {
-                name: mask,
-                fact: fact.into(),
-                key: "text.attention_mask",
-            });
-        }
-        let runtime = Arc::new(options.runtime()?);
         let loader = Loader {
             path: &path,
             manifest: &manifest.path,
         };
+        let names = [
+            (Some(&text.input), "text.input"),
+            (text.attention_mask.as_ref(), "text.attention_mask"),
+        ];
+        let (mut inputs, mut types) = (Vec::new(), Vec::new());
+        for (name, key) in names {
+            let Some(name) = name else { continue };
+            let element = token_type(&loader.declared_input(name, key)?, &path)?;
+            let fact = element.fact([1, text.context_length]).into();
+            inputs.push(TowerInput { name, fact, key });
+            types.push(element);
+        }
+        let runtime = Arc::new(options.runtime()?);
         let plan = loader
             .load(
                 &inputs,
@@ -51,12 +52,11 @@ impl TextEncoder {
                 options.fusion(&runtime),
             )?
             .plan;
-        let has_mask = text.attention_mask.is_some();
         let encoder = Self {
             plan,
             path,
             sha256,
-            has_mask,
+            types,
         };
         let mut probe = vec![text.pad_token_id; text.context_length];
         probe[0] = 1;
@@ -83,13 +83,18 @@ impl TextEncoder {
     /// the prompt, the rest is padding.
     pub fn embed(&self, ids: &[i64], used: usize) -> Result<Vec<f32>, ModelError> {
         let failed = |e: TractError| ModelError::run(&self.path, &e);
-        let tensor =
-            |values: &[i64]| Tensor::from_shape(&[1, values.len()], values).map_err(failed);
-        let mut inputs: TVec<TValue> = tvec!(tensor(ids)?.into());
-        if self.has_mask {
-            let mask: Vec<i64> = (0..ids.len()).map(|i| i64::from(i < used)).collect();
-            inputs.push(tensor(&mask)?.into());
-        }
+        let tensor = |values: &[i64], element: DatumType| {
+            let tensor = Tensor::from_shape(&[1, values.len()], values)?;
+            Ok(tensor.cast_to_dt(element)?.into_owned().into())
+        };
+        let mask: Vec<i64> = (0..ids.len()).map(|i| i64::from(i < used)).collect();
+        let values = [ids, mask.as_slice()];
+        let inputs = values
+            .into_iter()
+            .zip(&self.types)
+            .map(|(values, &element)| tensor(values, element))
+            .collect::<TractResult<TVec<TValue>>>()
+            .map_err(failed)?;
         let outputs = self.plan.run(inputs).map_err(failed)?;
         finite_values(&self.path, &outputs[0].clone().into_tensor())
     }

@@ -26,7 +26,7 @@ pub use process::gpu_is_starting;
 pub(crate) use protocol::WorkerConfig;
 #[cfg(feature = "gpu")]
 pub(crate) use protocol::{MAX_BATCH, MemoryLayout, Reply, Request, as_numbers, receive, send};
-pub(crate) use start::{TowerSetup, find_device, start_tower};
+pub(crate) use start::{TowerSetup, fall_back_if_auto, find_device, start_tower};
 pub(crate) use tower::GpuTower;
 
 #[cfg(all(feature = "cuda", feature = "cuda-jetpack6"))]

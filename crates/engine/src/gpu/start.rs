@@ -60,7 +60,7 @@ pub(crate) fn start_tower(
 }
 
 /// With [`Device::Auto`], turns a failure into `None` and logs it: the tower then runs on the CPU.
-pub(super) fn fall_back_if_auto<T>(
+pub(crate) fn fall_back_if_auto<T>(
     device: Device,
     result: Result<T, GpuError>,
 ) -> Result<Option<T>, GpuError> {

@@ -39,6 +39,12 @@ impl Graph {
         new
     }
 
+    /// The inputs that must be fed, as the file declares them.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = &pb::ValueInfoProto> {
+        let all = self.model.graph.iter().flat_map(|g| &g.input);
+        all.filter(|v| !self.initializers.contains_key(&v.name))
+    }
+
     /// Names every node after its first output, which is unique.
     fn name_nodes(&mut self) {
         for node in &mut self.nodes {

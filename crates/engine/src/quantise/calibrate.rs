@@ -2,7 +2,8 @@
 
 use super::layers::Group;
 use crate::error::ModelError;
-use crate::load::Plan;
+use crate::input::ImageFormat;
+use crate::load::{Loader, Plan};
 use crate::manifest::Manifest;
 use crate::onnx::{Graph, OnnxFile};
 use crate::ops::{FusedNode, pack};
@@ -57,11 +58,17 @@ pub(super) fn record_activations(
 ) -> Result<HashMap<String, Activations>, ModelError> {
     let failed = |e: TractError| ModelError::run(path, &e);
     let names: Vec<&str> = groups.iter().map(|g| g.input.as_str()).collect();
-    let plan = plan(path, source, &names, runtime)?;
+    let loader = Loader {
+        path,
+        manifest: &source.path,
+    };
+    let declared = loader.declared_input(&source.input.name, "input.name")?;
+    let format = ImageFormat::of(&declared, path, source)?;
+    let plan = plan(path, source, format, &names, runtime)?;
     let count = ROWS.div_ceil(images.len().max(1));
     let mut found: HashMap<String, Activations> = HashMap::new();
     for (i, image) in images.iter().enumerate() {
-        let input = Tensor::from_shape(&source.input_shape(1), image).map_err(failed)?;
+        let input = format.tensor(source, image, 1).map_err(failed)?;
         let outputs = plan.run(tvec!(input.into())).map_err(failed)?;
         for (group, output) in groups.iter().zip(outputs) {
             let output = output
@@ -83,6 +90,7 @@ pub(super) fn record_activations(
 fn plan(
     path: &Path,
     source: &Manifest,
+    format: ImageFormat,
     outputs: &[&str],
     runtime: &Arc<Runtime>,
 ) -> Result<Plan, ModelError> {
@@ -105,7 +113,7 @@ fn plan(
     };
     let planned = || {
         let mut model = to_tract(&graph, &node)?;
-        model.set_input_fact(0, f32::fact(source.input_shape(1)).into())?;
+        model.set_input_fact(0, format.fact(source, 1).into())?;
         let model = model.with_outputs_by_name(outputs)?;
         model.into_typed()?.into_optimized()?.into_runnable()
     };

@@ -96,7 +96,9 @@ impl Written {
         let mut floats: Vec<String> = operands
             .chunks_exact(3)
             .enumerate()
-            .map(|(i, operand)| written.dequantised(&format!("{output}.{i}"), operand, kind))
+            .map(|(i, operand)| {
+                written.dequantised(&format!("{output}.operand.{i}"), operand, kind)
+            })
             .collect();
         if let Some(bias) = bias {
             let scales = [&inputs[1], &inputs[4]]

@@ -23,12 +23,12 @@ pub(super) fn patches(
     }
     let layout = Layout::trace(graph, index, shapes, &node.output[0])?;
     let source = &graph.nodes[index.producer(&layout.source)?];
-    let (input, weight, convolution) = convolution(graph, index, source)?;
+    let (input, weight, convolution) = convolution(graph, index, shapes, source)?;
     let (input, grid) = match index
         .producer(&input)
         .and_then(|i| rounded(graph, index, &graph.nodes[i]))
     {
-        Some((input, grid)) => (through_casts(graph, index, &input), Some(grid)),
+        Some((input, grid)) => (through_casts(graph, index, shapes, &input), Some(grid)),
         None => (input, None),
     };
     let &[batch, channels, height, width] = shapes.get(&input)?.as_slice() else {
@@ -101,6 +101,7 @@ fn is_patchwise(node: &pb::NodeProto, size: usize) -> bool {
 fn convolution<'a>(
     graph: &'a Graph,
     index: &Index,
+    shapes: &Shapes,
     node: &'a pb::NodeProto,
 ) -> Option<(String, WeightSpec, &'a pb::NodeProto)> {
     let constant = |name: &str| graph.constant(index, name).filter(|c| c.shape.len() == 4);
@@ -119,7 +120,11 @@ fn convolution<'a>(
                 zeros: vec![],
                 bias,
             };
-            Some((through_casts(graph, index, &node.input[0]), weight, node))
+            Some((
+                through_casts(graph, index, shapes, &node.input[0]),
+                weight,
+                node,
+            ))
         }
         "Mul" => either_order(node).into_iter().find_map(|(sums, scale)| {
             let product = integer_product(graph, index, sums, "ConvInteger")?;
@@ -132,11 +137,11 @@ fn convolution<'a>(
                 zeros,
                 bias: vec![],
             };
-            Some((through_casts(graph, index, &input), weight, product))
+            Some((through_casts(graph, index, shapes, &input), weight, product))
         }),
         "Add" => either_order(node).into_iter().find_map(|(value, bias)| {
             let (input, mut weight, product) =
-                convolution(graph, index, &graph.nodes[index.producer(value)?])?;
+                convolution(graph, index, shapes, &graph.nodes[index.producer(value)?])?;
             let bias = graph.constant(index, bias)?;
             let per_channel = bias.len() == weight.data.shape[0] && weight.bias.is_empty();
             weight.bias = per_channel.then(|| bias.floats())?;
@@ -146,11 +151,15 @@ fn convolution<'a>(
     }
 }
 
-/// The value before any casts to f32.
-fn through_casts(graph: &Graph, index: &Index, name: &str) -> String {
+/// The value before any casts from f32 to f32.
+fn through_casts(graph: &Graph, index: &Index, shapes: &Shapes, name: &str) -> String {
     match index.producer(name).map(|i| &graph.nodes[i]) {
-        Some(cast) if cast.op_type == "Cast" && attribute_int(cast, "to") == Some(1) => {
-            through_casts(graph, index, &cast.input[0])
+        Some(cast)
+            if cast.op_type == "Cast"
+                && attribute_int(cast, "to") == Some(1)
+                && shapes.is_f32(&cast.input[0]) =>
+        {
+            through_casts(graph, index, shapes, &cast.input[0])
         }
         _ => name.to_owned(),
     }

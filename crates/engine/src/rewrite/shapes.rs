@@ -4,7 +4,7 @@ use super::to_tract::to_tract;
 use crate::onnx::{Graph, pb};
 use crate::ops::FusedNode;
 use crate::spec::Specs;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 #[allow(clippy::wildcard_imports, reason = "tract's macros and traits")]
@@ -16,6 +16,8 @@ const MAX_INTEGERS: usize = 4096;
 /// Shapes and constant integers of a graph, by the name of the value.
 pub(super) struct Shapes {
     shapes: HashMap<String, Vec<usize>>,
+    /// Values that are f32.
+    floats: HashSet<String>,
     /// Integers that do not depend on the image, such as the target shapes of reshapes: shape and
     /// elements.
     integers: HashMap<String, (Vec<usize>, Vec<i64>)>,
@@ -40,12 +42,16 @@ impl Shapes {
         }
         model.analyse(true)?;
         let (mut shapes, mut integers) = (HashMap::new(), HashMap::new());
+        let mut floats = HashSet::new();
         for node in model.nodes() {
             for (slot, output) in node.outputs.iter().enumerate() {
                 let label = model.outlet_label(OutletId::new(node.id, slot));
                 let Some(name) = label.or((slot == 0).then_some(node.name.as_str())) else {
                     continue;
                 };
+                if output.fact.datum_type.concretize() == Some(DatumType::F32) {
+                    floats.insert(name.to_owned());
+                }
                 let Some(dims) = output.fact.shape.concretize() else {
                     continue;
                 };
@@ -59,11 +65,20 @@ impl Shapes {
                 shapes.insert(name.to_owned(), dims);
             }
         }
-        Ok(Self { shapes, integers })
+        Ok(Self {
+            shapes,
+            floats,
+            integers,
+        })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Vec<usize>> {
         self.shapes.get(name)
+    }
+
+    /// Whether a value is f32, which fused operators need.
+    pub(super) fn is_f32(&self, name: &str) -> bool {
+        self.floats.contains(name)
     }
 
     /// Replaces every integer that does not depend on the image by a constant.

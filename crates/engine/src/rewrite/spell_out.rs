@@ -72,7 +72,7 @@ impl Written {
         for (i, &(kind, constant)) in steps.iter().enumerate() {
             let mut inputs = vec![value];
             if kind != "Round" {
-                inputs.push(self.constant(format!("{output}.{i}"), constant));
+                inputs.push(self.constant(format!("{output}.constant.{i}"), constant));
             }
             let name = if i + 1 == steps.len() {
                 output.clone()
