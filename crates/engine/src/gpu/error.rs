@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Error, Serialize, Deserialize)]
 pub enum GpuError {
     #[error(
-        "this build of constancy has no GPU support; install the package with it (docs/boards.md), build with `--features cuda`, or set engine.device = \"cpu\""
+        "this build of constancy has no GPU support; install the package with it (docs/gpu.md), build with `--features cuda`, or set engine.device = \"cpu\""
     )]
     NotBuilt,
     #[error(
@@ -15,7 +15,7 @@ pub enum GpuError {
     )]
     NoDriver { library: String, reason: String },
     #[error(
-        "the NVIDIA driver is too old: it knows CUDA {found}, this build needs {needed}; update the driver, or take the package for your JetPack (docs/boards.md)"
+        "the NVIDIA driver is too old: it knows CUDA {found}, this build needs {needed}; update the driver, or take the package for your JetPack (docs/gpu.md)"
     )]
     DriverTooOld {
         found: CudaVersion,
@@ -34,7 +34,7 @@ pub enum GpuError {
     )]
     Driver { call: String, code: i32 },
     #[error(
-        "CUDA's libraries are not all there: {reason}; install CUDA's runtime, NVRTC with its headers, cuBLAS and cuDNN (docs/boards.md)"
+        "CUDA's libraries are not all there: {reason}; install CUDA's runtime, NVRTC with its headers, cuBLAS and cuDNN (docs/gpu.md)"
     )]
     Libraries { reason: String },
     #[error(
@@ -102,7 +102,7 @@ mod tests {
                 matches!(of(missing), GpuError::Libraries { .. }),
                 "{missing}"
             );
-            assert!(of(missing).to_string().contains("docs/boards.md"));
+            assert!(of(missing).to_string().contains("docs/gpu.md"));
         }
         assert!(matches!(
             of("CUDA_ERROR_ILLEGAL_ADDRESS"),
