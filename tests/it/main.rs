@@ -49,5 +49,6 @@ mod sparkplug;
 mod support;
 mod sustained;
 mod tls;
+mod tower_inputs;
 mod unit_file;
 mod workshop;

@@ -96,6 +96,7 @@ impl Encoder {
         let found = self
             .run_plan(&self.plan, &zeros, 1)
             .map_err(|e| ModelError::InputSize {
+                key: "input.size",
                 path: self.path.clone(),
                 manifest: self.manifest.path.clone(),
                 name: self.manifest.input.name.clone(),
@@ -180,7 +181,7 @@ impl Encoder {
     /// normalised.
     pub fn embed(&self, input: &[f32]) -> Result<Vec<f32>, ModelError> {
         if let Some(embedding) = self.embed_on_gpu(input, 1) {
-            return Ok(embedding);
+            return self.complete(embedding, 1);
         }
         self.embed_with(&self.plan, input, 1)
     }
@@ -189,7 +190,7 @@ impl Encoder {
     /// time; the weights are read once for the whole batch.
     pub fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
         if let Some(embeddings) = self.embed_on_gpu(input, batch) {
-            return Ok(embeddings);
+            return self.complete(embeddings, batch);
         }
         if let Some(plan) = self.batch_plan(batch) {
             return self.embed_with(&plan, input, batch);
@@ -199,7 +200,23 @@ impl Encoder {
             .chunks_exact(image_len.max(1))
             .map(|image| self.embed(image))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(rows.concat())
+        self.complete(rows.concat(), batch)
+    }
+
+    /// `values`, if they are one embedding for each of `batch` images: with any other number, nobody
+    /// knows whose they are.
+    fn complete(&self, values: Vec<f32>, batch: usize) -> Result<Vec<f32>, ModelError> {
+        let width = self.manifest.output.width;
+        if values.len() == batch * width {
+            return Ok(values);
+        }
+        Err(ModelError::Run {
+            path: self.path.clone(),
+            reason: format!(
+                "the encoder returned {} values for {batch} images, not {width} each",
+                values.len()
+            ),
+        })
     }
 
     /// `None` where there is no GPU, or where it has failed and the CPU takes over.
@@ -211,7 +228,7 @@ impl Encoder {
         let output = self
             .run_plan(plan, input, batch)
             .map_err(|e| ModelError::run(&self.path, &e))?;
-        finite_values(&self.path, &output)
+        self.complete(finite_values(&self.path, &output)?, batch)
     }
 
     /// The plan for `batch` images; `None` where the images are embedded one at a time.

@@ -46,7 +46,7 @@ pub enum ModelError {
         available: String,
     },
     #[error(
-        "model {path}: input `{name}` has shape {found}, an image tower needs [N, 3, H, W] or [N, H, W, 3]; is this the vision tower, and does `input.layout` in {manifest} fit it?"
+        "model {path}: input `{name}` has shape {found}, an image tower needs [N, 3, H, W], or [N, H, W, 3]; is this the vision tower? If so, correct `input.layout` in {manifest}"
     )]
     InputShape {
         path: PathBuf,
@@ -62,14 +62,31 @@ pub enum ModelError {
         reason: String,
     },
     #[error(
-        "model {path}: does not take an input of shape {shape} at `{name}`: {reason}. Correct `input.size` in {manifest}"
+        "model {path}: does not take an input of shape {shape} at `{name}`: {reason}. Correct `{key}` in {manifest}"
     )]
     InputSize {
         path: PathBuf,
+        key: &'static str,
         manifest: PathBuf,
         name: String,
         shape: String,
         reason: String,
+    },
+    #[error(
+        "model {path}: {operators} not supported; the file uses opset {opset}. Export it to opset 17 with ONNX's own operators, unquantised and without an optimiser's"
+    )]
+    Operators {
+        path: PathBuf,
+        operators: String,
+        opset: i64,
+    },
+    #[error(
+        "model {path}: its graph cannot be typed: {reason}. The file uses opset {opset}; if that is not 17, export it to opset 17"
+    )]
+    Untyped {
+        path: PathBuf,
+        reason: String,
+        opset: i64,
     },
     #[error(
         "model {path}: needs the inputs {inputs}; a tower of one modality is wanted, so export the {modality} part alone"

@@ -73,8 +73,8 @@ pub(crate) struct ImageFormat {
 
 impl ImageFormat {
     /// Normalised f32, `[N, 3, H, W]`.
-    #[cfg(feature = "gpu")]
-    pub(crate) const PLAIN: Self = Self {
+    #[cfg(any(feature = "gpu", test))]
+    pub(crate) const F32: Self = Self {
         element: DatumType::F32,
         layout: InputLayout::Nchw,
     };
@@ -101,6 +101,7 @@ impl ImageFormat {
         // The first axis is the batch.
         if shape.iter().zip(&declared.axes).skip(1).any(wrong) {
             return Err(ModelError::InputSize {
+                key: "input.size",
                 path: path.into(),
                 manifest: manifest.path.clone(),
                 name: declared.name.clone(),
@@ -111,7 +112,7 @@ impl ImageFormat {
         Ok(format)
     }
 
-    /// What differs from [`Self::PLAIN`], if the GPU's tower cannot take it.
+    /// What differs from normalised floats, `[N, 3, H, W]`, if the GPU's tower cannot take it.
     pub(crate) fn unusual(self) -> Option<&'static str> {
         match self {
             Self {
@@ -148,7 +149,7 @@ impl ImageFormat {
     ) -> TractResult<Tensor> {
         let planar = manifest.input_shape(batch);
         let tensor = if self.element == DatumType::U8 {
-            let bytes: Vec<u8> = self.bytes(&manifest.input, images);
+            let bytes = bytes(&manifest.input, images);
             Tensor::from_shape(&planar, &bytes)?
         } else {
             Tensor::from_shape(&planar, images)?
@@ -160,16 +161,15 @@ impl ImageFormat {
             InputLayout::Nhwc => tensor.permute_axes(&[0, 2, 3, 1]),
         }
     }
+}
 
-    /// The bytes that images had before they were normalised.
-    fn bytes(self, input: &InputManifest, images: &[f32]) -> Vec<u8> {
-        let pixels = (input.size as usize).pow(2).max(1);
-        images
-            .chunks(pixels)
-            .enumerate()
-            .flat_map(|(plane, values)| values.iter().map(move |&v| input.byte(plane % 3, v)))
-            .collect()
-    }
+/// The bytes that images had before they were normalised.
+fn bytes(input: &InputManifest, images: &[f32]) -> Vec<u8> {
+    let pixels = (input.size as usize).pow(2).max(1);
+    let planes = images.chunks(pixels).enumerate();
+    planes
+        .flat_map(|(plane, values)| values.iter().map(move |&v| input.byte(plane % 3, v)))
+        .collect()
 }
 
 /// The type that is fed: the declared one, if the manifest agrees.

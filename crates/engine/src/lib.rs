@@ -45,6 +45,7 @@ mod runtime;
 mod spec;
 mod text;
 mod toml_error;
+mod verify;
 
 pub use agreement::Agreement;
 pub use constancy_kernels::Isa;

@@ -7,9 +7,11 @@ use crate::manifest::Manifest;
 use crate::onnx::{Graph, OnnxFile};
 use crate::ops::{FusedNode, Operators, pack};
 use crate::precision::Precision;
-use crate::rewrite::{fuse, prepare_quantised, to_tract};
+use crate::rewrite::{fuse, fuse_with_shapes, prepare_quantised, table_clash, to_tract};
 use crate::runtime::Runtime;
 use crate::spec::Specs;
+use crate::verify::{Disagreement, Rewritten};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
@@ -72,6 +74,7 @@ impl Loader<'_> {
         modality: &'static str,
         fusion: Option<FusionOptions<'_>>,
     ) -> Result<LoadedTower, ModelError> {
+        self.check_tables(inputs, output, modality)?;
         let mut not_fused = None;
         if let Some(fusion) = fusion {
             match self.fused(inputs, output, fusion) {
@@ -166,9 +169,10 @@ impl Loader<'_> {
         output: &str,
         fusion: FusionOptions<'_>,
     ) -> Result<Option<(InferenceModel, Operators)>, FusionError> {
-        let mut graph = self.open(output)?;
+        let original = self.open(output)?;
+        let mut graph = original.clone();
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
-        let specs = fuse(&mut graph, &facts)?;
+        let (specs, shapes) = fuse_with_shapes(&mut graph, &facts)?;
         if specs.is_empty() {
             return Ok(None);
         }
@@ -177,6 +181,18 @@ impl Loader<'_> {
                 path: self.path.into(),
                 reason: e.to_string(),
             })?;
+        let rewritten = Rewritten {
+            original: &original,
+            fused: &graph,
+            specs: &specs,
+            operators: &operators,
+            shapes: &shapes,
+        };
+        if let Some(Disagreement { output, cosine }) = rewritten.disagreement(&with_operators) {
+            return Err(FusionError::Graph(TractError::msg(format!(
+                "`{output}` would not be what the file says (cosine {cosine:.4})"
+            ))));
+        }
         Ok(Some((
             with_operators(&graph, &specs, &operators)?,
             operators,
@@ -213,13 +229,51 @@ impl Loader<'_> {
         model = model
             .with_outputs_by_name([output])
             .map_err(|e| self.parse_error(&e))?;
-        model.into_typed().map_err(|e| ModelError::InputSize {
+        let missing = missing_operators(&model);
+        if !missing.is_empty() {
+            let (path, opset) = (self.path.into(), self.opset());
+            return Err(ModelError::Operators {
+                path,
+                operators: missing,
+                opset,
+            });
+        }
+        model.into_typed().map_err(|e| ModelError::Untyped {
             path: self.path.into(),
+            reason: error_chain(&e),
+            opset: self.opset(),
+        })
+    }
+
+    /// An error where a table of the file, such as its position embeddings, fits another size.
+    fn check_tables(
+        &self,
+        inputs: &[TowerInput<'_>],
+        output: &str,
+        modality: &'static str,
+    ) -> Result<(), ModelError> {
+        let graph = self.open(output)?;
+        let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
+        let Some(reason) = table_clash(&graph, &facts) else {
+            return Ok(());
+        };
+        let vision = modality == "vision";
+        Err(ModelError::InputSize {
+            path: self.path.into(),
+            key: if vision {
+                "input.size"
+            } else {
+                "text.context_length"
+            },
             manifest: self.manifest.into(),
             name: inputs[0].name.into(),
-            shape: format!("{:?}", inputs[0].fact.shape),
-            reason: error_chain(&e),
+            shape: format!("[{:?}]", inputs[0].fact.shape),
+            reason,
         })
+    }
+
+    fn opset(&self) -> i64 {
+        self.read().map_or(0, |graph| graph.opset())
     }
 
     fn set_inputs(
@@ -289,7 +343,7 @@ impl Loader<'_> {
 }
 
 /// The graph as tract's, its fused nodes computed by `operators`.
-fn with_operators(
+pub(crate) fn with_operators(
     graph: &Graph,
     specs: &Specs,
     operators: &Operators,
@@ -300,6 +354,28 @@ fn with_operators(
             Arc::clone(operators.get(name)?),
         ))
     })
+}
+
+/// The operators of a graph that tract does not have, for people.
+fn missing_operators(model: &InferenceModel) -> String {
+    let names = model.nodes().iter().filter_map(|n| {
+        let name = n.op.name();
+        Some(format!(
+            "`{}`",
+            name.strip_prefix("Unimplemented(")?.trim_end_matches(')')
+        ))
+    });
+    let names: BTreeSet<String> = names.collect();
+    let listed = names
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len() {
+        0 => listed,
+        1 => format!("the operator {listed} is"),
+        _ => format!("the operators {listed} are"),
+    }
 }
 
 /// Whether a node, or one of its outputs, has this name.

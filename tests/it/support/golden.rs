@@ -14,7 +14,16 @@ pub struct Rows {
 impl Rows {
     /// A tensor of the golden file: `input`, or the embeddings of the model of that name.
     pub fn golden(name: &str) -> Self {
-        let bytes = std::fs::read(fixture("encoder/golden.safetensors")).expect("golden");
+        Self::read("encoder/golden.safetensors", name)
+    }
+
+    /// The embeddings of a statically quantised model, which `tests/golden/static.py` writes.
+    pub fn of_static(name: &str) -> Self {
+        Self::read("encoder/static.safetensors", name)
+    }
+
+    fn read(file: &str, name: &str) -> Self {
+        let bytes = std::fs::read(fixture(file)).expect("golden");
         let file = SafeTensors::deserialize(&bytes).expect("golden");
         let view = file.tensor(name).expect("tensor");
         let (words, _) = view.data().as_chunks::<4>();
@@ -52,8 +61,13 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
 /// The least cosine between embeddings of the golden inputs: those of `manifest` computed here, and those that ONNX
 /// Runtime computed with the model `name`.
 pub fn least_cosine_to_onnx_runtime(manifest: &Path, name: &str) -> f64 {
-    let encoder = Encoder::load(manifest, &EngineOptions::default()).expect("a good model");
-    let (inputs, golden) = (Rows::golden("input"), Rows::golden(name));
+    least_cosine_to(manifest, &EngineOptions::default(), &Rows::golden(name))
+}
+
+/// The least cosine between embeddings of the golden inputs, computed here with `options`, and `golden`.
+pub fn least_cosine_to(manifest: &Path, options: &EngineOptions, golden: &Rows) -> f64 {
+    let encoder = Encoder::load(manifest, options).expect("a good model");
+    let inputs = Rows::golden("input");
     let pairs = inputs.rows().zip(golden.rows());
     let cosines =
         pairs.map(|(input, golden)| cosine(&encoder.embed(input).expect("embedding"), golden));

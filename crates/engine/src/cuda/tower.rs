@@ -130,7 +130,7 @@ impl DeviceTower {
             path: &path,
             manifest: &self.manifest.path,
         };
-        let input = TowerInput::image(&self.manifest, ImageFormat::PLAIN, batch);
+        let input = TowerInput::image(&self.manifest, ImageFormat::F32, batch);
         let output = &self.manifest.output.name;
         let model = self.typed(&loader, &input, output)?;
         let graph = transform(model, self.dt, self.shared.clone()).map_err(failed)?;
@@ -183,7 +183,7 @@ pub(crate) fn pin(memory: &mut [u8]) {
 }
 
 fn specs(loader: &Loader<'_>, manifest: &Manifest) -> Result<Specs, ModelError> {
-    let input = TowerInput::image(manifest, ImageFormat::PLAIN, 1);
+    let input = TowerInput::image(manifest, ImageFormat::F32, 1);
     let mut graph = loader.open(&manifest.output.name)?;
     Ok(fuse(&mut graph, &[(input.name, input.fact)]).unwrap_or_default())
 }

@@ -54,3 +54,20 @@ fn embeddings_made_by_the_cpu_in_place_of_a_gpu_are_counted_as_the_cpus() {
         "{error}"
     );
 }
+
+#[test]
+fn embeddings_of_the_wrong_number_of_values_are_refused() {
+    let manifest =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/encoder/vision-fp32.toml");
+    let options = EngineOptions {
+        threads: Some(1),
+        ..EngineOptions::default()
+    };
+    let encoder = Encoder::load(&manifest, &options).expect("tower");
+    let width = encoder.manifest().output.width;
+    assert!(encoder.complete(vec![0.0; 2 * width], 2).is_ok());
+    let error = encoder
+        .complete(vec![0.0; 2 * width - 1], 2)
+        .expect_err("one value is missing");
+    assert!(error.to_string().contains("for 2 images"), "{error}");
+}

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use tract_onnx::pb;
 
 /// The editable graph of a model.
+#[derive(Clone)]
 pub(crate) struct Graph {
     /// Without nodes and initialisers, which are below.
     model: pb::ModelProto,
@@ -43,6 +44,27 @@ impl Graph {
     pub(crate) fn inputs(&self) -> impl Iterator<Item = &pb::ValueInfoProto> {
         let all = self.model.graph.iter().flat_map(|g| &g.input);
         all.filter(|v| !self.initializers.contains_key(&v.name))
+    }
+
+    /// Leaves the part between `inputs`, which become the graph's inputs, and `output`.
+    pub(crate) fn cut(&mut self, inputs: &[String], output: &str) {
+        let is_input = |name: &String| inputs.contains(name);
+        self.nodes.retain(|n| !n.output.iter().any(is_input));
+        self.outputs = vec![output.to_owned()];
+        self.drop_unused();
+        let graph = self.model.graph.get_or_insert_default();
+        let declared = std::mem::take(&mut graph.input);
+        let of_file = |name: &String| declared.iter().find(|d| d.name == *name).cloned();
+        let value = |name: &String| of_file(name).unwrap_or_else(|| float_value(name));
+        graph.input = inputs.iter().map(value).collect();
+        graph.output = vec![float_value(output)];
+    }
+
+    /// Version of ONNX's operators.
+    pub(crate) fn opset(&self) -> i64 {
+        let of_onnx = |o: &&pb::OperatorSetIdProto| o.domain.is_empty() || o.domain == "ai.onnx";
+        let opset = self.model.opset_import.iter().find(of_onnx);
+        opset.map_or(0, |o| o.version)
     }
 
     /// Names every node after its first output, which is unique.
@@ -179,6 +201,22 @@ impl Graph {
             data.release();
         }
         tensor
+    }
+}
+
+/// An f32 value of unknown shape.
+fn float_value(name: &str) -> pb::ValueInfoProto {
+    let tensor = pb::type_proto::Tensor {
+        elem_type: pb::tensor_proto::DataType::Float as i32,
+        shape: None,
+    };
+    pb::ValueInfoProto {
+        name: name.to_owned(),
+        r#type: Some(pb::TypeProto {
+            value: Some(pb::type_proto::Value::TensorType(tensor)),
+            ..pb::TypeProto::default()
+        }),
+        ..pb::ValueInfoProto::default()
     }
 }
 

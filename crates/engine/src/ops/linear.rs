@@ -73,6 +73,10 @@ impl Linear {
         }
     }
 
+    pub(super) fn is_int8(&self) -> bool {
+        matches!(self.weights, Weights::Int8(_))
+    }
+
     /// Memory that the weights take.
     pub(super) fn weight_bytes(&self) -> usize {
         self.weights.bytes()

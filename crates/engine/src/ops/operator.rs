@@ -79,6 +79,11 @@ impl Operator {
         }
     }
 
+    /// Whether it multiplies in int8.
+    pub(crate) fn is_int8(&self) -> bool {
+        matches!(self, Self::Linear(linear) if linear.is_int8())
+    }
+
     /// Memory that the weights take.
     pub(crate) fn weight_bytes(&self) -> usize {
         match self {

@@ -69,7 +69,7 @@ pub(super) fn attention(
     }
     let (v, heads, depth) = Operand::new(&trace(weighted.input.get(1)?)?, shapes, false)?;
     let softmax = &graph.nodes[index.producer(&trace(&weighted.input[0])?.source)?];
-    if !is_over_last_axis(softmax, shapes)? {
+    if !is_over_last_axis(softmax, shapes, graph.opset())? {
         return None;
     }
     let scores = trace(&softmax.input[0])?;
@@ -106,9 +106,11 @@ fn is_one(scale: f32) -> bool {
 }
 
 /// Whether a node is a softmax over the last axis.
-fn is_over_last_axis(softmax: &pb::NodeProto, shapes: &Shapes) -> Option<bool> {
+fn is_over_last_axis(softmax: &pb::NodeProto, shapes: &Shapes, opset: i64) -> Option<bool> {
     let last = i64::try_from(shapes.get(softmax.input.first()?)?.len()).ok()? - 1;
-    let axis = attribute_int(softmax, "axis").unwrap_or(-1);
+    // Before opset 13, the default was everything from axis 1 on.
+    let default = if opset < 13 { 1 } else { -1 };
+    let axis = attribute_int(softmax, "axis").unwrap_or(default);
     Some(softmax.op_type == "Softmax" && (axis == -1 || axis == last))
 }
 

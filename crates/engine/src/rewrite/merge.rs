@@ -6,10 +6,12 @@ use crate::spec::{Grid, LinearSpec, Spec, Specs};
 use constancy_kernels::Activation;
 use std::collections::{HashMap, HashSet};
 
+/// What products read: a value, the normalisation of it and the grid that it is rounded to.
+type Rows = (String, Option<String>, Option<[u32; 3]>);
+
 /// Merges the products that read the same rows and feed nothing but attention, as q, k and v do.
 pub(super) fn merge_siblings(graph: &mut Graph, specs: &mut Specs) {
-    let mut groups: HashMap<(String, Option<String>, Option<[u32; 3]>), Vec<String>> =
-        HashMap::new();
+    let mut groups: HashMap<Rows, Vec<String>> = HashMap::new();
     let index = graph.index();
     for n in &graph.nodes {
         let Some(Spec::Linear(linear)) = specs.get(&n.name) else {

@@ -20,15 +20,18 @@ mod quantised;
 mod row;
 mod shapes;
 mod spell_out;
+mod tables;
 mod to_tract;
 
+pub(crate) use pass::is_fused;
 pub(crate) use quantised::prepare_quantised;
+pub(crate) use shapes::Shapes;
+pub(crate) use tables::table_clash;
 pub(crate) use to_tract::to_tract;
 
 use crate::onnx::Graph;
 use crate::spec::{NormSpec, Spec, Specs};
 use pass::run_pass;
-use shapes::Shapes;
 use tract_onnx::prelude::TractError;
 use tract_onnx::tract_hir::internal::InferenceFact;
 
@@ -37,6 +40,14 @@ pub(crate) fn fuse(
     graph: &mut Graph,
     inputs: &[(&str, InferenceFact)],
 ) -> Result<Specs, TractError> {
+    fuse_with_shapes(graph, inputs).map(|(specs, _)| specs)
+}
+
+/// Like [`fuse`], and gives the shapes of the values.
+pub(crate) fn fuse_with_shapes(
+    graph: &mut Graph,
+    inputs: &[(&str, InferenceFact)],
+) -> Result<(Specs, Shapes), TractError> {
     let mut specs = Specs::new();
     run_pass(graph, &mut specs, products::products);
     run_pass(graph, &mut specs, epilogue::biases);
@@ -58,7 +69,7 @@ pub(crate) fn fuse(
     norm::move_into_products(graph, &mut specs);
     row::select_row_early(graph, &mut specs);
     merge::merge_siblings(graph, &mut specs);
-    Ok(specs)
+    Ok((specs, shapes))
 }
 
 /// Fuses only products and normalisations: every value that a product reads stays in the graph.

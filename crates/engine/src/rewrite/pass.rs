@@ -40,6 +40,11 @@ pub(super) fn prune(graph: &Graph, specs: &mut Specs) {
     });
 }
 
+/// Whether a node stands for a spec.
+pub(crate) fn is_fused(node: &pb::NodeProto) -> bool {
+    node.op_type.starts_with(FUSED)
+}
+
 /// The node that stands for a spec.
 pub(super) fn fused_node(spec: &Spec, inputs: Vec<String>, output: String) -> pb::NodeProto {
     let kind = match spec {

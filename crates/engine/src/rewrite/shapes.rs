@@ -14,8 +14,8 @@ use tract_onnx::tract_hir::internal::*;
 const MAX_INTEGERS: usize = 4096;
 
 /// Shapes and constant integers of a graph, by the name of the value.
-pub(super) struct Shapes {
-    shapes: HashMap<String, Vec<usize>>,
+pub(crate) struct Shapes {
+    dims: HashMap<String, Vec<usize>>,
     /// Values that are f32.
     floats: HashSet<String>,
     /// Integers that do not depend on the image, such as the target shapes of reshapes: shape and
@@ -25,7 +25,7 @@ pub(super) struct Shapes {
 
 impl Shapes {
     /// Analyses `graph` with its inputs fixed.
-    pub(super) fn of(
+    pub(crate) fn of(
         graph: &Graph,
         specs: &Specs,
         inputs: &[(&str, InferenceFact)],
@@ -66,14 +66,19 @@ impl Shapes {
             }
         }
         Ok(Self {
-            shapes,
+            dims: shapes,
             floats,
             integers,
         })
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Vec<usize>> {
-        self.shapes.get(name)
+    pub(crate) fn get(&self, name: &str) -> Option<&Vec<usize>> {
+        self.dims.get(name)
+    }
+
+    /// Whether a value is an integer that does not depend on the image.
+    pub(crate) fn is_integer(&self, name: &str) -> bool {
+        self.integers.contains_key(name)
     }
 
     /// Whether a value is f32, which fused operators need.
@@ -82,7 +87,7 @@ impl Shapes {
     }
 
     /// Replaces every integer that does not depend on the image by a constant.
-    pub(super) fn fold_constants(&self, graph: &mut Graph) {
+    pub(crate) fn fold_constants(&self, graph: &mut Graph) {
         let is_folded = |node: &pb::NodeProto| {
             node.output.len() == 1 && self.integers.contains_key(&node.output[0])
         };

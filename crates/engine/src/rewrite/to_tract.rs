@@ -25,7 +25,10 @@ pub(crate) fn to_tract(
     }
     let mut model = onnx.model_for_proto_model(&proto)?;
     for node in model.nodes_mut() {
-        if let Some(op) = fused(&node.name) {
+        // An input of the graph may be what a fused node makes elsewhere.
+        if !node.inputs.is_empty()
+            && let Some(op) = fused(&node.name)
+        {
             node.op = op;
         }
     }
