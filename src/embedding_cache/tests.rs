@@ -227,41 +227,6 @@ fn embeddings_that_the_cpu_computed_for_a_lost_gpu_are_not_cached() {
     assert_eq!(place.cache().len(), 11, "the first image's");
 }
 
-/// A tower that returns one value too few.
-struct ReturnsTooLittle<'a>(&'a Encoder);
-
-impl ImageTower for ReturnsTooLittle<'_> {
-    fn manifest(&self) -> &Manifest {
-        self.0.manifest()
-    }
-    fn embed(&self, input: &[f32]) -> Result<Vec<f32>, ModelError> {
-        let mut row = self.0.embed(input)?;
-        row.pop();
-        Ok(row)
-    }
-    fn embed_batch(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
-        let mut rows = self.0.embed_batch(input, batch)?;
-        rows.pop();
-        Ok(rows)
-    }
-    fn cpu_fallbacks(&self) -> usize {
-        0
-    }
-}
-
-#[test]
-fn an_encoder_that_returns_too_few_values_is_an_internal_error() {
-    let place = Place::new();
-    let tower = ReturnsTooLittle(&place.encoder);
-    let images = [place.picture("a.png", 10)];
-    let error = CachedEncoder::with_tower(&tower, Some(place.cache()), 1)
-        .embed_images(&images, &plan(), &mut |_| {})
-        .expect_err("the embeddings are incomplete");
-    assert!(matches!(error, EmbedError::Internal(_)), "{error}");
-    assert!(error.to_string().contains("a.png"), "{error}");
-    assert_eq!(place.cache().len(), 0, "nothing is cached");
-}
-
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let place = Place::new();
