@@ -3,12 +3,14 @@
 #[cfg(test)]
 mod tests;
 
-use crate::digest::checked_sha256;
+use crate::digest::HashedModel;
 use crate::error::{ModelError, error_chain};
 use crate::gpu::{self, GpuError, GpuTower, TowerSetup, WorkerConfig};
+use crate::guard::catch_panic;
 use crate::input::ImageFormat;
 use crate::load::{LoadedTower, Loader, Plan, TowerInput};
 use crate::manifest::Manifest;
+use crate::onnx::OnnxFile;
 use crate::ops::{FusedOp, Operators};
 use crate::options::EngineOptions;
 use crate::output::finite_values;
@@ -46,6 +48,8 @@ pub struct Encoder {
     gpu: Option<GpuTower>,
     runtime: Arc<Runtime>,
     manifest: Manifest,
+    /// More plans are made from the same bytes as the first, even if the file has been replaced.
+    file: OnnxFile,
     path: PathBuf,
     sha256: String,
 }
@@ -59,9 +63,22 @@ impl Encoder {
     /// Like [`Encoder::load`], with a manifest that is already read.
     pub fn open(manifest: Manifest, options: &EngineOptions) -> Result<Self, ModelError> {
         let path = manifest.encoder_file();
-        let sha256 = checked_sha256(&path, &manifest, manifest.encoder.sha256.as_deref())?;
+        let mut encoder = catch_panic(|| Self::open_on_cpu(path.clone(), manifest, options))
+            .unwrap_or_else(|reason| Err(ModelError::Panicked { path, reason }))?;
+        encoder.gpu = encoder.start_on_gpu(options)?;
+        Ok(encoder)
+    }
+
+    fn open_on_cpu(
+        path: PathBuf,
+        manifest: Manifest,
+        options: &EngineOptions,
+    ) -> Result<Self, ModelError> {
+        let HashedModel { file, sha256 } =
+            HashedModel::open(&path, &manifest, manifest.encoder.sha256.as_deref())?;
         let runtime = Arc::new(options.runtime()?);
         let loader = Loader {
+            file: &file,
             path: &path,
             manifest: &manifest.path,
         };
@@ -74,19 +91,19 @@ impl Encoder {
             "vision",
             options.fusion(&runtime),
         )?;
-        let mut encoder = Self {
+        let encoder = Self {
             plan,
             format,
             operators,
             batch_plans: Mutex::default(),
             gpu: None,
             runtime,
+            file,
             path,
             sha256,
             manifest,
         };
         encoder.check_shapes()?;
-        encoder.gpu = encoder.start_on_gpu(options)?;
         Ok(encoder)
     }
 
@@ -170,11 +187,17 @@ impl Encoder {
         &self.manifest
     }
 
-    /// SHA-256 of the ONNX file, lower-case hex; projections and class banks name their encoder by
-    /// it.
+    /// SHA-256 of the ONNX file and its external data, lower-case hex; projections and class banks
+    /// name their encoder by it.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// Size of the ONNX file and its external data.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.file.bytes()
     }
 
     /// The embedding `[width]` of one input `[1, 3, size, size]`, as the tower computes it: not
@@ -225,8 +248,12 @@ impl Encoder {
     }
 
     fn embed_with(&self, plan: &Plan, input: &[f32], batch: usize) -> Result<Vec<f32>, ModelError> {
-        let output = self
-            .run_plan(plan, input, batch)
+        // Some operators panic on values that only some images give them.
+        let output = catch_panic(|| self.run_plan(plan, input, batch))
+            .map_err(|reason| ModelError::Panicked {
+                path: self.path.clone(),
+                reason,
+            })?
             .map_err(|e| ModelError::run(&self.path, &e))?;
         self.complete(finite_values(&self.path, &output)?, batch)
     }
@@ -242,12 +269,13 @@ impl Encoder {
             .unwrap_or_else(PoisonError::into_inner);
         plans
             .entry(batch)
-            .or_insert_with(|| self.new_batch_plan(batch))
+            .or_insert_with(|| catch_panic(|| self.new_batch_plan(batch)).ok().flatten())
             .clone()
     }
 
     fn new_batch_plan(&self, batch: usize) -> Option<Plan> {
         let loader = Loader {
+            file: &self.file,
             path: &self.path,
             manifest: &self.manifest.path,
         };

@@ -32,6 +32,16 @@ pub enum ModelError {
         expected: String,
         found: String,
     },
+    #[error(
+        "model {path}: the manifest {manifest} names the sha256 of this file alone, but its weights lie in {}; with them the sha256 is {found}: if the files are the right ones, correct the manifest",
+        listed(data_files)
+    )]
+    HashOfGraph {
+        path: PathBuf,
+        manifest: PathBuf,
+        found: String,
+        data_files: Vec<PathBuf>,
+    },
     #[error("model {path}: not an ONNX model that can be run: {reason}")]
     Parse { path: PathBuf, reason: String },
     #[error(
@@ -131,6 +141,19 @@ pub enum ModelError {
         "model {path}: the embedding holds a value that is not a number; the model or its quantisation is damaged"
     )]
     NotFinite { path: PathBuf },
+    #[error(
+        "model {path}: the code that reads and runs models fails on it ({reason}); the file is damaged, or of a kind that is not supported"
+    )]
+    Panicked { path: PathBuf, reason: String },
+    #[error(
+        "model manifest {manifest}: `text.pad_token_id` is {id}, but the text tower {path} knows the tokens 0 to {last}"
+    )]
+    PadToken {
+        path: PathBuf,
+        manifest: PathBuf,
+        id: i64,
+        last: i64,
+    },
 }
 
 impl ModelError {
@@ -141,6 +164,11 @@ impl ModelError {
             reason: error_chain(error),
         }
     }
+}
+
+fn listed(files: &[PathBuf]) -> String {
+    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    names.join(", ")
 }
 
 /// An error and its causes, in one line.

@@ -30,6 +30,7 @@ mod digest;
 mod encoder;
 mod error;
 mod gpu;
+mod guard;
 mod input;
 mod load;
 mod manifest;
@@ -44,6 +45,7 @@ mod rewrite;
 mod runtime;
 mod spec;
 mod text;
+mod tokens;
 mod toml_error;
 mod verify;
 
@@ -53,10 +55,11 @@ pub use cores::performance_cores;
 #[cfg(feature = "gpu")]
 pub use cuda::serve_gpu;
 pub use describe::{ModelDescription, describe};
-pub use digest::sha256_of;
+pub use digest::{model_bytes, sha256_of};
 pub use encoder::{Encoder, EngineInfo};
 pub use error::ModelError;
 pub use gpu::{CudaVersion, Device, Driver, GpuDevice, GpuError, gpu_is_starting};
+pub use guard::{catch_panic, note_panic};
 pub use manifest::{
     EncoderManifest, InputLayout, InputType, Manifest, ManifestError, TextManifest,
 };
@@ -67,4 +70,5 @@ pub use quantise::{
     Quantiser, StorageFormat,
 };
 pub use text::TextEncoder;
+pub use tokens::TokenUse;
 pub use toml_error::describe_toml_error;

@@ -39,8 +39,9 @@ impl<'a> TowerInput<'a> {
     }
 }
 
-/// Loads one tower; holds the two paths that its error messages name.
+/// Loads one tower from its open file; holds the two paths that its error messages name.
 pub(crate) struct Loader<'a> {
+    pub(crate) file: &'a OnnxFile,
     pub(crate) path: &'a Path,
     pub(crate) manifest: &'a Path,
 }
@@ -89,7 +90,7 @@ impl Loader<'_> {
                 Err(FusionError::Graph(e)) => not_fused = Some(error_chain(&e)),
             }
         }
-        let model = to_tract(&self.open(output)?, &|_| None).map_err(|e| self.parse_error(&e))?;
+        let model = to_tract(&self.graph(output)?, &|_| None).map_err(|e| self.parse_error(&e))?;
         let plan = self.plan(model, inputs, output, output_key, modality)?;
         if let Some(reason) = not_fused {
             // The embeddings are right but slow: the log says so, so that nobody has to measure it.
@@ -112,7 +113,7 @@ impl Loader<'_> {
         inputs: &[TowerInput<'_>],
         output: &str,
     ) -> Option<Plan> {
-        let mut graph = self.open(output).ok()?;
+        let mut graph = self.graph(output).ok()?;
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
         let specs = fuse(&mut graph, &facts).ok()?;
         if graph.initializer_bytes() > MAX_COPIED_BYTES
@@ -130,7 +131,7 @@ impl Loader<'_> {
         name: &str,
         key: &'static str,
     ) -> Result<DeclaredInput, ModelError> {
-        let graph = self.read()?;
+        let graph = Graph::new(self.file.clone());
         let inputs: Vec<_> = graph.inputs().map(DeclaredInput::of).collect();
         let names: Vec<String> = inputs.iter().map(|i| i.name.clone()).collect();
         let found = inputs.into_iter().find(|i| i.name == name);
@@ -138,28 +139,14 @@ impl Loader<'_> {
     }
 
     /// The graph of the file, without what `output` does not need.
-    pub(crate) fn open(&self, output: &str) -> Result<Graph, ModelError> {
-        let mut graph = self.read()?;
+    pub(crate) fn graph(&self, output: &str) -> Result<Graph, ModelError> {
+        let mut graph = Graph::new(self.file.clone());
         graph.keep_only(output);
         prepare_quantised(&mut graph).map_err(|reason| ModelError::Quantised {
             path: self.path.into(),
             reason,
         })?;
         Ok(graph)
-    }
-
-    fn read(&self) -> Result<Graph, ModelError> {
-        if let Err(source) = std::fs::metadata(self.path) {
-            return Err(ModelError::Read {
-                path: self.path.into(),
-                source,
-            });
-        }
-        let file = OnnxFile::open(self.path).map_err(|reason| ModelError::Parse {
-            path: self.path.into(),
-            reason,
-        })?;
-        Ok(Graph::new(file))
     }
 
     /// The model with its blocks fused and their weights packed; `None` if it has no known blocks.
@@ -169,7 +156,7 @@ impl Loader<'_> {
         output: &str,
         fusion: FusionOptions<'_>,
     ) -> Result<Option<(InferenceModel, Operators)>, FusionError> {
-        let original = self.open(output)?;
+        let original = self.graph(output)?;
         let mut graph = original.clone();
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
         let (specs, shapes) = fuse_with_shapes(&mut graph, &facts)?;
@@ -252,7 +239,7 @@ impl Loader<'_> {
         output: &str,
         modality: &'static str,
     ) -> Result<(), ModelError> {
-        let graph = self.open(output)?;
+        let graph = self.graph(output)?;
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
         let Some(reason) = table_clash(&graph, &facts) else {
             return Ok(());
@@ -273,7 +260,7 @@ impl Loader<'_> {
     }
 
     fn opset(&self) -> i64 {
-        self.read().map_or(0, |graph| graph.opset())
+        Graph::new(self.file.clone()).opset()
     }
 
     fn set_inputs(

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+/// The longest text that a tower may take, tokens. Towers take 77; a larger number is a damaged one,
+/// and would only take memory.
+const MAX_CONTEXT: usize = 1 << 16;
+
 /// Why a manifest cannot be used.
 #[derive(Debug, Error)]
 pub enum ManifestError {
@@ -52,7 +56,8 @@ pub struct EncoderManifest {
     pub name: String,
     /// The ONNX file, relative to the manifest.
     pub file: PathBuf,
-    /// Lower-case hex; a file with another hash is refused. Without it, any file is accepted.
+    /// Lower-case hex; a file with another hash is refused. Without it, any file is accepted. With
+    /// external data it is the hash of all files together.
     pub sha256: Option<String>,
     /// SPDX identifier, or the name of the licence.
     pub licence: Option<String>,
@@ -255,10 +260,15 @@ impl Manifest {
             return wrong("output.width", "0".into(), "expected the embedding's width");
         }
         match &self.text {
-            Some(text) if text.context_length < 3 => wrong(
+            Some(text) if !(3..=MAX_CONTEXT).contains(&text.context_length) => wrong(
                 "text.context_length",
                 text.context_length.to_string(),
-                "expected at least 3 tokens",
+                "expected 3 to 65536 tokens",
+            ),
+            Some(text) if text.pad_token_id < 0 => wrong(
+                "text.pad_token_id",
+                text.pad_token_id.to_string(),
+                "expected a token of the tokenizer, 0 or more",
             ),
             _ => Ok(()),
         }

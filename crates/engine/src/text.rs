@@ -1,13 +1,15 @@
 //! The text tower: token ids to an embedding.
 
-use crate::digest::checked_sha256;
+use crate::digest::HashedModel;
 use crate::error::ModelError;
+use crate::guard::catch_panic;
 use crate::input::token_type;
 use crate::load::{Loader, Plan, TowerInput};
 use crate::manifest::Manifest;
 use crate::options::EngineOptions;
 use crate::output::finite_values;
-use std::path::PathBuf;
+use crate::tokens::TokenUse;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tract_onnx::prelude::*;
 
@@ -18,15 +20,27 @@ pub struct TextEncoder {
     sha256: String,
     /// Types of the token ids and, if there is one, of their mask.
     types: Vec<DatumType>,
+    tokens: TokenUse,
 }
 
 impl TextEncoder {
     /// Loads the tower that `[text]` of `manifest` describes and checks it with one run.
     pub fn load(manifest: &Manifest, options: &EngineOptions) -> Result<Self, ModelError> {
+        let path = manifest.beside(&manifest.text()?.file);
+        catch_panic(|| Self::load_from(path.clone(), manifest, options))
+            .unwrap_or_else(|reason| Err(ModelError::Panicked { path, reason }))
+    }
+
+    fn load_from(
+        path: PathBuf,
+        manifest: &Manifest,
+        options: &EngineOptions,
+    ) -> Result<Self, ModelError> {
         let text = manifest.text()?;
-        let path = manifest.beside(&text.file);
-        let sha256 = checked_sha256(&path, manifest, text.sha256.as_deref())?;
+        let HashedModel { file, sha256 } =
+            HashedModel::open(&path, manifest, text.sha256.as_deref())?;
         let loader = Loader {
+            file: &file,
             path: &path,
             manifest: &manifest.path,
         };
@@ -43,6 +57,17 @@ impl TextEncoder {
             types.push(element);
         }
         let runtime = Arc::new(options.runtime()?);
+        let tokens = TokenUse::of(&loader.graph(&text.output)?, &text.input);
+        if let Some(known) = tokens.vocabulary
+            && text.pad_token_id >= known
+        {
+            return Err(ModelError::PadToken {
+                path,
+                manifest: manifest.path.clone(),
+                id: text.pad_token_id,
+                last: known - 1,
+            });
+        }
         let plan = loader
             .load(
                 &inputs,
@@ -57,6 +82,7 @@ impl TextEncoder {
             path,
             sha256,
             types,
+            tokens,
         };
         let mut probe = vec![text.pad_token_id; text.context_length];
         probe[0] = 1;
@@ -73,10 +99,22 @@ impl TextEncoder {
         Ok(encoder)
     }
 
-    /// Hash of the ONNX file, lower-case hex.
+    /// SHA-256 of the ONNX file and its external data, lower-case hex.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// The ONNX file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How the tower uses token ids.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenUse {
+        &self.tokens
     }
 
     /// The embedding `[width]` of one prompt's token ids `[context_length]`; the first `used` are
@@ -95,7 +133,13 @@ impl TextEncoder {
             .map(|(values, &element)| tensor(values, element))
             .collect::<TractResult<TVec<TValue>>>()
             .map_err(failed)?;
-        let outputs = self.plan.run(inputs).map_err(failed)?;
+        let run = catch_panic(|| self.plan.run(inputs));
+        let outputs = run
+            .map_err(|reason| ModelError::Panicked {
+                path: self.path.clone(),
+                reason,
+            })?
+            .map_err(failed)?;
         finite_values(&self.path, &outputs[0].clone().into_tensor())
     }
 }

@@ -225,6 +225,7 @@ mod tests {
     use crate::input::ImageFormat;
     use crate::load::{Loader, TowerInput, with_operators};
     use crate::manifest::Manifest;
+    use crate::onnx::OnnxFile;
     use crate::ops::pack;
     use crate::precision::Precision;
     use crate::rewrite::fuse_with_shapes;
@@ -239,11 +240,13 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/encoder");
         let manifest = Manifest::read(&folder.join(format!("{model}.toml"))).expect("manifest");
         let path = manifest.encoder_file();
+        let file = OnnxFile::open(&path).expect("file");
         let loader = Loader {
+            file: &file,
             path: &path,
             manifest: &manifest.path,
         };
-        let original = loader.open(&manifest.output.name).expect("graph");
+        let original = loader.graph(&manifest.output.name).expect("graph");
         let mut fused = original.clone();
         let input = TowerInput::image(&manifest, ImageFormat::F32, 1);
         let (mut specs, shapes) =

@@ -9,6 +9,7 @@ use crate::gpu::MAX_BATCH;
 use crate::input::ImageFormat;
 use crate::load::{Loader, TowerInput};
 use crate::manifest::Manifest;
+use crate::onnx::OnnxFile;
 use crate::ops::FusedNode;
 use crate::output::finite_values;
 use crate::rewrite::{fuse, to_tract};
@@ -24,6 +25,7 @@ const BATCH_SIZES: [usize; 7] = [1, 2, 4, 8, 16, 32, MAX_BATCH];
 /// thread.
 pub(crate) struct DeviceTower {
     manifest: Manifest,
+    file: OnnxFile,
     dt: DatumType,
     /// `None` if the tower runs on tract's operators alone.
     shared: Option<Arc<Shared>>,
@@ -46,10 +48,15 @@ impl DeviceTower {
         };
         let path = manifest.encoder_file();
         let failed = |e: TractError| ModelError::run(&path, &e);
+        let file = OnnxFile::open(&path).map_err(|reason| ModelError::Parse {
+            path: path.clone(),
+            reason,
+        })?;
         let (wired, shared) = if plain {
             (Wired::new(), None)
         } else {
             let loader = Loader {
+                file: &file,
                 path: &path,
                 manifest: &manifest.path,
             };
@@ -59,6 +66,7 @@ impl DeviceTower {
         };
         let mut tower = Self {
             manifest,
+            file,
             dt,
             shared,
             wired,
@@ -127,6 +135,7 @@ impl DeviceTower {
         let path = self.manifest.encoder_file();
         let failed = |e: TractError| ModelError::run(&path, &e);
         let loader = Loader {
+            file: &self.file,
             path: &path,
             manifest: &self.manifest.path,
         };
@@ -144,13 +153,13 @@ impl DeviceTower {
         input: &TowerInput<'_>,
         output: &str,
     ) -> Result<TypedModel, ModelError> {
-        let mut graph = loader.open(output)?;
+        let mut graph = loader.graph(output)?;
         let specs = fuse(&mut graph, &[(input.name, input.fact.clone())]).unwrap_or_default();
         let known = !specs.is_empty() && specs.keys().all(|name| self.wired.contains_key(name));
         let (graph, specs) = if known {
             (graph, specs)
         } else {
-            (loader.open(output)?, Specs::new())
+            (loader.graph(output)?, Specs::new())
         };
         let node = |name: &str| {
             let steps = self.wired.get(name)?.clone();
@@ -184,7 +193,7 @@ pub(crate) fn pin(memory: &mut [u8]) {
 
 fn specs(loader: &Loader<'_>, manifest: &Manifest) -> Result<Specs, ModelError> {
     let input = TowerInput::image(manifest, ImageFormat::F32, 1);
-    let mut graph = loader.open(&manifest.output.name)?;
+    let mut graph = loader.graph(&manifest.output.name)?;
     Ok(fuse(&mut graph, &[(input.name, input.fact)]).unwrap_or_default())
 }
 

@@ -77,8 +77,7 @@ impl Constant {
         let data = data
             .cloned()
             .unwrap_or_else(|| TensorData::Owned(Arc::new(typed_bytes(tensor, element))));
-        let len = shape.iter().product::<usize>() * element.size();
-        (data.bytes().len() == len).then_some(Self {
+        (bytes_of_shape(tensor) == Some(data.bytes().len())).then_some(Self {
             shape,
             element,
             data,
@@ -165,6 +164,15 @@ impl Constant {
         self.data.release();
         Some(Self::owned(vec![columns, rows], self.element, bytes))
     }
+}
+
+/// The bytes that the elements of a tensor take; `None` if its shape is negative or too large, or
+/// its type is not supported.
+pub(super) fn bytes_of_shape(tensor: &pb::TensorProto) -> Option<usize> {
+    let size = ElementType::of(tensor.data_type)?.size();
+    tensor.dims.iter().try_fold(size, |bytes, &dim| {
+        bytes.checked_mul(usize::try_from(dim).ok()?)
+    })
 }
 
 /// The elements of a tensor as little-endian bytes, from whichever field holds them.

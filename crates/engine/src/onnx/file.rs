@@ -1,14 +1,16 @@
 //! An ONNX file, memory-mapped. Large initialisers stay in the file: the decoded message holds
 //! everything but their data, which is found by name.
 
+use super::external::External;
 use crate::regular_file;
 use memmap2::Mmap;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tract_onnx::pb;
 
@@ -27,13 +29,29 @@ pub(crate) struct MappedFile {
 }
 
 impl MappedFile {
-    fn open(path: &Path) -> std::io::Result<Self> {
+    pub(super) fn open(path: &Path) -> std::io::Result<Self> {
         let file = regular_file::open(path)?;
         // SAFETY: a model file is not written to while it is loaded; models are replaced by
         // renaming. A file that is truncated all the same kills the process with SIGBUS, as it does
         // with every program that maps files.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self { map })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The hash of the whole file, read piece by piece so that it takes no memory.
+    fn sha256(&self) -> impl AsRef<[u8]> + use<> {
+        const PIECE: usize = 1 << 20;
+        let mut hasher = Sha256::new();
+        for start in (0..self.map.len()).step_by(PIECE) {
+            let range = start..self.map.len().min(start + PIECE);
+            hasher.update(&self.map[range.clone()]);
+            self.release(&range);
+        }
+        hasher.finalize()
     }
 
     /// Releases the pages of a range that will not be read again soon; they stay in the page cache.
@@ -77,17 +95,30 @@ impl TensorData {
     }
 }
 
-/// An ONNX model whose large initialisers are still in their file.
+/// An ONNX model whose large initialisers are still in their files, which stay mapped: whatever is
+/// read later is what was hashed, even if the files have been replaced since.
+#[derive(Clone)]
 pub(crate) struct OnnxFile {
     pub(crate) model: pb::ModelProto,
     /// Data of the initialisers that `model` holds without it, by name.
     pub(crate) data: HashMap<String, TensorData>,
+    file: Arc<MappedFile>,
+    /// Files of external data, by their paths from the model's folder.
+    data_files: BTreeMap<PathBuf, Arc<MappedFile>>,
 }
 
 impl OnnxFile {
     /// Opens the model at `path` and the files of external data next to it. An error is the reason.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
+        Self::open_alone(path)?.with_external(path)
+    }
+
+    /// Opens the model at `path` without its external data.
+    pub(crate) fn open_alone(path: &Path) -> Result<Self, String> {
         let file = Arc::new(MappedFile::open(path).map_err(|e| e.to_string())?);
+        if file.map.is_empty() {
+            return Err("the file is empty".into());
+        }
         let (message, ranges) =
             without_large_tensors(&file.map).ok_or("it is cut short, or not a protobuf message")?;
         let model = pb::ModelProto::decode(message.as_slice()).map_err(|e| e.to_string())?;
@@ -96,79 +127,66 @@ impl OnnxFile {
             .into_iter()
             .map(|(name, range)| (name, TensorData::File(Arc::clone(&file), range)))
             .collect();
-        let mut opened = Self { model, data };
-        opened.resolve_external(path)?;
-        Ok(opened)
+        Ok(Self {
+            model,
+            data,
+            file,
+            data_files: BTreeMap::new(),
+        })
     }
 
-    /// Maps external data, which must lie in the model's folder.
-    fn resolve_external(&mut self, path: &Path) -> Result<(), String> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut files: HashMap<PathBuf, Arc<MappedFile>> = HashMap::new();
-        let external = pb::tensor_proto::DataLocation::External as i32;
-        for tensor in self.model.graph.iter_mut().flat_map(|g| &mut g.initializer) {
-            if tensor.data_location != Some(external) {
-                continue;
-            }
-            let (location, (offset, len)) = external_location(tensor)?;
-            let file = match files.entry(location) {
-                Entry::Occupied(known) => Arc::clone(known.get()),
-                Entry::Vacant(new) => {
-                    let beside = folder.join(new.key());
-                    let mapped = MappedFile::open(&beside)
-                        .map_err(|e| format!("{}: {e}", beside.display()))?;
-                    Arc::clone(new.insert(Arc::new(mapped)))
-                }
-            };
-            let end = len.map_or(file.map.len(), |len| offset.saturating_add(len));
-            if offset > end || end > file.map.len() {
-                return Err(format!(
-                    "tensor `{}` lies beyond the end of its data file",
-                    tensor.name
-                ));
-            }
-            self.data
-                .insert(tensor.name.clone(), TensorData::File(file, offset..end));
-            tensor.data_location = None;
-            tensor.external_data.clear();
+    /// Maps the external data of the model at `path`.
+    pub(crate) fn with_external(mut self, path: &Path) -> Result<Self, String> {
+        if let Some(graph) = self.model.graph.as_mut() {
+            let external = External::resolve(graph, path)?;
+            self.data.extend(external.data);
+            self.data_files = external.files;
         }
-        Ok(())
+        Ok(self)
+    }
+
+    /// SHA-256 of everything that the model consists of, lower-case hex: the hash of the file or,
+    /// where data lies in other files, the hash of the list of hashes that
+    /// `sha256sum FILE DATA… | cut -c-64` prints, with the data files in order of their names.
+    pub(crate) fn sha256(&self) -> String {
+        let own = hex(self.file.sha256());
+        if self.data_files.is_empty() {
+            return own;
+        }
+        let mut list = own + "\n";
+        for file in self.data_files.values() {
+            list += &hex(file.sha256());
+            list.push('\n');
+        }
+        hex(Sha256::digest(list))
+    }
+
+    /// SHA-256 of the file without its external data.
+    pub(crate) fn graph_sha256(&self) -> String {
+        hex(self.file.sha256())
+    }
+
+    /// The files of external data, relative to the model's folder.
+    pub(crate) fn data_files(&self) -> impl Iterator<Item = &Path> {
+        self.data_files.keys().map(PathBuf::as_path)
+    }
+
+    /// Size of all files together.
+    pub(crate) fn bytes(&self) -> u64 {
+        let files = std::iter::once(&self.file).chain(self.data_files.values());
+        files.map(|f| f.len() as u64).sum()
     }
 }
 
-/// File, offset and length of a tensor's external data; without a length it ends with the file.
-fn external_location(
-    tensor: &pb::TensorProto,
-) -> Result<(PathBuf, (usize, Option<usize>)), String> {
-    let value = |key: &str| {
-        tensor
-            .external_data
-            .iter()
-            .find(|e| e.key == key)
-            .map(|e| e.value.as_str())
-    };
-    let number = |key: &str| value(key).map(str::parse::<usize>).transpose();
-    let wrong = |_| {
-        format!(
-            "tensor `{}` has an external offset or length that is not a number",
-            tensor.name
-        )
-    };
-    let location = PathBuf::from(value("location").unwrap_or_default());
-    let inside = |c| matches!(c, Component::Normal(_) | Component::CurDir);
-    if location.as_os_str().is_empty() || !location.components().all(inside) {
-        return Err(format!(
-            "tensor `{}` names a data file outside the model's folder",
-            tensor.name
-        ));
-    }
-    Ok((
-        location,
-        (
-            number("offset").map_err(wrong)?.unwrap_or(0),
-            number("length").map_err(wrong)?,
-        ),
-    ))
+/// Bytes in lower-case hex.
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
+    let bytes = bytes.as_ref();
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 /// Where the data of initialisers is in the file, by name.

@@ -8,6 +8,9 @@ use super::index::Index;
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb;
 
+/// Nodes that may stand between a constant and its reader; exporters write one or two.
+const MAX_BEHIND: usize = 16;
+
 /// The editable graph of a model.
 #[derive(Clone)]
 pub(crate) struct Graph {
@@ -96,20 +99,26 @@ impl Graph {
     /// The value `name` if it is constant: an initialiser or a `Constant`, possibly behind
     /// `Identity`, `Transpose` or a `Cast` between floats.
     pub(crate) fn constant(&self, index: &Index, name: &str) -> Option<Constant> {
+        self.constant_behind(index, name, MAX_BEHIND)
+    }
+
+    /// Looks behind at most `depth` nodes: a damaged graph may be a long chain of them, or a ring.
+    fn constant_behind(&self, index: &Index, name: &str, depth: usize) -> Option<Constant> {
+        let depth = depth.checked_sub(1)?;
         if let Some(tensor) = self.initializers.get(name) {
             return Constant::new(tensor, self.data.get(name));
         }
         let node = &self.nodes[index.producer(name)?];
         match node.op_type.as_str() {
-            "Identity" => self.constant(index, node.input.first()?),
+            "Identity" => self.constant_behind(index, node.input.first()?, depth),
             "Constant" => of_constant_node(node),
             // From float to float: readers convert the elements anyway.
             "Cast" if matches!(attribute_int(node, "to"), Some(1)) => {
-                let constant = self.constant(index, node.input.first()?)?;
+                let constant = self.constant_behind(index, node.input.first()?, depth)?;
                 matches!(constant.element, ElementType::F32 | ElementType::F16).then_some(constant)
             }
             "Transpose" => self
-                .constant(index, node.input.first()?)?
+                .constant_behind(index, node.input.first()?, depth)?
                 .transposed(attribute_ints(node, "perm")),
             _ => None,
         }

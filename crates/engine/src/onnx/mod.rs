@@ -7,6 +7,7 @@
 
 mod attributes;
 mod constant;
+mod external;
 mod file;
 mod graph;
 mod index;
@@ -14,7 +15,7 @@ mod write;
 
 pub(crate) use attributes::{attribute_float, attribute_int, attribute_ints};
 pub(crate) use constant::{Constant, ElementType};
-pub(crate) use file::{OnnxFile, TensorData};
+pub(crate) use file::{OnnxFile, TensorData, hex};
 pub(crate) use graph::Graph;
 pub(crate) use index::Index;
 pub(crate) use write::{MAX_MODEL_BYTES, metadata_fields};

@@ -58,13 +58,18 @@ pub(super) fn record_activations(
 ) -> Result<HashMap<String, Activations>, ModelError> {
     let failed = |e: TractError| ModelError::run(path, &e);
     let names: Vec<&str> = groups.iter().map(|g| g.input.as_str()).collect();
+    let file = OnnxFile::open(path).map_err(|reason| ModelError::Parse {
+        path: path.into(),
+        reason,
+    })?;
     let loader = Loader {
+        file: &file,
         path,
         manifest: &source.path,
     };
     let declared = loader.declared_input(&source.input.name, "input.name")?;
     let format = ImageFormat::of(&declared, path, source)?;
-    let plan = plan(path, source, format, &names, runtime)?;
+    let plan = plan(&loader, source, format, &names, runtime)?;
     let count = ROWS.div_ceil(images.len().max(1));
     let mut found: HashMap<String, Activations> = HashMap::new();
     for (i, image) in images.iter().enumerate() {
@@ -88,17 +93,14 @@ pub(super) fn record_activations(
 /// The tower with the inputs of the layers as its outputs. Products and normalisations are fused,
 /// since only fused operators read the weights straight from the file.
 fn plan(
-    path: &Path,
+    loader: &Loader<'_>,
     source: &Manifest,
     format: ImageFormat,
     outputs: &[&str],
     runtime: &Arc<Runtime>,
 ) -> Result<Plan, ModelError> {
-    let parse_error = |reason| ModelError::Parse {
-        path: path.into(),
-        reason,
-    };
-    let mut graph = Graph::new(OnnxFile::open(path).map_err(parse_error)?);
+    let path = loader.path;
+    let mut graph = Graph::new(loader.file.clone());
     graph.keep_only(&source.output.name);
     let specs = fuse_products(&mut graph);
     let operators = pack(&specs, runtime, Precision::Fp32).map_err(|e| ModelError::Run {

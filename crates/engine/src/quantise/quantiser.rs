@@ -7,9 +7,10 @@ use super::partial::PartialFile;
 use super::report::{FileReport, LayerReport, Progress, QuantiseOptions, QuantiseReport};
 use super::widen::widen;
 use crate::agreement::Agreement;
-use crate::digest::checked_sha256;
+use crate::digest::HashedModel;
 use crate::encoder::Encoder;
 use crate::error::ModelError;
+use crate::guard::catch_panic;
 use crate::manifest::Manifest;
 use crate::onnx::{MAX_MODEL_BYTES, OnnxFile};
 use crate::options::EngineOptions;
@@ -37,8 +38,9 @@ impl Quantiser {
     ) -> Result<Self, QuantiseError> {
         let path = source.encoder_file();
         let computes_in_fp16 = check(&path, options.format)?;
-        let sha256 = checked_sha256(&path, source, source.encoder.sha256.as_deref())?;
-        let bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
+        let HashedModel { file, sha256 } =
+            HashedModel::open(&path, source, source.encoder.sha256.as_deref())?;
+        let bytes = file.bytes();
         let partial = PartialFile::create(out)?;
         let (manifest, widened) = if computes_in_fp16 {
             let (manifest, widened) = widened_tower(source, out)?;
@@ -65,6 +67,17 @@ impl Quantiser {
     /// Errors are measured on `images` (each `[1, 3, size, size]`, at least one);
     /// `images_description` goes into the metadata of the file.
     pub fn run(
+        self,
+        images: &[Vec<f32>],
+        images_description: &str,
+        report_progress: &mut dyn FnMut(Progress),
+    ) -> Result<QuantiseReport, QuantiseError> {
+        let path = self.source.file.clone();
+        catch_panic(|| self.quantise(images, images_description, report_progress))
+            .unwrap_or_else(|reason| Err(ModelError::Panicked { path, reason }.into()))
+    }
+
+    fn quantise(
         mut self,
         images: &[Vec<f32>],
         images_description: &str,
