@@ -18,4 +18,4 @@ pub use debounce::{DebounceRules, Debouncer};
 pub use label::{MAX_LABEL_CHARS, check_label};
 pub use probe::{Probe, ProbeError};
 pub use support::Support;
-pub use text::{TextError, Tokenizer, check_templates, class_embeddings};
+pub use text::{AddedTokens, TextError, Tokenizer, check_templates, class_embeddings};

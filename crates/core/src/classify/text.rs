@@ -20,7 +20,25 @@ pub enum TextError {
     /// A name that no class may have.
     #[error("{0}")]
     Label(String),
+    #[error(
+        "the label `{0}` gets an embedding of length 0; the tokenizer does not belong to the text tower"
+    )]
+    Zero(String),
+    #[error(
+        "the labels `{first}` and `{second}` get the same embedding (cosine {cosine:.5}), so nothing can tell them apart; reword one of them. If this happens to most labels, the tokenizer does not belong to the text tower"
+    )]
+    Alike {
+        first: String,
+        second: String,
+        cosine: f32,
+    },
 }
+
+/// Classes whose embeddings have a larger cosine are one class to the model: rounding decides between
+/// them. Labels that become the same tokens have 1 to within 1e-6, and so have all labels where the
+/// tower finds no end token. The nearest synonyms among the 1,203 class names of LVIS have 0.965 with
+/// CLIP ViT-B/32, and `part 0049` and `part 0094` have 0.99993 with the pocket model.
+const MAX_LABEL_COSINE: f32 = 0.99999;
 
 /// CLIP's tokenizer, from Hugging Face's `tokenizer.json`.
 ///
@@ -62,11 +80,7 @@ impl Tokenizer {
     /// Token ids `[context_length]` with start and end tokens, and how many of them are not
     /// padding. A prompt that is too long loses its last words but keeps its end token, as in CLIP.
     pub fn encode(&self, prompt: &str) -> Result<(Vec<i64>, usize), TextError> {
-        let encoded = self
-            .inner
-            .encode(prompt, true)
-            .map_err(|e| TextError::Encode(prompt.into(), e.to_string()))?;
-        let mut ids: Vec<i64> = encoded.get_ids().iter().map(|&id| i64::from(id)).collect();
+        let mut ids = self.tokens(prompt, true)?;
         if ids.len() > self.context_length {
             let end = ids.last().copied();
             ids.truncate(self.context_length - 1);
@@ -75,6 +89,55 @@ impl Tokenizer {
         let used = ids.len();
         ids.resize(self.context_length, self.pad_token_id);
         Ok((ids, used))
+    }
+}
+
+/// The tokens that a tokenizer adds to every prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddedTokens {
+    pub start: Vec<i64>,
+    pub end: Vec<i64>,
+}
+
+/// A prompt whose tokens are compared with and without those that are added.
+const SAMPLE_PROMPT: &str = "a photo of a cat";
+
+impl Tokenizer {
+    /// The tokens that it adds at the start and at the end of every prompt.
+    pub fn added_tokens(&self) -> Result<AddedTokens, TextError> {
+        let (bare, whole) = (
+            self.tokens(SAMPLE_PROMPT, false)?,
+            self.tokens(SAMPLE_PROMPT, true)?,
+        );
+        let start = whole
+            .windows(bare.len().max(1))
+            .position(|part| part == bare)
+            .unwrap_or(whole.len());
+        Ok(AddedTokens {
+            start: whole[..start].to_vec(),
+            end: whole.get(start + bare.len()..).unwrap_or_default().to_vec(),
+        })
+    }
+
+    /// A prompt as [`Tokenizer::encode`] gives it, to compare with what a tower looks for.
+    pub fn sample(&self) -> Result<(Vec<i64>, usize), TextError> {
+        self.encode(SAMPLE_PROMPT)
+    }
+
+    /// The highest token id of its vocabulary, without tokens that were added to the vocabulary
+    /// later: a tower may do without those.
+    #[must_use]
+    pub fn highest_id(&self) -> i64 {
+        let vocabulary = self.inner.get_vocab(false);
+        vocabulary.values().max().map_or(0, |&id| i64::from(id))
+    }
+
+    fn tokens(&self, prompt: &str, with_added: bool) -> Result<Vec<i64>, TextError> {
+        let encoded = self
+            .inner
+            .encode(prompt, with_added)
+            .map_err(|e| TextError::Encode(prompt.into(), e.to_string()))?;
+        Ok(encoded.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 }
 
@@ -88,7 +151,8 @@ pub fn check_templates(templates: &[String]) -> Result<(), TextError> {
 
 /// Unit class embeddings, one per label: the normalised mean over templates of the prompts' unit embeddings
 /// (Radford et al. 2021, section 3.1.4). Without templates, the label itself is the prompt. Fails on bad templates, on
-/// labels that [`check_label`] refuses, on duplicates, and if `embed` fails.
+/// labels that [`check_label`] refuses, on duplicates, and if `embed` fails or gives two labels the
+/// same embedding.
 ///
 /// ```
 /// use constancy_core::classify::{TextError, class_embeddings};
@@ -115,14 +179,34 @@ pub fn class_embeddings<E: From<TextError>>(
     } else {
         templates
     };
-    labels
-        .iter()
-        .map(|label| {
-            let prompts = templates.iter().map(|t| t.replace("{}", label));
-            let embeddings = prompts.map(|p| embed(&p)).collect::<Result<Vec<_>, E>>()?;
-            Ok(unit_mean(embeddings.iter().map(|e| unit(e))))
-        })
-        .collect()
+    let of_label = |label: &String| {
+        let prompts = templates.iter().map(|t| t.replace("{}", label));
+        let embeddings = prompts.map(|p| embed(&p)).collect::<Result<Vec<_>, E>>()?;
+        Ok(unit_mean(embeddings.iter().map(|e| unit(e))))
+    };
+    let rows = labels.iter().map(of_label).collect::<Result<Vec<_>, E>>()?;
+    check_alike(labels, &rows)?;
+    Ok(rows)
+}
+
+/// Refuses classes without a direction, and classes that the model cannot tell apart; `rows` are of unit length.
+fn check_alike(labels: &[String], rows: &[Vec<f32>]) -> Result<(), TextError> {
+    for (i, row) in rows.iter().enumerate() {
+        if row.iter().all(|&v| v == 0.0) {
+            return Err(TextError::Zero(labels[i].clone()));
+        }
+        for (j, other) in rows[..i].iter().enumerate() {
+            let cosine: f32 = row.iter().zip(other).map(|(a, b)| a * b).sum();
+            if cosine > MAX_LABEL_COSINE {
+                return Err(TextError::Alike {
+                    first: labels[j].clone(),
+                    second: labels[i].clone(),
+                    cosine,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_labels(labels: &[String]) -> Result<(), TextError> {
