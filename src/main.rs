@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use constancy::cli::{self, Cli};
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,11 +19,13 @@ fn main() -> ExitCode {
         }
     };
     cli::start_logging(&cli);
-    match cli::run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
+    match catch_unwind(|| cli::run(&cli)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(e)) => {
             cli::report(&e);
             e.exit_code().into()
         }
+        // The panic hook has reported it.
+        Err(_) => cli::exit::INTERNAL.into(),
     }
 }

@@ -1,13 +1,15 @@
 //! Loads encoder, projection and classes, which must match, and recognises frames with them.
 //!
 //! A [`Recognizer`] is the middle of a frame's path: it takes a frame and returns a [`Decision`] with the time that
-//! each step took. A [`FrameEncoder`] is its first half and returns the embedding.
+//! each step took. A [`FrameEncoder`] is its first half and returns the embedding. Models are tried in a child process
+//! before they are loaded here: see [`vetting`].
 
 mod error;
 mod frame_encoder;
 mod prompt_encoder;
+pub mod vetting;
 
-pub use error::{FrameError, RecognizerError};
+pub use error::{FrameError, RecognizerError, VettingError};
 pub use frame_encoder::{FrameEncoder, LoadedProjection, PerFrame, StageLatency};
 pub use prompt_encoder::PromptEncoder;
 

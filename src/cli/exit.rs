@@ -7,7 +7,7 @@ use crate::daemon::DaemonError;
 use crate::embedding_cache::EmbedError;
 use crate::files::ImagesError;
 use crate::publish::{BrokerError, PublishError};
-use crate::recognizer::{FrameError, RecognizerError};
+use crate::recognizer::{FrameError, RecognizerError, VettingError};
 use constancy_core::classify::TextError;
 use constancy_core::icm::FoldersError;
 use constancy_engine::{ManifestError, ModelError, QuantiseError};
@@ -114,11 +114,17 @@ pub(super) fn recognizer(error: &RecognizerError) -> u8 {
         RecognizerError::Read { source, .. } | RecognizerError::TokenizerFile { source, .. } => {
             input(source)
         }
-        RecognizerError::Text(TextError::Tokenizer(_) | TextError::Encode(..))
+        RecognizerError::Text(
+            TextError::Tokenizer(_) | TextError::Encode(..) | TextError::Zero(_),
+        )
         | RecognizerError::Projection { .. }
         | RecognizerError::Bank { .. }
         | RecognizerError::Probe(_)
-        | RecognizerError::Tokenizer { .. } => DATA,
+        | RecognizerError::Token { .. }
+        | RecognizerError::Tokenizer { .. }
+        | RecognizerError::Vetting(VettingError::Died { .. }) => DATA,
+        RecognizerError::Vetting(VettingError::Refused { exit_code, .. }) => *exit_code,
+        RecognizerError::Vetting(VettingError::Stopped) => UNAVAILABLE,
         RecognizerError::Text(_) => CONFIG,
     }
 }

@@ -48,5 +48,9 @@ pub(super) fn start(verbose: u8, daemon: bool) {
         builder.format_target(false).format_timestamp_millis();
     }
     builder.init();
-    std::panic::set_hook(Box::new(|info| log::error!("unexpected: {info}")));
+    std::panic::set_hook(Box::new(|info| {
+        if !constancy_engine::note_panic(info) {
+            log::error!("unexpected: {info}");
+        }
+    }));
 }

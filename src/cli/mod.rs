@@ -20,6 +20,7 @@ mod output;
 mod synth;
 
 use crate::daemon;
+use crate::recognizer::vetting;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -65,6 +66,9 @@ enum Command {
     #[cfg(feature = "gpu")]
     #[command(hide = true)]
     GpuWorker,
+    /// Load a model for the parent process, which waits for a report
+    #[command(hide = true)]
+    VetModel,
     /// List cameras with their formats and controls, or save a frame
     Camera(camera::CameraArgs),
     /// Write man pages and shell completions, for packages
@@ -81,6 +85,7 @@ struct ConfigArg {
 
 /// Runs the subcommand.
 pub fn run(cli: &Cli) -> Result<(), CliError> {
+    vetting::enable();
     match &cli.command {
         Command::Run(args) => Ok(daemon::run(&args.config)?),
         Command::Demo(args) => demo::run(args),
@@ -95,6 +100,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Camera(args) => camera::run(args),
         Command::Model(args) => model::run(args),
         Command::Generate(args) => generate::run(args, Cli::command()),
+        Command::VetModel => Ok(vetting::serve(exit::recognizer)?),
         #[cfg(feature = "gpu")]
         Command::GpuWorker => Ok(constancy_engine::serve_gpu()?),
     }
@@ -102,5 +108,9 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
 
 /// Starts logging to stderr.
 pub fn start_logging(cli: &Cli) {
+    // Its log is the parent's.
+    if matches!(cli.command, Command::VetModel) {
+        return;
+    }
     logging::start(cli.verbose, matches!(cli.command, Command::Run(_)));
 }

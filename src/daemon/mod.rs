@@ -15,7 +15,7 @@ pub(crate) use error::DaemonError;
 
 use crate::config::{CameraSettings, Settings, Warning};
 use crate::publish::{PreparedSink, Sink, Undelivered};
-use crate::recognizer::Recognizer;
+use crate::recognizer::{Recognizer, RecognizerError, VettingError};
 use capture_threads::CaptureThreads;
 use pipeline::Pipeline;
 use service::{Requests, ServiceManager};
@@ -46,7 +46,13 @@ pub(crate) fn run(config: &Path) -> Result<(), DaemonError> {
     let requests = Requests::listen()?;
     let settings = read_settings(config)?;
     let manager = ServiceManager::new();
-    let recognizer = manager.while_loading(|| Recognizer::load(&settings))?;
+    let recognizer = match manager.while_loading(|| Recognizer::load(&settings)) {
+        Err(RecognizerError::Vetting(VettingError::Stopped)) => {
+            log::info!("asked to stop");
+            return Ok(());
+        }
+        loaded => loaded?,
+    };
     log_loaded(&recognizer);
     let sink = Sink::open(&settings)?;
     let mut daemon = Daemon {
@@ -124,6 +130,8 @@ impl Daemon {
         ServiceManager::reloading();
         match self.load(config) {
             Ok((settings, recognizer, sink)) => self.adopt(settings, recognizer, sink)?,
+            // The loop ends next.
+            Err(DaemonError::Recognizer(RecognizerError::Vetting(VettingError::Stopped))) => {}
             Err(e) => log::error!("the new configuration is refused, the old one stays: {e}"),
         }
         let status = self.pipeline.describe();

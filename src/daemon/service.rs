@@ -1,5 +1,6 @@
 //! The daemon's side of the service manager: signals, readiness, status line, watchdog.
 
+use crate::recognizer::vetting;
 use constancy_engine::gpu_is_starting;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// The status line is renewed at most this often.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// How often the service manager is notified while a GPU is being prepared; more often if the watchdog needs it.
+/// How often the service manager is notified while a GPU is being prepared or a model is tried; more often if the watchdog needs it.
 const PREPARING_EVERY: Duration = Duration::from_secs(10);
 /// The time that each of these notifications asks for, in microseconds: the GPU's self-test may take another half
 /// minute.
@@ -41,6 +42,8 @@ impl Requests {
                     } else if shared.stop.swap(true, Ordering::Relaxed) {
                         log::warn!("asked to stop a second time: leaving at once");
                         std::process::exit(128 + signal);
+                    } else {
+                        vetting::stop();
                     }
                 }
             })?;
@@ -80,8 +83,9 @@ impl ServiceManager {
         }
     }
 
-    /// Runs `work`, which loads models. While a GPU is being prepared, which takes minutes at its first start, it
-    /// extends the start timeout and feeds the watchdog; the GPU's start has a time limit of its own.
+    /// Runs `work`, which loads models. While a GPU is being prepared, which takes minutes at its first start, and while
+    /// a model is tried in a child process, it extends the start timeout and feeds the watchdog; both have time limits
+    /// of their own.
     pub(super) fn while_loading<T>(&self, work: impl FnOnce() -> T) -> T {
         let every = self.watchdog.map_or(PREPARING_EVERY, |interval| {
             (interval / 4).min(PREPARING_EVERY)
@@ -89,13 +93,18 @@ impl ServiceManager {
         let (loading, ended) = mpsc::channel::<()>();
         let notify = move || {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                if gpu_is_starting() {
-                    Self::notify(&[
-                        preparing(),
-                        NotifyState::Watchdog,
-                        NotifyState::Status("preparing the GPU"),
-                    ]);
-                }
+                let what = if gpu_is_starting() {
+                    "preparing the GPU"
+                } else if vetting::is_running() {
+                    "trying the model"
+                } else {
+                    continue;
+                };
+                Self::notify(&[
+                    preparing(),
+                    NotifyState::Watchdog,
+                    NotifyState::Status(what),
+                ]);
             }
         };
         if let Err(e) = thread::Builder::new().name("loading".into()).spawn(notify) {

@@ -38,6 +38,31 @@ pub enum RecognizerError {
     Tokenizer { path: PathBuf, source: TextError },
     #[error(transparent)]
     Text(#[from] TextError),
+    #[error(
+        "tokenizer {tokenizer}: it has the token {id}, but the text tower {tower} knows the tokens 0 to {last}: the two are of different models. Correct `text.tokenizer` or `text.file` in {manifest}"
+    )]
+    Token {
+        tokenizer: PathBuf,
+        tower: PathBuf,
+        manifest: PathBuf,
+        id: i64,
+        last: i64,
+    },
+    #[error(transparent)]
+    Vetting(#[from] VettingError),
+}
+
+/// Why a model did not pass its trial in a child process.
+#[derive(Debug, Error)]
+pub enum VettingError {
+    /// An ordinary error, in its own words and with its exit code.
+    #[error("{message}")]
+    Refused { message: String, exit_code: u8 },
+    /// The child did not survive `what`.
+    #[error("{what}: {reason}")]
+    Died { what: String, reason: String },
+    #[error("loading was given up, because the program is to stop")]
+    Stopped,
 }
 
 impl From<ManifestError> for RecognizerError {

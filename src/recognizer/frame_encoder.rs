@@ -2,6 +2,7 @@
 
 use super::error::{FrameError, RecognizerError, read};
 use super::prompt_encoder::PromptEncoder;
+use super::vetting;
 use crate::config::ClassSettings;
 use constancy_core::classify::ClassBank;
 use constancy_core::frame::Frame;
@@ -39,8 +40,9 @@ pub struct FrameEncoder {
 }
 
 impl FrameEncoder {
-    /// Loads the model that the manifest describes.
+    /// Loads the model that the manifest describes, in a child process first: see [`vetting`].
     pub fn load(manifest: &Path, engine: &EngineOptions) -> Result<Self, RecognizerError> {
+        vetting::image_tower(manifest, engine)?;
         let encoder = Encoder::load(manifest, engine)?;
         let preprocessor = Preprocessor::new(encoder.manifest().transform());
         Ok(Self {
@@ -145,12 +147,12 @@ impl FrameEncoder {
         labels: &[String],
         templates: &[String],
     ) -> Result<ClassBank, RecognizerError> {
-        self.load_prompt_encoder()?.bank(labels, templates)
+        vetting::bank_from_labels(self.encoder.manifest(), &self.engine, labels, templates)
     }
 
     /// Loads the model's text tower.
     pub fn load_prompt_encoder(&self) -> Result<PromptEncoder, RecognizerError> {
-        PromptEncoder::load(self.encoder.manifest(), &self.engine)
+        vetting::prompt_encoder(self.encoder.manifest(), &self.engine)
     }
 }
 

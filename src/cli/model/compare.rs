@@ -4,6 +4,7 @@ use super::images::ImageArgs;
 use crate::cli::CliError;
 use crate::cli::model_args::EngineArgs;
 use crate::cli::output::{json_line, line};
+use crate::recognizer::vetting;
 use clap::Args;
 use constancy_engine::{Agreement, Encoder, EngineOptions, Manifest, describe};
 use serde::Serialize;
@@ -44,6 +45,13 @@ struct Tower {
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
+    let options = args.engine.apply_to(&EngineOptions::default());
+    let of_a = EngineOptions {
+        threads: options.threads,
+        ..EngineOptions::default()
+    };
+    vetting::described_tower(&args.first, &of_a)?;
+    vetting::described_tower(&args.second, &options)?;
     let (a, b) = (
         describe(&args.first)?.manifest,
         describe(&args.second)?.manifest,
@@ -57,11 +65,6 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
             b.output.width
         )));
     }
-    let options = args.engine.apply_to(&EngineOptions::default());
-    let of_a = EngineOptions {
-        threads: options.threads,
-        ..EngineOptions::default()
-    };
     let (images, same) = (args.images.tensors(&a)?, a.transform() == b.transform());
     let (first, a) = embeddings(&a, &images, &of_a)?;
     let images = if same {
@@ -105,7 +108,7 @@ fn embeddings(
     let tower = Tower {
         model: manifest.encoder.name.clone(),
         sha256: encoder.sha256().to_owned(),
-        bytes: std::fs::metadata(manifest.encoder_file()).map_or(0, |m| m.len()),
+        bytes: encoder.file_bytes(),
         device: encoder.info().gpu.unwrap_or_else(|| "cpu".into()),
     };
     Ok((rows, tower))

@@ -3,10 +3,11 @@
 use super::images::ImageArgs;
 use crate::cli::CliError;
 use crate::cli::output::{json_line, line};
+use crate::recognizer::{RecognizerError, VettingError, vetting};
 use clap::{Args, ValueEnum};
 use constancy_engine::{
-    DEFAULT_MAX_ERROR, LayerReport, Manifest, Progress, QuantiseOptions, QuantiseReport, Quantiser,
-    StorageFormat, describe,
+    DEFAULT_MAX_ERROR, EngineOptions, LayerReport, Manifest, Progress, QuantiseOptions,
+    QuantiseReport, Quantiser, StorageFormat, describe,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,15 @@ fn share(text: &str) -> Result<f64, String> {
 pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
     let start = Instant::now();
     let out = args.onnx_file()?;
+    let engine = EngineOptions {
+        threads: args.threads.map(usize::from),
+        ..EngineOptions::default()
+    };
+    // What a child survives is told below, in the quantiser's own words.
+    match vetting::described_tower(&args.input, &engine) {
+        Err(RecognizerError::Vetting(VettingError::Refused { .. })) | Ok(()) => {}
+        Err(died) => return Err(died.into()),
+    }
     let described = describe(&args.input)?;
     refuse_to_replace(&described.manifest, &out)?;
     let options = QuantiseOptions {

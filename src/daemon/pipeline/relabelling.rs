@@ -1,7 +1,7 @@
-//! Turns commanded labels into a class bank, on its own thread: the text tower is slow, and frames
-//! must not wait for it.
+//! Turns commanded labels into a class bank, on its own thread, which waits for a child process: the
+//! text tower is slow, and frames must not wait for it.
 
-use crate::recognizer::{PromptEncoder, RecognizerError};
+use crate::recognizer::{RecognizerError, vetting};
 use constancy_core::classify::ClassBank;
 use constancy_engine::{EngineOptions, Manifest};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -26,8 +26,7 @@ impl Relabelling {
         manifest.text().map_err(|e| e.to_string())?;
         let (sender, bank) = sync_channel(1);
         let make = move || {
-            let made = PromptEncoder::load(&manifest, &engine)
-                .and_then(|prompt_encoder| prompt_encoder.bank(&labels, &prompts));
+            let made = vetting::bank_from_labels(&manifest, &engine, &labels, &prompts);
             // After a reload nobody receives the bank, and nobody needs it.
             let _ = sender.send(made);
         };

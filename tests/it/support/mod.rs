@@ -40,7 +40,10 @@ pub use daemon::{Daemon, Setup};
 pub use event::event;
 pub use fake_broker::FakeBroker;
 pub use images::{jpeg, picture, write_environments, write_images};
-pub use models::{fixture, full_size_model, pocket_model, tiny_model, write_overflowing_model};
+pub use models::{
+    copy_tiny_model, edit_onnx, fixture, full_size_model, pocket_model, replace_in, tiny_model,
+    write_overflowing_model,
+};
 pub use proxy::Proxy;
 pub use skip::{judges_python, test_data};
 pub use subscriber::{Message, Subscriber, publish_as};

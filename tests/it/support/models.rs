@@ -1,7 +1,9 @@
 //! Models for tests.
 
 use super::skip::{InCi, file_in_env};
+use prost::Message as _;
 use std::path::{Path, PathBuf};
+use tract_onnx::pb::ModelProto;
 
 /// A file of `tests/fixtures`.
 pub fn fixture(path: &str) -> PathBuf {
@@ -58,4 +60,31 @@ pub fn write_overflowing_model(manifest: &Path) {
         _ => line.to_owned(),
     });
     std::fs::write(manifest, lines.collect::<Vec<_>>().join("\n")).expect("manifest");
+}
+
+/// Copies the tiny model to `folder`, without hashes in its manifest, and returns the manifest's path.
+pub fn copy_tiny_model(folder: &Path) -> PathBuf {
+    for file in ["vision-fp32.onnx", "text-fp32.onnx", "tokenizer.json"] {
+        std::fs::copy(tiny_model().with_file_name(file), folder.join(file)).expect("a copy");
+    }
+    let text = std::fs::read_to_string(tiny_model()).expect("manifest");
+    let lines = text.lines().filter(|l| !l.starts_with("sha256"));
+    let manifest = folder.join("model.toml");
+    std::fs::write(&manifest, lines.collect::<Vec<_>>().join("\n")).expect("manifest");
+    manifest
+}
+
+/// Changes the ONNX file at `path`.
+pub fn edit_onnx(path: &Path, edit: impl FnOnce(&mut ModelProto)) {
+    let bytes = std::fs::read(path).expect("model");
+    let mut model = ModelProto::decode(bytes.as_slice()).expect("protobuf");
+    edit(&mut model);
+    std::fs::write(path, model.encode_to_vec()).expect("model");
+}
+
+/// Replaces `from` by `to` in a text file.
+pub fn replace_in(path: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(path).expect("a text");
+    assert!(text.contains(from), "{from} is in {}", path.display());
+    std::fs::write(path, text.replacen(from, to, 1)).expect("the text is written");
 }
