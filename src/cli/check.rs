@@ -232,7 +232,7 @@ fn queue(settings: &Settings) -> Finding {
         );
     };
     let name = folder.display();
-    match publish::inspect_queue(folder) {
+    match publish::inspect_queue(folder, &settings.queue) {
         Ok(detail) => Finding::good("queue", format!("{name}: {detail}")),
         Err(reason) => Finding::bad("queue", &format!("{name}: {reason}"), exit::CANNOT_CREATE),
     }

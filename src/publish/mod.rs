@@ -6,6 +6,7 @@ mod homeassistant;
 mod mqtt;
 mod queue;
 mod sparkplug;
+mod state_file;
 mod tls;
 mod topics;
 
@@ -14,7 +15,7 @@ pub use event::{CameraState, Event, LatencyMs, rfc3339};
 pub use mqtt::{BrokerError, DemoSubscriber, MAX_PICTURE_BYTES, MqttPublisher, Undelivered, probe};
 pub use tls::TlsError;
 
-use crate::config::{CommandName, Settings};
+use crate::config::{CommandName, QueueSettings, Settings};
 use mqtt::Connector;
 use std::io::Write as _;
 use std::path::Path;
@@ -32,9 +33,9 @@ pub enum PublishError {
     Json(#[from] serde_json::Error),
 }
 
-/// Describes what a queue's folder holds, or says why it cannot be used. Changes nothing.
-pub fn inspect_queue(folder: &Path) -> Result<String, String> {
-    queue::inspect(folder)
+/// Describes what a queue's folder holds, or says why the queue cannot be kept there. Changes nothing.
+pub fn inspect_queue(folder: &Path, settings: &QueueSettings) -> Result<String, String> {
+    queue::inspect(folder, settings.max_bytes(), settings.max_age())
 }
 
 /// The destination of events: a broker if one is configured, otherwise stdout.

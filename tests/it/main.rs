@@ -39,6 +39,7 @@ mod publish_policy;
 mod quantise;
 mod queue;
 mod queue_disk;
+mod queue_file;
 mod queue_fleet;
 mod real_images;
 mod reload;

@@ -1,9 +1,9 @@
 //! Sparkplug's `bdSeq`, the number of a connection.
 
-use crate::files;
+use crate::publish::state_file;
 use std::path::PathBuf;
 
-/// Limit of the file, which holds up to three digits.
+/// Far more than a number takes.
 const MAX_BYTES: u64 = 64;
 
 /// Counts connections from 0 to 255 and then from 0 again; continues across restarts if there is a
@@ -19,8 +19,8 @@ impl BdSeq {
     pub(super) fn open(file: Option<PathBuf>) -> Self {
         let last = file
             .as_ref()
-            .and_then(|f| files::read_text(f, MAX_BYTES).ok())
-            .and_then(|t| t.trim().parse::<u8>().ok());
+            .and_then(|f| state_file::read(f, MAX_BYTES).ok()?)
+            .and_then(|t| str::from_utf8(&t).ok()?.trim().parse::<u8>().ok());
         Self {
             file,
             next: last.map_or(0, |n| n.wrapping_add(1)),
@@ -35,10 +35,7 @@ impl BdSeq {
     /// Counts the present number as used: the broker may know of a connection with it.
     pub(super) fn used(&mut self) {
         if let Some(file) = &self.file {
-            let new = file.with_extension("new");
-            let written = std::fs::write(&new, self.next.to_string())
-                .and_then(|()| std::fs::rename(&new, file));
-            if let Err(e) = written {
+            if let Err(e) = state_file::replace(file, self.next.to_string().as_bytes()) {
                 log::debug!(
                     "{}: cannot write bdSeq: {e}. After a restart it starts at 0",
                     file.display()
@@ -68,5 +65,28 @@ mod tests {
         assert_eq!(BdSeq::open(file()).number(), 0);
         std::fs::write(folder.path().join("bdseq"), "noise").expect("written");
         assert_eq!(BdSeq::open(file()).number(), 0);
+    }
+
+    /// Someone who may write to the folder must not choose a file that the daemon overwrites, or one that it waits for.
+    #[test]
+    fn a_planted_link_is_not_written_through_and_a_fifo_is_not_waited_for() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().expect("folder");
+        let (file, victim) = (folder.path().join("bdseq"), folder.path().join("victim"));
+        std::fs::write(&victim, "precious").expect("written");
+        symlink(&victim, folder.path().join("bdseq.new")).expect("link");
+        BdSeq::open(Some(file.clone())).used();
+        assert_eq!(
+            std::fs::read_to_string(&victim).expect("victim"),
+            "precious"
+        );
+        let metadata = std::fs::symlink_metadata(&file).expect("file");
+        assert!(metadata.is_file() && metadata.permissions().mode() & 0o137 == 0);
+        assert_eq!(BdSeq::open(Some(file.clone())).number(), 1);
+        std::fs::remove_file(&file).expect("removed");
+        let path = std::ffi::CString::new(file.to_str().expect("a path")).expect("a path");
+        // SAFETY: the path is a C string.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        assert_eq!(BdSeq::open(Some(file)).number(), 0);
     }
 }

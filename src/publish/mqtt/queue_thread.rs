@@ -23,10 +23,11 @@ pub(super) fn run(shared: &Shared, mut worker: Option<DiskWorker>) {
             drop(state);
             let outcome = worker.carry_out(work, now);
             state = shared.lock();
-            let opened = matches!(&outcome, WorkOutcome::Opened(..));
+            let inherits =
+                matches!(&outcome, WorkOutcome::Opened(opened) if opened.brings_events());
             let now = Instant::now();
             state.queue.done(outcome, now);
-            if opened && !state.queue.is_empty() {
+            if inherits {
                 state.inherited(now);
             }
             shared.changed.notify_all();

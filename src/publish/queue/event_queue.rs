@@ -32,6 +32,13 @@ pub(crate) struct QueueLimits {
     pub(crate) age: Duration,
 }
 
+impl QueueLimits {
+    /// How often to look whether the store is still the file at its path.
+    fn verify_every(&self) -> Duration {
+        self.sync_every.max(Duration::from_secs(1))
+    }
+}
+
 /// An event in memory.
 #[derive(Debug)]
 struct Entry {
@@ -39,6 +46,14 @@ struct Entry {
     /// Whether it is also on disk.
     stored: bool,
     in_flight: bool,
+}
+
+/// Whether the store was found in its place after everything else was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LastLook {
+    Due,
+    Asked,
+    Taken,
 }
 
 /// Events that the broker has not acknowledged, by id.
@@ -53,6 +68,9 @@ pub(crate) struct EventQueue {
     open_at: Option<Instant>,
     /// When to try writing again after a failure.
     write_at: Option<Instant>,
+    /// When to look after the store's file, unless a batch does so before.
+    verify_at: Option<Instant>,
+    last_look: LastLook,
     /// Every id that is on disk but not in memory is in this range.
     unread: Range<i64>,
     totals: Totals,
@@ -85,6 +103,8 @@ impl EventQueue {
             is_open: false,
             open_at: on_disk.then_some(now),
             write_at: None,
+            verify_at: None,
+            last_look: LastLook::Due,
             unread: 0..0,
             totals: Totals::default(),
             acknowledged: BTreeSet::new(),
@@ -241,9 +261,9 @@ impl EventQueue {
         self.next_id
     }
 
-    /// Whether the disk is up to date.
+    /// Whether the disk is up to date and where it must be; while closing, since everything is written before.
     pub(crate) fn is_written(&self) -> bool {
-        self.unsynced == 0 && self.acknowledged.is_empty()
+        self.unsynced == 0 && self.acknowledged.is_empty() && self.last_look == LastLook::Taken
     }
 
     /// Events that a power cut would take.

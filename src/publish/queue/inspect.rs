@@ -1,20 +1,42 @@
 //! Inspects a queue's folder without changing it, for `constancy check`.
 
-use super::folder::FILE;
-use super::store;
+use super::folder::{QueueFolder, StoreLocation};
+use super::record::{Record, Stamp};
+use super::store::{self, WriteBatch};
 use super::store_error::{StoreError, explain_refusal};
-use super::totals::Totals;
-use std::io::Write as _;
+use super::totals::{Bounds, Totals};
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Describes what a writable folder holds, or says why it cannot be used.
-pub(in crate::publish) fn inspect(folder: &Path) -> Result<String, String> {
-    try_writing(folder)?;
-    let file = folder.join(FILE);
-    if !file.exists() {
-        return Ok("empty".into());
+/// Describes what a folder holds, or says why the queue cannot be kept there. Finds and creates the file as the daemon does.
+pub(in crate::publish) fn inspect(
+    folder: &Path,
+    bytes: u64,
+    age: Duration,
+) -> Result<String, String> {
+    let folder = QueueFolder(folder.into());
+    let bounds = Bounds { bytes, age };
+    let explain = |error| match error {
+        StoreError::Refused { kind, reason } => explain_refusal(kind, &reason),
+        StoreError::Damaged(what) => {
+            format!(
+                "the file is damaged ({what}); the next start moves it aside and creates a new one"
+            )
+        }
+    };
+    let file = folder
+        .existing()
+        .map_err(|e| explain(redb::Error::Io(e).into()))?;
+    try_writing(&folder, bounds).map_err(explain)?;
+    if let Some(shortage) = folder.shortage(bounds) {
+        return Err(shortage);
     }
-    match store::read_totals(&file) {
+    let Some(file) = file else {
+        return Ok("empty".into());
+    };
+    match store::read_totals(file) {
         Ok(Some(Totals {
             entries,
             bytes,
@@ -28,42 +50,51 @@ pub(in crate::publish) fn inspect(folder: &Path) -> Result<String, String> {
         }
         Ok(None) => Ok("was not closed cleanly; the next start recovers it".into()),
         Err(StoreError::Refused {
-            kind: std::io::ErrorKind::ResourceBusy,
+            kind: ErrorKind::ResourceBusy,
             ..
         }) => Ok("in use by a running daemon".into()),
-        Err(StoreError::Refused { kind, reason }) => Err(explain_refusal(kind, &reason)),
-        Err(StoreError::Damaged(what)) => Err(format!(
-            "the file is damaged ({what}); the next start moves it aside and creates a new one"
-        )),
+        Err(error) => Err(explain(error)),
     }
 }
 
-/// Writes and syncs a temporary file in the folder.
-fn try_writing(folder: &Path) -> Result<(), String> {
-    let written = tempfile::tempfile_in(folder)
-        .and_then(|mut file| file.write_all(&[0; 4096]).and(file.sync_all()));
-    written.map_err(|e| explain_refusal(e.kind(), &e.to_string()))
+/// Writes a batch to a store that vanishes.
+fn try_writing(folder: &QueueFolder, bounds: Bounds) -> Result<(), StoreError> {
+    let record = Record {
+        topic: "check".into(),
+        payload: vec![0; 4096],
+        queued: Stamp::default(),
+    };
+    let mut store = folder.try_creating(bounds)?;
+    let written = store.commit(&WriteBatch {
+        append: vec![(0, Arc::new(record))],
+        ..WriteBatch::default()
+    });
+    store.close();
+    written.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publish::queue::record::{Record, Stamp};
-    use crate::publish::queue::store::{Store, WriteBatch};
-    use crate::publish::queue::totals::Bounds;
-    use std::sync::Arc;
-    use std::time::Duration;
+    use crate::publish::queue::folder::FILE;
+
+    const BOUNDS: Bounds = Bounds {
+        bytes: 1 << 20,
+        age: Duration::from_secs(3600),
+    };
+
+    fn inspect(folder: &Path) -> Result<String, String> {
+        super::inspect(folder, BOUNDS.bytes, BOUNDS.age)
+    }
 
     #[test]
     fn a_folder_is_described_and_left_unchanged() {
         let folder = tempfile::tempdir().expect("folder");
         assert_eq!(inspect(folder.path()), Ok("empty".into()));
-        let bounds = Bounds {
-            bytes: 1 << 20,
-            age: Duration::from_secs(3600),
-        };
         let file = folder.path().join(FILE);
-        let mut store = Store::open(&file, bounds, None).expect("store");
+        let mut store = QueueFolder(folder.path().into())
+            .open(BOUNDS)
+            .expect("store");
         let record = Record {
             topic: "t".into(),
             payload: vec![0; 1500],

@@ -5,12 +5,16 @@
 //! [`EventQueue`] does the bookkeeping and hands out disk operations as [`Work`](work::Work); [`DiskWorker`] carries them out on a
 //! thread that nobody waits for.
 //!
+//! The store is the file at its path: [`DiskWorker`] looks before each batch and at least every few seconds. If the file was
+//! removed or replaced, what the old one still holds goes to the one at the path; if its folder is gone, events wait in memory.
+//!
 //! Ids give the order. They count from 0 in this process; events of an earlier process have ids below 0.
 
 mod disk_worker;
 mod event_queue;
 mod folder;
 mod inspect;
+mod medium;
 mod pace;
 mod record;
 mod store;

@@ -3,22 +3,25 @@
 //! redb is a crash-safe B-tree: after a power failure a batch is either there completely or not at all. Opening checks
 //! every page. Each record also has its own checksum, since a page may go bad while the file is open.
 
+use super::medium::{FileId, Medium, guarded};
 use super::record::{Record, Stamp};
 use super::store_error::StoreError;
 use super::totals::{Bounds, Dropped, Totals};
+use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition,
     TableError,
 };
+use std::fs::File;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
 /// redb's page cache. Its default is a gigabyte.
 const CACHE_BYTES: usize = 1 << 20;
+/// Events read at once from a store whose place another has taken.
+const ADOPTED_AT_ONCE: usize = 500;
 /// Maximum events dropped in one batch, so that none takes long.
 const MAX_DROPS_PER_BATCH: u64 = 10_000;
 
@@ -48,6 +51,7 @@ pub(crate) struct WriteBatch {
 #[derive(Debug)]
 pub(crate) struct Store {
     db: Database,
+    medium: Medium,
     bounds: Bounds,
     /// The key of id 0.
     base: u64,
@@ -55,28 +59,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens or creates the file at `path`. `base`, the key of id 0, is given if this process had the store open before.
-    pub(super) fn open(path: &Path, bounds: Bounds, base: Option<u64>) -> Result<Self, StoreError> {
-        Self::with(bounds, base, |builder| builder.create(path))
-    }
-
-    /// Opens the store in `backend`.
-    #[cfg(test)]
-    pub(super) fn on(
-        backend: impl redb::StorageBackend,
-        bounds: Bounds,
-        base: Option<u64>,
-    ) -> Result<Self, StoreError> {
-        Self::with(bounds, base, |builder| builder.create_with_backend(backend))
-    }
-
-    fn with(
-        bounds: Bounds,
-        base: Option<u64>,
-        open: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
-    ) -> Result<Self, StoreError> {
-        guarded(|| {
-            let db = open(
+    /// Opens the store on `medium`, or creates it if that is empty. Id 0 follows the last event.
+    pub(super) fn open(medium: Medium, bounds: Bounds) -> Result<Self, StoreError> {
+        let (db, last, totals) = guarded(|| {
+            let db = medium.open(
                 Builder::new()
                     .set_cache_size(CACHE_BYTES)
                     .set_check_integrity_on_open(true),
@@ -88,18 +74,57 @@ impl Store {
                 (events.last()?.map(|(key, _)| key.value()), totals)
             };
             txn.abort()?;
-            Ok(Self {
-                db,
-                bounds,
-                base: base.unwrap_or_else(|| last.map_or(0, |key| key + 1)),
-                totals,
-            })
+            Ok((db, last, totals))
+        })?;
+        Ok(Self {
+            db,
+            medium,
+            bounds,
+            base: last.map_or(0, |key| key.saturating_add(1)),
+            totals,
         })
+    }
+
+    /// Opens the same file again, as redb wants it after any error, wherever the file is by now.
+    pub(super) fn reopen(self) -> Result<Self, StoreError> {
+        let Self {
+            db,
+            medium,
+            bounds,
+            base,
+            ..
+        } = self;
+        guarded(|| {
+            drop(db);
+            Ok(())
+        })?;
+        Ok(Self {
+            base,
+            ..Self::open(medium, bounds)?
+        })
+    }
+
+    /// Closes the file, which redb writes to once more.
+    pub(super) fn close(self) {
+        let _ = guarded(|| {
+            drop(self.db);
+            Ok(())
+        });
+    }
+
+    /// Which file this is.
+    pub(super) fn id(&self) -> FileId {
+        self.medium.id()
     }
 
     /// The key of id 0.
     pub(super) fn base(&self) -> u64 {
         self.base
+    }
+
+    /// With the given key of id 0.
+    pub(super) fn with_base(self, base: u64) -> Self {
+        Self { base, ..self }
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -165,7 +190,7 @@ impl Store {
             } else {
                 &mut totals.dropped.old
             }) += 1;
-            below = Some(self.id(key) + 1);
+            below = Some(self.id_of(key) + 1);
         }
         Ok(below)
     }
@@ -173,6 +198,40 @@ impl Store {
     fn is_old(&self, key: u64, bytes: &[u8], now: &Stamp) -> bool {
         let age_ns = Record::decode(key, bytes).and_then(|r| r.queued.age_ns(now));
         age_ns.is_some_and(|ns| u128::from(ns) > self.bounds.age.as_nanos())
+    }
+
+    /// Adds every event of `old`, all or none; they keep their ids, and are counted where they cannot be decoded. The inner
+    /// error says that `old` cannot be read.
+    pub(super) fn adopt(&mut self, old: &Self) -> Result<Result<(), StoreError>, StoreError> {
+        guarded(|| {
+            let mut totals = self.totals;
+            totals.dropped = totals.dropped.max(old.totals.dropped);
+            let txn = self.db.begin_write()?;
+            {
+                let mut events = txn.open_table(EVENTS)?;
+                let mut from = old.id_of(0);
+                loop {
+                    let read = match old.read(&(from..i64::MAX), ADOPTED_AT_ONCE) {
+                        Ok(read) => read,
+                        Err(e) => return Ok(Err(e)),
+                    };
+                    totals.dropped.damaged += read.damaged.len() as u64;
+                    for (id, record) in read.records {
+                        let value = record.encode(self.key(id));
+                        totals.add(value.len());
+                        events.insert(self.key(id), value.as_slice())?;
+                    }
+                    if read.next == i64::MAX {
+                        break;
+                    }
+                    from = read.next;
+                }
+                write_table(&mut txn.open_table(TOTALS)?, totals)?;
+            }
+            txn.commit()?;
+            self.totals = totals;
+            Ok(Ok(()))
+        })
     }
 
     /// The first `count` events with an id in `range`.
@@ -188,7 +247,7 @@ impl Store {
                 .take(count)
             {
                 let (key, value) = entry?;
-                let id = self.id(key.value());
+                let id = self.id_of(key.value());
                 match Record::decode(key.value(), value.value()) {
                     Some(record) => found.records.push((id, record)),
                     None => found.damaged.push(id),
@@ -210,17 +269,17 @@ impl Store {
         self.base.saturating_add_signed(id)
     }
 
-    fn id(&self, key: u64) -> i64 {
+    fn id_of(&self, key: u64) -> i64 {
         key.wrapping_sub(self.base).cast_signed()
     }
 }
 
 /// Reads the totals of a file that no process has open; `None` if it was not closed cleanly.
-pub(super) fn read_totals(path: &Path) -> Result<Option<Totals>, StoreError> {
+pub(super) fn read_totals(file: File) -> Result<Option<Totals>, StoreError> {
     guarded(|| {
         let db = match Builder::new()
             .set_cache_size(CACHE_BYTES)
-            .open_read_only(path)
+            .open_read_only_with_backend(FileBackend::new(file)?)
         {
             Err(DatabaseError::RepairAborted) => return Ok(None),
             db => db?,
@@ -258,11 +317,4 @@ fn write_table(table: &mut Table<'_, &'static str, u64>, totals: Totals) -> Resu
         table.insert(name, count)?;
     }
     Ok(())
-}
-
-/// Runs `action`. redb may panic on pages that were altered underneath it; that also counts as
-/// damage.
-fn guarded<T>(action: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let panicked = |_| Err(StoreError::Damaged("its pages are inconsistent".into()));
-    catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(panicked)
 }

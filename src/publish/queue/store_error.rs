@@ -33,6 +33,13 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Damaged(reason) | Self::Refused { reason, .. }) = self;
+        f.write_str(reason)
+    }
+}
+
 /// A refusal in the operator's words, with the way out.
 pub(super) fn explain_refusal(kind: ErrorKind, reason: &str) -> String {
     match kind {

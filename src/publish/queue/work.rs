@@ -27,13 +27,31 @@ pub(crate) enum Work {
     Read(Range<i64>, usize),
     /// Shrink the file.
     Compact,
+    /// Look whether the store is still the file at its path.
+    Verify,
+}
+
+/// A store that was opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(super) totals: Totals,
+    /// Its events that the queue does not know of have ids in this range.
+    pub(super) new_ids: Range<i64>,
+    /// It holds everything that the queue knows to be on disk; otherwise that is lost.
+    pub(super) is_complete: bool,
+}
+
+impl Opened {
+    /// Whether there are events in it that the queue did not know of.
+    pub(crate) fn brings_events(&self) -> bool {
+        self.totals.entries > 0 && !self.new_ids.is_empty()
+    }
 }
 
 /// How an operation ended.
 #[derive(Debug)]
 pub(crate) enum WorkOutcome {
-    /// The store is open and holds events with ids in this range.
-    Opened(Totals, Range<i64>),
+    Opened(Opened),
     Committed {
         batch: WriteBatch,
         /// The store has dropped all events with an id below this one, to keep its bounds.
@@ -42,6 +60,8 @@ pub(crate) enum WorkOutcome {
     },
     Read(ReadResult),
     Compacted,
+    /// The store is in its place.
+    Verified,
     /// The store cannot be written until `retry_at` at least.
     Unavailable {
         reason: String,

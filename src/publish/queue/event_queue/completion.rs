@@ -1,10 +1,9 @@
 //! What follows from a disk operation that has ended.
 
-use super::{Entry, EventQueue, MAX_CACHED, READ_AHEAD};
+use super::{Entry, EventQueue, LastLook, MAX_CACHED, READ_AHEAD};
 use crate::publish::queue::store::{ReadResult, WriteBatch};
 use crate::publish::queue::totals::{Dropped, Totals};
-use crate::publish::queue::work::{Storage, WorkOutcome};
-use std::ops::Range;
+use crate::publish::queue::work::{Opened, Storage, WorkOutcome};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +14,7 @@ impl EventQueue {
     /// Notes how a disk operation ended.
     pub(crate) fn done(&mut self, outcome: WorkOutcome, now: Instant) {
         match outcome {
-            WorkOutcome::Opened(totals, ids) => self.opened(totals, ids, now),
+            WorkOutcome::Opened(opened) => self.opened(&opened, now),
             WorkOutcome::Committed {
                 batch,
                 dropped_below,
@@ -23,6 +22,7 @@ impl EventQueue {
             } => self.committed(&batch, dropped_below, totals, now),
             WorkOutcome::Read(read) => self.read(read, now),
             WorkOutcome::Compacted => self.should_compact = false,
+            WorkOutcome::Verified => self.in_place(now),
             WorkOutcome::Unavailable {
                 reason,
                 retry_at,
@@ -30,6 +30,7 @@ impl EventQueue {
             } => {
                 self.storage = Storage::Unavailable(reason);
                 self.is_open = readable;
+                self.verify_at = None;
                 *(if readable {
                     &mut self.write_at
                 } else {
@@ -40,19 +41,41 @@ impl EventQueue {
         }
     }
 
-    fn opened(&mut self, totals: Totals, ids: Range<i64>, now: Instant) {
+    fn opened(&mut self, opened: &Opened, now: Instant) {
+        if !opened.is_complete {
+            self.forget_store(now);
+        }
         self.is_open = true;
+        self.verify_at = Some(now + self.limits.verify_every());
         match self.storage {
             Storage::Unavailable(_) => self.write_at = Some(now),
             _ => self.storage = Storage::Disk,
         }
-        self.totals = totals;
-        if self.was_opened {
-            self.dropped = self.dropped.max(totals.dropped);
+        let Opened {
+            totals, new_ids, ..
+        } = opened;
+        self.totals = *totals;
+        self.dropped = if self.was_opened {
+            self.dropped.max(totals.dropped)
         } else {
-            self.dropped = self.dropped.plus(totals.dropped);
-            self.unread = if totals.entries > 0 { ids } else { 0..0 };
-            self.was_opened = true;
+            self.dropped.plus(totals.dropped)
+        };
+        self.was_opened = true;
+        if opened.brings_events() {
+            let end = if self.unread.is_empty() {
+                new_ids.end
+            } else {
+                self.unread.end
+            };
+            self.unread = new_ids.start..end;
+        }
+    }
+
+    /// The store was found in its place.
+    fn in_place(&mut self, now: Instant) {
+        self.verify_at = Some(now + self.limits.verify_every());
+        if self.last_look == LastLook::Asked {
+            self.last_look = LastLook::Taken;
         }
     }
 
@@ -64,6 +87,7 @@ impl EventQueue {
         now: Instant,
     ) {
         (self.storage, self.write_at) = (Storage::Disk, None);
+        self.in_place(now);
         for (id, _) in &batch.append {
             match self.entries.get_mut(id) {
                 Some(entry) => entry.stored = true,
@@ -142,8 +166,15 @@ impl EventQueue {
         self.unread.start = read.next.min(self.unread.end);
     }
 
-    /// Starts over with a new store; events in memory will be written to it.
+    /// Starts over with a new store.
     fn store_lost(&mut self, retry_at: Instant, now: Instant) {
+        self.forget_store(now);
+        self.storage = Storage::Opening;
+        (self.is_open, self.write_at, self.open_at) = (false, None, Some(retry_at));
+    }
+
+    /// Nothing is on disk any more; events in memory will be written to the next store.
+    fn forget_store(&mut self, now: Instant) {
         self.dropped.damaged += self.on_disk_only();
         self.entries.values_mut().for_each(|e| e.stored = false);
         self.acknowledged.clear();
@@ -155,7 +186,5 @@ impl EventQueue {
         };
         self.unsynced = self.entries.len();
         self.unsynced_since = (self.unsynced > 0).then_some(now);
-        self.storage = Storage::Opening;
-        (self.is_open, self.write_at, self.open_at) = (false, None, Some(retry_at));
     }
 }

@@ -1,6 +1,6 @@
 //! When the disk is due, and with what.
 
-use super::{Entry, EventQueue, READ_AHEAD};
+use super::{Entry, EventQueue, LastLook, READ_AHEAD};
 use crate::publish::queue::record::Stamp;
 use crate::publish::queue::store::WriteBatch;
 use crate::publish::queue::work::Work;
@@ -23,6 +23,9 @@ impl EventQueue {
             self.open_at = None;
             return Some(Work::Open);
         }
+        if !flush {
+            self.last_look = LastLook::Due;
+        }
         self.expire(&stamp, now);
         if !self.is_open {
             return None;
@@ -31,6 +34,14 @@ impl EventQueue {
         let due = self.write_at.or_else(|| self.sync_at(flush, now));
         if due.is_some_and(|at| at <= now) {
             return Some(Work::Commit(self.next_batch(stamp)));
+        }
+        // At the end, even if nothing is left to write: what was written must be where the next start looks for it.
+        let last = flush && self.last_look == LastLook::Due;
+        if last || self.verify_at.is_some_and(|at| at <= now) {
+            if last {
+                self.last_look = LastLook::Asked;
+            }
+            return Some(Work::Verify);
         }
         if reading && self.wants_read() {
             return Some(Work::Read(self.unread.clone(), READ_AHEAD));
@@ -90,7 +101,8 @@ impl EventQueue {
         } else {
             None
         };
-        [self.open_at, write].into_iter().flatten().min()
+        let verify = self.verify_at.filter(|_| self.is_open);
+        [self.open_at, write, verify].into_iter().flatten().min()
     }
 
     fn sync_at(&self, flush: bool, now: Instant) -> Option<Instant> {

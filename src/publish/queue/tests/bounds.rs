@@ -43,7 +43,7 @@ fn the_bound_holds_and_the_file_stays_below_twice_of_it() {
         bytes: 4 << 20,
         ..BOUNDS
     };
-    let mut store = Store::on(disk.clone(), bounds, None).expect("store");
+    let mut store = disk.open_store(bounds);
     append(&mut store, 0..20_000, 5);
     let totals = store.totals();
     let file = disk.lock().now.len() as u64;
@@ -59,7 +59,7 @@ fn the_bound_holds_and_the_file_stays_below_twice_of_it() {
     let first = store.read(&(0..20_000), 1).expect("read").records[0].0;
     assert_eq!(first.unsigned_abs(), totals.dropped.full, "the oldest went");
     drop(store);
-    let store = Store::on(disk, bounds, None).expect("store");
+    let store = disk.open_store(bounds);
     assert_eq!(store.totals(), totals, "counts survive");
 }
 
