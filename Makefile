@@ -5,6 +5,7 @@
 # make soak       breaks camera, network, disk, configuration and clock at random for an hour; SOAK=60 for a minute
 # make test-arm   runs kernels, preprocessing and renderer on emulated ARM cores
 # make test-asan  runs the kernels' tests under AddressSanitizer (1 min)
+# make fuzz       feeds mutated input to everything that reads what others have made, SECONDS=60 for each kind
 # make cross      builds the programs for another machine, TARGET=aarch64, armv7 or x86_64: without GPU support, for CUDA 13
 #                 and for JetPack 6; GPU=none, cuda or cuda-jetpack6 builds one of them
 # make deb        builds their Debian packages
@@ -41,7 +42,7 @@ endif
 judges := $(target)/venv-judges
 export CONSTANCY_TEST_JUDGES := $(abspath $(judges)/bin/python)
 
-.PHONY: help setup demo test test-isa test-long soak test-arm test-asan cross deb board lint lint-cuda bench bench-gpu golden
+.PHONY: help setup demo test test-isa test-long soak test-arm test-asan fuzz cross deb board lint lint-cuda bench bench-gpu golden
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -98,6 +99,10 @@ board: setup
 test-asan:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --release --locked -p constancy-kernels --lib \
 	    --target $(shell rustc -vV | sed -n 's/^host: //p')
+
+SECONDS ?= 60
+fuzz: setup
+	@tools/fuzz.sh $(SECONDS) $(FUZZ)
 
 lint: setup
 	cargo fmt --all --check

@@ -38,3 +38,10 @@ mod files;
 pub mod publish;
 pub mod recognizer;
 mod threads;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use capture::fuzz as fuzz_capture;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use publish::fuzz as fuzz_publish;

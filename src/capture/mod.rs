@@ -4,6 +4,8 @@
 //! ends.
 
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod mjpeg;
 mod pace;
 mod pipe;

@@ -2,6 +2,8 @@
 
 mod command;
 mod event;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod homeassistant;
 mod mqtt;
 mod queue;

@@ -29,6 +29,8 @@ mod describe;
 mod digest;
 mod encoder;
 mod error;
+#[cfg(fuzzing)]
+mod fuzz;
 mod gpu;
 mod guard;
 mod input;
@@ -58,6 +60,9 @@ pub use describe::{ModelDescription, describe};
 pub use digest::{model_bytes, sha256_of};
 pub use encoder::{Encoder, EngineInfo};
 pub use error::ModelError;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use fuzz::onnx as fuzz_onnx;
 pub use gpu::{CudaVersion, Device, Driver, GpuDevice, GpuError, gpu_is_starting};
 pub use guard::{catch_panic, note_panic};
 pub use manifest::{

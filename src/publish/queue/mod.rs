@@ -13,6 +13,8 @@
 mod disk_worker;
 mod event_queue;
 mod folder;
+#[cfg(fuzzing)]
+pub(super) mod fuzz;
 mod inspect;
 mod medium;
 mod pace;

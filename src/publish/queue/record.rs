@@ -99,7 +99,7 @@ impl Record {
 }
 
 /// The first 8 bytes of SHA-256 over the key and the rest. The key detects a record in another's place.
-fn checksum(key: u64, rest: &[u8]) -> [u8; 8] {
+pub(super) fn checksum(key: u64, rest: &[u8]) -> [u8; 8] {
     let digest = Sha256::new()
         .chain_update(key.to_le_bytes())
         .chain_update(rest)
