@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// The targets, by the name of their folder in `fuzz/seeds`.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+pub(crate) const TARGETS: [(&str, fn(&[u8])); 11] = [
     ("command", fuzz_publish::command),
     ("config", config),
     ("jpeg", jpeg),

@@ -175,18 +175,19 @@ fn check(config: &Path) -> (bool, String) {
 /// The daemon must not wait for a FIFO, write through a link, or make a promise in `check` that it does not keep.
 #[test]
 fn check_and_daemon_agree_on_what_cannot_be_the_queues_file() {
-    let plant: [(&str, &dyn Fn(&Path)); 5] = [
-        ("a FIFO", &|path| {
+    type Plant = fn(&Path);
+    let plant: [(&str, Plant); 5] = [
+        ("a FIFO", |path| {
             let path = std::ffi::CString::new(path.to_str().expect("a path")).expect("a path");
             // SAFETY: the path is a C string.
             assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
         }),
-        ("a socket", &|path| {
-            drop(std::os::unix::net::UnixListener::bind(path).expect("socket"))
+        ("a socket", |path| {
+            drop(std::os::unix::net::UnixListener::bind(path).expect("socket"));
         }),
-        ("a folder", &|path| fs::create_dir(path).expect("folder")),
-        ("a link", &|path| symlink("/dev/null", path).expect("link")),
-        ("a link", &|path| {
+        ("a folder", |path| fs::create_dir(path).expect("folder")),
+        ("a link", |path| symlink("/dev/null", path).expect("link")),
+        ("a link", |path| {
             let victim = path.with_file_name("victim");
             fs::write(&victim, "").expect("written");
             symlink(&victim, path).expect("link");

@@ -34,13 +34,13 @@ impl BdSeq {
 
     /// Counts the present number as used: the broker may know of a connection with it.
     pub(super) fn used(&mut self) {
-        if let Some(file) = &self.file {
-            if let Err(e) = state_file::replace(file, self.next.to_string().as_bytes()) {
-                log::debug!(
-                    "{}: cannot write bdSeq: {e}. After a restart it starts at 0",
-                    file.display()
-                );
-            }
+        if let Some(file) = &self.file
+            && let Err(e) = state_file::replace(file, self.next.to_string().as_bytes())
+        {
+            log::debug!(
+                "{}: cannot write bdSeq: {e}. After a restart it starts at 0",
+                file.display()
+            );
         }
         self.next = self.next.wrapping_add(1);
     }

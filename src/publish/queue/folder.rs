@@ -114,6 +114,10 @@ impl StoreLocation for QueueFolder {
 }
 
 /// Bytes that this user may still write to the file system of `folder`.
+#[allow(
+    clippy::useless_conversion,
+    reason = "the fields have 32 bits on 32-bit machines"
+)]
 fn free_bytes(folder: &Path) -> Option<u64> {
     let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
     let mut found = MaybeUninit::<libc::statvfs>::uninit();
