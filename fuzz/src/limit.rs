@@ -1,6 +1,7 @@
 //! A limit on memory that holds at the moment of the allocation, also for pages that are never touched.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The service's `MemoryMax`.
@@ -18,7 +19,8 @@ fn count(bytes: usize) {
     let in_use = IN_USE.fetch_add(bytes, Ordering::Relaxed) + bytes;
     if in_use > MAX_BYTES {
         IN_USE.store(0, Ordering::Relaxed);
-        eprintln!("out of memory: {in_use} bytes are asked for, the limit is {MAX_BYTES}");
+        let place = Backtrace::force_capture();
+        eprintln!("out of memory: {in_use} bytes in use, the limit is {MAX_BYTES}\n{place}");
         std::process::abort();
     }
 }
