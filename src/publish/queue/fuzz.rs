@@ -2,7 +2,7 @@
 
 use super::medium::Medium;
 use super::record::{Record, Stamp, checksum};
-use super::store::{Store, WriteBatch, read_totals};
+use super::store::{Store, WriteBatch};
 use super::totals::Bounds;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -35,9 +35,6 @@ pub fn queue_file(data: &[u8]) {
         .or_else(|_| tempfile::tempfile())
         .expect("a file");
     file.write_all(&bytes).expect("written");
-    if let Ok(copy) = file.try_clone() {
-        let _ = read_totals(copy);
-    }
     use_file(file);
 }
 

@@ -1,10 +1,12 @@
 //! Inspects a queue's folder without changing it, for `constancy check`.
 
 use super::folder::{QueueFolder, StoreLocation};
+use super::medium::Medium;
 use super::record::{Record, Stamp};
-use super::store::{self, WriteBatch};
+use super::store::{Store, WriteBatch};
 use super::store_error::{StoreError, explain_refusal};
 use super::totals::{Bounds, Totals};
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,25 +38,43 @@ pub(in crate::publish) fn inspect(
     let Some(file) = file else {
         return Ok("empty".into());
     };
-    match store::read_totals(file) {
-        Ok(Some(Totals {
+    match read_totals(&folder, &file, bounds) {
+        Ok(Totals {
             entries,
             bytes,
             dropped,
-        })) => {
+        }) => {
             let kib = bytes / 1024;
             Ok(format!(
                 "{entries} events wait ({kib} KiB), {} were dropped so far",
                 dropped.total()
             ))
         }
-        Ok(None) => Ok("was not closed cleanly; the next start recovers it".into()),
         Err(StoreError::Refused {
             kind: ErrorKind::ResourceBusy,
             ..
         }) => Ok("in use by a running daemon".into()),
         Err(error) => Err(explain(error)),
     }
+}
+
+/// Opens a copy as the daemon opens the file: with a check of every page, and recovery after a crash. Without that check redb
+/// follows a damaged page and may ask for gigabytes.
+fn read_totals(
+    folder: &QueueFolder,
+    mut file: &File,
+    bounds: Bounds,
+) -> Result<Totals, StoreError> {
+    // redb holds this lock as long as a daemon has the file open.
+    if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+        return Err(redb::Error::DatabaseAlreadyOpen.into());
+    }
+    let mut copy = tempfile::tempfile_in(&folder.0).map_err(redb::Error::Io)?;
+    std::io::copy(&mut file, &mut copy).map_err(redb::Error::Io)?;
+    let store = Store::open(Medium::file(copy)?, bounds)?;
+    let totals = store.totals();
+    store.close();
+    Ok(totals)
 }
 
 /// Writes a batch to a store that vanishes.

@@ -7,12 +7,7 @@ use super::medium::{FileId, Medium, guarded};
 use super::record::{Record, Stamp};
 use super::store_error::StoreError;
 use super::totals::{Bounds, Dropped, Totals};
-use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    TableError,
-};
-use std::fs::File;
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -272,23 +267,6 @@ impl Store {
     fn id_of(&self, key: u64) -> i64 {
         key.wrapping_sub(self.base).cast_signed()
     }
-}
-
-/// Reads the totals of a file that no process has open; `None` if it was not closed cleanly.
-pub(super) fn read_totals(file: File) -> Result<Option<Totals>, StoreError> {
-    guarded(|| {
-        let db = match Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .open_read_only_with_backend(FileBackend::new(file)?)
-        {
-            Err(DatabaseError::RepairAborted) => return Ok(None),
-            db => db?,
-        };
-        match db.begin_read()?.open_table(TOTALS) {
-            Err(TableError::TableDoesNotExist(_)) => Ok(Some(Totals::default())),
-            table => read_table(&table?).map(Some),
-        }
-    })
 }
 
 fn read_table(table: &impl ReadableTable<&'static str, u64>) -> Result<Totals, StoreError> {
