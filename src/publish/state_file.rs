@@ -65,11 +65,17 @@ pub(super) fn unfinished(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }
 
-/// Puts a whole file in the place of an earlier one.
+/// Puts a whole file in the place of an earlier one; after a power cut, either is there.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let new = unfinished(path);
-    create(&new)?.write_all(bytes)?;
-    std::fs::rename(&new, path)
+    let mut file = create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// The first `limit` bytes of a file.

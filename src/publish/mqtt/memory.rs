@@ -4,10 +4,9 @@
 //! A topic is written down before it is published. The file belongs to one machine: on other hardware, as on a cloned SD
 //! card, the id is made anew and the topics are left alone, since the other machine may still publish them.
 
+use crate::publish::state_file;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "mqtt.json";
@@ -96,7 +95,8 @@ impl Memory {
     /// Replaces the file as a whole. After a failure it is not tried again until the next start.
     fn write(&mut self) {
         let Some(file) = &self.file else { return };
-        if let Err(e) = replace(file, &self.contents) {
+        let written = serde_json::to_vec(&self.contents).map_err(std::io::Error::from);
+        if let Err(e) = written.and_then(|bytes| state_file::replace(file, &bytes)) {
             // The queue warns of the same folder.
             log::info!(
                 "{}: {e}; after a restart, topics that were published before are not deleted from the broker",
@@ -109,10 +109,11 @@ impl Memory {
 
 /// The contents of the file; `None` if there is none, or none that can be used.
 fn read(file: &Path) -> Option<Contents> {
-    // A FIFO or device would block or never end.
-    let metadata = std::fs::metadata(file).ok()?;
-    let usable = metadata.is_file() && metadata.len() <= MAX_BYTES;
-    let bytes = usable.then(|| std::fs::read(file).ok()).flatten();
+    let bytes = match state_file::read(file, MAX_BYTES) {
+        Ok(None) => return None,
+        Ok(bytes) => bytes,
+        Err(_) => None,
+    };
     let contents = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if contents.is_none() {
         log::warn!(
@@ -121,26 +122,6 @@ fn read(file: &Path) -> Option<Contents> {
         );
     }
     contents
-}
-
-/// Writes a new file beside `file`, and puts it in its place when it is on the disk.
-fn replace(file: &Path, contents: &Contents) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let new = file.with_extension("new");
-    // What lies there was left by a crash, or is a link that somebody planted, which must not be followed.
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    written.write_all(&serde_json::to_vec(contents)?)?;
-    written.sync_all()?;
-    std::fs::rename(&new, file)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -207,7 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let victim = folder.path().join("victim");
         std::fs::write(&victim, "precious").expect("file");
-        for planted in [FILE, "mqtt.new"] {
+        for planted in [FILE, "mqtt.json.new"] {
             std::os::unix::fs::symlink(&victim, folder.path().join(planted)).expect("link");
         }
         Memory::open(Some(folder.path()), String::new());
