@@ -23,7 +23,7 @@
 //!
 //! # Modules
 //!
-//! The program's own modules, each of which may use the modules before it: `threads`, `clock`, `files`, [`config`],
+//! The program's own modules, each of which may use the modules before it: `text`, `threads`, `clock`, `files`, [`config`],
 //! `capture`, [`recognizer`], `embedding_cache`, [`publish`], `daemon`, [`cli`]. Only those that tests and benches
 //! use are public. `tests/it/architecture.rs` checks the order; the crates `constancy-core`, `constancy-engine` and
 //! `constancy-kernels` contain the rest.
@@ -37,6 +37,7 @@ mod embedding_cache;
 mod files;
 pub mod publish;
 pub mod recognizer;
+mod text;
 mod threads;
 
 #[cfg(fuzzing)]

@@ -1,7 +1,9 @@
-//! Errors and log lines on stderr.
+//! Errors and log lines on stderr. Whatever a message quotes, it cannot look like another message.
 
 use super::error::CliError;
+use crate::text::{indented, one_line};
 use std::io::{IsTerminal, Write as _};
+use std::panic::PanicHookInfo;
 
 /// Prints an error. A closed stdout, as with `| head`, is not reported.
 pub fn report(error: &CliError) {
@@ -12,8 +14,9 @@ pub fn report(error: &CliError) {
     }
     let _ = writeln!(
         std::io::stderr(),
-        "{}error: {error}",
-        if under_journal() { "<3>" } else { "" }
+        "{}error: {}",
+        if under_journal() { "<3>" } else { "" },
+        indented(&error.to_string())
     );
 }
 
@@ -34,6 +37,7 @@ pub(super) fn start(verbose: u8, daemon: bool) {
     };
     let env = env_logger::Env::default().default_filter_or(default);
     let mut builder = env_logger::Builder::from_env(env);
+    // One line per message: a file's name, a label or a child's word must not forge another.
     if under_journal() {
         builder.format(|buffer, record| {
             let priority = match record.level() {
@@ -42,15 +46,31 @@ pub(super) fn start(verbose: u8, daemon: bool) {
                 log::Level::Info => 6,
                 log::Level::Debug | log::Level::Trace => 7,
             };
-            writeln!(buffer, "<{priority}>{}", record.args())
+            let message = record.args().to_string();
+            writeln!(buffer, "<{priority}>{}", one_line(&message))
         });
     } else {
-        builder.format_target(false).format_timestamp_millis();
+        builder.format(|buffer, record| {
+            let (time, level) = (buffer.timestamp_millis(), record.level());
+            let style = buffer.default_level_style(level);
+            let message = record.args().to_string();
+            writeln!(
+                buffer,
+                "[{time} {style}{level:<5}{style:#}] {}",
+                one_line(&message)
+            )
+        });
     }
     builder.init();
-    std::panic::set_hook(Box::new(|info| {
-        if !constancy_engine::note_panic(info) {
-            log::error!("unexpected: {info}");
-        }
-    }));
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs a panic that nobody reports.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let level = if constancy_engine::note_panic(info) {
+        log::Level::Debug
+    } else {
+        log::Level::Error
+    };
+    log::log!(level, "unexpected: {info}");
 }

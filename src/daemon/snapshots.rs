@@ -4,12 +4,14 @@
 //! jumps, the rest names the event. Files with other names are left alone.
 
 use crate::config::SnapshotSettings;
-use crate::threads::wait_for_end;
+use crate::threads::{catch_panic, wait_for_end};
 use constancy_core::frame::Frame;
 use constancy_core::preprocess::{RgbImage, View, ViewMasker, is_whole_jpeg, jpeg_within};
 use std::collections::VecDeque;
-use std::io::{Error, Result};
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{Error, Result, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ use std::time::{Duration, Instant};
 /// Frames that may wait for a slow disk; further ones are skipped.
 const MAX_WAITING: usize = 4;
 const PARTIAL: &str = "snapshot.partial";
+/// The rights of a snapshot, less those that the umask takes.
+const MODE: u32 = 0o640;
 const DIGITS: usize = 12;
 
 /// An event's frame that will be written.
@@ -94,7 +98,8 @@ impl SnapshotWriter {
 fn write_all(mut folder: Folder, mut masker: ViewMasker, snapshots: &Receiver<Snapshot>) {
     let mut logged: Option<String> = None;
     for Snapshot { name, frame, view } in snapshots {
-        let jpeg = match jpeg_of(frame, &view, &mut masker) {
+        let jpeg = catch_panic(|| jpeg_of(frame, &view, &mut masker)).flatten();
+        let jpeg = match jpeg {
             Ok(jpeg) => jpeg,
             Err(reason) => {
                 // A frame with an event was decoded before.
@@ -213,11 +218,23 @@ impl Folder {
             .map_or(0, |n| n + 1);
         let name = format!("{next:0DIGITS$}-{name}.jpg");
         let partial = self.path.join(PARTIAL);
-        std::fs::write(&partial, bytes)
+        write_anew(&partial, bytes)
             .and_then(|()| std::fs::rename(&partial, self.path.join(&name)))?;
         files.push_back((name, size));
         Ok(())
     }
+}
+
+/// Writes a file that did not exist: one that an earlier run has left there, or a link that somebody has put there, is
+/// removed and not written to. Pictures are nobody's but the owner's and the group's.
+fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(MODE).open(path)?;
+    file.write_all(bytes)
 }
 
 /// The number in the name of one of our files; `None` for any other file.
@@ -284,6 +301,24 @@ mod tests {
         std::fs::remove_file(&path).expect("removed");
         folder.add("belt-a-1", b"two").expect("written");
         assert_eq!(names(&folder), ["000000000000-belt-a-1.jpg"]);
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_and_files_are_not_for_everybody() {
+        use std::os::unix::fs::{MetadataExt, symlink};
+        let place = tempfile::tempdir().expect("folder");
+        let (path, precious) = (place.path().join("kept"), place.path().join("precious"));
+        std::fs::create_dir(&path).expect("folder");
+        std::fs::write(&precious, "precious").expect("written");
+        symlink(&precious, path.join(PARTIAL)).expect("link");
+        let mut folder = Folder::new(path.clone(), 2, 1000);
+        folder.add("belt-a-0", b"one").expect("written");
+        let kept = std::fs::read(&precious).expect("read");
+        assert_eq!(kept, b"precious");
+        let file = path.join("000000000000-belt-a-0.jpg");
+        let meta = std::fs::symlink_metadata(&file).expect("file");
+        assert!(meta.is_file());
+        assert_eq!(meta.mode() & 0o7137, 0, "mode {:o}", meta.mode());
     }
 
     proptest! {

@@ -16,7 +16,7 @@ pub(crate) use images::{
     Class, Images, ImagesError, Layout, find_images, images_of_classes, labelled_images,
     list_images,
 };
-pub(crate) use names::{lossy, one_line};
+pub(crate) use names::lossy;
 pub(crate) use passed_over::PassedOver;
 pub(crate) use walk::CAPTIONS;
 

@@ -4,7 +4,8 @@ use super::source::{Name, Source};
 use std::collections::BTreeMap;
 
 /// The program's modules; each may use those before it and no other.
-pub(super) const ORDER: [&str; 10] = [
+pub(super) const ORDER: [&str; 11] = [
+    "text",
     "threads",
     "clock",
     "files",
