@@ -16,8 +16,9 @@ pub use prompt_encoder::PromptEncoder;
 use crate::config::Settings;
 use constancy_core::classify::{ClassBank, Classifier, Decision};
 use constancy_core::frame::Frame;
-use constancy_core::preprocess::{DecodeError, RgbImage, View};
-use constancy_engine::{Encoder, EngineOptions, ModelError};
+use constancy_core::preprocess::{RgbImage, View};
+use constancy_engine::catch_panic;
+use constancy_engine::{Encoder, EngineOptions};
 use frame_encoder::ms_since;
 use std::time::Instant;
 
@@ -115,21 +116,19 @@ impl Recognizer {
     }
 
     /// The decisions on several frames, one result per frame in order; see [`FrameEncoder::embed_all`].
-    pub fn recognize_all(
-        &mut self,
-        inputs: &[FrameInput<'_>],
-    ) -> Result<Vec<PerFrame<Decision>>, ModelError> {
+    pub fn recognize_all(&mut self, inputs: &[FrameInput<'_>]) -> Vec<PerFrame<Decision>> {
         let frames: Vec<(&Frame, &View)> = inputs.iter().map(|i| (i.frame, i.view)).collect();
-        let embedded = self.frame_encoder.embed_all(&frames)?;
+        let embedded = self.frame_encoder.embed_all(&frames);
         let decide = |(input, embedded): (&FrameInput<'_>, PerFrame<Vec<f32>>)| {
             let classifier = input.classifier.unwrap_or(&self.classifier);
-            embedded.map(|(embedding, latency)| classify(classifier, &embedding, latency))
+            let (embedding, latency) = embedded?;
+            catch_panic(|| classify(classifier, &embedding, latency)).map_err(FrameError::Internal)
         };
-        Ok(inputs.iter().zip(embedded).map(decide).collect())
+        inputs.iter().zip(embedded).map(decide).collect()
     }
 
     /// The visible part of a frame as a picture for people.
-    pub fn picture(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
+    pub fn picture(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, FrameError> {
         self.frame_encoder.picture(frame, view)
     }
 

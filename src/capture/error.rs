@@ -56,9 +56,23 @@ pub enum CaptureError {
     Images(#[from] ImagesError),
     #[error("no frame for {seconds:.1} s")]
     Stalled { seconds: f64 },
+    #[error("no frame for {seconds:.1} s that can be decoded; the last one: {reason}")]
+    Undecodable { seconds: f64, reason: String },
     #[error("the same picture, bit for bit, for {seconds:.0} s")]
     Frozen { seconds: f64 },
     /// A bug in this program.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl CaptureError {
+    /// What tells this fault from others. Faults that report what just came are the same fault whatever came.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::Stalled { .. } => "stalled".into(),
+            Self::Undecodable { .. } => "undecodable".into(),
+            Self::Frozen { .. } => "frozen".into(),
+            other => other.to_string(),
+        }
+    }
 }

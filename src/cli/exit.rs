@@ -60,7 +60,9 @@ impl CliError {
             Self::Read { source, .. } => input(source),
             Self::Write { .. } => CANNOT_CREATE,
             Self::Start { .. } => UNAVAILABLE,
-            Self::Frame(FrameError::Internal(_))
+            Self::Frame(
+                FrameError::Internal(_) | FrameError::DecodePanic(_) | FrameError::ModelPanic(_),
+            )
             | Self::Embed(EmbedError::Internal(_))
             | Self::Output(_)
             | Self::Json(_)
@@ -83,9 +85,9 @@ fn daemon(error: &DaemonError) -> u8 {
     match error {
         DaemonError::Config(e) => config(e),
         DaemonError::Recognizer(e) => recognizer(e),
-        DaemonError::Model(e) => model(e),
         DaemonError::Publish(e) => publish(e),
-        DaemonError::System(_) => INTERNAL,
+        DaemonError::LoadPanic { .. } => DATA,
+        DaemonError::ModelPanics { .. } | DaemonError::System(_) => INTERNAL,
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::CliError;
 use crate::clock;
-use crate::files::{self, MAX_IMAGE_BYTES, list_images, one_line};
+use crate::files::{self, MAX_IMAGE_BYTES, list_images};
 use crate::recognizer::FrameError;
+use crate::text::one_line;
 use constancy_core::frame::{Frame, PixelFormat};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write as _;

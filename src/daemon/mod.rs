@@ -5,6 +5,9 @@
 
 mod capture_threads;
 mod error;
+mod freshness;
+mod frozen;
+mod loading;
 mod pipeline;
 mod publish_policy;
 mod service;
@@ -13,20 +16,22 @@ mod snapshots;
 
 pub(crate) use error::DaemonError;
 
-use crate::config::{CameraSettings, Settings, Warning};
-use crate::publish::{PreparedSink, Sink, Undelivered};
-use crate::recognizer::{Recognizer, RecognizerError, VettingError};
+use crate::config::Settings;
+use crate::publish::{Sink, StdoutPrinter, Undelivered};
+use crate::recognizer::Recognizer;
+use crate::text::joined;
 use capture_threads::CaptureThreads;
+use loading::{Loaded, Loading};
 use pipeline::Pipeline;
 use service::{Requests, ServiceManager};
 use slot::CaptureUpdate;
 use snapshots::SnapshotWriter;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the loop waits for a frame before it checks signals, commands and the status line.
 const TICK: Duration = Duration::from_millis(100);
-/// The daemon leaves within 2 s of a signal: capture stops first, then the queue drains.
+/// The daemon leaves within 2 s of a signal: capture stops first, then the queue drains, until [`Requests::deadline`].
 const STOP_CAPTURE: Duration = Duration::from_millis(400);
 const DRAIN: Duration = Duration::from_millis(1200);
 const CLOSE_SNAPSHOTS: Duration = Duration::from_millis(200);
@@ -44,37 +49,23 @@ enum StopReason {
 /// Runs the daemon with the configuration at `config` until it is asked to stop or its recordings end.
 pub(crate) fn run(config: &Path) -> Result<(), DaemonError> {
     let requests = Requests::listen()?;
-    let settings = read_settings(config)?;
     let manager = ServiceManager::new();
-    let recognizer = match manager.while_loading(|| Recognizer::load(&settings)) {
-        Err(RecognizerError::Vetting(VettingError::Stopped)) => {
-            log::info!("asked to stop");
+    let loading = Loading::start(config, None, &manager)?;
+    let loaded = loop {
+        if requests.stop_requested() {
+            log::info!("asked to stop while the configuration was loading");
+            ServiceManager::stopping();
             return Ok(());
         }
-        loaded => loaded?,
+        if let Some(loaded) = loading.wait(TICK) {
+            break loaded?;
+        }
     };
-    log_loaded(&recognizer);
-    let sink = Sink::open(&settings)?;
-    let mut daemon = Daemon {
-        pipeline: Pipeline::new(&settings, recognizer, sink),
-        capture: CaptureThreads::start(&settings.cameras)?,
-        settings,
-        manager,
-    };
-    daemon.open_snapshots()?;
+    let mut daemon = Daemon::start(loaded, manager)?;
     let result = daemon.serve(config, &requests);
     ServiceManager::stopping();
-    daemon.shut_down(matches!(result, Ok(StopReason::SourcesEnded)));
+    daemon.shut_down(matches!(result, Ok(StopReason::SourcesEnded)), &requests);
     result.map(drop)
-}
-
-/// Reads the configuration, and logs what it should not have.
-fn read_settings(config: &Path) -> Result<Settings, DaemonError> {
-    let settings = Settings::read(config)?;
-    for Warning { key, text } in settings.warnings() {
-        log::warn!("`{key}`: {text}");
-    }
-    Ok(settings)
 }
 
 struct Daemon {
@@ -82,9 +73,33 @@ struct Daemon {
     pipeline: Pipeline,
     capture: CaptureThreads,
     manager: ServiceManager,
+    /// A new configuration that is being loaded.
+    loading: Option<Loading>,
 }
 
 impl Daemon {
+    fn start(loaded: Loaded, manager: ServiceManager) -> Result<Self, DaemonError> {
+        let Loaded {
+            settings,
+            recognizer,
+            sink,
+        } = loaded;
+        log_loaded(&recognizer);
+        let sink = match sink {
+            Some(prepared) => prepared.start(&settings)?,
+            None => Sink::open(&settings)?,
+        };
+        let mut daemon = Self {
+            pipeline: Pipeline::new(&settings, recognizer, sink),
+            capture: CaptureThreads::start(&settings.cameras)?,
+            settings,
+            manager,
+            loading: None,
+        };
+        daemon.open_snapshots()?;
+        Ok(daemon)
+    }
+
     fn serve(&mut self, config: &Path, requests: &Requests) -> Result<StopReason, DaemonError> {
         self.manager.ready("waiting for the first frame");
         loop {
@@ -92,32 +107,41 @@ impl Daemon {
                 log::info!("asked to stop");
                 return Ok(StopReason::Signal);
             }
-            if requests.take_reload() {
-                self.reload(config)?;
-            }
-            match self.capture.slots.take(TICK, self.pipeline.max_batch()) {
-                CaptureUpdate::Frames(frames) => {
-                    self.pipeline.process(&frames)?;
-                    self.feed_watchdog();
-                }
-                CaptureUpdate::Fault { camera, message } => {
-                    self.pipeline.fault(camera, &message)?;
-                    // A camera that is known to be away is no reason for a restart.
-                    self.feed_watchdog();
-                }
-                CaptureUpdate::Timeout => {}
-                CaptureUpdate::Ended => {
-                    log::info!("every source has come to its end");
-                    return Ok(StopReason::SourcesEnded);
-                }
+            self.reload(config, requests)?;
+            // Frames wait in their slots, where newer ones replace them, while nobody reads stdout.
+            if self.pipeline.sink.wait_for_room(TICK)?
+                && let Some(reason) = self.take_frames()?
+            {
+                return Ok(reason);
             }
             self.pipeline.run_commands(&self.settings.classes.prompts)?;
+            self.feed_watchdog();
             let pipeline = &mut self.pipeline;
             self.manager.status(|| pipeline.describe());
         }
     }
 
-    /// Feeds the watchdog, unless a capture thread hangs in its driver.
+    /// Processes what the cameras have, and waits a little if they have nothing.
+    fn take_frames(&mut self) -> Result<Option<StopReason>, DaemonError> {
+        match self.capture.slots.take(TICK, self.pipeline.max_batch()) {
+            CaptureUpdate::Frames(frames) => {
+                for frame in self.pipeline.process(&frames)? {
+                    let slots = &self.capture.slots;
+                    slots.settle(frame.camera, frame.captured_ns, frame.result);
+                }
+            }
+            CaptureUpdate::Fault { camera, message } => self.pipeline.fault(camera, &message)?,
+            CaptureUpdate::Ended if self.pipeline.sink.wait_printed(TICK)? => {
+                log::info!("every source has come to its end");
+                return Ok(Some(StopReason::SourcesEnded));
+            }
+            CaptureUpdate::Timeout | CaptureUpdate::Ended => {}
+        }
+        Ok(None)
+    }
+
+    /// Feeds the watchdog: this loop runs. Not while a capture thread hangs in its driver: a camera that is away, silent or
+    /// sends nothing that can be decoded is a fault, which is known and told; a thread that does not return is not.
     fn feed_watchdog(&mut self) {
         let watchdog = self.manager.watchdog();
         if watchdog.is_none_or(|limit| self.capture.slots.all_alive(limit)) {
@@ -125,50 +149,48 @@ impl Daemon {
         }
     }
 
-    /// Adopts the new configuration if all of it loads, and keeps the old one otherwise.
-    fn reload(&mut self, config: &Path) -> Result<(), DaemonError> {
-        ServiceManager::reloading();
-        match self.load(config) {
-            Ok((settings, recognizer, sink)) => self.adopt(settings, recognizer, sink)?,
-            // The loop ends next.
-            Err(DaemonError::Recognizer(RecognizerError::Vetting(VettingError::Stopped))) => {}
-            Err(e) => log::error!("the new configuration is refused, the old one stays: {e}"),
+    /// Starts to load a new configuration if that was requested, and adopts it once all of it is loaded. The old one is
+    /// in force meanwhile, and stays if the new one cannot be loaded.
+    fn reload(&mut self, config: &Path, requests: &Requests) -> Result<(), DaemonError> {
+        if self.loading.is_none() && requests.take_reload() {
+            ServiceManager::reloading();
+            let loading = Loading::start(config, Some(&self.settings), &self.manager)?;
+            self.loading = Some(loading);
+        }
+        let loading = self.loading.as_ref();
+        let Some(loaded) = loading.and_then(|loading| loading.wait(Duration::ZERO)) else {
+            return Ok(());
+        };
+        self.loading = None;
+        match loaded {
+            Ok(loaded) => self.adopt(loaded)?,
+            Err(e) => {
+                let reason = joined(&e.to_string());
+                log::error!("the new configuration is refused, the old one stays: {reason}");
+            }
         }
         let status = self.pipeline.describe();
         self.manager.ready(&status);
         Ok(())
     }
 
-    /// Loads everything that a new configuration needs before anything of the old one is touched. The sink is `None`
-    /// where it does not change, and is not started yet: the old one still holds the queue's file.
-    fn load(
-        &self,
-        config: &Path,
-    ) -> Result<(Settings, Recognizer, Option<PreparedSink>), DaemonError> {
-        let settings = read_settings(config)?;
-        let recognizer = self.manager.while_loading(|| Recognizer::load(&settings))?;
-        let sink = if needs_new_sink(&self.settings, &settings) {
-            Some(PreparedSink::new(&settings)?)
-        } else {
-            None
-        };
-        Ok((settings, recognizer, sink))
-    }
-
-    fn adopt(
-        &mut self,
-        settings: Settings,
-        recognizer: Recognizer,
-        sink: Option<PreparedSink>,
-    ) -> Result<(), DaemonError> {
+    fn adopt(&mut self, loaded: Loaded) -> Result<(), DaemonError> {
+        let Loaded {
+            settings,
+            recognizer,
+            sink,
+        } = loaded;
         log_loaded(&recognizer);
         self.pipeline.cancel_commands(&settings.cameras);
         self.pipeline.configure(&settings, recognizer);
         if let Some(sink) = sink {
-            let old = std::mem::replace(&mut self.pipeline.sink, Sink::Stdout);
+            // The old one closes the queue's file before the new one opens it.
+            let none = Sink::Stdout(StdoutPrinter::default());
+            let old = std::mem::replace(&mut self.pipeline.sink, none);
             let sink = sink.replacing(&old);
-            report_undelivered(old.close(DRAIN));
+            let leftover = old.replace(DRAIN);
             self.pipeline.sink = sink.start(&settings)?;
+            self.pipeline.sink.adopt(leftover)?;
             self.pipeline.forget_published();
         }
         if settings.cameras != self.settings.cameras {
@@ -194,7 +216,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn shut_down(mut self, at_end: bool) {
+    fn shut_down(mut self, at_end: bool, requests: &Requests) {
         let (close_snapshots, drain) = if at_end {
             (DRAIN_AT_END, DRAIN_AT_END)
         } else {
@@ -204,22 +226,11 @@ impl Daemon {
         if let Some(snapshots) = self.pipeline.snapshots.take() {
             snapshots.close(close_snapshots);
         }
-        report_undelivered(self.pipeline.sink.close(drain));
+        let left = requests.deadline().map_or(drain, |deadline| {
+            drain.min(deadline.saturating_duration_since(Instant::now()))
+        });
+        report_undelivered(self.pipeline.sink.close(left));
     }
-}
-
-/// Whether the sink's settings differ, including the cameras' names: the broker holds a state of each.
-fn needs_new_sink(old: &Settings, new: &Settings) -> bool {
-    let names = |s: &Settings| {
-        let name = |camera: &CameraSettings| camera.name.clone();
-        let published = s.mqtt.broker.is_some();
-        published.then(|| s.cameras.iter().map(name).collect::<Vec<_>>())
-    };
-    old.mqtt != new.mqtt
-        || old.queue != new.queue
-        || old.device != new.device
-        || old.homeassistant != new.homeassistant
-        || names(old) != names(new)
 }
 
 fn report_undelivered(left: Undelivered) {

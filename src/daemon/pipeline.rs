@@ -17,7 +17,6 @@ use crate::recognizer::{FrameError, FrameInput, PerFrame, Recognizer, StageLaten
 use camera::{Cameras, Published, SWITCHED_OFF};
 use constancy_core::classify::{Debouncer, Decision};
 use constancy_core::frame::Frame;
-use constancy_engine::ModelError;
 use relabelling::Relabelling;
 use std::time::{Duration, Instant};
 
@@ -25,6 +24,30 @@ use std::time::{Duration, Instant};
 const MAX_BATCH_TIME: Duration = Duration::from_millis(300);
 /// A larger batch gains nothing: the weights are read once per batch already.
 const MAX_BATCH: usize = 8;
+
+/// How many files of a recording are named in the log that cannot be decoded; of further ones, fewer and fewer.
+const MAX_NAMED_FILES: u64 = 1000;
+/// After this many panics of the model in a row the program is not trusted any more: systemd starts it anew.
+const MAX_MODEL_PANICS: u32 = 5;
+
+/// Whether a camera's frame could be decoded and recognised, or why not.
+pub(super) struct Settled {
+    /// The camera's index.
+    pub(super) camera: usize,
+    /// When the frame was captured, nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) captured_ns: u64,
+    pub(super) result: Result<(), String>,
+}
+
+impl Settled {
+    fn new(frame: &CameraFrame, result: Result<(), String>) -> Self {
+        Self {
+            camera: frame.camera,
+            captured_ns: frame.frame.captured_at.monotonic_ns,
+            result,
+        }
+    }
+}
 
 /// How many frames fit into [`MAX_BATCH_TIME`] when one takes `per_frame`.
 fn batch_that_fits(per_frame: Duration) -> usize {
@@ -47,6 +70,8 @@ pub(super) struct Pipeline {
     relabelling: Option<Relabelling>,
     since_status: Instant,
     max_batch: usize,
+    /// Panics of the model since it last embedded a frame.
+    model_panics: u32,
 }
 
 impl Pipeline {
@@ -63,6 +88,7 @@ impl Pipeline {
             relabelling: None,
             since_status: Instant::now(),
             max_batch: 1,
+            model_panics: 0,
         }
     }
 
@@ -72,34 +98,44 @@ impl Pipeline {
     }
 
     /// One batch, at most one frame per camera: decode, embed together, project, classify, publish. A frame that fails
-    /// is logged, counted as damaged and skipped; an error of the model or the sink ends the daemon.
-    pub(super) fn process(&mut self, batch: &[CameraFrame]) -> Result<(), DaemonError> {
+    /// is logged, counted as damaged and skipped. An error of the sink ends the daemon, and so does a model that does
+    /// nothing but panic. Returns what became of each frame.
+    pub(super) fn process(&mut self, batch: &[CameraFrame]) -> Result<Vec<Settled>, DaemonError> {
         for frame in batch {
             self.cameras[frame.camera].count_lost(frame);
         }
         let is_off = |frame: &&CameraFrame| self.cameras[frame.camera].is_off;
         let (off, on): (Vec<&CameraFrame>, Vec<_>) = batch.iter().partition(is_off);
+        let mut settled = Vec::with_capacity(batch.len());
         for frame in off {
             self.fault(frame.camera, SWITCHED_OFF)?;
+            settled.push(Settled::new(frame, Ok(())));
         }
         let started_ns = clock::monotonic_ns();
-        for (frame, result) in on.iter().zip(self.recognize(&on)?) {
-            match result {
+        for (frame, result) in on.iter().zip(self.recognize(&on)) {
+            let result = match result {
                 Ok((decision, stages)) => {
+                    self.model_panics = 0;
                     let latency = latency_ms(&frame.frame, started_ns, stages);
-                    self.publish(frame, &decision, latency)?;
+                    self.publish_or_skip(frame, &decision, latency)?;
+                    Ok(())
                 }
-                Err(error) => self.skip(frame, &error),
-            }
+                Err(error) => {
+                    self.skip(frame, &error);
+                    self.count_model_panic(frame.camera, &error)?;
+                    Err(error.to_string())
+                }
+            };
+            settled.push(Settled::new(frame, result));
             self.send_picture_if_requested(frame);
         }
-        Ok(())
+        Ok(settled)
     }
 
     /// One result per frame, in order, each by its camera's view and classifier.
-    fn recognize(&mut self, batch: &[&CameraFrame]) -> Result<Vec<PerFrame<Decision>>, ModelError> {
+    fn recognize(&mut self, batch: &[&CameraFrame]) -> Vec<PerFrame<Decision>> {
         if batch.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let mut inputs = Vec::with_capacity(batch.len());
         for CameraFrame { camera, frame, .. } in batch {
@@ -111,10 +147,44 @@ impl Pipeline {
             });
         }
         let start = Instant::now();
-        let results = self.recognizer.recognize_all(&inputs)?;
+        let results = self.recognizer.recognize_all(&inputs);
         let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         self.max_batch = batch_that_fits(start.elapsed() / count);
-        Ok(results)
+        results
+    }
+
+    /// Ends the daemon after too many panics of the model in a row, and says so in the camera's state first.
+    fn count_model_panic(&mut self, camera: usize, error: &FrameError) -> Result<(), DaemonError> {
+        let FrameError::ModelPanic(message) = error else {
+            return Ok(());
+        };
+        self.model_panics += 1;
+        if self.model_panics < MAX_MODEL_PANICS {
+            return Ok(());
+        }
+        let error = DaemonError::ModelPanics {
+            frames: self.model_panics,
+            message: message.clone(),
+        };
+        self.fault(camera, &error.to_string())?;
+        Err(error)
+    }
+
+    /// Publishes a decision. One that cannot be written as a message is skipped; those after it are published.
+    fn publish_or_skip(
+        &mut self,
+        frame: &CameraFrame,
+        decision: &Decision,
+        latency: LatencyMs,
+    ) -> Result<(), PublishError> {
+        match self.publish(frame, decision, latency) {
+            Err(PublishError::Json(e)) => {
+                let reason = format!("its event cannot be written as JSON: {e}");
+                self.skip(frame, &FrameError::Internal(reason));
+                Ok(())
+            }
+            published => published,
+        }
     }
 
     /// Publishes an event, a new state, both or neither, by the camera's rules.
@@ -212,11 +282,20 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Counts and logs a frame that could not be recognised.
+    /// Counts a frame that could not be recognised, and logs it if it says something new: a camera that sends nothing but
+    /// damaged frames must not fill the journal, and its state will say so. A recording's files are all named, up to a
+    /// number.
     fn skip(&mut self, frame: &CameraFrame, error: &FrameError) {
         let camera = &mut self.cameras[frame.camera];
         camera.damaged += 1;
-        log::warn!(
+        let named = frame.frame.file.is_some() && camera.damaged <= MAX_NAMED_FILES;
+        let level = if named || camera.damaged.is_power_of_two() {
+            log::Level::Warn
+        } else {
+            log::Level::Debug
+        };
+        log::log!(
+            level,
             "camera {}: {}{error}; frame skipped ({} so far)",
             camera.name(),
             file_prefix(&frame.frame),

@@ -1,13 +1,14 @@
 //! The daemon's side of the service manager: signals, readiness, status line, watchdog.
 
 use crate::recognizer::vetting;
+use crate::text::one_line;
 use constancy_engine::gpu_is_starting;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,18 @@ const PREPARING_EVERY: Duration = Duration::from_secs(10);
 /// minute.
 const PREPARING_EXTENSION_US: u32 = 90_000_000;
 
+/// What is left of the two seconds for closing, of which the end of the process takes the rest.
+const CLOSE_WITHIN: Duration = Duration::from_millis(1800);
+/// The process ends this long after the signal, whatever it is doing: a slow tower, a driver or a terminal may hold it.
+const LEAVE_AFTER: Duration = Duration::from_millis(1950);
+/// The time for a last log line. stderr may be what blocks.
+const LAST_LINE: Duration = Duration::from_millis(20);
+
 /// Requests that came as signals.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Requests {
     stop: Arc<AtomicBool>,
+    stop_at: Arc<OnceLock<Instant>>,
     reload: Arc<AtomicBool>,
 }
 
@@ -40,14 +49,20 @@ impl Requests {
                     if signal == SIGHUP {
                         shared.reload.store(true, Ordering::Relaxed);
                     } else if shared.stop.swap(true, Ordering::Relaxed) {
-                        log::warn!("asked to stop a second time: leaving at once");
-                        std::process::exit(128 + signal);
+                        leave("asked to stop a second time: leaving at once", 128 + signal);
                     } else {
+                        let _ = shared.stop_at.set(Instant::now());
                         vetting::stop();
+                        leave_in_time();
                     }
                 }
             })?;
         Ok(requests)
+    }
+
+    /// When everything must be closed; `None` unless the daemon was asked to stop.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.stop_at.get().map(|&at| at + CLOSE_WITHIN)
     }
 
     pub(super) fn stop_requested(&self) -> bool {
@@ -58,6 +73,24 @@ impl Requests {
     pub(super) fn take_reload(&self) -> bool {
         self.reload.swap(false, Ordering::Relaxed)
     }
+}
+
+/// Ends the process after [`LEAVE_AFTER`] if it has not ended by then.
+fn leave_in_time() {
+    let guard = || {
+        thread::sleep(LEAVE_AFTER);
+        let message = "asked to stop 2 s ago and still busy: leaving. What was not on disk is lost";
+        leave(message, 0);
+    };
+    if let Err(e) = thread::Builder::new().name("leaving".into()).spawn(guard) {
+        log::warn!("the system refuses a thread, so leaving may take longer than 2 s: {e}");
+    }
+}
+
+fn leave(message: &'static str, code: i32) {
+    let _ = thread::Builder::new().spawn(move || log::warn!("{message}"));
+    thread::sleep(LAST_LINE);
+    std::process::exit(code);
 }
 
 /// The connection to systemd; without systemd it does nothing.
@@ -83,13 +116,16 @@ impl ServiceManager {
         }
     }
 
-    /// Runs `work`, which loads models. While a GPU is being prepared, which takes minutes at its first start, and while
-    /// a model is tried in a child process, it extends the start timeout and feeds the watchdog; both have time limits
-    /// of their own.
-    pub(super) fn while_loading<T>(&self, work: impl FnOnce() -> T) -> T {
-        let every = self.watchdog.map_or(PREPARING_EVERY, |interval| {
+    /// How often the service manager is to be notified while a GPU is being prepared or a model is tried.
+    pub(super) fn preparing_every(&self) -> Duration {
+        self.watchdog.map_or(PREPARING_EVERY, |interval| {
             (interval / 4).min(PREPARING_EVERY)
-        });
+        })
+    }
+
+    /// Runs `work`, which loads models. While a GPU is being prepared, which takes minutes at its first start, it
+    /// extends the start timeout and feeds the watchdog, `every` so often; the GPU's start has a time limit of its own.
+    pub(super) fn while_loading<T>(every: Duration, work: impl FnOnce() -> T) -> T {
         let (loading, ended) = mpsc::channel::<()>();
         let notify = move || {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
@@ -118,7 +154,7 @@ impl ServiceManager {
     }
 
     pub(super) fn ready(&mut self, status: &str) {
-        Self::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+        Self::notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
         // The watchdog's interval for the first frame begins now.
         self.last_fed = None;
         self.feed();
@@ -135,14 +171,14 @@ impl ServiceManager {
         Self::notify(&[NotifyState::Stopping]);
     }
 
-    /// Renews the status line if it is older than [`STATUS_EVERY`].
+    /// Renews the status line, in which labels and faults must not look like notifications of their own, if it is older than [`STATUS_EVERY`].
     pub(super) fn status(&mut self, status: impl FnOnce() -> String) {
         if self
             .last_status
             .is_none_or(|at| at.elapsed() >= STATUS_EVERY)
         {
             self.last_status = Some(Instant::now());
-            Self::notify(&[NotifyState::Status(&status())]);
+            Self::notify(&[NotifyState::Status(&one_line(&status()))]);
         }
     }
 

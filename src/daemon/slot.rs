@@ -3,6 +3,7 @@
 //! Each camera has one slot. A new frame replaces one that still waits there, and the replaced frame is counted as
 //! dropped: the loop always gets the newest frame, and a slow model never builds up a backlog.
 
+use super::freshness::{Freshness, Staleness};
 use constancy_core::frame::Frame;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,8 +42,27 @@ struct Slot {
     dropped: u64,
     damaged: u64,
     ended: bool,
+    freshness: Freshness,
     /// When the capture thread last called.
     last_heartbeat: Instant,
+    /// How long the source may block: a driver waits for the first frame for as long as `stall_s` says.
+    stall: Duration,
+}
+
+impl Slot {
+    fn new(stall: Duration) -> Self {
+        Self {
+            frame: None,
+            fault: None,
+            fault_precedes_frame: false,
+            dropped: 0,
+            damaged: 0,
+            ended: false,
+            freshness: Freshness::new(Instant::now()),
+            last_heartbeat: Instant::now(),
+            stall,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -102,19 +122,10 @@ pub(super) struct FrameSlots {
 }
 
 impl FrameSlots {
-    #[must_use]
-    pub(super) fn new(cameras: usize) -> Self {
-        let slot = || Slot {
-            frame: None,
-            fault: None,
-            fault_precedes_frame: false,
-            dropped: 0,
-            damaged: 0,
-            ended: false,
-            last_heartbeat: Instant::now(),
-        };
+    /// One slot per camera, with the `stall_s` of each.
+    pub(super) fn new(stalls: impl IntoIterator<Item = Duration>) -> Self {
         let state = State {
-            slots: std::iter::repeat_with(slot).take(cameras).collect(),
+            slots: stalls.into_iter().map(Slot::new).collect(),
             first: 0,
         };
         Self {
@@ -141,6 +152,7 @@ impl FrameSlots {
     /// Stores a frame; a frame that still waits is replaced and counted as dropped.
     pub(super) fn put(&self, camera: usize, frame: Frame) {
         self.update(camera, |slot| {
+            slot.freshness.arrived(Instant::now());
             slot.dropped += u64::from(slot.frame.replace(frame).is_some());
             slot.fault_precedes_frame = slot.fault.is_some();
         });
@@ -166,7 +178,31 @@ impl FrameSlots {
 
     /// Counts a damaged frame that the source skipped.
     pub(super) fn add_damaged(&self, camera: usize) {
-        self.update(camera, |slot| slot.damaged += 1);
+        self.update(camera, |slot| {
+            slot.damaged += 1;
+            slot.freshness.skipped("it is incomplete");
+        });
+    }
+
+    /// Notes that the source was opened: its frames have `stall_s` from now on.
+    pub(super) fn opened(&self, camera: usize) {
+        self.update(camera, |slot| {
+            slot.freshness = Freshness::new(Instant::now());
+        });
+    }
+
+    /// Notes whether a frame that was taken could be decoded.
+    pub(super) fn settle(&self, camera: usize, captured_ns: u64, result: Result<(), String>) {
+        let mut state = self.lock();
+        let slot = &mut state.slots[camera];
+        let waits = slot.frame.is_some();
+        slot.freshness
+            .settled(captured_ns, result, waits, Instant::now());
+    }
+
+    /// How long no frame of the camera could be decoded, and why.
+    pub(super) fn staleness(&self, camera: usize) -> Staleness {
+        self.lock().slots[camera].freshness.take(Instant::now())
     }
 
     /// Reports that the camera does not work. A frame that still waits is processed first.
@@ -187,12 +223,13 @@ impl FrameSlots {
         self.update(camera, |slot| slot.ended = true);
     }
 
-    /// Whether every capture thread that has not ended called within the last `limit`.
+    /// Whether every capture thread that has not ended called within the last `limit`, or within its camera's `stall_s`
+    /// where that is longer.
     pub(super) fn all_alive(&self, limit: Duration) -> bool {
         self.lock()
             .slots
             .iter()
-            .all(|slot| slot.ended || slot.last_heartbeat.elapsed() < limit)
+            .all(|slot| slot.ended || slot.last_heartbeat.elapsed() < limit.max(slot.stall))
     }
 
     /// Waits up to `timeout` and takes the next fault, or else up to `max_frames` waiting frames. Cameras take turns.
@@ -237,6 +274,10 @@ mod tests {
         Frame::compressed(PixelFormat::Jpeg, vec![byte], captured_at)
     }
 
+    fn slots(cameras: usize) -> FrameSlots {
+        FrameSlots::new(vec![Duration::from_secs(5); cameras])
+    }
+
     fn taken(slots: &FrameSlots, max_frames: usize) -> Vec<(usize, u8, u64)> {
         match slots.take(Duration::ZERO, max_frames) {
             CaptureUpdate::Frames(frames) => frames
@@ -249,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_newest_frame_wins_and_replaced_frames_are_counted() {
-        let slots = FrameSlots::new(1);
+        let slots = slots(1);
         (1..=3).for_each(|byte| slots.put(0, frame(byte)));
         assert_eq!(taken(&slots, 1), [(0, 3, 2)]);
         assert!(taken(&slots, 1).is_empty());
@@ -264,7 +305,7 @@ mod tests {
 
     #[test]
     fn cameras_take_turns() {
-        let slots = FrameSlots::new(2);
+        let slots = slots(2);
         let order: Vec<usize> = (0..4)
             .flat_map(|_| {
                 slots.put(0, frame(0));
@@ -277,7 +318,7 @@ mod tests {
 
     #[test]
     fn waiting_frames_are_taken_together() {
-        let slots = FrameSlots::new(3);
+        let slots = slots(3);
         (0..3).for_each(|camera| slots.put(camera, frame(7)));
         let cameras = |max_frames| {
             taken(&slots, max_frames)
@@ -294,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_reported_between_the_frames_before_and_after_it() {
-        let slots = FrameSlots::new(2);
+        let slots = slots(2);
         let next = || match slots.take(Duration::ZERO, 1) {
             CaptureUpdate::Frames(frames) => format!("frame {}", frames[0].frame.data[0]),
             CaptureUpdate::Fault { camera, message } => format!("{message} of {camera}"),
@@ -314,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_fault_does_not_wait_for_the_frames_of_other_cameras() {
-        let slots = FrameSlots::new(2);
+        let slots = slots(2);
         slots.put(0, frame(1));
         slots.set_fault(0, "gone".into());
         assert_eq!(taken(&slots, 2), [(0, 1, 0)]);
@@ -328,8 +369,16 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_may_block_for_as_long_as_its_camera_may_be_silent() {
+        let slots = FrameSlots::new([Duration::from_secs(3600), Duration::ZERO]);
+        assert!(!slots.all_alive(Duration::ZERO), "the second one hangs");
+        slots.set_ended(1);
+        assert!(slots.all_alive(Duration::ZERO), "the first one may wait");
+    }
+
+    #[test]
     fn the_end_comes_after_the_last_frame() {
-        let slots = FrameSlots::new(1);
+        let slots = slots(1);
         slots.put(0, frame(7));
         slots.set_ended(0);
         assert_eq!(taken(&slots, 1), [(0, 7, 0)]);

@@ -4,9 +4,10 @@
 //! jumps, the rest names the event. Files with other names are left alone.
 
 use crate::config::SnapshotSettings;
-use crate::threads::{catch_panic, wait_for_end};
+use crate::threads::wait_for_end;
 use constancy_core::frame::Frame;
 use constancy_core::preprocess::{RgbImage, View, ViewMasker, is_whole_jpeg, jpeg_within};
+use constancy_engine::catch_panic;
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{Error, Result, Write as _};

@@ -9,17 +9,19 @@ mod mqtt;
 mod queue;
 mod sparkplug;
 mod state_file;
+mod stdout;
 mod tls;
 mod topics;
 
 pub use command::{Command, Request};
 pub use event::{CameraState, Event, LatencyMs, rfc3339};
 pub use mqtt::{BrokerError, DemoSubscriber, MAX_PICTURE_BYTES, MqttPublisher, Undelivered, probe};
+pub use stdout::StdoutPrinter;
 pub use tls::TlsError;
 
 use crate::config::{CommandName, QueueSettings, Settings};
 use mqtt::Connector;
-use std::io::Write as _;
+use queue::Record;
 use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
@@ -43,8 +45,12 @@ pub fn inspect_queue(folder: &Path, settings: &QueueSettings) -> Result<String, 
 /// The destination of events: a broker if one is configured, otherwise stdout.
 pub enum Sink {
     Mqtt(MqttPublisher),
-    Stdout,
+    Stdout(StdoutPrinter),
 }
+
+/// The events of a closed sink that were not delivered and that no disk keeps, oldest first.
+#[derive(Default)]
+pub struct Leftover(Vec<Record>);
 
 /// A sink with checked settings that has not started. It has opened nothing yet, so an earlier sink may still be in use.
 pub struct PreparedSink(Option<Connector>);
@@ -76,7 +82,7 @@ impl PreparedSink {
     pub fn start(self, settings: &Settings) -> Result<Sink, PublishError> {
         Ok(match self.0 {
             Some(connector) => Sink::Mqtt(MqttPublisher::start(connector, settings)?),
-            None => Sink::Stdout,
+            None => Sink::Stdout(StdoutPrinter::default()),
         })
     }
 }
@@ -91,14 +97,49 @@ impl Sink {
     pub fn event(&self, event: &Event<'_>) -> Result<(), PublishError> {
         match self {
             Self::Mqtt(mqtt) => mqtt.event(event.camera, serde_json::to_vec(event)?),
-            Self::Stdout => {
-                let mut line = serde_json::to_vec(event)?;
-                line.push(b'\n');
-                let mut stdout = std::io::stdout().lock();
-                stdout
-                    .write_all(&line)
-                    .and_then(|()| stdout.flush())
-                    .map_err(PublishError::Stdout)?;
+            Self::Stdout(printer) => printer
+                .print(serde_json::to_vec(event)?)
+                .map_err(PublishError::Stdout)?,
+        }
+        Ok(())
+    }
+
+    /// Waits up to `limit` until the sink can take events; returns whether it can. A queue always can: it drops its oldest
+    /// events. Fails if it can never again.
+    pub fn wait_for_room(&self, limit: Duration) -> Result<bool, PublishError> {
+        match self {
+            Self::Mqtt(_) => Ok(true),
+            Self::Stdout(printer) => {
+                let has_room = printer.wait_for_room(limit);
+                printer.check().map_err(PublishError::Stdout)?;
+                Ok(has_room)
+            }
+        }
+    }
+
+    /// Waits up to `limit` until the reader of stdout has every event; returns whether it has. A broker's events are sent
+    /// when the sink is closed.
+    pub fn wait_printed(&self, limit: Duration) -> Result<bool, PublishError> {
+        match self {
+            Self::Mqtt(_) => Ok(true),
+            Self::Stdout(printer) => {
+                let printed = printer.wait_written(limit);
+                printer.check().map_err(PublishError::Stdout)?;
+                Ok(printed)
+            }
+        }
+    }
+
+    /// Takes over the undelivered events of an earlier sink, before any of its own.
+    pub fn adopt(&self, leftover: Leftover) -> Result<(), PublishError> {
+        match self {
+            Self::Mqtt(mqtt) => mqtt.adopt(leftover.0),
+            Self::Stdout(printer) => {
+                for record in leftover.0 {
+                    printer
+                        .print(record.payload)
+                        .map_err(PublishError::Stdout)?;
+                }
             }
         }
         Ok(())
@@ -117,7 +158,7 @@ impl Sink {
     pub fn requests(&self) -> Vec<Request> {
         match self {
             Self::Mqtt(mqtt) => mqtt.requests(),
-            Self::Stdout => Vec::new(),
+            Self::Stdout(_) => Vec::new(),
         }
     }
 
@@ -138,7 +179,7 @@ impl Sink {
     pub fn max_picture_bytes(&self) -> usize {
         match self {
             Self::Mqtt(mqtt) => mqtt.max_picture_bytes(),
-            Self::Stdout => MAX_PICTURE_BYTES,
+            Self::Stdout(_) => MAX_PICTURE_BYTES,
         }
     }
 
@@ -154,7 +195,27 @@ impl Sink {
     pub fn close(self, limit: Duration) -> Undelivered {
         match self {
             Self::Mqtt(mqtt) => mqtt.close(limit),
-            Self::Stdout => Undelivered::default(),
+            Self::Stdout(printer) => Undelivered {
+                messages: printer.close(limit),
+                on_disk: false,
+            },
+        }
+    }
+
+    /// Closes the sink so that another takes its place: what it cannot deliver within `limit`, and what no disk keeps, is
+    /// returned for the other to [`adopt`](Self::adopt).
+    pub fn replace(self, limit: Duration) -> Leftover {
+        match self {
+            Self::Mqtt(mqtt) => Leftover(mqtt.replace(limit)),
+            Self::Stdout(printer) => {
+                let lost = printer.close(limit);
+                if lost > 0 {
+                    log::warn!(
+                        "{lost} events could not be written to stdout and are lost: nobody reads it"
+                    );
+                }
+                Leftover::default()
+            }
         }
     }
 
@@ -163,7 +224,10 @@ impl Sink {
     pub fn describe(&self) -> String {
         match self {
             Self::Mqtt(mqtt) => mqtt.describe(),
-            Self::Stdout => "events to stdout".into(),
+            Self::Stdout(printer) if printer.wait_for_room(Duration::ZERO) => {
+                "events to stdout".into()
+            }
+            Self::Stdout(_) => "events wait: nobody reads stdout".into(),
         }
     }
 }

@@ -80,6 +80,12 @@ pub enum FrameError {
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A decoder panicked on the frame. Other frames are not affected.
+    #[error("decoding it failed unexpectedly: {0}")]
+    DecodePanic(String),
+    /// The model panicked.
+    #[error("the model failed unexpectedly: {0}")]
+    ModelPanic(String),
     /// A bug in this program.
     #[error("internal error: {0}")]
     Internal(String),

@@ -7,8 +7,9 @@ use crate::config::ClassSettings;
 use constancy_core::classify::ClassBank;
 use constancy_core::frame::Frame;
 use constancy_core::icm::Projection;
-use constancy_core::preprocess::{DecodeError, Preprocessor, RgbImage, View};
-use constancy_engine::{Encoder, EngineOptions, ModelError};
+use constancy_core::preprocess::{Preprocessor, RgbImage, View};
+use constancy_engine::catch_panic;
+use constancy_engine::{Encoder, EngineOptions};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
@@ -64,42 +65,62 @@ impl FrameEncoder {
     }
 
     /// The visible part of a frame as a picture for people.
-    pub(super) fn picture(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
-        self.preprocessor.decode_view(frame, view)
+    pub(super) fn picture(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, FrameError> {
+        let decoded = catch_panic(|| self.preprocessor.decode_view(frame, view));
+        Ok(decoded.map_err(FrameError::DecodePanic)??)
     }
 
     /// The embedding `[width]` of the whole frame, not normalised.
     pub fn embed(&mut self, frame: &Frame) -> PerFrame<Vec<f32>> {
-        let mut results = self.embed_all(&[(frame, &View::WHOLE)])?;
-        results.pop().unwrap_or_else(|| {
-            let reason = "the encoder returned no result for a frame";
-            Err(FrameError::Internal(reason.into()))
-        })
+        self.embed_all(&[(frame, &View::WHOLE)])
+            .pop()
+            .unwrap_or_else(|| {
+                let reason = "the encoder returned no result for a frame";
+                Err(FrameError::Internal(reason.into()))
+            })
     }
 
     /// The embeddings of the visible parts of several frames, one result per frame in order. The encoder runs once for
-    /// the batch, so `embed_ms` of each frame is the time for all of them.
-    pub fn embed_all(
-        &mut self,
-        frames: &[(&Frame, &View)],
-    ) -> Result<Vec<PerFrame<Vec<f32>>>, ModelError> {
+    /// the batch, so `embed_ms` of each frame is the time for all of them. A frame that fails, by a panic even, fails
+    /// alone.
+    pub fn embed_all(&mut self, frames: &[(&Frame, &View)]) -> Vec<PerFrame<Vec<f32>>> {
         let (mut input, mut prepared) = (Vec::new(), Vec::new());
         for (frame, view) in frames {
             let start = Instant::now();
-            prepared.push(self.preprocessor.view_tensor(frame, view).map(|tensor| {
+            prepared.push(self.prepare(frame, view).map(|tensor| {
                 input.extend_from_slice(&tensor);
                 ms_since(start)
             }));
         }
         let batch = prepared.iter().filter(|p| p.is_ok()).count();
         let start = Instant::now();
-        let values = if batch == 0 {
-            Vec::new()
-        } else {
-            self.encoder.embed_batch(&input, batch)?
-        };
-        let width = self.encoder.manifest().output.width;
-        Ok(assign_embeddings(prepared, &values, width, ms_since(start)))
+        match self.run(&input, batch) {
+            Ok(values) => {
+                let width = self.encoder.manifest().output.width;
+                assign_embeddings(prepared, &values, width, ms_since(start))
+            }
+            Err(_) if frames.len() > 1 => frames
+                .iter()
+                .flat_map(|frame| self.embed_all(std::slice::from_ref(frame)))
+                .collect(),
+            Err(error) => vec![Err(error)],
+        }
+    }
+
+    /// The encoder's input for one frame. After a panic the preprocessor's buffers hold anything; every frame overwrites
+    /// them.
+    fn prepare(&mut self, frame: &Frame, view: &View) -> Result<Vec<f32>, FrameError> {
+        let tensor = catch_panic(|| self.preprocessor.view_tensor(frame, view));
+        Ok(tensor.map_err(FrameError::DecodePanic)??)
+    }
+
+    /// The embeddings `[batch, width]`.
+    fn run(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, FrameError> {
+        if batch == 0 {
+            return Ok(Vec::new());
+        }
+        let values = catch_panic(|| self.encoder.embed_batch(input, batch));
+        Ok(values.map_err(FrameError::ModelPanic)??)
     }
 
     /// Loads a projection; it must have been fitted for this encoder.
@@ -159,7 +180,7 @@ impl FrameEncoder {
 /// Gives each prepared frame its embedding out of `values` `[batch, width]`; `prepared` holds the time that
 /// preprocessing took.
 fn assign_embeddings(
-    prepared: Vec<Result<f64, DecodeError>>,
+    prepared: Vec<Result<f64, FrameError>>,
     values: &[f32],
     width: usize,
     embed_ms: f64,
@@ -197,9 +218,10 @@ fn short_digest(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use constancy_core::preprocess::DecodeError;
 
-    fn damaged() -> DecodeError {
-        DecodeError::Truncated { bytes: 7 }
+    fn damaged() -> FrameError {
+        DecodeError::Truncated { bytes: 7 }.into()
     }
 
     #[test]

@@ -22,8 +22,7 @@ pub fn driver(version: i32, init: i32, count: i32) -> tempfile::TempDir {
     folder
 }
 
-/// Compiles `source` into a library that stands in for one of CUDA's.
-#[cfg(feature = "gpu")]
+/// Compiles `source` into a library that stands in for one of CUDA's, or for a part of the C library.
 pub fn library(folder: &Path, name: &str, source: &str) {
     let c = folder.join("library.c");
     std::fs::write(&c, source).expect("source");

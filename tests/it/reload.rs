@@ -1,6 +1,8 @@
 //! SIGHUP: the daemon adopts a valid configuration and refuses an invalid one.
 
-use super::support::{Broker, Setup, Subscriber, assert_numbered_from_zero, write_images};
+use super::support::{
+    Broker, Proxy, Setup, Subscriber, assert_numbered_from_zero, free_port, write_images,
+};
 
 const CAMERA: &str =
     "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nrate = 20.0\nloop = true\n";
@@ -62,4 +64,30 @@ fn a_valid_configuration_changes_classes_cameras_and_broker() {
         "it is the same daemon"
     );
     subscriber.wait_message("bench/status", |h| h.text() == "online");
+}
+
+/// Without a folder the queue is in memory, and a reload starts another.
+#[test]
+fn a_reload_while_the_broker_is_away_loses_no_event() {
+    let port = free_port();
+    let mqtt = |keep_alive_s: u32| {
+        format!(
+            "{CAMERA}[mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\nbackoff_max_s = 1\nkeep_alive_s = {keep_alive_s}\n"
+        )
+    };
+    let setup = Setup::new(&mqtt(20));
+    write_images(&setup.path("images"), 5);
+    let daemon = setup.start();
+    daemon.wait_log_times("next attempt in", 2);
+    for (i, keep_alive_s) in [30, 40].into_iter().enumerate() {
+        daemon.setup.write(&mqtt(keep_alive_s));
+        daemon.signal(libc::SIGHUP);
+        daemon.wait_log_times("the new configuration is in force", i + 1);
+    }
+    let log = daemon.log();
+    assert!(!log.contains("are lost"), "{log}");
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(&broker);
+    let _proxy = Proxy::to_broker(port, &broker);
+    assert_numbered_from_zero(&subscriber.wait_events(20));
 }

@@ -83,14 +83,19 @@ struct Notifications {
 impl Notifications {
     /// Starts the daemon with this watchdog interval.
     fn start(setup: Setup, watchdog: Duration) -> (Self, Daemon) {
+        let (notifications, setup) = Self::bind(setup, watchdog);
+        (notifications, setup.start())
+    }
+
+    /// A setup of a daemon that will notify, with this watchdog interval.
+    fn bind(setup: Setup, watchdog: Duration) -> (Self, Setup) {
         let path = setup.path("notify");
         let socket = UnixDatagram::bind(&path).expect("socket");
-        let daemon = setup
+        let setup = setup
             .env("NOTIFY_SOCKET", path.to_string_lossy())
-            .env("WATCHDOG_USEC", watchdog.as_micros().to_string())
-            .start();
+            .env("WATCHDOG_USEC", watchdog.as_micros().to_string());
         let messages = Vec::new();
-        (Self { socket, messages }, daemon)
+        (Self { socket, messages }, setup)
     }
 
     fn count(&self, text: &str) -> usize {
@@ -142,6 +147,7 @@ impl Notifications {
     }
 
     /// Waits until `count` further messages, sent from now on, contain `text`.
+    #[cfg(feature = "gpu")]
     fn wait_more(&mut self, text: &str, count: usize) {
         self.wait_more_within(text, count, LIMIT);
     }
@@ -216,21 +222,96 @@ fn frames_feed_the_watchdog() {
     notifications.wait_more_within("WATCHDOG=1", 4, Duration::from_secs(4));
 }
 
-/// The capture thread is stopped, as if it hung in a driver.
+/// None of these hangs, and a frame comes later than the watchdog waits.
+#[test]
+fn cameras_that_are_slow_as_configured_do_not_starve_the_watchdog() {
+    let cameras = [
+        "[camera.replay]\npath = \"images\"\nrate = 0.001\n",
+        "[camera.synthetic]\nrate = 0.001\nwidth = 32\nheight = 32\n",
+        "stall_s = 3600.0\n[camera.pipe]\ncommand = [\"sleep\", \"1000\"]\n",
+    ];
+    for camera in cameras {
+        let setup = Setup::new(&format!("[[camera]]\nname = \"belt\"\n{camera}"));
+        write_images(&setup.path("images"), 2);
+        let (mut notifications, _daemon) = Notifications::start(setup, Duration::from_secs(1));
+        notifications.wait("READY=1");
+        // systemd would have restarted the daemon after four intervals at the latest.
+        notifications.wait_more_within("WATCHDOG=1", 8, Duration::from_secs(8));
+    }
+}
+
+/// The C library's `open64` never returns for one image: the capture thread hangs, as in a driver or on a network drive.
 #[test]
 fn a_camera_that_hangs_starves_the_watchdog() {
-    let setup = Setup::new(
-        "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nloop = true\nrate = 20.0\n",
-    );
-    write_images(&setup.path("images"), 3);
+    let setup = setup("");
+    let source = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <stdarg.h>\n#include <string.h>\n#include <unistd.h>\n\
+        int open64(const char *path, int flags, ...) {\n\
+        if (strstr(path, \"00003.jpg\")) for (;;) pause();\n\
+        va_list rest; va_start(rest, flags); int mode = va_arg(rest, int); va_end(rest);\n\
+        int (*next)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, \"open64\");\n\
+        return next(path, flags, mode); }\n";
+    super::gpu::library(setup.folder.path(), "hang.so", source);
+    let library = setup.path("hang.so");
+    let setup = setup.env("LD_PRELOAD", library.to_string_lossy());
     let (mut notifications, daemon) = Notifications::start(setup, Duration::from_secs(1));
+    daemon.wait_events(3);
+    // The thread may take one interval; then nothing feeds any more.
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        notifications.receive_pending();
+        let fed = notifications.count("WATCHDOG=1");
+        notifications.receive_for(Duration::from_secs(2));
+        if notifications.count("WATCHDOG=1") == fed {
+            break;
+        }
+        assert!(Instant::now() < deadline, "still fed: {}", daemon.log());
+    }
+    assert_eq!(daemon.events().len(), 3, "no frame arrives");
+}
+
+/// So many labels that the text tower takes long.
+fn many_labels() -> String {
+    let labels = (0..6000).map(|i| format!("\"number {i} of many\""));
+    labels.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn sigterm_stops_a_daemon_that_still_loads() {
+    let setup = setup("");
+    setup.replace("\"a gear\", \"a bolt\"", &many_labels());
+    let daemon = setup.start();
+    daemon.wait_thread("loading");
+    let log = stop(daemon, libc::SIGTERM);
+    assert!(
+        log.contains("asked to stop while the configuration was loading"),
+        "{log}"
+    );
+}
+
+#[test]
+fn events_go_on_during_a_reload_which_sigterm_abandons() {
+    let daemon = setup("").start();
     daemon.wait_events(2);
-    daemon.stop_thread("camera belt");
-    // The status comes after the feed for the last frame, which was on its way.
-    notifications.wait_more("STATUS=", 1);
-    let fed = notifications.count("WATCHDOG=1");
-    notifications.receive_for(Duration::from_secs(2));
-    assert_eq!(notifications.count("WATCHDOG=1"), fed, "no frame arrives");
+    daemon
+        .setup
+        .replace("\"a gear\", \"a bolt\"", &many_labels());
+    daemon.signal(libc::SIGHUP);
+    daemon.wait_thread("loading");
+    let so_far = daemon.events().len();
+    daemon.wait_events(so_far + 3);
+    let log = stop(daemon, libc::SIGTERM);
+    assert!(!log.contains("is in force"), "it was not adopted: {log}");
+}
+
+#[test]
+fn sigterm_stops_a_daemon_whose_events_nobody_reads() {
+    let (mut notifications, setup) = Notifications::bind(setup(""), Duration::from_secs(1));
+    let (daemon, _stdout) = setup.start_unread();
+    notifications.wait("nobody reads stdout");
+    // A restart would change nothing.
+    notifications.wait_more_within("WATCHDOG=1", 4, Duration::from_secs(4));
+    let log = stop(daemon, libc::SIGTERM);
+    assert!(log.contains("could not be delivered"), "{log}");
 }
 
 /// A restart would not bring the camera back.

@@ -1,7 +1,7 @@
 //! The report as CSV (RFC 4180): one line for every figure.
 
 use super::report::{Report, by};
-use crate::files::one_line;
+use crate::text::one_line;
 use constancy_core::icm::Interval;
 use constancy_core::icm::evaluate::{Figure, Figures};
 

@@ -1,7 +1,7 @@
 //! The report as Markdown tables.
 
 use super::report::{Report, table};
-use crate::files::one_line;
+use crate::text::one_line;
 use std::fmt::Write as _;
 
 pub(super) fn page(report: &Report) -> String {

@@ -143,7 +143,7 @@ impl Pipeline {
         }
         let image = self.recognizer.picture(&frame.frame, &camera.settings.view);
         let outcome = match image {
-            Err(e) => Err(format!("the frame cannot be decoded: {e}")),
+            Err(e) => Err(format!("the frame cannot be shown: {e}")),
             Ok(image) => {
                 let size = format!("{}×{} pixels", image.width, image.height);
                 match jpeg_within(image, self.sink.max_picture_bytes()) {

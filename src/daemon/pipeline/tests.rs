@@ -1,7 +1,7 @@
 //! Frames and commands of one camera, with the small tower of the fixtures.
 
 use super::*;
-use crate::publish::Command;
+use crate::publish::{Command, StdoutPrinter};
 use constancy_core::frame::{PixelFormat, Timestamp};
 use std::path::Path;
 
@@ -12,7 +12,11 @@ fn pipeline() -> Pipeline {
                 [[camera]]\nname = \"belt\"\n[camera.v4l]\ndevice = \"/dev/null\"\n";
     let settings = Settings::parse(text, &fixtures.join("constancy.toml")).expect("settings");
     let recognizer = Recognizer::load(&settings).expect("model");
-    Pipeline::new(&settings, recognizer, Sink::Stdout)
+    Pipeline::new(
+        &settings,
+        recognizer,
+        Sink::Stdout(StdoutPrinter::default()),
+    )
 }
 
 /// A frame that cannot be decoded, after three dropped and two damaged ones.

@@ -12,7 +12,7 @@ use crate::config::{CommandName, QueueSettings, Settings};
 use crate::publish::command::{CommandPolicy, Request};
 use crate::publish::event::CameraState;
 use crate::publish::homeassistant::Discovery;
-use crate::publish::queue::{DiskWorker, EventQueue, QueueLimits};
+use crate::publish::queue::{DiskWorker, EventQueue, QueueLimits, Record};
 use crate::publish::topics::Topics;
 use crate::threads::wait_for_end;
 use std::sync::Arc;
@@ -134,6 +134,34 @@ impl MqttPublisher {
     /// stay on disk, if there is one.
     #[must_use]
     pub fn close(self, limit: Duration) -> Undelivered {
+        self.end(limit, |_| false, State::undelivered)
+    }
+
+    /// Closes it so that another publisher takes its place; returns the events that are neither delivered nor on disk.
+    pub(in crate::publish) fn replace(self, limit: Duration) -> Vec<Record> {
+        // Without a connection there is nothing to wait for: the other publisher goes on where this one stops.
+        let is_away = |state: &State| !state.is_connected() && state.queue_is_safe();
+        self.end(limit, is_away, |state| state.queue.unstored())
+    }
+
+    /// Queues the events that an earlier publisher could not deliver, oldest first.
+    pub(in crate::publish) fn adopt(&self, records: Vec<Record>) {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        for record in records {
+            state.push(record, now);
+        }
+        drop(state);
+        self.shared.wake_all();
+    }
+
+    /// Closes it within `limit`, or as soon as `is_enough`; returns what `rest` finds in its last state.
+    fn end<T>(
+        self,
+        limit: Duration,
+        is_enough: impl Fn(&State) -> bool,
+        rest: impl FnOnce(&State) -> T,
+    ) -> T {
         let now = Instant::now();
         let (deadline, last_message_at) = (
             now + limit,
@@ -143,21 +171,23 @@ impl MqttPublisher {
         let mut state = shared.lock();
         state.begin_closing();
         shared.wake_all();
-        shared.wait_until(state, last_message_at, State::may_send_last_message);
+        shared.wait_until(state, last_message_at, |state| {
+            state.may_send_last_message() || is_enough(state)
+        });
         let mut state = shared.lock();
         let status = shared.topics.status();
         state.send_last_message(status, "stopped", Instant::now());
         shared.wait_until(state, deadline, |state| {
-            state.last_message_delivered() && state.queue_is_safe()
+            (state.last_message_delivered() && state.queue_is_safe()) || is_enough(state)
         });
         let mut state = shared.lock();
-        let undelivered = state.undelivered();
+        let rest = rest(&state);
         state.end();
         drop(state);
         shared.wake_all();
         // A thread may be blocked by a connection attempt or the disk; the process does not wait long for that.
         wait_for_end(&self.threads, deadline.max(Instant::now() + THREADS_END));
-        undelivered
+        rest
     }
 }
 

@@ -261,6 +261,12 @@ impl EventQueue {
         self.next_id
     }
 
+    /// The events that no disk holds, oldest first.
+    pub(crate) fn unstored(&self) -> Vec<Record> {
+        let unstored = self.entries.values().filter(|e| !e.stored);
+        unstored.map(|e| Record::clone(&e.record)).collect()
+    }
+
     /// Whether the disk is up to date and where it must be; while closing, since everything is written before.
     pub(crate) fn is_written(&self) -> bool {
         self.unsynced == 0 && self.acknowledged.is_empty() && self.last_look == LastLook::Taken

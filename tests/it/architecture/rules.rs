@@ -41,7 +41,7 @@ const OPENING: [&[&str]; 4] = [
 ];
 
 /// Where it is allowed: files of the kernel, and files and folders of our own.
-const OPENING_PLACES: &[&str] = [
+const OPENING_PLACES: [&str; 11] = [
     // Where everybody else goes to.
     "regular_file.rs",
     // /proc and /sys.

@@ -4,7 +4,7 @@ use super::{LIMIT, tiny_model, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -80,6 +80,13 @@ impl Setup {
 
     /// Starts `constancy run`.
     pub fn start(self) -> Daemon {
+        let (mut daemon, stdout) = self.start_unread();
+        daemon.stdout = Lines::read(stdout);
+        daemon
+    }
+
+    /// Starts `constancy run` with a stdout that nobody reads.
+    pub fn start_unread(self) -> (Daemon, ChildStdout) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_constancy"))
             .args(&self.args)
             .args(["run", "--config"])
@@ -90,22 +97,19 @@ impl Setup {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the daemon starts");
-        let stdout = child
-            .stdout
-            .take()
-            .map(Lines::read)
-            .expect("stdout is piped");
+        let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child
             .stderr
             .take()
             .map(Lines::read)
             .expect("stderr is piped");
-        Daemon {
+        let daemon = Daemon {
             child,
-            stdout,
+            stdout: Lines::ended(),
             stderr,
             setup: self,
-        }
+        };
+        (daemon, stdout)
     }
 }
 
@@ -126,6 +130,13 @@ impl Lines {
             }
             shared.ended.store(true, Ordering::Release);
         });
+        lines
+    }
+
+    /// No lines, and none to come.
+    fn ended() -> Self {
+        let lines = Self::default();
+        lines.ended.store(true, Ordering::Release);
         lines
     }
 
@@ -152,40 +163,6 @@ impl Daemon {
         let pid = i32::try_from(self.pid()).expect("a process number");
         // SAFETY: kill takes no pointers. The child has not been waited for, so its process number is not reused.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal}");
-    }
-
-    /// Stops one thread for good, as a debugger does; the others go on.
-    pub fn stop_thread(&self, name: &str) {
-        let tasks = std::fs::read_dir(self.proc("task")).expect("threads");
-        let is_named = |task: &PathBuf| {
-            let comm = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
-            comm.trim_end() == name
-        };
-        let mut tasks = tasks.map(|task| task.expect("thread").path());
-        let task = tasks.find(is_named).expect("a thread of this name");
-        let number = task.file_name().and_then(|n| n.to_str());
-        let number: libc::pid_t = number.and_then(|n| n.parse().ok()).expect("a number");
-        let (send, stopped) = std::sync::mpsc::channel();
-        // The tracer is one thread, which must also wait for the end.
-        thread::spawn(move || {
-            let none = std::ptr::null_mut::<libc::c_void>();
-            let request = |request| {
-                // SAFETY: these requests take no address and no data.
-                match unsafe { libc::ptrace(request, number, none, none) } {
-                    0 => Ok(()),
-                    _ => Err(std::io::Error::last_os_error()),
-                }
-            };
-            let done = request(libc::PTRACE_SEIZE).and_then(|()| request(libc::PTRACE_INTERRUPT));
-            let mut status = 0;
-            // SAFETY: `status` outlives the call.
-            let mut wait = || unsafe { libc::waitpid(number, &raw mut status, libc::__WALL) };
-            let first = wait();
-            let _ = send.send(done.map(|()| first));
-            while wait() > 0 {}
-        });
-        let stopped = stopped.recv().expect("the tracer").expect("ptrace");
-        assert_eq!(stopped, number, "the thread has stopped");
     }
 
     /// Waits up to `limit` for the daemon's end. Returns its status and how long it took.
@@ -260,6 +237,18 @@ impl Daemon {
             let events = self.events();
             (events.len() >= count).then_some(events)
         })
+    }
+
+    /// Waits until it has a thread of this name.
+    pub fn wait_thread(&self, name: &str) {
+        let named = |thread: std::fs::DirEntry| {
+            let comm = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            comm.trim() == name
+        };
+        wait_for(&format!("the thread {name}"), || {
+            let mut threads = std::fs::read_dir(self.proc("task")).ok()?.flatten();
+            threads.any(named).then_some(())
+        });
     }
 
     /// A file of its folder in `/proc`.

@@ -41,8 +41,8 @@ pub use event::event;
 pub use fake_broker::FakeBroker;
 pub use images::{jpeg, picture, write_environments, write_images};
 pub use models::{
-    copy_tiny_model, edit_onnx, fixture, full_size_model, pocket_model, replace_in, tiny_model,
-    write_overflowing_model,
+    FATAL_BRIGHTNESS, copy_tiny_model, edit_onnx, fixture, full_size_model, pocket_model,
+    replace_in, tiny_model, write_dividing_model, write_overflowing_model,
 };
 pub use proxy::Proxy;
 pub use skip::{judges_python, test_data};

@@ -3,7 +3,12 @@
 use super::skip::{InCi, file_in_env};
 use prost::Message as _;
 use std::path::{Path, PathBuf};
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
 
 /// A file of `tests/fixtures`.
 pub fn fixture(path: &str) -> PathBuf {
@@ -87,4 +92,120 @@ pub fn replace_in(path: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(path).expect("a text");
     assert!(text.contains(from), "{from} is in {}", path.display());
     std::fs::write(path, text.replacen(from, to, 1)).expect("the text is written");
+}
+
+/// The brightness, 0 to 255, of a plain picture at which the tower of [`write_dividing_model`] divides by zero.
+pub const FATAL_BRIGHTNESS: u8 = 201;
+
+/// Writes a manifest, and a tower that takes the mean of each channel of a picture and takes the remainder of 1
+/// by its distance from [`FATAL_BRIGHTNESS`], in integers: there, tract panics.
+pub fn write_dividing_model(folder: &Path) -> PathBuf {
+    let tower = folder.join("dividing.onnx");
+    std::fs::write(&tower, dividing_tower().encode_to_vec()).expect("tower");
+    let tiny = tiny_model();
+    let text = std::fs::read_to_string(&tiny).expect("manifest");
+    let (vision, text) = text.split_once("[text]").expect("a text tower");
+    let vision = vision
+        .lines()
+        .filter(|l| !l.starts_with("sha256"))
+        .map(|line| match line.split_once(" = ") {
+            Some(("mean", _)) => "mean = [0.0, 0.0, 0.0]",
+            // 1/255: the tower's input is the pixel's value.
+            Some(("std", _)) => "std = [0.003921568627, 0.003921568627, 0.003921568627]",
+            Some(("file", _)) => "file = \"dividing.onnx\"",
+            _ => line,
+        });
+    for file in ["text-fp32.onnx", "tokenizer.json"] {
+        std::fs::copy(tiny.with_file_name(file), folder.join(file)).expect("copy");
+    }
+    let vision = vision.collect::<Vec<_>>().join("\n");
+    let manifest = folder.join("dividing.toml");
+    std::fs::write(&manifest, format!("{vision}\n[text]{text}")).expect("manifest");
+    manifest
+}
+
+fn dividing_tower() -> ModelProto {
+    const FLOAT: i32 = 1;
+    const INT64: i32 = 7;
+    let node = |kind: &str, inputs: &[&str], output: &str, to: Option<i32>| NodeProto {
+        op_type: kind.into(),
+        name: output.into(),
+        input: inputs.iter().map(|&i| i.into()).collect(),
+        output: vec![output.into()],
+        attribute: to
+            .map(|to| AttributeProto {
+                name: "to".into(),
+                r#type: AttributeType::Int.into(),
+                i: to.into(),
+                ..AttributeProto::default()
+            })
+            .into_iter()
+            .collect(),
+        ..NodeProto::default()
+    };
+    let tensor = |name: &str, data_type: i32, dims: &[i64], raw_data: Vec<u8>| TensorProto {
+        name: name.into(),
+        data_type,
+        dims: dims.to_vec(),
+        raw_data,
+        ..TensorProto::default()
+    };
+    let value = |name: &str, dims: &[i64]| ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+                elem_type: FLOAT,
+                shape: Some(TensorShapeProto {
+                    dim: dims
+                        .iter()
+                        .map(|&d| Dimension {
+                            value: Some(dimension::Value::DimValue(d)),
+                            ..Dimension::default()
+                        })
+                        .collect(),
+                }),
+            })),
+            ..TypeProto::default()
+        }),
+        ..ValueInfoProto::default()
+    };
+    let weights = (0..3 * 48i16).flat_map(|i| (f32::from(i % 7) - 3.0).to_le_bytes());
+    let graph = GraphProto {
+        name: "dividing".into(),
+        node: vec![
+            node("GlobalAveragePool", &["pixel_values"], "mean", None),
+            node("Flatten", &["mean"], "means", None),
+            // The preprocessing's rounding must not count.
+            node("Add", &["means", "half"], "nearest", None),
+            node("Cast", &["nearest"], "whole", Some(INT64)),
+            node("Sub", &["whole", "fatal"], "distance", None),
+            node("Mod", &["one", "distance"], "part", None),
+            node("Cast", &["part"], "part_float", Some(FLOAT)),
+            node("Add", &["means", "part_float"], "sum", None),
+            node("MatMul", &["sum", "weights"], "image_embeds", None),
+        ],
+        initializer: vec![
+            tensor("half", FLOAT, &[1], 0.5f32.to_le_bytes().into()),
+            tensor("one", INT64, &[1], 1i64.to_le_bytes().into()),
+            tensor(
+                "fatal",
+                INT64,
+                &[1],
+                i64::from(FATAL_BRIGHTNESS).to_le_bytes().into(),
+            ),
+            tensor("weights", FLOAT, &[3, 48], weights.collect()),
+        ],
+        input: vec![value("pixel_values", &[1, 3, 32, 32])],
+        output: vec![value("image_embeds", &[1, 48])],
+        ..GraphProto::default()
+    };
+    ModelProto {
+        ir_version: 8,
+        opset_import: vec![OperatorSetIdProto {
+            version: 17,
+            ..OperatorSetIdProto::default()
+        }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    }
 }
