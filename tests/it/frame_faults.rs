@@ -2,7 +2,7 @@
 
 use super::support::{
     Broker, Daemon, FATAL_BRIGHTNESS, LIMIT, Setup, Subscriber, jpeg, tiny_model,
-    write_dividing_model, write_overflowing_model,
+    write_overflowing_model, write_panicking_model,
 };
 use image::{GrayImage, Luma};
 use serde_json::Value;
@@ -158,7 +158,7 @@ fn replay_of(setup: &Setup, brightness: &[u8]) {
 /// A recording for a tower that panics at [`FATAL_BRIGHTNESS`].
 fn setup_that_panics(brightness: &[u8]) -> Setup {
     let setup = Setup::new("[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images.txt\"\n");
-    let model = write_dividing_model(setup.folder.path());
+    let model = write_panicking_model(setup.folder.path());
     setup.replace(
         &tiny_model().display().to_string(),
         &model.display().to_string(),
@@ -192,7 +192,7 @@ fn a_model_that_does_nothing_but_panic_ends_the_daemon() {
     assert!(
         last.starts_with("error: ")
             && last.contains("the model failed unexpectedly on 5 frames in a row")
-            && last.contains("divisor of zero"),
+            && last.contains("out of "),
         "{log}"
     );
 }

@@ -94,14 +94,14 @@ pub fn replace_in(path: &Path, from: &str, to: &str) {
     std::fs::write(path, text.replacen(from, to, 1)).expect("the text is written");
 }
 
-/// The brightness, 0 to 255, of a plain picture at which the tower of [`write_dividing_model`] divides by zero.
+/// The brightness, 0 to 255, of a plain picture at which the tower of [`write_panicking_model`] panics.
 pub const FATAL_BRIGHTNESS: u8 = 201;
 
-/// Writes a manifest, and a tower that takes the mean of each channel of a picture and takes the remainder of 1
-/// by its distance from [`FATAL_BRIGHTNESS`], in integers: there, tract panics.
-pub fn write_dividing_model(folder: &Path) -> PathBuf {
-    let tower = folder.join("dividing.onnx");
-    std::fs::write(&tower, dividing_tower().encode_to_vec()).expect("tower");
+/// Writes a manifest, and a tower that looks something up by the mean of each channel of a picture: at
+/// [`FATAL_BRIGHTNESS`], far behind the end of its table, where tract panics.
+pub fn write_panicking_model(folder: &Path) -> PathBuf {
+    let tower = folder.join("panicking.onnx");
+    std::fs::write(&tower, panicking_tower().encode_to_vec()).expect("tower");
     let tiny = tiny_model();
     let text = std::fs::read_to_string(&tiny).expect("manifest");
     let (vision, text) = text.split_once("[text]").expect("a text tower");
@@ -112,19 +112,19 @@ pub fn write_dividing_model(folder: &Path) -> PathBuf {
             Some(("mean", _)) => "mean = [0.0, 0.0, 0.0]",
             // 1/255: the tower's input is the pixel's value.
             Some(("std", _)) => "std = [0.003921568627, 0.003921568627, 0.003921568627]",
-            Some(("file", _)) => "file = \"dividing.onnx\"",
+            Some(("file", _)) => "file = \"panicking.onnx\"",
             _ => line,
         });
     for file in ["text-fp32.onnx", "tokenizer.json"] {
         std::fs::copy(tiny.with_file_name(file), folder.join(file)).expect("copy");
     }
     let vision = vision.collect::<Vec<_>>().join("\n");
-    let manifest = folder.join("dividing.toml");
+    let manifest = folder.join("panicking.toml");
     std::fs::write(&manifest, format!("{vision}\n[text]{text}")).expect("manifest");
     manifest
 }
 
-fn dividing_tower() -> ModelProto {
+fn panicking_tower() -> ModelProto {
     const FLOAT: i32 = 1;
     const INT64: i32 = 7;
     let node = |kind: &str, inputs: &[&str], output: &str, to: Option<i32>| NodeProto {
@@ -171,22 +171,24 @@ fn dividing_tower() -> ModelProto {
     };
     let weights = (0..3 * 48i16).flat_map(|i| (f32::from(i % 7) - 3.0).to_le_bytes());
     let graph = GraphProto {
-        name: "dividing".into(),
+        name: "panicking".into(),
         node: vec![
             node("GlobalAveragePool", &["pixel_values"], "mean", None),
             node("Flatten", &["mean"], "means", None),
             // The preprocessing's rounding must not count.
             node("Add", &["means", "half"], "nearest", None),
             node("Cast", &["nearest"], "whole", Some(INT64)),
-            node("Sub", &["whole", "fatal"], "distance", None),
-            node("Mod", &["one", "distance"], "part", None),
-            node("Cast", &["part"], "part_float", Some(FLOAT)),
-            node("Add", &["means", "part_float"], "sum", None),
+            node("Equal", &["whole", "fatal"], "is_fatal", None),
+            node("Cast", &["is_fatal"], "fatal_count", Some(INT64)),
+            node("Mul", &["fatal_count", "far"], "index", None),
+            node("Gather", &["table", "index"], "part", None),
+            node("Add", &["means", "part"], "sum", None),
             node("MatMul", &["sum", "weights"], "image_embeds", None),
         ],
         initializer: vec![
             tensor("half", FLOAT, &[1], 0.5f32.to_le_bytes().into()),
-            tensor("one", INT64, &[1], 1i64.to_le_bytes().into()),
+            tensor("table", FLOAT, &[1], 0f32.to_le_bytes().into()),
+            tensor("far", INT64, &[1], 9999i64.to_le_bytes().into()),
             tensor(
                 "fatal",
                 INT64,
