@@ -124,8 +124,8 @@ mod tests {
             reason,
             has_decoded,
         } = clock.take(at(1000));
-        // The millisecond that each frame waited is the model's.
-        assert_eq!(stale.as_millis(), 980);
+        // From the first of them on, less the millisecond that the last one waited.
+        assert_eq!(stale.as_millis(), 999);
         assert_eq!((reason.as_deref(), has_decoded), (Some("cut short"), false));
         clock.arrived(at(1000));
         clock.settled(1_000_000_000, Ok(()), false, at(1001));
