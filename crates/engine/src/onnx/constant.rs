@@ -1,6 +1,6 @@
 //! Tensors of a graph that do not depend on its inputs.
 
-use super::file::TensorData;
+use super::mapped::TensorData;
 use std::sync::Arc;
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;

@@ -1,7 +1,7 @@
 //! External data: tensors whose bytes lie in files beside the model.
 
 use super::constant::bytes_of_shape;
-use super::file::{MappedFile, TensorData};
+use super::mapped::{MappedFile, TensorData};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};

@@ -2,13 +2,11 @@
 //! everything but their data, which is found by name.
 
 use super::external::External;
-use crate::regular_file;
-use memmap2::Mmap;
+use super::mapped::{MappedFile, TensorData, hex};
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,78 +20,6 @@ pub(super) const MODEL_GRAPH: u32 = 7;
 pub(super) const GRAPH_INITIALIZER: u32 = 5;
 const TENSOR_NAME: u32 = 8;
 pub(super) const TENSOR_RAW_DATA: u32 = 9;
-
-/// A mapped file.
-pub(crate) struct MappedFile {
-    map: Mmap,
-}
-
-impl MappedFile {
-    pub(super) fn open(path: &Path) -> std::io::Result<Self> {
-        let file = regular_file::open(path)?;
-        // SAFETY: a model file is not written to while it is loaded; models are replaced by
-        // renaming. A file that is truncated all the same kills the process with SIGBUS, as it does
-        // with every program that maps files.
-        let map = unsafe { Mmap::map(&file)? };
-        Ok(Self { map })
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.map.len()
-    }
-
-    /// The hash of the whole file, read piece by piece so that it takes no memory.
-    fn sha256(&self) -> impl AsRef<[u8]> + use<> {
-        const PIECE: usize = 1 << 20;
-        let mut hasher = Sha256::new();
-        for start in (0..self.map.len()).step_by(PIECE) {
-            let range = start..self.map.len().min(start + PIECE);
-            hasher.update(&self.map[range.clone()]);
-            self.release(&range);
-        }
-        hasher.finalize()
-    }
-
-    /// Releases the pages of a range that will not be read again soon; they stay in the page cache.
-    fn release(&self, range: &Range<usize>) {
-        const PAGE: usize = 4096;
-        let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
-        if start < end {
-            // SAFETY: in a read-only mapping of a file, released pages are read again when they are
-            // touched.
-            let _ = unsafe {
-                self.map.unchecked_advise_range(
-                    memmap2::UncheckedAdvice::DontNeed,
-                    start,
-                    end - start,
-                )
-            };
-        }
-    }
-}
-
-/// The data of one tensor, in a mapped file or in memory.
-#[derive(Clone)]
-pub(crate) enum TensorData {
-    File(Arc<MappedFile>, Range<usize>),
-    Owned(Arc<Vec<u8>>),
-}
-
-impl TensorData {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::File(file, range) => &file.map[range.clone()],
-            Self::Owned(bytes) => bytes,
-        }
-    }
-
-    /// Releases the memory that reading has taken, if it can be read again.
-    pub(crate) fn release(&self) {
-        if let Self::File(file, range) = self {
-            file.release(range);
-        }
-    }
-}
 
 /// An ONNX model whose large initialisers are still in their files, which stay mapped: whatever is
 /// read later is what was hashed, even if the files have been replaced since.
@@ -116,13 +42,13 @@ impl OnnxFile {
     /// Opens the model at `path` without its external data.
     pub(crate) fn open_alone(path: &Path) -> Result<Self, String> {
         let file = Arc::new(MappedFile::open(path).map_err(|e| e.to_string())?);
-        if file.map.is_empty() {
+        if file.bytes().is_empty() {
             return Err("the file is empty".into());
         }
-        let (message, ranges) =
-            without_large_tensors(&file.map).ok_or("it is cut short, or not a protobuf message")?;
+        let (message, ranges) = without_large_tensors(file.bytes())
+            .ok_or("it is cut short, or not a protobuf message")?;
         let model = pb::ModelProto::decode(message.as_slice()).map_err(|e| e.to_string())?;
-        file.release(&(0..file.map.len()));
+        file.release(&(0..file.len()));
         let data = ranges
             .into_iter()
             .map(|(name, range)| (name, TensorData::File(Arc::clone(&file), range)))
@@ -176,17 +102,6 @@ impl OnnxFile {
         let files = std::iter::once(&self.file).chain(self.data_files.values());
         files.map(|f| f.len() as u64).sum()
     }
-}
-
-/// Bytes in lower-case hex.
-pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
-    let bytes = bytes.as_ref();
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
 }
 
 /// Where the data of initialisers is in the file, by name.

@@ -3,8 +3,9 @@
 
 use super::attributes::{attribute_int, attribute_ints};
 use super::constant::{Constant, ElementType};
-use super::file::{OnnxFile, TensorData};
+use super::file::OnnxFile;
 use super::index::Index;
+use super::mapped::TensorData;
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb;
 

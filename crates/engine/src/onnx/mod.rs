@@ -11,13 +11,15 @@ mod external;
 mod file;
 mod graph;
 mod index;
+mod mapped;
 mod write;
 
 pub(crate) use attributes::{attribute_float, attribute_int, attribute_ints};
 pub(crate) use constant::{Constant, ElementType};
-pub(crate) use file::{OnnxFile, TensorData, hex};
+pub(crate) use file::OnnxFile;
 pub(crate) use graph::Graph;
 pub(crate) use index::Index;
+pub(crate) use mapped::{TensorData, hex};
 pub(crate) use write::{MAX_MODEL_BYTES, metadata_fields};
 
 /// ONNX's protobuf messages, as tract compiles them.

@@ -1,7 +1,8 @@
 //! Writes a model. The data of its weights goes from where it is straight to the file, without
 //! being collected in one message first.
 
-use super::file::{GRAPH_INITIALIZER, MODEL_GRAPH, OnnxFile, TENSOR_RAW_DATA, TensorData};
+use super::file::{GRAPH_INITIALIZER, MODEL_GRAPH, OnnxFile, TENSOR_RAW_DATA};
+use super::mapped::TensorData;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use std::io::{self, Write};
