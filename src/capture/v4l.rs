@@ -1,5 +1,6 @@
 //! V4L2 cameras: negotiates the format, sets controls and reads them back, and takes frames from mapped buffers.
 
+mod controls;
 mod device;
 mod formats;
 mod listing;
@@ -11,6 +12,7 @@ use super::source::{Next, Source};
 use crate::clock;
 use crate::config::{V4lFormat, V4lSettings};
 use constancy_core::frame::{ColorEncoding, Frame, PixelFormat};
+use controls::is_absent;
 use device::{Camera, CameraControl};
 use formats::{FORMATS, fourcc_name};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -181,57 +183,65 @@ fn skipped(last: Option<u32>, now: u32) -> u64 {
     }
 }
 
+/// Sets the first wanted format that the camera offers. A driver need not list its formats: then each is tried.
 fn negotiate(
     camera: &Camera,
     settings: &V4lSettings,
 ) -> Result<(Format, PixelFormat), CaptureError> {
     let offered = camera.attempt("listing formats", Capture::enum_formats)?;
-    let wanted = FORMATS
+    let has = |code| offered.is_empty() || offered.iter().any(|o| o.fourcc == FourCC::new(code));
+    let wanted: Vec<_> = FORMATS
         .iter()
-        .filter(|(f, ..)| settings.format == V4lFormat::Auto || *f == settings.format);
-    let has = |code: &[u8; 4]| offered.iter().any(|o| o.fourcc == FourCC::new(code));
-    let Some((_, code, pixel_format)) = wanted.clone().find(|(_, code, _)| has(code)) else {
-        let list = |codes: Vec<String>| codes.join(", ");
-        return Err(CaptureError::Format {
-            device: settings.device.clone(),
-            available: list(offered.iter().map(|o| fourcc_name(o.fourcc)).collect()),
-            wanted: list(
-                wanted
-                    .map(|(_, code, _)| FourCC::new(code).to_string())
-                    .collect(),
-            ),
-        });
-    };
-    let request = Format::new(settings.width, settings.height, FourCC::new(code));
-    let format = camera.attempt("setting the format", |d| d.set_format(&request))?;
-    if format.fourcc != request.fourcc {
-        return Err(CaptureError::Format {
-            device: settings.device.clone(),
-            available: format.fourcc.to_string(),
-            wanted: request.fourcc.to_string(),
-        });
+        .filter(|(f, ..)| settings.format == V4lFormat::Auto || *f == settings.format)
+        .collect();
+    let mut answered = offered.iter().map(|o| fourcc_name(o.fourcc)).collect();
+    for (_, code, pixel_format) in wanted.iter().filter(|(_, code, _)| has(code)) {
+        let request = Format::new(settings.width, settings.height, FourCC::new(code));
+        match camera.attempt("setting the format", |d| d.set_format(&request)) {
+            Ok(format) if format.fourcc == request.fourcc => {
+                log_other_size(&format, settings);
+                return Ok((format, *pixel_format));
+            }
+            Ok(format) => answered = vec![fourcc_name(format.fourcc)],
+            Err(CaptureError::Device { source, .. })
+                if offered.is_empty() && is_absent(&source) => {}
+            Err(e) => return Err(e),
+        }
     }
-    if (format.width, format.height) != (settings.width, settings.height) {
-        let (width, height) = (format.width, format.height);
+    let wanted = wanted
+        .iter()
+        .map(|(_, code, _)| FourCC::new(code).to_string());
+    Err(CaptureError::Format {
+        device: settings.device.clone(),
+        available: answered.join(", "),
+        wanted: wanted.collect::<Vec<_>>().join(", "),
+    })
+}
+
+fn log_other_size(format: &Format, settings: &V4lSettings) {
+    let (width, height) = (format.width, format.height);
+    if (width, height) != (settings.width, settings.height) {
         log::info!(
             "{}: delivers {width}×{height}, the nearest to the configured size",
             settings.device.display()
         );
     }
-    Ok((format, *pixel_format))
 }
 
+/// Asks for a frame rate. Drivers need not have one that can be set.
 fn set_rate(camera: &Camera, fps: u32) {
     let params = v4l::video::capture::Parameters::with_fps(fps);
+    let path = camera.path.display();
     match camera.attempt("setting the frame rate", |d| d.set_params(&params)) {
-        Ok(got) if got.interval.numerator * fps != got.interval.denominator => {
+        Ok(got) => {
             let (numerator, denominator) = (got.interval.numerator, got.interval.denominator);
-            log::info!(
-                "{}: delivers {denominator}/{numerator} frames/s instead of {fps}",
-                camera.path.display()
-            );
+            if u64::from(numerator) * u64::from(fps) != u64::from(denominator) {
+                log::info!("{path}: delivers {denominator}/{numerator} frames/s instead of {fps}");
+            }
         }
-        Ok(_) => {}
+        Err(CaptureError::Device { source, .. }) if is_absent(&source) => {
+            log::warn!("{path}: its frame rate cannot be set; `fps` has no effect");
+        }
         Err(e) => log::warn!("{e}; using the camera's own rate"),
     }
 }

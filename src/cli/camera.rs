@@ -103,6 +103,12 @@ fn formats(device: &Path, json: bool) -> Result<(), CliError> {
     if json {
         return formats.iter().try_for_each(json_line);
     }
+    if formats.is_empty() {
+        return line(&format!(
+            "{} does not list its formats; the daemon tries those that it reads",
+            device.display()
+        ));
+    }
     for format in formats {
         let note = if format.readable {
             ""
@@ -122,6 +128,12 @@ fn controls(device: &Path, json: bool) -> Result<(), CliError> {
     let controls = v4l::controls(device)?;
     if json {
         return controls.iter().try_for_each(json_line);
+    }
+    if controls.is_empty() {
+        return line(&format!(
+            "{} has no controls that can be set",
+            device.display()
+        ));
     }
     controls.iter().try_for_each(control_lines)
 }

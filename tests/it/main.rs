@@ -56,5 +56,6 @@ mod tls;
 mod tokenizers;
 mod tower_inputs;
 mod unit_file;
+mod v4l;
 mod vetting;
 mod workshop;

@@ -1,16 +1,15 @@
 //! An open V4L2 device: its requests, and setting controls.
 
 use super::super::error::CaptureError;
+use super::controls::{ControlDescription, enumerate, is_absent};
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use v4l::Device;
 use v4l::capability::Flags;
-use v4l::control::{Control, Description, Type, Value};
+use v4l::control::{Control, Value};
 use v4l::v4l_sys::v4l2_format;
-
-const UNKNOWN_CONTROL: &str = "is not one of this camera's; `constancy camera controls` lists them";
 
 /// The controls that have their own configuration keys, with V4L2's ids (`linux/v4l2-controls.h`).
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +48,7 @@ impl Camera {
                 hint,
             }
         })?;
+        keep_from_children(&device);
         let camera = Self {
             path: path.into(),
             device,
@@ -80,14 +80,8 @@ impl Camera {
         action: &'static str,
         request: impl FnOnce(&Device) -> std::io::Result<T>,
     ) -> Result<T, CaptureError> {
-        let unexpected = |_| {
-            Err(Error::new(
-                ErrorKind::InvalidData,
-                "the driver's answer is not understood",
-            ))
-        };
         catch_unwind(AssertUnwindSafe(|| request(&self.device)))
-            .unwrap_or_else(unexpected)
+            .unwrap_or_else(|_| Err(not_understood()))
             .map_err(|source| match source.kind() {
                 ErrorKind::ResourceBusy => CaptureError::Busy {
                     device: self.path.clone(),
@@ -119,6 +113,21 @@ impl Camera {
         }
     }
 
+    /// The camera's controls; none if the driver has none.
+    pub(super) fn controls(&self) -> Result<Vec<ControlDescription>, CaptureError> {
+        self.attempt("listing controls", enumerate)
+    }
+
+    /// The value of a control that the camera has.
+    pub(super) fn value(&self, id: u32) -> std::io::Result<i64> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.device.control(id)));
+        match read.unwrap_or_else(|_| Err(not_understood()))?.value {
+            Value::Integer(value) => Ok(value),
+            Value::Boolean(value) => Ok(i64::from(value)),
+            _ => Err(not_understood()),
+        }
+    }
+
     /// Sets one of the well-known controls.
     pub(super) fn set(&self, control: CameraControl, value: i64) -> Result<(), CaptureError> {
         self.set_id(control as u32, control.key(), value)
@@ -127,17 +136,19 @@ impl Camera {
     /// Sets controls by the names that [`super::controls`] lists. Switches and menus come first: a camera ignores or
     /// refuses a value while the control's automatic mode is still on.
     pub(super) fn set_named(&self, wanted: &BTreeMap<String, i64>) -> Result<(), CaptureError> {
-        let all = self.attempt("listing controls", Device::query_controls)?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let all = self.controls()?;
         let mut found = Vec::new();
         for (name, value) in wanted {
-            let Some(control) = all.iter().find(|c| control_name(&c.name) == *name) else {
-                return Err(self.control_error(name, UNKNOWN_CONTROL.into()));
+            let Some(control) = all.iter().find(|c| c.name == *name) else {
+                return Err(self.lacks(name));
             };
-            if !settable(control) {
+            if !control.is_settable() {
                 return Err(self.control_error(name, "cannot be set".into()));
             }
-            let is_value = !matches!(control.typ, Type::Boolean | Type::Menu);
-            found.push((is_value, control.id, name, *value));
+            found.push((!control.is_switch(), control.id, name, *value));
         }
         found.sort();
         found
@@ -147,23 +158,21 @@ impl Camera {
 
     /// Sets a control and reads it back: many cameras accept a value but keep another one.
     fn set_id(&self, id: u32, name: &str, value: i64) -> Result<(), CaptureError> {
-        let typed = match self.device.control(id).map(|c| c.value) {
-            Ok(Value::Boolean(_)) => Value::Boolean(value != 0),
-            Ok(_) => Value::Integer(value),
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-                return Err(self.control_error(name, UNKNOWN_CONTROL.into()));
-            }
+        match self.value(id) {
+            Ok(_) => {}
+            Err(e) if is_absent(&e) => return Err(self.lacks(name)),
             Err(e) => return Err(self.control_error(name, format!("cannot be read: {e}"))),
+        }
+        let wanted = Control {
+            id,
+            value: Value::Integer(value),
         };
         self.device
-            .set_control(Control { id, value: typed })
+            .set_control(wanted)
             .map_err(|e| self.control_error(name, format!("does not take {value}: {e}")))?;
-        let kept = match self.device.control(id).map(|c| c.value) {
-            Ok(Value::Integer(kept)) => kept,
-            Ok(Value::Boolean(kept)) => i64::from(kept),
-            Ok(_) => return Err(self.control_error(name, "reads back as another type".into())),
-            Err(e) => return Err(self.control_error(name, format!("cannot be read back: {e}"))),
-        };
+        let kept = self
+            .value(id)
+            .map_err(|e| self.control_error(name, format!("cannot be read back: {e}")))?;
         if kept != value {
             log::warn!(
                 "{}: control `{name}` was set to {value}, the camera keeps {kept}",
@@ -171,6 +180,17 @@ impl Camera {
             );
         }
         Ok(())
+    }
+
+    /// The error for a configured control that the camera lacks.
+    fn lacks(&self, control: &str) -> CaptureError {
+        let has_none = self.controls().is_ok_and(|all| all.is_empty());
+        let problem = if has_none {
+            "is not one of this camera's, which has no controls at all; remove it from the configuration"
+        } else {
+            "is not one of this camera's; `constancy camera controls` lists them"
+        };
+        self.control_error(control, problem.into())
     }
 
     fn control_error(&self, control: &str, problem: String) -> CaptureError {
@@ -182,23 +202,20 @@ impl Camera {
     }
 }
 
-/// Whether this program can set the control and read it back.
-pub(super) fn settable(control: &Description) -> bool {
-    matches!(
-        control.typ,
-        Type::Integer | Type::Boolean | Type::Menu | Type::Integer64
-    ) && !control.flags.contains(v4l::control::Flags::READ_ONLY)
+fn not_understood() -> Error {
+    Error::new(
+        ErrorKind::InvalidData,
+        "the driver's answer is not understood",
+    )
 }
 
-/// Turns a title such as `White Balance, Automatic` into `white_balance_automatic`, as `v4l2-ctl` does.
-pub(super) fn control_name(title: &str) -> String {
-    let words = title
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|w| !w.is_empty());
-    words
-        .map(str::to_ascii_lowercase)
-        .collect::<Vec<_>>()
-        .join("_")
+/// Closes the device in every child process: a program that inherited it would keep it busy after this one has closed it.
+fn keep_from_children(device: &Device) {
+    // SAFETY: F_SETFD takes no pointer, and the descriptor is open as long as the device.
+    let result = unsafe { libc::fcntl(device.handle().fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    if result < 0 {
+        log::debug!("FD_CLOEXEC: {}", Error::last_os_error());
+    }
 }
 
 /// A hint for the error of opening a device.

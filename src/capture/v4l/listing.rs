@@ -1,11 +1,11 @@
 //! Lists V4L2 devices, and the formats and controls of a camera.
 
 use super::super::error::CaptureError;
-use super::device::{Camera, control_name, settable};
+use super::controls::ControlDescription;
+use super::device::Camera;
 use super::formats::{FORMATS, fourcc_name};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use v4l::control::{Description, MenuItem, Value};
 use v4l::frameinterval::FrameIntervalEnum;
 use v4l::framesize::FrameSizeEnum;
 use v4l::video::Capture;
@@ -173,40 +173,18 @@ pub(crate) struct ControlInfo {
 /// The controls of a camera that can be set.
 pub(crate) fn controls(path: &Path) -> Result<Vec<ControlInfo>, CaptureError> {
     let camera = Camera::open(path)?;
-    let all = camera.attempt("listing controls", Device::query_controls)?;
+    let all = camera.controls()?.into_iter();
     Ok(all
-        .into_iter()
-        .filter(settable)
-        .map(|c| control_info(&camera, c))
+        .filter(ControlDescription::is_settable)
+        .map(|control| ControlInfo {
+            kind: control.kind_name().unwrap_or_default().into(),
+            value: camera.value(control.id).ok(),
+            name: control.name,
+            minimum: control.minimum,
+            maximum: control.maximum,
+            step: control.step,
+            default: control.default,
+            menu: control.menu,
+        })
         .collect())
-}
-
-fn control_info(camera: &Camera, control: Description) -> ControlInfo {
-    let value = match camera
-        .attempt("reading a control", |d| d.control(control.id))
-        .map(|c| c.value)
-    {
-        Ok(Value::Integer(value)) => Some(value),
-        Ok(Value::Boolean(value)) => Some(i64::from(value)),
-        _ => None,
-    };
-    let meaning = |item: MenuItem| match item {
-        MenuItem::Name(name) => name.trim_end_matches('\0').to_owned(),
-        MenuItem::Value(value) => value.to_string(),
-    };
-    ControlInfo {
-        name: control_name(&control.name),
-        kind: format!("{:?}", control.typ).to_lowercase(),
-        minimum: control.minimum,
-        maximum: control.maximum,
-        step: control.step,
-        default: control.default,
-        value,
-        menu: control
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(i, m)| (i, meaning(m)))
-            .collect(),
-    }
 }
