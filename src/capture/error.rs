@@ -1,5 +1,6 @@
 //! Why a source delivers no frames.
 
+use super::arrived::Instead;
 use crate::files::ImagesError;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -43,12 +44,14 @@ pub enum CaptureError {
         program: String,
         source: std::io::Error,
     },
-    #[error("`{program}` ended ({status}){last_line}")]
+    #[error("`{program}` ended ({status}){last_line}{}", since_last_frame(instead.as_ref()))]
     Ended {
         program: String,
         status: String,
         /// `: ` and the last line on stderr, or nothing.
         last_line: String,
+        /// What came behind its last frame.
+        instead: Option<Instead>,
     },
     #[error("`{program}` sends yuv4mpeg that cannot be read: {reason}")]
     Y4m { program: String, reason: String },
@@ -56,6 +59,11 @@ pub enum CaptureError {
     Images(#[from] ImagesError),
     #[error("no frame for {seconds:.1} s")]
     Stalled { seconds: f64 },
+    #[error("{fault}: {instead}")]
+    Silent {
+        fault: Box<CaptureError>,
+        instead: Instead,
+    },
     #[error("no frame for {seconds:.1} s that can be decoded; the last one: {reason}")]
     Undecodable { seconds: f64, reason: String },
     #[error("the same picture, bit for bit, for {seconds:.0} s")]
@@ -65,10 +73,37 @@ pub enum CaptureError {
     Internal(String),
 }
 
+fn since_last_frame(instead: Option<&Instead>) -> String {
+    instead.map_or_else(String::new, |i| format!("; without a frame, {i}"))
+}
+
 impl CaptureError {
-    /// What tells this fault from others. Faults that report what just came are the same fault whatever came.
+    /// The fault of a source that stalled, with what came instead of a frame.
+    pub(crate) fn with_what_came(self, instead: Option<Instead>) -> Self {
+        match (self, instead) {
+            (fault @ Self::Stalled { .. }, Some(instead)) => Self::Silent {
+                fault: Box::new(fault),
+                instead,
+            },
+            (fault, _) => fault,
+        }
+    }
+
+    /// What tells this fault from others. Faults that report what just came are the same fault whatever came, and so are
+    /// a program's ends whose last words differ in figures: time stamps, process numbers.
     pub(crate) fn kind(&self) -> String {
         match self {
+            Self::Silent { fault, instead } => format!("{}: {}", fault.kind(), instead.text()),
+            Self::Ended {
+                program,
+                status,
+                last_line,
+                instead,
+            } => format!(
+                "{program} {status}{} {}",
+                last_line.replace(|c: char| c.is_ascii_digit(), ""),
+                instead.as_ref().map_or("", Instead::text)
+            ),
             Self::Stalled { .. } => "stalled".into(),
             Self::Undecodable { .. } => "undecodable".into(),
             Self::Frozen { .. } => "frozen".into(),

@@ -1,7 +1,7 @@
 //! Splits a byte stream into JPEG images.
 
-/// An image that grows larger has lost its end marker.
-const MAX_IMAGE_BYTES: usize = 32 << 20;
+/// An image that grows larger has lost its end marker: one of 64 megapixels at high quality has less.
+const MAX_IMAGE_BYTES: usize = 16 << 20;
 
 /// A part of the stream.
 #[derive(Debug, PartialEq)]
@@ -26,6 +26,11 @@ pub(super) struct Splitter {
 impl Splitter {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// What came and belongs to no piece yet.
+    pub(super) fn pending(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// The next image, once its end has arrived.

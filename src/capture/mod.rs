@@ -3,13 +3,16 @@
 //! A source only delivers frames. The daemon's capture thread alone decides what happens when a source fails, stalls or
 //! ends.
 
+mod arrived;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod mjpeg;
 mod pace;
 mod pipe;
+mod printable;
 mod replay;
+mod sniff;
 mod source;
 mod synthetic;
 pub(crate) mod v4l;
@@ -19,6 +22,7 @@ use crate::config::{CameraSettings, SourceSettings};
 use std::time::Duration;
 
 pub(crate) use error::CaptureError;
+pub(crate) use pipe::run_guard;
 pub(crate) use source::{Next, Source};
 
 /// Opens the source that a camera's settings name.

@@ -1,5 +1,6 @@
 //! The interface of a source.
 
+use super::arrived::Instead;
 use super::error::CaptureError;
 use constancy_core::frame::Frame;
 use std::time::Duration;
@@ -34,6 +35,11 @@ pub(crate) trait Source {
     /// Whether every frame must be processed: capture then waits where it would drop a camera's frame.
     fn waits_for_reader(&self) -> bool {
         false
+    }
+
+    /// What came since the last frame, for the fault of a source that is silent.
+    fn came_instead(&self) -> Option<Instead> {
+        None
     }
 
     /// The opened source, for the log.

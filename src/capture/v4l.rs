@@ -7,6 +7,7 @@ mod listing;
 
 pub(crate) use listing::{ControlInfo, controls, devices, formats};
 
+use super::arrived::Instead;
 use super::error::CaptureError;
 use super::source::{Next, Source};
 use crate::clock;
@@ -42,6 +43,8 @@ pub(crate) struct V4lSource {
     /// The driver's sequence number of the last frame.
     sequence: Option<u32>,
     lost: u64,
+    /// Buffers came since the last frame, and none held one.
+    is_damaged: bool,
 }
 
 impl V4lSource {
@@ -68,6 +71,7 @@ impl V4lSource {
             streaming: false,
             sequence: None,
             lost: 0,
+            is_damaged: false,
         })
     }
 
@@ -130,6 +134,7 @@ impl Source for V4lSource {
             }
             Err(e) => return Err(self.error("reading a frame", e)),
         };
+        self.is_damaged = data.is_none();
         self.lost += skipped(self.sequence.replace(meta.sequence), meta.sequence);
         Ok(data.map_or(Next::Damaged, |data| {
             Next::Frame(self.frame(data, stamp_ns(&meta)))
@@ -138,6 +143,11 @@ impl Source for V4lSource {
 
     fn lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
+    }
+
+    fn came_instead(&self) -> Option<Instead> {
+        let text = "the driver delivers buffers that are empty or marked as damaged: cable, power or USB bandwidth";
+        self.is_damaged.then(|| Instead::of(text))
     }
 
     fn describe(&self) -> String {

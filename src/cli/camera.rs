@@ -213,10 +213,10 @@ fn one_frame(settings: &CameraSettings, skip: u32) -> Result<Frame, CliError> {
             }
             Next::End => return Err(CaptureError::Stalled { seconds: 0.0 }.into()),
             Next::Damaged | Next::Nothing if last.elapsed() > stall => {
-                return Err(CaptureError::Stalled {
+                let stalled = CaptureError::Stalled {
                     seconds: settings.stall_s,
-                }
-                .into());
+                };
+                return Err(stalled.with_what_came(source.came_instead()).into());
             }
             Next::Damaged | Next::Nothing => {}
         }

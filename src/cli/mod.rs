@@ -19,9 +19,11 @@ mod model_args;
 mod output;
 mod synth;
 
+use crate::capture::run_guard;
 use crate::daemon;
 use crate::recognizer::vetting;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use error::CliError;
@@ -69,6 +71,13 @@ enum Command {
     /// Load a model for the parent process, which waits for a report
     #[command(hide = true)]
     VetModel,
+    /// Run a program of `camera.pipe` for the parent process, and end it with that
+    #[command(hide = true)]
+    PipeGuard {
+        /// Program and arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// List cameras with their formats and controls, or save a frame
     Camera(camera::CameraArgs),
     /// Write man pages and shell completions, for packages
@@ -98,6 +107,11 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Fit(args) => fit::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Camera(args) => camera::run(args),
+        Command::PipeGuard { command } => run_guard(command).map_err(|source| CliError::Start {
+            program: "the program of `camera.pipe`".into(),
+            source,
+            hint: "the process that guards it failed",
+        }),
         Command::Model(args) => model::run(args),
         Command::Generate(args) => generate::run(args, Cli::command()),
         Command::VetModel => Ok(vetting::serve(exit::recognizer)?),

@@ -203,7 +203,7 @@ impl CaptureThread {
         let seconds = self.stall.as_secs_f64();
         Err(match reason {
             Some(reason) => CaptureError::Undecodable { seconds, reason },
-            None => CaptureError::Stalled { seconds },
+            None => CaptureError::Stalled { seconds }.with_what_came(source.came_instead()),
         })
     }
 

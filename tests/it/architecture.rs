@@ -221,8 +221,8 @@ fn planted_violations_are_found() {
         ),
         (
             "capture/mod.rs",
-            "use y4m::Decoder;",
-            "capture/mod.rs uses y4m",
+            "use sd_notify::notify;",
+            "capture/mod.rs uses sd_notify",
         ),
     ];
     for (path, text, expected) in program {

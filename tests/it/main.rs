@@ -35,6 +35,7 @@ mod mqtt_limits;
 mod mqtt_others;
 mod mqtt_retained;
 mod package;
+mod pipe;
 mod pocket;
 mod projection;
 mod publish_policy;

@@ -19,15 +19,17 @@ pub(super) const ORDER: [&str; 11] = [
 ];
 
 /// Crates that one place in the program owns.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("v4l", &["capture/v4l.rs", "capture/v4l/"]),
-    ("y4m", &["capture/yuv4mpeg.rs"]),
     ("rumqttc", &["publish/mqtt.rs", "publish/mqtt/"]),
     ("rustls", &["publish/tls.rs"]),
     ("redb", &["publish/queue/"]),
     ("prost", &["publish/sparkplug/"]),
     ("sd_notify", &["daemon/service.rs"]),
-    ("signal_hook", &["daemon/service.rs", "cli/"]),
+    (
+        "signal_hook",
+        &["daemon/service.rs", "capture/pipe/guard.rs", "cli/"],
+    ),
     ("clap", &["cli/", "main.rs"]),
     ("indicatif", &["cli/"]),
 ];
