@@ -1,5 +1,8 @@
 //! Splits a byte stream into JPEG images.
 
+use constancy_core::jpeg::{Markers, Part, find_start};
+use constancy_core::preprocess::is_complete_jpeg;
+
 /// An image that grows larger has lost its end marker: one of 64 megapixels at high quality has less.
 const MAX_IMAGE_BYTES: usize = 16 << 20;
 
@@ -13,14 +16,19 @@ pub(super) enum Piece {
 
 /// Splits a byte stream into JPEG images.
 ///
-/// It skips segments by their lengths, so a thumbnail inside a segment does not end the image.
+/// An image ends at its end marker. Some cameras send none: an image that is whole also ends where the next begins. A start
+/// without image data behind it is passed over, since some cameras begin twice.
 #[derive(Default)]
 pub(super) struct Splitter {
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that are known to belong to the image at its start.
-    scanned: usize,
-    in_image: bool,
-    in_scan: bool,
+    /// The image at the buffer's start, once its start marker has arrived.
+    image: Option<Arriving>,
+}
+
+/// An image whose end has not arrived.
+struct Arriving {
+    markers: Markers,
+    has_scan: bool,
 }
 
 impl Splitter {
@@ -35,83 +43,82 @@ impl Splitter {
 
     /// The next image, once its end has arrived.
     pub(super) fn next(&mut self) -> Option<Piece> {
-        if !self.in_image && !self.find_start() {
-            return None;
+        loop {
+            if self.image.is_none() && !self.find_start() {
+                return None;
+            }
+            let image = self.image.as_mut()?;
+            let has_scan = image.has_scan;
+            match image.markers.next(&self.buffer) {
+                Some(Part::Segment { .. }) => {}
+                Some(Part::Scan(_)) => image.has_scan = true,
+                Some(Part::End(end)) => {
+                    let image = self.cut(end);
+                    if has_scan {
+                        return Some(Piece::Image(image));
+                    }
+                }
+                Some(Part::Start(end)) => {
+                    let image = self.cut(end);
+                    if has_scan {
+                        return Some(judge(image));
+                    }
+                }
+                None if self.buffer.len() > MAX_IMAGE_BYTES => {
+                    *self = Self::default();
+                    return Some(Piece::Incomplete);
+                }
+                None => return None,
+            }
         }
-        if let Some(end) = self.find_end() {
-            let rest = self.buffer.split_off(end);
-            let image = std::mem::replace(&mut self.buffer, rest);
-            (self.scanned, self.in_image, self.in_scan) = (0, false, false);
-            return Some(if image.ends_with(&[0xff, 0xd9]) {
-                Piece::Image(image)
-            } else {
-                Piece::Incomplete
-            });
-        }
-        if self.buffer.len() > MAX_IMAGE_BYTES {
-            *self = Self::default();
-            return Some(Piece::Incomplete);
-        }
-        None
+    }
+
+    /// The image that the end of the stream interrupts, if there is one.
+    pub(super) fn finish(&mut self) -> Option<Piece> {
+        let image = self.image.take()?;
+        let buffer = std::mem::take(&mut self.buffer);
+        let has_scan = image.has_scan || image.markers.open_scan(&buffer).is_some();
+        has_scan.then(|| judge(buffer))
+    }
+
+    /// Takes the first `end` bytes, which are an image.
+    fn cut(&mut self, end: usize) -> Vec<u8> {
+        let rest = self.buffer.split_off(end);
+        self.image = None;
+        std::mem::replace(&mut self.buffer, rest)
     }
 
     /// Drops everything before the next start-of-image marker; returns whether there is one.
     fn find_start(&mut self) -> bool {
-        let start = self.buffer.windows(3).position(|w| w == [0xff, 0xd8, 0xff]);
-        let Some(at) = start else {
+        let Some(at) = find_start(&self.buffer) else {
             // The buffer may end in the middle of a marker.
             let keep = self.buffer.len().min(2);
             self.buffer.drain(..self.buffer.len() - keep);
             return false;
         };
         self.buffer.drain(..at);
-        (self.scanned, self.in_image, self.in_scan) = (2, true, false);
+        self.image = Some(Arriving {
+            markers: Markers::new(2),
+            has_scan: false,
+        });
         true
     }
+}
 
-    /// The index after the image's last byte, once it has arrived.
-    fn find_end(&mut self) -> Option<usize> {
-        loop {
-            let at = self.scanned;
-            if self.in_scan {
-                let ahead = self.buffer.get(at..)?;
-                let Some(step) = ahead
-                    .windows(2)
-                    .position(|w| w[0] == 0xff && !matches!(w[1], 0x00 | 0xd0..=0xd7 | 0xff))
-                else {
-                    self.scanned = self.buffer.len().saturating_sub(1).max(at);
-                    return None;
-                };
-                self.scanned = at + step;
-                self.in_scan = false;
-                continue;
-            }
-            let &[marker_start, marker] = self.buffer.get(at..at + 2)? else {
-                return None;
-            };
-            match (marker_start, marker) {
-                (0xff, 0xd9) => return Some(at + 2),
-                // Another image begins: this one is incomplete.
-                (0xff, 0xd8) => return Some(at),
-                (0xff, 0xff) => self.scanned += 1,
-                (0xff, 0x01 | 0xd0..=0xd7) => self.scanned += 2,
-                (0xff, _) => {
-                    let &[high, low] = self.buffer.get(at + 2..at + 4)? else {
-                        return None;
-                    };
-                    self.scanned = at + 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
-                    self.in_scan = marker == 0xda;
-                }
-                // There is no marker where one must be: search for the next.
-                _ => self.in_scan = true,
-            }
-        }
+/// What an image without an end marker is.
+fn judge(image: Vec<u8>) -> Piece {
+    if is_complete_jpeg(&image) {
+        Piece::Image(image)
+    } else {
+        Piece::Incomplete
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use image::ImageEncoder;
+    use image::codecs::jpeg::JpegEncoder;
     use proptest::prelude::*;
 
     /// A minimal image: a segment that contains an end marker, and a scan with stuffed bytes and restart markers.
@@ -169,5 +176,49 @@ mod tests {
                 Piece::Image(whole)
             ]
         );
+    }
+
+    /// A picture that can be decoded.
+    fn picture() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let pixels: Vec<u8> = (0..64 * 48 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        JpegEncoder::new(&mut bytes)
+            .write_image(&pixels, 64, 48, image::ExtendedColorType::Rgb8)
+            .expect("JPEG in memory");
+        bytes
+    }
+
+    #[test]
+    fn an_image_without_an_end_marker_is_one_if_it_is_whole() {
+        let whole = picture();
+        let open = &whole[..whole.len() - 2];
+        let cut = &whole[..whole.len() / 2];
+        let stream = [open, open, cut, &whole, open].concat();
+        let mut splitter = Splitter::default();
+        splitter.push(&stream);
+        let mut pieces: Vec<Piece> = std::iter::from_fn(|| splitter.next()).collect();
+        pieces.extend(splitter.finish());
+        let image = |bytes: &[u8]| Piece::Image(bytes.to_vec());
+        assert_eq!(
+            pieces,
+            [
+                image(open),
+                image(open),
+                Piece::Incomplete,
+                image(&whole),
+                image(open)
+            ]
+        );
+    }
+
+    #[test]
+    fn an_image_that_begins_twice_is_one_image() {
+        let whole = image(b"abc");
+        // The start marker twice, and a part of the header before the whole image.
+        let stream = [&whole[..2], &whole, &whole[..9], &whole].concat();
+        let images = [Piece::Image(whole.clone()), Piece::Image(whole)];
+        for piece in [1, 5, 100] {
+            assert_eq!(split(&stream, piece), images, "in pieces of {piece}");
+        }
     }
 }

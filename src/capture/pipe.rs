@@ -117,6 +117,10 @@ trait Split {
     fn push(&mut self, bytes: &[u8]);
     /// The next frame or damaged frame. An error is a stream that cannot be read.
     fn next(&mut self) -> Result<Option<Next>, String>;
+    /// The frame that the end of the stream ends. yuv4mpeg has none: its frames have a known size.
+    fn finish(&mut self) -> Option<Next> {
+        None
+    }
     /// What came and belongs to no frame yet.
     fn pending(&self) -> &[u8];
 }
@@ -130,12 +134,11 @@ impl Split for Mjpeg {
     }
 
     fn next(&mut self) -> Result<Option<Next>, String> {
-        Ok(self.0.next().map(|piece| match piece {
-            mjpeg::Piece::Image(image) => {
-                Next::Frame(Frame::compressed(PixelFormat::Jpeg, image, clock::now()))
-            }
-            mjpeg::Piece::Incomplete => Next::Damaged,
-        }))
+        Ok(self.0.next().map(next_of))
+    }
+
+    fn finish(&mut self) -> Option<Next> {
+        self.0.finish().map(next_of)
     }
 
     fn pending(&self) -> &[u8] {
@@ -180,5 +183,17 @@ fn send_frames(
                 return;
             }
         }
+    }
+    if let Some(next) = splitter.finish() {
+        let _ = frames.send(Ok(next));
+    }
+}
+
+fn next_of(piece: mjpeg::Piece) -> Next {
+    match piece {
+        mjpeg::Piece::Image(image) => {
+            Next::Frame(Frame::compressed(PixelFormat::Jpeg, image, clock::now()))
+        }
+        mjpeg::Piece::Incomplete => Next::Damaged,
     }
 }

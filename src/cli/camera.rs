@@ -7,7 +7,7 @@ use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, SourceSettings, V4lFormat, V4lSettings};
 use clap::{Args, Subcommand};
 use constancy_core::frame::{Frame, PixelFormat};
-use constancy_core::preprocess::{RgbImage, View, ViewMasker};
+use constancy_core::preprocess::{RgbImage, View, ViewMasker, is_whole_jpeg, jpeg_within};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -231,14 +231,16 @@ fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError
         .unwrap_or_default()
         .to_ascii_lowercase();
     match extension.as_str() {
+        "jpg" | "jpeg" if *view == View::WHOLE && is_whole_jpeg(frame) => Ok(frame.data.clone()),
+        // What the camera sent is not a file that other programs show.
         "jpg" | "jpeg" if frame.format == PixelFormat::Jpeg && *view == View::WHOLE => {
-            Ok(frame.data.clone())
+            jpeg_within(&visible(frame, view)?, usize::MAX).ok_or_else(|| CliError::Write {
+                path: output.into(),
+                source: std::io::Error::other("the frame cannot be encoded as a JPEG"),
+            })
         }
         "png" => {
-            let mut rgb = RgbImage::default();
-            ViewMasker::new(MASK_COLOUR)
-                .decode(frame, view, &mut rgb)
-                .map_err(crate::recognizer::FrameError::Decode)?;
+            let rgb = visible(frame, view)?;
             let mut png = Cursor::new(Vec::new());
             image::write_buffer_with_format(
                 &mut png,
@@ -259,4 +261,13 @@ fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError
             output.display()
         ))),
     }
+}
+
+/// The visible part of a frame.
+fn visible(frame: &Frame, view: &View) -> Result<RgbImage, CliError> {
+    let mut rgb = RgbImage::default();
+    ViewMasker::new(MASK_COLOUR)
+        .decode(frame, view, &mut rgb)
+        .map_err(crate::recognizer::FrameError::Decode)?;
+    Ok(rgb)
 }

@@ -16,6 +16,7 @@
 
 mod architecture;
 mod broker_faults;
+mod cameras;
 mod cli;
 mod clock;
 mod commands;

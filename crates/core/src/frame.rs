@@ -10,9 +10,9 @@ use std::sync::Arc;
 /// The layout of a [`Frame`]'s bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PixelFormat {
-    /// One JPEG image from an MJPEG camera; its Huffman tables may be missing.
+    /// One JPEG image from an MJPEG camera, as the camera sent it: [`crate::jpeg`] repairs it.
     Jpeg,
-    /// A complete JPEG, PNG or WebP file; its EXIF orientation applies.
+    /// A JPEG, PNG, WebP, BMP or TIFF file; its EXIF orientation applies.
     ImageFile,
     /// Packed 4:2:2, `Y0 U Y1 V`.
     Yuyv,

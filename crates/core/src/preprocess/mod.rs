@@ -6,14 +6,21 @@
 
 mod decode;
 mod encode;
+mod error;
+mod jpeg_picture;
+mod limits;
+mod picture_file;
 mod preprocessor;
+mod raw;
 mod resize;
 mod rgb;
 mod transform;
 mod view;
 
-pub use decode::{DecodeError, decode, is_whole_jpeg};
+pub use decode::{decode, is_complete_jpeg, is_whole_jpeg};
 pub use encode::jpeg_within;
+pub use error::DecodeError;
+pub use limits::TooLarge;
 pub use preprocessor::Preprocessor;
 pub use resize::{CropBox, crop_box};
 pub use rgb::RgbImage;

@@ -1,6 +1,6 @@
 //! Frames to tensors.
 
-use super::decode::DecodeError;
+use super::error::DecodeError;
 use super::resize::resize;
 use super::rgb::RgbImage;
 use super::transform::Transform;

@@ -1,6 +1,6 @@
 //! Resizes and crops with antialiasing, one convolution per axis.
 
-use super::decode::DecodeError;
+use super::error::DecodeError;
 use super::rgb::RgbImage;
 use super::transform::{Crop, Filter, ResizeMode, Transform};
 use fast_image_resize::images::{ImageRef, TypedImage};

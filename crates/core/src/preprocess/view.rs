@@ -3,7 +3,8 @@
 //! The region is cut out. Masked pixels, and pixels of the bounding box outside a polygonal region, get the colour that
 //! the model's normalisation turns into 0. This happens to the decoded image, before any other step reads it.
 
-use super::decode::{DecodeError, decode};
+use super::decode::decode;
+use super::error::DecodeError;
 use super::rgb::RgbImage;
 use crate::frame::Frame;
 use serde::Deserialize;

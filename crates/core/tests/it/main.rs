@@ -13,6 +13,8 @@
     reason = "a failing test panics"
 )]
 
+mod cameras;
+mod formats;
 mod icm;
 mod interventions;
 mod preprocess;

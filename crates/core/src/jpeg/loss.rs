@@ -1,4 +1,4 @@
-//! JPEG's compression loss without the file: 8×8 cosine transform, quantisation and back, chroma at half resolution
+//! The compression loss without the file: 8×8 cosine transform, quantisation and back, chroma at half resolution
 //! (ITU-T T.81, tables K.1 and K.2).
 
 #![expect(
