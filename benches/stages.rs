@@ -15,9 +15,10 @@ use constancy::recognizer::FrameEncoder;
 use constancy_core::classify::{BankOrigin, ClassBank, Classifier};
 use constancy_core::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
 use constancy_core::intervene::{Family, intervene};
+use constancy_core::jpeg::repair;
 use constancy_core::numeric::Rng;
 use constancy_core::preprocess::{
-    Area, Preprocessor, RgbImage, Transform, View, ViewMasker, decode,
+    Area, Preprocessor, RgbImage, Transform, View, ViewMasker, decode, is_complete_jpeg,
 };
 use constancy_core::workshop::{Condition, ENVIRONMENTS, Part, Scene, render};
 use constancy_engine::{Encoder, EngineOptions};
@@ -102,6 +103,23 @@ fn preprocessing(c: &mut Criterion) {
             b.iter(|| decode(black_box(frame), &mut rgb).expect("a good frame"));
         });
     }
+    group.finish();
+    let mut group = c.benchmark_group("JPEG 1280x720");
+    let data = &frames[0].1.data;
+    // A part of the decoding above: it happens to every frame.
+    group.bench_function("repair", |b| {
+        b.iter(|| {
+            let picture = repair(black_box(data)).next().expect("a picture");
+            picture
+                .expect("a good header")
+                .rebuild()
+                .expect("a good picture")
+        });
+    });
+    // Only for frames of a stream that come without an end marker.
+    group.bench_function("is it whole", |b| {
+        b.iter(|| assert!(is_complete_jpeg(black_box(data))));
+    });
     group.finish();
     let mut preprocessor = Preprocessor::new(clip());
     let mut group = c.benchmark_group("decode, resize, crop, normalise 1280x720 to 224");
