@@ -52,12 +52,8 @@ impl Splitter {
             match image.markers.next(&self.buffer) {
                 Some(Part::Segment { .. }) => {}
                 Some(Part::Scan(_)) => image.has_scan = true,
-                Some(Part::End(end)) => {
-                    let image = self.cut(end);
-                    if has_scan {
-                        return Some(Piece::Image(image));
-                    }
-                }
+                // Without a scan it is damaged, which its decoding tells.
+                Some(Part::End(end)) => return Some(Piece::Image(self.cut(end))),
                 Some(Part::Start(end)) => {
                     let image = self.cut(end);
                     if has_scan {
@@ -181,7 +177,7 @@ mod tests {
     /// A picture that can be decoded.
     fn picture() -> Vec<u8> {
         let mut bytes = Vec::new();
-        let pixels: Vec<u8> = (0..64 * 48 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|i| (i * 37 % 251) as u8).collect();
         JpegEncoder::new(&mut bytes)
             .write_image(&pixels, 64, 48, image::ExtendedColorType::Rgb8)
             .expect("JPEG in memory");

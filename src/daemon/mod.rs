@@ -58,7 +58,11 @@ pub(crate) fn run(config: &Path) -> Result<(), DaemonError> {
             return Ok(());
         }
         if let Some(loaded) = loading.wait(TICK) {
-            break loaded?;
+            match loaded {
+                // The process that tried the model was stopped.
+                Err(_) if requests.stop_requested() => continue,
+                loaded => break loaded?,
+            }
         }
     };
     let mut daemon = Daemon::start(loaded, manager)?;

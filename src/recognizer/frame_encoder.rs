@@ -8,8 +8,7 @@ use constancy_core::classify::ClassBank;
 use constancy_core::frame::Frame;
 use constancy_core::icm::Projection;
 use constancy_core::preprocess::{Preprocessor, RgbImage, View};
-use constancy_engine::catch_panic;
-use constancy_engine::{Encoder, EngineOptions};
+use constancy_engine::{Encoder, EngineOptions, ModelError, catch_panic};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
@@ -119,8 +118,11 @@ impl FrameEncoder {
         if batch == 0 {
             return Ok(Vec::new());
         }
-        let values = catch_panic(|| self.encoder.embed_batch(input, batch));
-        Ok(values.map_err(FrameError::ModelPanic)??)
+        match catch_panic(|| self.encoder.embed_batch(input, batch)) {
+            Err(message) => Err(FrameError::ModelPanic(message)),
+            Ok(Err(ModelError::Panicked { reason, .. })) => Err(FrameError::ModelPanic(reason)),
+            Ok(values) => Ok(values?),
+        }
     }
 
     /// Loads a projection; it must have been fitted for this encoder.

@@ -90,7 +90,13 @@ fn odd_names_of_classes_and_of_the_configuration_are_taken() {
         write_images(&place(&root, class, ""), 2);
     }
     let bank = folder.path().join("bank").display().to_string();
-    let output = with_model("classes", &["-o", &bank, "--from-images"], &root);
+    let classes = || with_model("classes", &["-o", &bank, "--from-images"], &root);
+    let refused = classes();
+    assert_eq!(refused.status.code(), Some(65));
+    assert_eq!(stderr(&refused).lines().count(), 1, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("has control characters"));
+    std::fs::remove_dir_all(place(&root, TWO_LINES, "")).expect("class");
+    let output = classes();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stdout(&output).lines().count(), 1);
     assert!(

@@ -13,7 +13,7 @@ fn an_unreadable_image_is_left_out() {
     assert_eq!(output.status.code(), Some(65));
     let message = stderr(&output);
     for words in [
-        "bad.jpg: the JPEG is corrupt",
+        "bad.jpg: the JPEG is cut short",
         "worse.png: not a readable",
         "2 of 14 images could not be read",
     ] {
