@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::publish::{Sink, StdoutPrinter, Undelivered};
 use crate::recognizer::Recognizer;
 use crate::text::joined;
+use crate::threads::share_one_heap;
 use capture_threads::CaptureThreads;
 use loading::{Loaded, Loading};
 use pipeline::Pipeline;
@@ -48,6 +49,7 @@ enum StopReason {
 
 /// Runs the daemon with the configuration at `config` until it is asked to stop or its recordings end.
 pub(crate) fn run(config: &Path) -> Result<(), DaemonError> {
+    share_one_heap();
     let requests = Requests::listen()?;
     let manager = ServiceManager::new();
     let loading = Loading::start(config, None, &manager)?;

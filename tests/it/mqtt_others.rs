@@ -1,14 +1,17 @@
 //! Two devices that were given one client id, or one name.
 
-use super::support::{Broker, Daemon, Setup, Subscriber, write_images};
+use super::support::{Broker, Daemon, Proxy, Setup, Subscriber, free_port, write_images};
 
 const TOPIC: &str = "homeassistant/device/constancy_bench/config";
 
 /// A device whose camera has this name; `mqtt` are lines of `[mqtt]`.
 fn start(broker: &Broker, camera: &str, mqtt: &str) -> Daemon {
+    start_on(&broker.url(), camera, mqtt)
+}
+
+fn start_on(url: &str, camera: &str, mqtt: &str) -> Daemon {
     let setup = Setup::new(&format!(
-        "[[camera]]\nname = \"{camera}\"\n[camera.replay]\npath = \"images\"\nrate = 10.0\nloop = true\n[mqtt]\nbroker = \"{}\"\n{mqtt}",
-        broker.url()
+        "[[camera]]\nname = \"{camera}\"\n[camera.replay]\npath = \"images\"\nrate = 10.0\nloop = true\n[mqtt]\nbroker = \"{url}\"\n{mqtt}",
     ));
     write_images(&setup.path("images"), 3);
     setup.start()
@@ -28,6 +31,27 @@ fn two_clients_with_one_id_are_told_so_with_the_id_and_the_mend() {
     second.wait_log_times("next attempt in", 4);
     let told = |daemon: &Daemon| daemon.log().matches(told).count();
     assert_eq!((told(&first), told(&second)), (1, 1), "once");
+}
+
+/// As a forwarder in front of a broker that is away, which accepts a connection and closes it.
+#[test]
+fn connections_that_nobody_answers_are_no_other_client() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(&broker);
+    let port = free_port();
+    let proxy = Proxy::to_broker(port, &broker);
+    let daemon = start_on(
+        &format!("mqtt://127.0.0.1:{port}"),
+        "belt",
+        "backoff_max_s = 1\n",
+    );
+    subscriber.wait_events(3);
+    proxy.close();
+    daemon.wait_log_times("next attempt in", 4);
+    let seen = subscriber.events().len();
+    proxy.connect_to(&broker);
+    subscriber.wait_events(seen + 3);
+    assert!(!daemon.log().contains("another client"), "{}", daemon.log());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Ten thousand frames leak no memory and no file descriptors.
+//! Ten thousand frames leak no memory and no file descriptors, and neither do reloads.
 
 use super::support::process::{descriptors, resident_kib};
 use super::support::{Broker, Setup, Subscriber, seqs, write_images};
@@ -44,4 +44,29 @@ fn ten_thousand_frames_leak_no_memory_and_no_descriptors() {
         seqs.windows(2).all(|w| w[1] == w[0] + 1),
         "events arrive in order, without gaps"
     );
+}
+
+#[test]
+fn reloads_leak_no_memory() {
+    const WARM: usize = 4;
+    const RELOADS: usize = 20;
+    let setup = Setup::new(
+        "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nloop = true\nrate = 20.0\n",
+    );
+    write_images(&setup.path("images"), 5);
+    let daemon = setup.start();
+    daemon.wait_events(3);
+    let reload_until = |count: usize, from: usize| {
+        for done in from..count {
+            daemon.signal(libc::SIGHUP);
+            daemon.wait_log_times("the new configuration is in force", done + 1);
+        }
+        let so_far = daemon.events().len();
+        daemon.wait_events(so_far + 3);
+        resident_kib(&daemon)
+    };
+    let warm = reload_until(WARM, 0);
+    let then = reload_until(RELOADS, WARM);
+    println!("after {WARM} reloads {warm} KiB, after {RELOADS} {then} KiB");
+    assert!(then <= warm + 768, "{warm} KiB, then {then} KiB");
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Minimum time between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// Below this, changes of the number of waiting events are not reported: a few always come and go.
+/// Below this, changes of the number of waiting events are not reported, except that none waits any more: a few always come
+/// and go.
 const MIN_WAITING: u64 = 100;
 
 /// The message on `…/queue`; `docs/queue.schema.json` describes it.
@@ -39,7 +40,7 @@ struct Condition {
     storage: &'static str,
     fault: Option<String>,
     dropped: u64,
-    /// Events waiting, or 0 below [`MIN_WAITING`].
+    /// Events waiting; as reported last, while there are few.
     waiting: u64,
 }
 
@@ -61,8 +62,8 @@ impl Reporter {
         if *state.queue.storage() == Storage::Opening {
             return;
         }
-        let condition = condition(state);
         let last = self.last.as_ref();
+        let condition = condition(state, last);
         if last == Some(&condition) {
             self.due_at = None;
             return;
@@ -75,11 +76,15 @@ impl Reporter {
             return;
         }
         publish(shared, state, &condition, now);
-        (self.last, self.due_at) = (Some(condition), None);
+        let reported = Condition {
+            waiting: state.queue.len(),
+            ..condition
+        };
+        (self.last, self.due_at) = (Some(reported), None);
     }
 }
 
-fn condition(state: &State) -> Condition {
+fn condition(state: &State, last: Option<&Condition>) -> Condition {
     let (storage, fault) = match state.queue.storage() {
         Storage::Memory | Storage::Opening => ("memory", None),
         Storage::Disk => ("disk", None),
@@ -90,7 +95,10 @@ fn condition(state: &State) -> Condition {
         storage,
         fault,
         dropped: state.dropped(),
-        waiting: if waiting < MIN_WAITING { 0 } else { waiting },
+        waiting: match (waiting, last) {
+            (1..MIN_WAITING, Some(last)) => last.waiting,
+            _ => waiting,
+        },
     }
 }
 

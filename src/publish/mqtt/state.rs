@@ -214,7 +214,10 @@ impl State {
         self.transient.clear();
         self.retained.disconnected();
         self.queue.disconnected();
-        ending == Ending::Closed && self.acknowledged > 0 && !self.size.has_suspect()
+        was_connected
+            && ending == Ending::Closed
+            && self.acknowledged > 0
+            && !self.size.has_suspect()
     }
 
     /// When [`Self::subscriptions_due`] has something to do.
