@@ -1,7 +1,7 @@
 //! Entries for the fuzz targets.
 
 use super::mjpeg::{Piece, Splitter};
-use super::yuv4mpeg::Reader;
+use super::yuv4mpeg;
 use constancy_core::frame::Frame;
 
 /// Splits a stream, the first byte of which says in what pieces it arrives.
@@ -19,18 +19,28 @@ pub fn mjpeg(data: &[u8]) {
             }
         }
     }
+    if let Some(Piece::Image(image)) = splitter.finish() {
+        len += image.len();
+    }
     assert!(len <= stream.len(), "no byte is in two images");
 }
 
-/// Reads the first frames of a stream and hands them to `decode`.
+/// Splits a stream, the first byte of which says in what pieces it arrives, and hands its first frames to `decode`.
 pub fn y4m(data: &[u8], decode: fn(&Frame)) {
-    let Ok(Some(mut reader)) = Reader::open(data) else {
+    let Some((&piece, stream)) = data.split_first() else {
         return;
     };
-    for _ in 0..8 {
-        match reader.next() {
-            Ok(Some(frame)) => decode(&frame),
-            _ => return,
+    let mut splitter = yuv4mpeg::Splitter::default();
+    let mut frames = 0;
+    for bytes in stream.chunks(usize::from(piece) * 16 + 1) {
+        splitter.push(bytes);
+        while let Ok(Some(piece)) = splitter.next() {
+            if let yuv4mpeg::Piece::Frame(frame) = piece
+                && frames < 8
+            {
+                decode(&frame);
+                frames += 1;
+            }
         }
     }
 }

@@ -28,16 +28,11 @@ discovery = true
 
 /// A message from the broker: flags, the topic up to a line end, and the payload.
 pub fn command(data: &[u8]) {
-    static RECEIVERS: OnceLock<(CommandPolicy, Discovery)> = OnceLock::new();
-    let (policy, discovery) = RECEIVERS.get_or_init(|| {
-        // Not checked: there is no such model.
-        let settings: Settings = toml::from_str(SETTINGS).expect("settings");
-        let policy = CommandPolicy::new(&settings, "constancy/bench").expect("commands");
-        (
-            policy,
-            Discovery::new(&settings, "constancy/bench").expect("discovery"),
-        )
-    });
+    static SETTINGS_ONCE: OnceLock<Settings> = OnceLock::new();
+    // Not checked: there is no such model.
+    let settings = SETTINGS_ONCE.get_or_init(|| toml::from_str(SETTINGS).expect("settings"));
+    let policy = CommandPolicy::new(settings).expect("commands");
+    let mut discovery = Discovery::new(settings).expect("discovery");
     let Some((&flags, message)) = data.split_first() else {
         return;
     };
@@ -46,7 +41,11 @@ pub fn command(data: &[u8]) {
     let payload = payload.get(1..).unwrap_or_default();
     let topic = String::from_utf8_lossy(topic);
     let _ = policy.parse(&topic, payload, flags & 1 != 0);
-    let _ = discovery.replacement(payload);
+    if !discovery.is_own(payload)
+        && let Some(removal) = discovery.removal(payload)
+    {
+        let _ = discovery.after_removal(&removal);
+    }
     let address = Address {
         group: "plant".into(),
         node: "bench".into(),
