@@ -62,7 +62,7 @@ pub(crate) fn run(config: &Path) -> Result<(), DaemonError> {
         if let Some(loaded) = loading.wait(TICK) {
             match loaded {
                 // The process that tried the model was stopped.
-                Err(_) if requests.stop_requested() => continue,
+                Err(_) if requests.stop_requested() => {}
                 loaded => break loaded?,
             }
         }

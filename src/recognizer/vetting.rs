@@ -1,8 +1,8 @@
 //! Loads models in a child process first, where a panic, an endless loop, a stack overflow or an
 //! enormous demand for memory harms nobody.
 //!
-//! The child is this program again, as `constancy vet-model`. It loads what a [`Job`] names under
-//! limits of memory and time, and reports how that went; [`process`] starts it and waits, [`child`] is
+//! The child is this program again, as `constancy vet-model`. It loads what a `Job` names under
+//! limits of memory and time, and reports how that went; `process` starts it and waits, `child` is
 //! the other side. It is gone before this process loads an image tower itself, so a board needs the
 //! memory of one. Text towers are needed only while labels are embedded: that happens in the child
 //! alone, which hands over the class bank.

@@ -133,7 +133,7 @@ impl Camera {
         self.set_id(control as u32, control.key(), value)
     }
 
-    /// Sets controls by the names that [`super::controls`] lists. Switches and menus come first: a camera ignores or
+    /// Sets controls by the names that [`super::controls()`] lists. Switches and menus come first: a camera ignores or
     /// refuses a value while the control's automatic mode is still on.
     pub(super) fn set_named(&self, wanted: &BTreeMap<String, i64>) -> Result<(), CaptureError> {
         if wanted.is_empty() {

@@ -97,7 +97,7 @@ impl World {
         write(
             "noise",
             &(0..20_000u32)
-                .map(|i| (i * i >> 7) as u8)
+                .map(|i| ((i * i) >> 7) as u8)
                 .collect::<Vec<_>>(),
         );
         write("camera.sh", CAMERA.as_bytes());

@@ -1,6 +1,6 @@
 //! JPEG (ITU-T T.81): the pictures in what cameras and files send, repaired for the decoder, and the loss of compression.
 //!
-//! Every JPEG goes through [`repair`], whichever way it came in; [`crate::preprocess`] decodes the result.
+//! Every JPEG goes through [`repair()`], whichever way it came in; [`crate::preprocess`] decodes the result.
 
 mod entropy;
 mod error;
