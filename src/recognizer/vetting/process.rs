@@ -260,7 +260,7 @@ impl Watch {
             )
         } else if self.late {
             format!(
-                "it does not get on within {seconds} s, the limit for a file of its size, as a damaged or hostile one may do; if it is only slow, set {TIME_VARIABLE} to a larger number"
+                "it does not finish within {seconds} s, the limit for a file of its size, as a damaged or hostile one may do; if it is only slow, set {TIME_VARIABLE} to a larger number"
             )
         } else if self.last_words.contains("overflowed its stack") {
             "its parts are nested too deeply, or its graph is too long a chain".into()
