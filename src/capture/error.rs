@@ -39,7 +39,9 @@ pub enum CaptureError {
         control: String,
         problem: String,
     },
-    #[error("`{program}` cannot be started: {source}; is it installed?")]
+    #[error(
+        "`{program}` cannot be started: {source}; is it installed? Each argument of `command` is a string of its own"
+    )]
     Spawn {
         program: String,
         source: std::io::Error,

@@ -9,6 +9,7 @@ pub(crate) use guard::run as run_guard;
 use super::arrived::{Arrived, Instead};
 use super::error::CaptureError;
 use super::mjpeg;
+use super::printable::printable;
 use super::source::{Next, Source};
 use super::yuv4mpeg;
 use crate::clock;
@@ -35,7 +36,7 @@ pub(super) struct PipeSource {
 
 impl PipeSource {
     pub(super) fn open(settings: &PipeSettings) -> Result<Self, CaptureError> {
-        let program = settings.command[0].clone();
+        let program = name_of(&settings.command[0]);
         let (child, stdout, stderr) =
             GuardedChild::spawn(&settings.command).map_err(|source| CaptureError::Spawn {
                 program: program.clone(),
@@ -196,4 +197,11 @@ fn next_of(piece: mjpeg::Piece) -> Next {
         }
         mjpeg::Piece::Incomplete => Next::Damaged,
     }
+}
+
+/// What a program is called in messages: of a whole command line, which somebody may have put into one string, its first
+/// word, since the others may hold a password.
+fn name_of(command: &str) -> String {
+    let first = command.split_whitespace().next().unwrap_or(command);
+    printable(first)
 }

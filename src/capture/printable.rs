@@ -1,14 +1,10 @@
 //! Makes text that a child process wrote fit for a line of the log and for a fault: no control characters, no passwords.
 
-/// Names of parameters whose values are secret, in lower case, as in `rtsp://camera/user=admin&password=…`.
-const SECRET_KEYS: [&str; 7] = [
-    "password=",
-    "passwd=",
-    "passwort=",
-    "pwd=",
-    "pass=",
-    "token=",
-    "authorization:",
+use std::ops::Range;
+
+/// What the name of a parameter or header contains if its value is secret, in lower case.
+const SECRET: [&str; 8] = [
+    "pass", "pwd", "secret", "token", "apikey", "api-key", "api_key", "cookie",
 ];
 const MASK: &str = "***";
 
@@ -69,7 +65,13 @@ fn mask_urls(text: &str) -> String {
 fn credentials_end(url: &str) -> Option<usize> {
     let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
     if let Some(at) = authority.rfind('@') {
-        return Some(at);
+        // A password may hold a slash and another `@`; rather too much is masked than too little.
+        let has_password = authority[..at].contains(':');
+        return if has_password {
+            url.rfind('@')
+        } else {
+            Some(at)
+        };
     }
     // A password may hold a slash that should have been escaped. What follows a host's colon is a number.
     let (_, port) = authority.split_once(':')?;
@@ -77,36 +79,63 @@ fn credentials_end(url: &str) -> Option<usize> {
     if is_host { None } else { url.rfind('@') }
 }
 
-/// Masks the values of secret parameters.
+/// Masks the values of secret parameters: `password=…`, `"token": "…"`, `--password …`, `Cookie: …`.
 fn mask_parameters(text: &str) -> String {
-    let lower = text.to_ascii_lowercase();
     let mut masked = String::with_capacity(text.len());
-    let mut done = 0;
-    while let Some((at, key)) = next_secret(&lower, done) {
-        let value = at + key.len();
-        // A header's value reaches to the end of the line.
-        let ends = |c: char| c.is_whitespace() || matches!(c, '&' | ';' | ',' | '"' | '\'' | '`');
-        let end = if key.ends_with(':') {
-            text.len()
-        } else {
-            lower[value..].find(ends).map_or(text.len(), |n| value + n)
-        };
-        masked.push_str(&text[done..value]);
-        if end > value {
+    let mut rest = text;
+    while let Some((name, end)) = next_secret(rest) {
+        let value = value_of(&rest[end..], name);
+        masked.push_str(&rest[..end + value.start]);
+        if !value.is_empty() {
             masked.push_str(MASK);
         }
-        done = end;
+        rest = &rest[end + value.end..];
     }
-    masked.push_str(&text[done..]);
+    masked.push_str(rest);
     masked
 }
 
-fn next_secret(lower: &str, from: usize) -> Option<(usize, &'static str)> {
-    let places = SECRET_KEYS.iter().filter_map(|key| {
-        let at = lower[from..].find(key)? + from;
-        Some((at, *key))
-    });
-    places.min()
+/// The next name of a secret in a text, and where it ends.
+fn next_secret(text: &str) -> Option<(&str, usize)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let mut from = 0;
+    loop {
+        let start = from + text[from..].find(is_name)?;
+        let len = text[start..].find(|c: char| !is_name(c));
+        let end = len.map_or(text.len(), |len| start + len);
+        if is_secret(&text[start..end].to_ascii_lowercase()) {
+            return Some((&text[start..end], end));
+        }
+        from = end;
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let of_header = name.ends_with("authorization");
+    let auth =
+        name.starts_with("auth") && !["author", "authent"].iter().any(|w| name.starts_with(w));
+    of_header || auth || SECRET.iter().any(|word| name.contains(word))
+}
+
+/// Where the value of the secret `name` is in what follows it; empty if this gives it none.
+fn value_of(text: &str, name: &str) -> Range<usize> {
+    let quoted = text.trim_start_matches(['"', '\'']);
+    let separated = quoted.strip_prefix(['=', ':']);
+    let value = match separated {
+        Some(value) => value.trim_start().trim_start_matches(['"', '\'', ' ']),
+        // An option and its value.
+        None if name.starts_with('-') && text.starts_with([' ', '=']) => text.trim_start(),
+        None => return 0..0,
+    };
+    let start = text.len() - value.len();
+    let of_header = quoted.starts_with(':');
+    let lower = name.to_ascii_lowercase();
+    // A header's value reaches to the end of the line.
+    if of_header && (lower.ends_with("authorization") || lower.ends_with("cookie")) {
+        return start..text.len();
+    }
+    let ends = |c: char| c.is_whitespace() || matches!(c, '&' | ';' | ',' | '"' | '\'' | '`');
+    start..value.find(ends).map_or(text.len(), |n| start + n)
 }
 
 #[cfg(test)]
@@ -144,7 +173,23 @@ mod tests {
             ),
             (
                 "> Authorization: Basic YWRtaW46c2VjcmV0",
-                "> Authorization:***",
+                "> Authorization: ***",
+            ),
+            (
+                "rtsp://user:p@ss/w@cam/s?authbasic=YWRt&ch=1",
+                "rtsp://***@cam/s?authbasic=***&ch=1",
+            ),
+            (
+                "srt://h:1?passphrase=geheim loginpas=x apikey=1;client_secret=2",
+                "srt://h:1?passphrase=*** loginpas=*** apikey=***;client_secret=***",
+            ),
+            (
+                "{\"password\":\"x\", \"token\": \"y\"} --password z -v Cookie: a=b; c",
+                "{\"password\":\"***\", \"token\": \"***\"} --password *** -v Cookie: ***",
+            ),
+            (
+                "401 Unauthorized: the author of the bypass is unknown",
+                "401 Unauthorized: the author of the bypass is unknown",
             ),
         ] {
             assert_eq!(printable(text), expected);

@@ -237,7 +237,10 @@ impl<'a> Worker<'a> {
         input: &[f32],
         error: ModelError,
     ) -> EmbedError {
-        if !matches!(error, ModelError::NotFinite { .. }) {
+        if !matches!(
+            error,
+            ModelError::NotFinite { .. } | ModelError::Zero { .. }
+        ) {
             return error.into();
         }
         let images = input.chunks_exact(input.len() / variants.len());
@@ -249,6 +252,9 @@ impl<'a> Worker<'a> {
             .and_then(|((_, intervention), _)| *intervention)
             .map(|i| format!(" under {i}"));
         let item = format!("{}{}", job.path.display(), under.unwrap_or_default());
-        EmbeddingError::NotFinite { item }.into()
+        match error {
+            ModelError::Zero { .. } => EmbeddingError::Zero { item }.into(),
+            _ => EmbeddingError::NotFinite { item }.into(),
+        }
     }
 }

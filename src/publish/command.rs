@@ -168,7 +168,8 @@ fn names(commands: &[CommandName]) -> String {
 }
 
 fn parse_enabled(payload: &[u8]) -> Result<Command, String> {
-    match payload {
+    // `echo true | mosquitto_pub -s` ends it with a line break.
+    match payload.trim_ascii() {
         b"true" => Ok(Command::Enabled(true)),
         b"false" => Ok(Command::Enabled(false)),
         _ => Err("expected true or false".into()),

@@ -231,6 +231,12 @@ impl Encoder {
     fn complete(&self, values: Vec<f32>, batch: usize) -> Result<Vec<f32>, ModelError> {
         let width = self.manifest.output.width;
         if values.len() == batch * width {
+            let is_zero = |image: &[f32]| image.iter().all(|v| *v == 0.0);
+            if values.chunks_exact(width.max(1)).any(is_zero) {
+                return Err(ModelError::Zero {
+                    path: self.path.clone(),
+                });
+            }
             return Ok(values);
         }
         Err(ModelError::Run {

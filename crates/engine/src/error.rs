@@ -142,6 +142,10 @@ pub enum ModelError {
     )]
     NotFinite { path: PathBuf },
     #[error(
+        "model {path}: the embedding is all zeros, which resembles every class alike; the model or its quantisation is damaged"
+    )]
+    Zero { path: PathBuf },
+    #[error(
         "model {path}: the code that reads and runs models fails on it ({reason}); the file is damaged, or of a kind that is not supported"
     )]
     Panicked { path: PathBuf, reason: String },

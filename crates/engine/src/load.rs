@@ -7,7 +7,9 @@ use crate::manifest::Manifest;
 use crate::onnx::{Graph, OnnxFile};
 use crate::ops::{FusedNode, Operators, pack};
 use crate::precision::Precision;
-use crate::rewrite::{fuse, fuse_with_shapes, prepare_quantised, table_clash, to_tract};
+use crate::rewrite::{
+    fuse, fuse_with_shapes, ignored_attribute, prepare_quantised, table_clash, to_tract,
+};
 use crate::runtime::Runtime;
 use crate::spec::Specs;
 use crate::verify::{Disagreement, Rewritten};
@@ -240,6 +242,12 @@ impl Loader<'_> {
         modality: &'static str,
     ) -> Result<(), ModelError> {
         let graph = self.graph(output)?;
+        if let Some(reason) = ignored_attribute(&graph) {
+            return Err(ModelError::Run {
+                path: self.path.into(),
+                reason,
+            });
+        }
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
         let Some(reason) = table_clash(&graph, &facts) else {
             return Ok(());

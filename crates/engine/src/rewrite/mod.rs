@@ -8,6 +8,7 @@
 mod attention;
 mod epilogue;
 mod grid;
+mod ignored;
 mod integer_operators;
 mod layout;
 mod merge;
@@ -23,6 +24,7 @@ mod spell_out;
 mod tables;
 mod to_tract;
 
+pub(crate) use ignored::ignored_attribute;
 pub(crate) use pass::is_fused;
 pub(crate) use quantised::prepare_quantised;
 pub(crate) use shapes::Shapes;
