@@ -5,7 +5,7 @@ mod choice;
 mod report;
 
 use super::CliError;
-use super::image_embeddings::{CriterionArg, EmbeddingArgs, FamilySelection, parse_families};
+use super::image_embeddings::{EmbeddingArgs, FamilySelection, LoadedEncoder, parse_families};
 use super::output::{image_files, json_line, write_file};
 use crate::clock;
 use crate::embedding_cache::{EmbedError, ImageEmbeddings, InterventionPlan};
@@ -15,7 +15,7 @@ use captions::CaptionArgs;
 use choice::{ChoiceArgs, FitData};
 use clap::Args;
 use constancy_core::icm::{
-    Domains, Fitter, FoldersError, Map, MapSpec, Moments, Provenance, Selection,
+    Domains, Fitter, FoldersError, Labelled, Map, MapSpec, Moments, Provenance, Selection,
 };
 use report::{FitRecord, Report, Seconds};
 use std::path::{Path, PathBuf};
@@ -62,14 +62,9 @@ struct InputImages {
 }
 
 impl FitArgs {
-    /// Whether the names of folders are used as labels.
-    fn uses_labels(&self) -> bool {
-        let criterion = self.choice.criterion();
-        self.interventions.same_class
-            || matches!(
-                criterion,
-                Some(CriterionArg::Environments | CriterionArg::Interventions)
-            )
+    /// Whether the names of folders must be labels.
+    fn needs_labels(&self) -> bool {
+        self.interventions.same_class || self.choice.needs_labels()
     }
 
     /// The readable images, with labels if these are used.
@@ -83,7 +78,10 @@ impl FitArgs {
             interventions,
             ..
         } = embedded;
-        let labels = domains.filter(|_| self.uses_labels());
+        let used = |domains: &&Domains| {
+            self.needs_labels() || self.choice.may_use_labels() && domains.classes.len() > 1
+        };
+        let labels = domains.filter(used);
         FitData::new(interventions, labels, &kept, self.interventions.same_class)
     }
 
@@ -135,15 +133,33 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     let mut report = Report::new(&args.output, &moments);
     report.add_images(domains, &stats, &plan);
     let choosing = Instant::now();
-    let (spec, selection) = args
-        .choice
-        .choose(&data, plan.seed, &loaded, &args.captions)?;
+    let judged = judged_images(args, &loaded, &plan)?;
+    let (spec, selection) =
+        args.choice
+            .choose(&data, judged.as_ref(), plan.seed, &loaded, &args.captions)?;
     report.seconds.choosing = choosing.elapsed().as_secs_f64();
     finish(args, &moments, spec, selection.as_ref(), report, start)?;
     if stats.unreadable > 0 {
         return Err(some_failed());
     }
     Ok(())
+}
+
+/// The images by class that `--for` names, under the same interventions.
+fn judged_images(
+    args: &FitArgs,
+    loaded: &LoadedEncoder,
+    plan: &InterventionPlan,
+) -> Result<Option<Labelled>, CliError> {
+    let Some(folder) = args.choice.folder() else {
+        return Ok(None);
+    };
+    let domains = Domains::arrange_any(folder, &labelled_images(folder, Layout::Any)?)?;
+    let paths: Vec<PathBuf> = domains.items.iter().map(|i| i.path.clone()).collect();
+    let embedded = args.embedding.embed_images(loaded, &paths, plan)?;
+    let items = embedded.kept.iter().map(|&i| &domains.items[i]);
+    let labelled = Labelled::of_items(embedded.interventions, &domains, items);
+    Ok(Some(labelled.map_err(EmbedError::Source)?))
 }
 
 fn from_moments(args: &FitArgs) -> Result<(), CliError> {
@@ -244,7 +260,7 @@ fn epoch_ns() -> Option<i64> {
 fn input_images(args: &FitArgs) -> Result<InputImages, CliError> {
     match &args.images[..] {
         [root] if root.is_dir() => images_of_folder(args, root),
-        _ if args.uses_labels() => Err(CliError::Usage(
+        _ if args.needs_labels() => Err(CliError::Usage(
             "labels come from folder names; give one folder, laid out as CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE"
                 .into(),
         )),
@@ -256,16 +272,17 @@ fn input_images(args: &FitArgs) -> Result<InputImages, CliError> {
 }
 
 fn images_of_folder(args: &FitArgs, root: &Path) -> Result<InputImages, CliError> {
-    let by_environment = args.choice.criterion() == Some(CriterionArg::Environments);
-    let layout = match (args.uses_labels(), by_environment) {
+    let by_environment = args.choice.by_environment();
+    let layout = match (args.needs_labels(), by_environment) {
         (false, _) => Layout::Unlabelled,
         (true, true) => Layout::Environments,
         (true, false) => Layout::Any,
     };
     let paths = labelled_images(root, layout)?;
-    let arranged = match layout {
-        Layout::Any => Domains::arrange_any(root, &paths),
-        Layout::Environments | Layout::Unlabelled => Domains::arrange(root, &paths),
+    let arranged = if matches!(layout, Layout::Any) || args.choice.may_use_labels() {
+        Domains::arrange_any(root, &paths)
+    } else {
+        Domains::arrange(root, &paths)
     };
     match arranged {
         Ok(domains) => {
@@ -281,7 +298,7 @@ fn images_of_folder(args: &FitArgs, root: &Path) -> Result<InputImages, CliError
             })
         }
         Err(error @ FoldersError::NoImages { .. }) => Err(error.into()),
-        Err(error) if args.uses_labels() => Err(error.into()),
+        Err(error) if args.needs_labels() => Err(error.into()),
         Err(_) => Ok(InputImages {
             paths,
             domains: None,

@@ -41,6 +41,8 @@ pub(super) enum CriterionArg {
     Environments,
     /// Accuracy under unseen interventions; needs CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE
     Interventions,
+    /// How often an unseen intervention changes the answer; needs classes, and no labels of images
+    Agreement,
 }
 
 impl From<CriterionArg> for Criterion {
@@ -49,6 +51,7 @@ impl From<CriterionArg> for Criterion {
             CriterionArg::Identification => Self::Identification,
             CriterionArg::Environments => Self::LeftOutEnvironment,
             CriterionArg::Interventions => Self::LeftOutIntervention,
+            CriterionArg::Agreement => Self::Agreement,
         }
     }
 }

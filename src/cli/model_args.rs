@@ -149,25 +149,9 @@ impl LabelArgs {
         let Some(given) = &self.labels else {
             return Ok(None);
         };
-        let split = |text: &str, by: char| {
-            text.split(by)
-                .map(str::trim)
-                .filter(|l| !l.is_empty())
-                .map(String::from)
-                .collect()
-        };
-        let labels: Vec<String> = match given.strip_prefix('@') {
-            Some(file) => {
-                let read = |source| CliError::Read {
-                    path: file.into(),
-                    source,
-                };
-                split(
-                    &files::read_text(Path::new(file), MAX_TEXT_BYTES).map_err(read)?,
-                    '\n',
-                )
-            }
-            None => split(given, ','),
+        let labels = match given.strip_prefix('@') {
+            Some(file) => labels_of_file(Path::new(file))?,
+            None => split_labels(given, ','),
         };
         if labels.is_empty() {
             Err(CliError::Usage("--labels names no class".into()))
@@ -175,6 +159,21 @@ impl LabelArgs {
             Ok(Some(labels))
         }
     }
+}
+
+/// The labels of a file, one per line.
+pub(super) fn labels_of_file(path: &Path) -> Result<Vec<String>, CliError> {
+    let read = |source| CliError::Read {
+        path: path.into(),
+        source,
+    };
+    let text = files::read_text(path, MAX_TEXT_BYTES).map_err(read)?;
+    Ok(split_labels(&text, '\n'))
+}
+
+fn split_labels(text: &str, by: char) -> Vec<String> {
+    let labels = text.split(by).map(str::trim);
+    labels.filter(|l| !l.is_empty()).map(String::from).collect()
 }
 
 /// A recogniser from arguments or a configuration; its decisions list `top` classes.

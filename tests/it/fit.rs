@@ -2,6 +2,7 @@
 
 mod cache;
 mod choice;
+mod harm;
 mod moments;
 mod pairs;
 mod refusals;
@@ -105,6 +106,8 @@ fn a_fit_reports_its_choice_and_the_projection_can_be_used() {
         "images",
         "--interventions",
         "paper",
+        "--select",
+        "identification",
         "--draws",
         "2",
         "-o",

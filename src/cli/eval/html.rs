@@ -126,6 +126,7 @@ fn curves(report: &Report) -> String {
         Criterion::Identification,
         Criterion::LeftOutEnvironment,
         Criterion::LeftOutIntervention,
+        Criterion::Agreement,
     ] {
         for (set, families) in report.sets.iter().enumerate() {
             let chosen: Vec<&ChoiceReport> = icm()

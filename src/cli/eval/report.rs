@@ -181,6 +181,7 @@ pub(super) fn by(criterion: Criterion) -> &'static str {
         Criterion::Identification => "by identification",
         Criterion::LeftOutEnvironment => "by environments",
         Criterion::LeftOutIntervention => "by interventions",
+        Criterion::Agreement => "by agreement",
     }
 }
 

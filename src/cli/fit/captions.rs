@@ -29,6 +29,11 @@ pub(super) struct CaptionArgs {
 }
 
 impl CaptionArgs {
+    /// The templates that labels are put in.
+    pub(super) fn prompts(&self) -> &[String] {
+        &self.labels.prompts
+    }
+
     /// The embeddings of captions and of their edits; `None` if no captions are given.
     pub(super) fn embeddings(
         &self,

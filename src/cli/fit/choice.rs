@@ -3,22 +3,32 @@
 use super::captions::CaptionArgs;
 use crate::cli::CliError;
 use crate::cli::image_embeddings::{CriterionArg, LoadedEncoder};
+use crate::cli::model_args::labels_of_file;
 use crate::embedding_cache::EmbedError;
 use clap::{Args, ValueEnum};
 use constancy_core::icm::{
-    DEFAULT_C, Domains, Grid, Interventions, Labelled, MapSpec, Method, Moments, Sampling,
-    Selection, by_environment, by_identification, by_intervention,
+    DEFAULT_C, Domains, Embeddings, Grid, Interventions, Labelled, MapSpec, Method, Moments,
+    Sampling, Selection, by_agreement, by_environment, by_gentle_identification, by_identification,
+    by_intervention,
 };
+use std::path::{Path, PathBuf};
 
-/// Further strengths of soft maps to try with `--select interventions`: where few directions separate the classes, only
-/// weak maps leave these intact.
+/// Further strengths of soft maps to try where classes judge, or nothing does: where few directions separate the classes,
+/// only weak maps leave these intact.
 const WEAK_STRENGTHS: [f64; 3] = [0.03, 0.1, 0.3];
 
 #[derive(Debug, Args)]
 pub(super) struct ChoiceArgs {
-    /// Criterion for choosing the map
-    #[arg(long, value_enum, default_value_t = CriterionArg::Identification, conflicts_with = "map")]
-    select: CriterionArg,
+    /// Classes that the map must keep apart: a file of labels, a class bank, or a folder of images by class
+    ///
+    /// Labels and banks choose the map by agreement: an answer that an unseen intervention changes is an error. A folder
+    /// of images chooses it by accuracy under unseen interventions. Without this option, the classes are those of the
+    /// configuration, else those of the images' folders; without any, only gentle maps are tried.
+    #[arg(long = "for", value_name = "CLASSES", conflicts_with_all = ["map", "select"])]
+    classes: Option<PathBuf>,
+    /// Criterion for choosing the map, instead of the one that suits the classes
+    #[arg(long, value_enum, conflicts_with = "map")]
+    select: Option<CriterionArg>,
     /// Classifier that --select environments or interventions evaluates
     #[arg(long, value_enum, default_value_t = PredictorArg::Means, conflicts_with = "map")]
     predictor: PredictorArg,
@@ -89,15 +99,34 @@ impl ChoiceArgs {
         self.map.map(|map| map.centred(self.centre))
     }
 
-    /// The criterion; `None` if `--map` names the map.
-    pub(super) fn criterion(&self) -> Option<CriterionArg> {
-        self.map.is_none().then_some(self.select)
+    /// Whether the names of folders must be labels.
+    pub(super) fn needs_labels(&self) -> bool {
+        matches!(
+            self.select,
+            Some(CriterionArg::Environments | CriterionArg::Interventions)
+        )
     }
 
-    /// The map to fit, and how it was chosen.
+    /// Whether folders must be environments.
+    pub(super) fn by_environment(&self) -> bool {
+        self.select == Some(CriterionArg::Environments)
+    }
+
+    /// Whether folders are taken for classes if their names may be.
+    pub(super) fn may_use_labels(&self) -> bool {
+        self.map.is_none() && self.select.is_none() && self.classes.is_none()
+    }
+
+    /// The folder that `--for` names.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.classes.as_deref().filter(|path| path.is_dir())
+    }
+
+    /// The map to fit, and how it was chosen. `judged` are the images of [`Self::folder`].
     pub(super) fn choose(
         &self,
         data: &FitData<'_>,
+        judged: Option<&Labelled>,
         seed: u64,
         loaded: &LoadedEncoder,
         captions: &CaptionArgs,
@@ -106,17 +135,58 @@ impl ChoiceArgs {
             return Ok((map, None));
         }
         let (grid, how) = (self.grid(data.images()), Sampling::new(seed));
-        let method = |domains| self.method(loaded, captions, domains);
-        let selection = match (self.select, data) {
-            (CriterionArg::Environments, FitData::Labelled(images, domains)) => {
-                by_environment(images, &grid, &[method(domains)?])?
+        let classes = || self.class_embeddings(loaded, captions);
+        let selection = match (self.select, data, judged) {
+            (None, _, Some(judged)) => by_intervention(judged, &grid, &[Method::ClassMeans], &how)?,
+            (Some(CriterionArg::Environments), FitData::Labelled(images, domains), _) => {
+                by_environment(images, &grid, &[self.method(loaded, captions, domains)?])?
             }
-            (CriterionArg::Interventions, FitData::Labelled(images, domains)) => {
-                by_intervention(images, &grid, &[method(domains)?], &how)?
+            (Some(CriterionArg::Interventions), FitData::Labelled(images, domains), _) => {
+                let method = self.method(loaded, captions, domains)?;
+                by_intervention(images, &grid, &[method], &how)?
             }
-            _ => by_identification(data.images(), &grid, &how)?,
+            (Some(CriterionArg::Agreement), ..) => {
+                let classes = classes()?.ok_or_else(|| {
+                    CliError::Usage("no classes are known; name them with --for".into())
+                })?;
+                by_agreement(data.images(), &classes, &grid, &how)?
+            }
+            (Some(_), ..) => by_identification(data.images(), &grid, &how)?,
+            (None, _, None) => match (classes()?, data) {
+                (Some(classes), _) => by_agreement(data.images(), &classes, &grid, &how)?,
+                (None, FitData::Labelled(images, domains)) => {
+                    let methods = usual_methods(loaded, captions, domains)?;
+                    by_intervention(images, &grid, &methods, &how)?
+                }
+                (None, FitData::Unlabelled(images)) => {
+                    by_gentle_identification(images, &grid, &how)?
+                }
+            },
         };
         Ok((selection.chosen.map, Some(selection)))
+    }
+
+    /// The embeddings of the classes that `--for` or the configuration names.
+    fn class_embeddings(
+        &self,
+        loaded: &LoadedEncoder,
+        captions: &CaptionArgs,
+    ) -> Result<Option<Embeddings>, CliError> {
+        let encoder = &loaded.frame_encoder;
+        let bank = match (&self.classes, &loaded.settings) {
+            (Some(path), _) if path.extension().is_some_and(|e| e == "safetensors") => {
+                encoder.load_bank(path)?
+            }
+            (Some(path), _) => {
+                encoder.bank_from_labels(&labels_of_file(path)?, captions.prompts())?
+            }
+            (None, Some(settings)) => encoder.configured_bank(&settings.classes)?,
+            (None, None) => return Ok(None),
+        };
+        let width = encoder.encoder().manifest().output.width;
+        let name = |i: usize| format!("class `{}`", bank.labels[i]);
+        let rows = Embeddings::new(width, &bank.rows, name).map_err(EmbedError::Embedding)?;
+        Ok(Some(rows))
     }
 
     /// The candidate maps.
@@ -124,7 +194,11 @@ impl ChoiceArgs {
         let mut maps = Grid::suited(images.originals().width(), images.pairs())
             .candidates()
             .to_vec();
-        if self.select == CriterionArg::Interventions {
+        let by_image_or_place = [CriterionArg::Identification, CriterionArg::Environments];
+        if self
+            .select
+            .is_none_or(|by| !by_image_or_place.contains(&by))
+        {
             maps.extend(WEAK_STRENGTHS.map(MapSpec::soft));
         }
         let grid = Grid::new(maps);
@@ -147,4 +221,18 @@ impl ChoiceArgs {
             PredictorArg::ZeroShot => Method::ZeroShot(captions.zero_shot(loaded, domains)?),
         })
     }
+}
+
+/// How the classes of folders may come to be told apart: by their means, and by their names if there is a text tower. A
+/// map must harm neither.
+fn usual_methods(
+    loaded: &LoadedEncoder,
+    captions: &CaptionArgs,
+    domains: &Domains,
+) -> Result<Vec<Method>, CliError> {
+    let mut methods = vec![Method::ClassMeans];
+    if loaded.frame_encoder.encoder().manifest().text.is_some() {
+        methods.push(Method::ZeroShot(captions.zero_shot(loaded, domains)?));
+    }
+    Ok(methods)
 }

@@ -46,7 +46,13 @@ fn same_class_pairs_images_of_a_class() {
 #[test]
 fn captions_join_the_fit() {
     let workspace = Workspace::with_environments(&["noon", "dusk"], &["hex_bolt", "gear"], 6);
-    let few = ["images", "--interventions", "exposure,haze"];
+    let few = [
+        "images",
+        "--interventions",
+        "exposure,haze",
+        "--select",
+        "identification",
+    ];
     let without = workspace.report(&few);
     std::fs::write(
         workspace.path("pairs.tsv"),

@@ -10,7 +10,7 @@
 //! change, and counts once, however many pairs it has and however far it moves embeddings.
 //! Otherwise the harshest family would decide alone.
 
-use super::linalg::Real;
+use super::linalg::{Real, product};
 use super::map::Map;
 use super::moments::Moments;
 use super::pooled_moments::PooledMoments;
@@ -216,6 +216,35 @@ impl Fitter {
         }
     }
 
+    /// The share of the images' variance about their mean that each map removes, `0..=1`; [`Removed`]
+    /// without fitting the maps. A map that cannot be fitted removes nothing here.
+    pub(super) fn images_removed(&self, specs: &[MapSpec]) -> Result<Vec<f64>, FitError> {
+        let between = &self.second - &self.mean * self.mean.transpose();
+        let between = between.lower_triangle() + between.lower_triangle().transpose()
+            - DMatrix::from_diagonal(&between.diagonal());
+        // The images' variance along each direction of one objective's spectrum.
+        let mut last: Option<(Objective, Spectrum<f64>, DVector<f64>)> = None;
+        let mut shares = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let objective = Objective::for_spec(spec);
+            let (_, spectrum, variances) = match last.take() {
+                Some(known) if known.0 == objective => last.insert(known),
+                _ => {
+                    let spectrum = self.spectrum(objective)?;
+                    let along = product(&between, &spectrum.vectors);
+                    let variances = along.component_mul(&spectrum.vectors).row_sum_tr();
+                    last.insert((objective, spectrum, variances))
+                }
+            };
+            let kept = match self.weights(spec, spectrum) {
+                Ok(weights) => weights.component_mul(&weights).dot(variances),
+                Err(_) => variances.sum(),
+            };
+            shares.push(1.0 - kept / variances.sum().max(f64::MIN_POSITIVE));
+        }
+        Ok(shares)
+    }
+
     /// μ, `[D]`; zeros if the map is not centred.
     pub(super) fn mean_of(&self, spec: &MapSpec) -> DVector<f64> {
         if spec.centred {
@@ -393,6 +422,8 @@ mod tests {
                 (removed.images - lost(&spread)).abs() < 1e-9,
                 "{spec}: {removed:?}"
             );
+            let share = fitter.images_removed(&[spec]).unwrap()[0];
+            assert!((share - removed.images).abs() < 1e-9, "{spec}: {share}");
         }
     }
 }

@@ -190,7 +190,7 @@ impl<'a> Examples<'a> {
 }
 
 /// The row of each column's largest entry.
-fn largest<T: Real>(scores: &DMatrix<T>) -> Vec<usize> {
+pub(super) fn largest<T: Real>(scores: &DMatrix<T>) -> Vec<usize> {
     scores
         .column_iter()
         .map(|column| column.argmax().0)

@@ -85,6 +85,19 @@ impl Labelled {
         )
     }
 
+    /// Takes a model's answers, numbers of `count` classes, as the classes of images of one
+    /// environment.
+    pub(super) fn with_answers(images: Interventions, answers: Vec<usize>, count: usize) -> Self {
+        Self {
+            environments: vec![0; answers.len()],
+            classes: answers,
+            class_names: (0..count).map(|class| class.to_string()).collect(),
+            environment_names: vec!["all".into()],
+            same_class: false,
+            images,
+        }
+    }
+
     #[must_use]
     pub fn images(&self) -> &Interventions {
         &self.images

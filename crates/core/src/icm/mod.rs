@@ -18,7 +18,7 @@
 //! 2. Fit: [`Moments`] sums z and δ, and can be merged across devices. [`MapSpec`] says which map
 //!    to fit, a [`Fitter`] fits it, a [`Map`] is the result in f64.
 //! 3. Application: [`Projection`] is the map in f32 as the daemon applies it, and its file.
-//! 4. Choice: [`by_identification`], [`by_environment`] and [`by_intervention`] choose the map from
+//! 4. Choice: [`by_agreement`], [`by_identification`], [`by_environment`] and [`by_intervention`] choose the map from
 //!    a [`Grid`] of candidates, and keep the identity if no map is better.
 //! 5. Classification: a [`Head`] names classes under a map: zero-shot, by class means, or by a
 //!    linear probe ([`Logistic`]).
@@ -66,8 +66,8 @@ pub use map::Map;
 pub use moments::{Moments, MomentsError};
 pub use projection::{Projection, ProjectionError, ProjectionKind, Provenance};
 pub use select::{
-    Criterion, Grid, MAX_ACCURACY_LOSS, MIN_GAIN_ERRORS, PENALTIES, Sampling, SelectError,
-    SelectWarning, Selection, Trial, by_environment, by_identification, by_intervention,
-    penalty_by_environment,
+    Criterion, Grid, MAX_ACCURACY_LOSS, MAX_IMAGES_REMOVED, MIN_GAIN_ERRORS, PENALTIES, Sampling,
+    SelectError, SelectWarning, Selection, Trial, by_agreement, by_environment,
+    by_gentle_identification, by_identification, by_intervention, penalty_by_environment,
 };
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};

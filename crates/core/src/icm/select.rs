@@ -9,8 +9,12 @@
 //!   alone.
 //! - [`by_intervention`] needs labels of at least one environment. It scores accuracy under
 //!   interventions of families that the fit has not seen.
+//! - [`by_agreement`] needs the classes that will be told apart, and no labels of images. It is
+//!   [`by_intervention`] with the model's own answers on images as they are as labels.
+//! - [`by_gentle_identification`] is for images of which nothing is known: identification, among
+//!   maps that leave most of what images differ by.
 //!
-//! All three score every candidate on the same images, and choose by the same rule:
+//! All score every candidate on the same images, and choose by the same rule:
 //!
 //! 1. A candidate must improve on the identity by more than [`MIN_GAIN_ERRORS`] standard errors of
 //!    the paired difference. A map that does no good may do harm, so if no candidate passes, the
@@ -40,13 +44,14 @@ pub(super) use environment::environment_scores;
 pub use environment::{PENALTIES, by_environment, penalty_by_environment};
 pub use error::SelectError;
 pub use grid::Grid;
-pub use identification::by_identification;
 pub(super) use identification::identification_scores;
-pub use intervention::by_intervention;
-pub(super) use intervention::intervention_scores;
+pub use identification::{by_gentle_identification, by_identification};
+pub(super) use intervention::{agreement_scores, intervention_scores};
+pub use intervention::{by_agreement, by_intervention};
 pub(super) use scores::Scores;
 pub(super) use search_space::SearchSpace;
 pub use selection::{
-    Criterion, MAX_ACCURACY_LOSS, MIN_GAIN_ERRORS, SelectWarning, Selection, Trial,
+    Criterion, MAX_ACCURACY_LOSS, MAX_IMAGES_REMOVED, MIN_GAIN_ERRORS, SelectWarning, Selection,
+    Trial,
 };
 pub use splits::Sampling;

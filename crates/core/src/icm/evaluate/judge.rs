@@ -12,7 +12,8 @@ use crate::icm::moments::Moments;
 use crate::icm::pooled_moments::PooledMoments;
 use crate::icm::select::{
     Criterion, Grid, PENALTIES, Sampling, Scores, SearchSpace, SelectError, Selection,
-    environment_scores, identification_scores, intervention_scores, penalty_by_environment,
+    agreement_scores, environment_scores, identification_scores, intervention_scores,
+    penalty_by_environment,
 };
 use crate::icm::spec::{MapKind, MapSpec};
 
@@ -175,6 +176,14 @@ fn choices(
             }
             Criterion::LeftOutIntervention => {
                 pooled(intervention_scores(sources, &spaces, methods, &sampling)?)
+            }
+            Criterion::Agreement => {
+                let text = methods.iter().find_map(|method| match method {
+                    Method::ZeroShot(text) => Some(text),
+                    _ => None,
+                });
+                let text = text.ok_or(SelectError::NoText)?;
+                agreement_scores(sources.images(), text, &spaces, &sampling)?
             }
         };
         for (set, scores) in scores.iter().enumerate() {

@@ -25,6 +25,8 @@ pub enum SelectError {
     Fit(#[from] FitError),
     #[error(transparent)]
     Probe(#[from] LogisticError),
+    #[error("agreement of answers needs the text tower's classes; evaluate zero-shot as well")]
+    NoText,
     #[error("no candidate could be scored; give each environment images of at least two classes")]
     NoScores,
 }

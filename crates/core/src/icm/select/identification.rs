@@ -6,11 +6,12 @@ use super::grid::Grid;
 use super::score_table::ScoreTable;
 use super::scores::Scores;
 use super::search_space::SearchSpace;
-use super::selection::{Criterion, Selection};
+use super::selection::{Criterion, MAX_IMAGES_REMOVED, SelectWarning, Selection};
 use super::splits::{ImagesUnder, MIN_HALF, Sampling, check_counts, family_folds, split_count};
 use crate::icm::fit::Fitter;
 use crate::icm::interventions::{ChangedImages, Interventions, UNNAMED_ENCODER};
 use crate::icm::moments::Moments;
+use crate::icm::spec::MapSpec;
 use crate::numeric::Rng;
 use nalgebra::DMatrix;
 
@@ -35,6 +36,33 @@ pub fn by_identification(
         .pop()
         .ok_or(SelectError::NoScores)?
         .choose(|_| true)
+}
+
+/// Chooses by identification among the maps that leave most of what images differ by.
+///
+/// Identification says nothing of classes: a map may make a model's images easier to find, and its
+/// classes impossible to tell apart. Without classes to judge by, only gentle maps do no harm. A map
+/// that removes more than [`MAX_IMAGES_REMOVED`] of the images' variance about their mean is not
+/// considered.
+pub fn by_gentle_identification(
+    images: &Interventions,
+    grid: &Grid,
+    sampling: &Sampling,
+) -> Result<Selection, SelectError> {
+    let fitter = Fitter::new(&images.moments(UNNAMED_ENCODER))?;
+    let shares = fitter.images_removed(grid.candidates())?;
+    let maps = grid.candidates().iter().zip(shares);
+    let gentle: Vec<MapSpec> = maps
+        .filter(|(_, share)| *share <= MAX_IMAGES_REMOVED)
+        .map(|(spec, _)| *spec)
+        .collect();
+    let strong = grid.candidates().len() - gentle.len();
+    let mut selection = by_identification(images, &Grid::new(gentle), sampling)?;
+    if strong > 0 {
+        let warning = SelectWarning::Strong { maps: strong };
+        selection.warnings.push(warning);
+    }
+    Ok(selection)
 }
 
 /// The scores of the candidates of several search spaces, which share splits and moments.

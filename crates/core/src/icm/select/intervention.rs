@@ -12,12 +12,15 @@ use super::scores::Scores;
 use super::search_space::SearchSpace;
 use super::selection::{Criterion, MAX_ACCURACY_LOSS, SelectWarning, Selection};
 use super::splits::{ImagesUnder, Sampling, check_counts, family_folds, split_count};
+use crate::icm::embeddings::Embeddings;
 use crate::icm::fit::Fitter;
-use crate::icm::head::{Examples, FittedHead, Method};
-use crate::icm::interventions::UNNAMED_ENCODER;
+use crate::icm::head::{Examples, FittedHead, Method, largest};
+use crate::icm::interventions::{Interventions, UNNAMED_ENCODER};
 use crate::icm::labelled::Labelled;
+use crate::icm::linalg::transposed_product;
 use crate::icm::map_set::MapSet;
 use crate::icm::moments::Moments;
+use crate::icm::spec::MapSpec;
 use crate::numeric::Rng;
 use nalgebra::DMatrix;
 
@@ -26,7 +29,8 @@ use nalgebra::DMatrix;
 /// The images are split into halves. Classes and maps are learnt from one half, the maps without
 /// some of the families (a fifth of them, or one); the other half's images under those families are
 /// classified. Halves and families take turns, and every family has the same weight. A map that
-/// costs more than [`MAX_ACCURACY_LOSS`] on the other half's images as they are is not considered.
+/// costs any method more than [`MAX_ACCURACY_LOSS`] on the other half's images as they are is not
+/// considered.
 pub fn by_intervention(
     sources: &Labelled,
     grid: &Grid,
@@ -43,6 +47,51 @@ pub fn by_intervention(
         .and_then(Scores::pooled)
         .ok_or(SelectError::NoScores)?
         .choose(|_| true)
+}
+
+/// Chooses by agreement: the answers on images as they are, by the nearest of the `classes`
+/// `[D, classes]` without a map, count as right, and an answer that an intervention changes is an
+/// error.
+///
+/// Needs no labels of images. The choice is that of [`by_intervention`]: interventions are those
+/// that the fit has not seen, and a map that changes more than [`MAX_ACCURACY_LOSS`] of the answers
+/// on images as they are is not considered.
+pub fn by_agreement(
+    images: &Interventions,
+    classes: &Embeddings,
+    grid: &Grid,
+    sampling: &Sampling,
+) -> Result<Selection, SelectError> {
+    let families: Vec<&str> = images.families().iter().map(|f| f.name.as_str()).collect();
+    let space = SearchSpace {
+        families: &families,
+        grid,
+    };
+    agreement_scores(images, classes, &[space], sampling)?
+        .pop()
+        .ok_or(SelectError::NoScores)?
+        .choose(|_| true)
+}
+
+/// The scores of the candidates of several search spaces by [`by_agreement`], which share splits and
+/// moments.
+pub(in crate::icm) fn agreement_scores(
+    images: &Interventions,
+    classes: &Embeddings,
+    spaces: &[SearchSpace<'_>],
+    sampling: &Sampling,
+) -> Result<Vec<Scores>, SelectError> {
+    let answers = largest(&transposed_product(
+        classes.columns(),
+        images.originals().columns(),
+    ));
+    let sources = Labelled::with_answers(images.clone(), answers, classes.len());
+    let nearest = [Method::ZeroShot(classes.clone())];
+    let of_methods = intervention_scores(&sources, spaces, &nearest, sampling)?.into_iter();
+    let scores = of_methods.filter_map(Scores::pooled);
+    Ok(scores
+        .map(|scores| scores.named(Criterion::Agreement))
+        .collect())
 }
 
 /// The scores `[space][method]` of the candidates of several search spaces, which share splits and
@@ -97,14 +146,12 @@ fn stratified_halves(classes: &[usize], rng: &mut Rng) -> (Vec<usize>, Vec<usize
 fn without_costly_maps(table: ScoreTable<'_>, methods: usize) -> Vec<Scores> {
     let mut under = table.finish(Criterion::LeftOutIntervention);
     let as_they_are = under.split_off(methods);
-    let costs = Scores::pooled(as_they_are)
-        .map(|scores| scores.costs())
-        .unwrap_or_default();
-    let costly: Vec<_> = costs
-        .into_iter()
-        .filter(|(_, cost)| *cost > MAX_ACCURACY_LOSS)
-        .map(|(map, _)| map)
-        .collect();
+    let mut costly: Vec<MapSpec> = Vec::new();
+    for (map, cost) in as_they_are.iter().flat_map(Scores::costs) {
+        if cost > MAX_ACCURACY_LOSS && !costly.contains(&map) {
+            costly.push(map);
+        }
+    }
     if !costly.is_empty() {
         let warning = SelectWarning::Costly { maps: costly.len() };
         for scores in &mut under {

@@ -61,6 +61,11 @@ impl Scores {
         Some(pooled)
     }
 
+    /// The same scores under another name.
+    pub(super) fn named(self, criterion: Criterion) -> Self {
+        Self { criterion, ..self }
+    }
+
     /// Each candidate's mean loss against the identity.
     pub(super) fn costs(&self) -> Vec<(MapSpec, f64)> {
         let identity = self
@@ -121,7 +126,9 @@ impl Scores {
             Criterion::LeftOutEnvironment => over_images.max(over_groups),
             // Groups here are halves scored under different families: their difference means
             // nothing.
-            Criterion::Identification | Criterion::LeftOutIntervention => over_images,
+            Criterion::Identification | Criterion::LeftOutIntervention | Criterion::Agreement => {
+                over_images
+            }
         };
         Some(Trial {
             map: scored.map,
