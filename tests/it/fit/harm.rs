@@ -63,12 +63,9 @@ fn the_default_choice_harms_no_classes() {
         ("flat", &["flat"]),
         ("labels", &["flat", "--for", &labels, "--prompt", PROMPT]),
     ] {
-        let model = pocket_model().display().to_string();
-        let fit = [
-            args,
-            &["--model", &model, "--interventions", FAMILIES, "-o", name],
-        ]
-        .concat();
+        let (model, file) = (pocket_model().display().to_string(), format!("{name}.map"));
+        let options = ["--model", &model, "--interventions", FAMILIES, "-o", &file];
+        let fit = [args, &options].concat();
         let output = workspace.run(&fit);
         assert!(output.status.success(), "{name}: {}", stderr(&output));
         let with = right(&folder, Some(&file));

@@ -16,7 +16,7 @@ pub(crate) fn ignored_attribute(graph: &Graph) -> Option<String> {
 
 fn ignored(node: &NodeProto) -> Option<&'static str> {
     let has = |name: &str| node.attribute.iter().any(|a| a.name == name);
-    let scaled = || attribute_float(node, "alpha").is_some_and(|alpha| alpha != 1.0);
+    let scaled = || attribute_float(node, "alpha").is_some_and(|alpha| (alpha - 1.0).abs() > 1e-6);
     let reverse = || {
         let direction = node.attribute.iter().find(|a| a.name == "direction");
         direction.is_some_and(|a| a.s != b"forward")
