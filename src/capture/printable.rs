@@ -114,7 +114,8 @@ fn is_secret(name: &str) -> bool {
     let of_header = name.ends_with("authorization");
     let auth =
         name.starts_with("auth") && !["author", "authent"].iter().any(|w| name.starts_with(w));
-    of_header || auth || SECRET.iter().any(|word| name.contains(word))
+    // `loginpas` of Foscam cameras.
+    of_header || auth || name.ends_with("pas") || SECRET.iter().any(|word| name.contains(word))
 }
 
 /// Where the value of the secret `name` is in what follows it; empty if this gives it none.
