@@ -65,9 +65,12 @@ fn embeddings_of_the_wrong_number_of_values_are_refused() {
     };
     let encoder = Encoder::load(&manifest, &options).expect("tower");
     let width = encoder.manifest().output.width;
-    assert!(encoder.complete(vec![0.0; 2 * width], 2).is_ok());
+    assert!(encoder.complete(vec![1.0; 2 * width], 2).is_ok());
+    let one_of_zeros = [vec![1.0; width], vec![0.0; width]].concat();
+    let error = encoder.complete(one_of_zeros, 2).expect_err("zeros");
+    assert!(error.to_string().contains("all zeros"), "{error}");
     let error = encoder
-        .complete(vec![0.0; 2 * width - 1], 2)
+        .complete(vec![1.0; 2 * width - 1], 2)
         .expect_err("one value is missing");
     assert!(error.to_string().contains("for 2 images"), "{error}");
 }
