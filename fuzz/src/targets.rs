@@ -86,7 +86,9 @@ fn manifest(data: &[u8]) {
 }
 
 fn onnx(data: &[u8]) {
-    fuzz_onnx(&as_file(data, "model.onnx"));
+    let path = as_file(data, "model.onnx");
+    // The program catches panics of the reader, and tries each file in a child process first.
+    let _ = catch_panic(|| fuzz_onnx(&path));
 }
 
 /// Projections, class banks and moments share a format.

@@ -27,7 +27,9 @@ impl Graph {
     pub(crate) fn new(file: OnnxFile) -> Self {
         let mut model = file.model;
         let graph = model.graph.get_or_insert_default();
-        let nodes = std::mem::take(&mut graph.node);
+        let mut nodes = std::mem::take(&mut graph.node);
+        // Nobody needs a node that computes nothing; only a damaged file has one.
+        nodes.retain(|node| !node.output.is_empty());
         let initializers = std::mem::take(&mut graph.initializer)
             .into_iter()
             .map(|t| (t.name.clone(), t))

@@ -176,7 +176,7 @@ pub(super) fn dynamic_operands(
     product: &pb::NodeProto,
     scale: &str,
 ) -> Option<(String, Vec<f32>, Vec<i32>)> {
-    let quantised = &graph.nodes[index.producer(&product.input[0])?];
+    let quantised = &graph.nodes[index.producer(product.input.first()?)?];
     let of_input = |name: &str| quantised.output.get(1).is_some_and(|s| s == name);
     if quantised.op_type != "DynamicQuantizeLinear"
         || product.input.get(2) != quantised.output.get(2)
@@ -190,7 +190,7 @@ pub(super) fn dynamic_operands(
         .map(|(_, b)| b)?;
     let scales = graph.constant(index, weight_scale)?.floats();
     Some((
-        quantised.input[0].clone(),
+        quantised.input.first()?.clone(),
         scales,
         zero_points(graph, index, product.input.get(3))?,
     ))
