@@ -1,7 +1,7 @@
 //! Everything that an embedding depends on besides the image.
 
 use constancy_core::preprocess::Transform;
-use constancy_engine::{Encoder, EngineOptions, Precision};
+use constancy_engine::{Encoder, EngineOptions, Precision, hex};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -88,11 +88,7 @@ impl Recipe {
 
     /// A file name that no other recipe has.
     pub(super) fn file_name(&self) -> String {
-        let digest: String = Sha256::digest(&self.json)
-            .iter()
-            .take(6)
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = hex(&Sha256::digest(&self.json)[..6]);
         format!(
             "{}-{digest}.embeddings",
             self.encoder_sha256

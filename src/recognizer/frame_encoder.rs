@@ -8,7 +8,7 @@ use constancy_core::classify::ClassBank;
 use constancy_core::frame::Frame;
 use constancy_core::icm::Projection;
 use constancy_core::preprocess::{Preprocessor, RgbImage, View};
-use constancy_engine::{Encoder, EngineOptions, ModelError, catch_panic};
+use constancy_engine::{Encoder, EngineOptions, ModelError, catch_panic, hex};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
@@ -210,11 +210,7 @@ pub(super) fn ms_since(start: Instant) -> f64 {
 
 /// First 12 hex digits of the SHA-256 of `bytes`.
 fn short_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .take(6)
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    hex(&Sha256::digest(bytes)[..6])
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ pub use guard::{catch_panic, note_panic};
 pub use manifest::{
     EncoderManifest, InputLayout, InputType, Manifest, ManifestError, TextManifest,
 };
+pub use onnx::hex;
 pub use options::EngineOptions;
 pub use precision::Precision;
 pub use quantise::{

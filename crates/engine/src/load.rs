@@ -77,10 +77,11 @@ impl Loader<'_> {
         modality: &'static str,
         fusion: Option<FusionOptions<'_>>,
     ) -> Result<LoadedTower, ModelError> {
-        self.check_tables(inputs, output, modality)?;
+        let graph = self.graph(output)?;
+        self.check_tables(&graph, inputs, modality)?;
         let mut not_fused = None;
         if let Some(fusion) = fusion {
-            match self.fused(inputs, output, fusion) {
+            match self.fused(&graph, inputs, fusion) {
                 Ok(Some((model, operators))) => {
                     match self.plan(model, inputs, output, output_key, modality) {
                         Ok(plan) => return Ok(LoadedTower { plan, operators }),
@@ -92,7 +93,7 @@ impl Loader<'_> {
                 Err(FusionError::Graph(e)) => not_fused = Some(error_chain(&e)),
             }
         }
-        let model = to_tract(&self.graph(output)?, &|_| None).map_err(|e| self.parse_error(&e))?;
+        let model = to_tract(&graph, &|_| None).map_err(|e| self.parse_error(&e))?;
         let plan = self.plan(model, inputs, output, output_key, modality)?;
         if let Some(reason) = not_fused {
             // The embeddings are right but slow: the log says so, so that nobody has to measure it.
@@ -154,11 +155,10 @@ impl Loader<'_> {
     /// The model with its blocks fused and their weights packed; `None` if it has no known blocks.
     fn fused(
         &self,
+        original: &Graph,
         inputs: &[TowerInput<'_>],
-        output: &str,
         fusion: FusionOptions<'_>,
     ) -> Result<Option<(InferenceModel, Operators)>, FusionError> {
-        let original = self.graph(output)?;
         let mut graph = original.clone();
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
         let (specs, shapes) = fuse_with_shapes(&mut graph, &facts)?;
@@ -171,7 +171,7 @@ impl Loader<'_> {
                 reason: e.to_string(),
             })?;
         let rewritten = Rewritten {
-            original: &original,
+            original,
             fused: &graph,
             specs: &specs,
             operators: &operators,
@@ -237,19 +237,18 @@ impl Loader<'_> {
     /// An error where a table of the file, such as its position embeddings, fits another size.
     fn check_tables(
         &self,
+        graph: &Graph,
         inputs: &[TowerInput<'_>],
-        output: &str,
         modality: &'static str,
     ) -> Result<(), ModelError> {
-        let graph = self.graph(output)?;
-        if let Some(reason) = ignored_attribute(&graph) {
+        if let Some(reason) = ignored_attribute(graph) {
             return Err(ModelError::Run {
                 path: self.path.into(),
                 reason,
             });
         }
         let facts: Vec<_> = inputs.iter().map(|i| (i.name, i.fact.clone())).collect();
-        let Some(reason) = table_clash(&graph, &facts) else {
+        let Some(reason) = table_clash(graph, &facts) else {
             return Ok(());
         };
         let vision = modality == "vision";

@@ -168,6 +168,6 @@ fn password(mqtt: &MqttSettings) -> Result<String, BrokerError> {
 /// `constancy-<device>-<8 hex digits>`. The digits are a hash, since neither a machine id nor a serial number must be
 /// exposed (machine-id(5)).
 fn client_id(device: &str, id: &str) -> String {
-    let suffix = hardware::hex(&format!("constancy {id} {device}"), 4);
+    let suffix = hardware::short_hash(&format!("constancy {id} {device}"), 4);
     format!("constancy-{device}-{suffix}")
 }

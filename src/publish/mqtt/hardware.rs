@@ -8,7 +8,7 @@ use std::path::Path;
 /// machine id would not do: a cloned card carries it along. Neither would the DMI's product UUID: only root may read it.
 pub(super) fn fingerprint() -> String {
     identity(Path::new("/")).map_or_else(String::new, |identity| {
-        hex(&format!("constancy hardware {identity}"), 8)
+        short_hash(&format!("constancy hardware {identity}"), 8)
     })
 }
 
@@ -19,13 +19,8 @@ pub(super) fn default_id(fingerprint: &str) -> String {
 }
 
 /// `bytes` bytes of the text's SHA-256, in hex.
-pub(super) fn hex(text: &str, bytes: usize) -> String {
-    let digest = Sha256::digest(text);
-    digest
-        .iter()
-        .take(bytes)
-        .map(|b| format!("{b:02x}"))
-        .collect()
+pub(super) fn short_hash(text: &str, bytes: usize) -> String {
+    constancy_engine::hex(&Sha256::digest(text)[..bytes])
 }
 
 fn identity(root: &Path) -> Option<String> {

@@ -183,6 +183,11 @@ impl Interventions {
         &self.families
     }
 
+    /// The families' names, in order.
+    pub(super) fn family_names(&self) -> Vec<&str> {
+        self.families.iter().map(|f| f.name.as_str()).collect()
+    }
+
     /// The number of pairs in all families.
     #[must_use]
     pub fn pairs(&self) -> u64 {

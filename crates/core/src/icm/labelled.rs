@@ -160,14 +160,9 @@ impl Labelled {
 
     /// The names of all families, [`SAME_CLASS`] included.
     pub(super) fn families(&self) -> Vec<&str> {
-        let of_images = self
-            .images
-            .families()
-            .iter()
-            .map(|family| family.name.as_str());
-        of_images
-            .chain(self.same_class.then_some(SAME_CLASS))
-            .collect()
+        let mut names = self.images.family_names();
+        names.extend(self.same_class.then_some(SAME_CLASS));
+        names
     }
 
     /// The moments of all images and pairs.

@@ -85,7 +85,7 @@ impl TensorData {
 }
 
 /// Bytes in lower-case hex.
-pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
+pub fn hex(bytes: impl AsRef<[u8]>) -> String {
     let bytes = bytes.as_ref();
     bytes
         .iter()

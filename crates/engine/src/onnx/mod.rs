@@ -19,7 +19,8 @@ pub(crate) use constant::{Constant, ElementType};
 pub(crate) use file::OnnxFile;
 pub(crate) use graph::Graph;
 pub(crate) use index::Index;
-pub(crate) use mapped::{TensorData, hex};
+pub(crate) use mapped::TensorData;
+pub use mapped::hex;
 pub(crate) use write::{MAX_MODEL_BYTES, metadata_fields};
 
 /// ONNX's protobuf messages, as tract compiles them.

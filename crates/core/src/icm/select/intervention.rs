@@ -62,7 +62,7 @@ pub fn by_agreement(
     grid: &Grid,
     sampling: &Sampling,
 ) -> Result<Selection, SelectError> {
-    let families: Vec<&str> = images.families().iter().map(|f| f.name.as_str()).collect();
+    let families = images.family_names();
     let space = SearchSpace {
         families: &families,
         grid,
