@@ -3,6 +3,7 @@
 
 use super::external::External;
 use super::mapped::{MappedFile, TensorData, hex};
+use super::ring::node_in_ring;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tract_onnx::pb;
+use tract_onnx::pb::{self, NodeProto};
 
 /// Initialisers of at least this many bytes stay in the file.
 const LARGE_BYTES: usize = 4096;
@@ -48,6 +49,12 @@ impl OnnxFile {
         let (message, ranges) = without_large_tensors(file.bytes())
             .ok_or("it is cut short, or not a protobuf message")?;
         let model = pb::ModelProto::decode(message.as_slice()).map_err(|e| e.to_string())?;
+        if let Some(node) = model.graph.as_ref().and_then(|g| node_in_ring(&g.node)) {
+            let NodeProto { op_type, name, .. } = node;
+            return Err(format!(
+                "its operator `{op_type}` `{name}` depends on its own result"
+            ));
+        }
         file.release(&(0..file.len()));
         let data = ranges
             .into_iter()

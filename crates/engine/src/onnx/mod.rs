@@ -12,9 +12,12 @@ mod file;
 mod graph;
 mod index;
 mod mapped;
+mod ring;
 mod write;
 
-pub(crate) use attributes::{attribute_float, attribute_int, attribute_ints};
+pub(crate) use attributes::{
+    attribute_float, attribute_int, attribute_ints, first_output, nth_input,
+};
 pub(crate) use constant::{Constant, ElementType};
 pub(crate) use file::OnnxFile;
 pub(crate) use graph::Graph;

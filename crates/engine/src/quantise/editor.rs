@@ -4,7 +4,7 @@
 
 use super::layers::{Group, Layer, captured};
 use super::weights::Int8Weights;
-use crate::onnx::{Graph, Index, OnnxFile, TensorData, pb};
+use crate::onnx::{Graph, Index, OnnxFile, TensorData, nth_input, pb};
 use crate::spec::NormSpec;
 use half::f16;
 use pb::attribute_proto::AttributeType;
@@ -138,7 +138,7 @@ impl GraphEditor {
         [q, scale, zero]: &[String; 3],
         int8: &Int8Weights,
     ) -> Vec<pb::NodeProto> {
-        let (y, w) = (&layer.output, &product.input[1]);
+        let (y, w) = (&layer.output, nth_input(product, 1));
         let weight =
             ["quantized", "scale", "zero_point"].map(|s| self.unused_name(format!("{w}_{s}")));
         let [sums, floats, scales] = ["output_quantized", "output_quantized_cast", "scales"]
@@ -226,12 +226,12 @@ impl GraphEditor {
         let constant = |at: usize| {
             (0..2).find(|&slot| {
                 self.graph
-                    .constant(&self.index, &self.nodes[at].input[slot])
+                    .constant(&self.index, nth_input(&self.nodes[at], slot))
                     .is_some()
             })
         };
         let shift = constant(at)?;
-        let multiplied = self.index.producer(&node.input[1 - shift])?;
+        let multiplied = self.index.producer(nth_input(node, 1 - shift))?;
         Some(((multiplied, constant(multiplied)?), Some((at, shift))))
     }
 

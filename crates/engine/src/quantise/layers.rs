@@ -1,7 +1,9 @@
 //! The layers of a tower that can be quantised: its products with constant matrices, grouped by the
 //! value that they read.
 
-use crate::onnx::{ElementType, Graph, Index, OnnxFile, attribute_float, attribute_int, pb};
+use crate::onnx::{
+    ElementType, Graph, Index, OnnxFile, attribute_float, attribute_int, nth_input, pb,
+};
 use crate::rewrite::norm_specs;
 use crate::spec::NormSpec;
 use std::collections::{HashMap, HashSet};
@@ -59,11 +61,11 @@ impl Layers {
             if let Some(name) = names.get(&layer.output) {
                 layer.name.clone_from(name);
             }
-            let input = &node.input[0];
+            let input = nth_input(node, 0);
             match found.groups.iter_mut().find(|g| g.input == *input) {
                 Some(group) => group.layers.push(layer),
                 None => found.groups.push(Group {
-                    input: input.clone(),
+                    input: input.to_owned(),
                     layers: vec![layer],
                     norm: None,
                 }),

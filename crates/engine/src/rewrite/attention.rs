@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use super::pass::Replacement;
 use super::shapes::Shapes;
-use crate::onnx::{Graph, Index, attribute_int, pb};
+use crate::onnx::{Graph, Index, attribute_int, first_output, nth_input, pb};
 use crate::spec::{AttentionSpec, Spec, Specs};
 
 /// q, k or v of all heads: `[B·heads, S, depth]`, from a source `[B, S, width]` that has the heads
@@ -62,23 +62,23 @@ pub(super) fn attention(
         return None;
     }
     let trace = |name: &str| Layout::trace(graph, index, shapes, name);
-    let result = trace(&node.output[0])?;
+    let result = trace(first_output(node))?;
     let weighted = &graph.nodes[index.producer(&result.source)?];
     if weighted.op_type != "MatMul" || !is_one(result.scale) {
         return None;
     }
     let (v, heads, depth) = Operand::new(&trace(weighted.input.get(1)?)?, shapes, false)?;
-    let softmax = &graph.nodes[index.producer(&trace(&weighted.input[0])?.source)?];
+    let softmax = &graph.nodes[index.producer(&trace(nth_input(weighted, 0))?.source)?];
     if !is_over_last_axis(softmax, shapes, graph.opset())? {
         return None;
     }
-    let scores = trace(&softmax.input[0])?;
+    let scores = trace(nth_input(softmax, 0))?;
     let product = &graph.nodes[index.producer(&scores.source)?];
     let in_order = scores.indices.iter().copied().eq(0..scores.indices.len());
     if product.op_type != "MatMul" || !in_order {
         return None;
     }
-    let (q, q_heads, q_depth) = Operand::new(&trace(&product.input[0])?, shapes, false)?;
+    let (q, q_heads, q_depth) = Operand::new(&trace(nth_input(product, 0))?, shapes, false)?;
     let (k, k_heads, k_depth) = Operand::new(&trace(product.input.get(1)?)?, shapes, true)?;
     if (q_heads, q_depth) != (heads, depth)
         || (k_heads, k_depth) != (heads, depth)

@@ -3,7 +3,7 @@
 use super::pass::{Replacement, either_order, linear_of};
 use super::products::row_vector;
 use super::shapes::Shapes;
-use crate::onnx::{Graph, Index, attribute_float, pb};
+use crate::onnx::{Graph, Index, attribute_float, nth_input, pb};
 use crate::spec::{Spec, Specs};
 use constancy_kernels::Activation;
 
@@ -125,9 +125,8 @@ fn erf_gelu(graph: &Graph, index: &Index, a: &str, b: &str) -> Option<String> {
         let inner = producer(erf, "Erf")?.input.first()?;
         let scaled = &graph.nodes[index.producer(inner)?];
         match scaled.op_type.as_str() {
-            "Div" => {
-                near(&scaled.input[1], std::f32::consts::SQRT_2).then(|| scaled.input[0].clone())
-            }
+            "Div" => near(nth_input(scaled, 1), std::f32::consts::SQRT_2)
+                .then(|| nth_input(scaled, 0).to_owned()),
             "Mul" => either_order(scaled)
                 .into_iter()
                 .find(|(_, c)| near(c, std::f32::consts::FRAC_1_SQRT_2))

@@ -2,7 +2,7 @@
 //! floats, only the rounding to a [`Grid`] is left of it.
 
 use super::pass::Replacement;
-use crate::onnx::{Graph, Index, attribute_int, pb};
+use crate::onnx::{Graph, Index, attribute_int, nth_input, pb};
 use crate::spec::{Grid, Spec, Specs};
 
 /// Replaces a `DequantizeLinear` of what a `QuantizeLinear` with the same scale and zero point
@@ -40,7 +40,8 @@ pub(super) fn rounded(
     );
     let grid = from.grid()?;
     // A missing zero point of the second is 0 of the first's type.
-    (to.scales == from.scales && to.zeros == from.zeros).then(|| (quantise.input[0].clone(), grid))
+    (to.scales == from.scales && to.zeros == from.zeros)
+        .then(|| (nth_input(quantise, 0).to_owned(), grid))
 }
 
 /// Scales, zero points and axis of a `QuantizeLinear` or `DequantizeLinear`, if they are constant.

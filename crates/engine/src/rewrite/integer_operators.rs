@@ -1,7 +1,7 @@
 //! ONNX Runtime's operators on quantised values (`QLinearMatMul` and its kin): each becomes the
 //! operator on floats between `DequantizeLinear` and `QuantizeLinear`, which is what it means.
 
-use crate::onnx::{Constant, ElementType, Graph, Index, attribute_float, pb};
+use crate::onnx::{Constant, ElementType, Graph, Index, attribute_float, first_output, pb};
 use tract_onnx::pb::tensor_proto::DataType;
 
 /// How the inputs of an operator are ordered.
@@ -92,7 +92,7 @@ impl Written {
             ),
             Order::ResultFirst => (inputs.get(2..)?, None, inputs.get(..2)?),
         };
-        let output = &node.output[0];
+        let output = first_output(node);
         let mut floats: Vec<String> = operands
             .chunks_exact(3)
             .enumerate()
@@ -116,7 +116,7 @@ impl Written {
         let value = if quantises {
             format!("{output}.value")
         } else {
-            output.clone()
+            output.to_owned()
         };
         written.nodes.push(pb::NodeProto {
             op_type: kind.into(),

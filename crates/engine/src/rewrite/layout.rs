@@ -6,7 +6,7 @@
 
 use super::pass::either_order;
 use super::shapes::Shapes;
-use crate::onnx::{Graph, Index, attribute_int, attribute_ints, pb};
+use crate::onnx::{Graph, Index, attribute_int, attribute_ints, nth_input, pb};
 
 /// A value as a rearrangement of the elements of another one.
 pub(super) struct Layout {
@@ -19,9 +19,23 @@ pub(super) struct Layout {
     pub(super) scale: f32,
 }
 
+/// Nodes that [`Layout::trace`] follows; exporters write a handful, a damaged file thousands.
+const MAX_MOVES: usize = 32;
+
 impl Layout {
-    /// Follows `name` back through nodes that only move or scale elements.
+    /// Follows `name` back through nodes that only move or scale elements, [`MAX_MOVES`] at most.
     pub(super) fn trace(graph: &Graph, index: &Index, shapes: &Shapes, name: &str) -> Option<Self> {
+        Self::trace_behind(graph, index, shapes, name, MAX_MOVES)
+    }
+
+    /// Follows `name` back through at most `depth` nodes.
+    fn trace_behind(
+        graph: &Graph,
+        index: &Index,
+        shapes: &Shapes,
+        name: &str,
+        depth: usize,
+    ) -> Option<Self> {
         let shape = shapes.get(name)?.clone();
         let start = || Self {
             source: name.to_owned(),
@@ -29,26 +43,28 @@ impl Layout {
             shape: shape.clone(),
             scale: 1.0,
         };
-        let Some(node) = index.producer(name).map(|i| &graph.nodes[i]) else {
+        let producer = index.producer(name).filter(|_| depth > 0);
+        let Some(node) = producer.map(|i| &graph.nodes[i]) else {
             return Some(start());
         };
-        let from = |input: &str| Self::trace(graph, index, shapes, input);
+        let from = |input: &str| Self::trace_behind(graph, index, shapes, input, depth - 1);
         let factor = |name: &str| graph.scalar(index, name);
         let layout = match node.op_type.as_str() {
-            "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" => from(&node.input[0]),
-            "Cast" if attribute_int(node, "to") == Some(1) => from(&node.input[0]),
+            "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" => {
+                from(nth_input(node, 0))
+            }
+            "Cast" if attribute_int(node, "to") == Some(1) => from(nth_input(node, 0)),
             "Transpose" => {
-                from(&node.input[0]).and_then(|l| l.transposed(attribute_ints(node, "perm")?))
+                from(nth_input(node, 0)).and_then(|l| l.transposed(attribute_ints(node, "perm")?))
             }
             "Mul" => either_order(node)
                 .into_iter()
                 .find_map(|(value, c)| Some(from(value)?.scaled(factor(c)?))),
-            "Div" => {
-                factor(&node.input[1]).and_then(|c| Some(from(&node.input[0])?.scaled(1.0 / c)))
-            }
-            "Split" => from(&node.input[0]).and_then(|l| l.split(node, name, &shape)),
-            "Slice" => from(&node.input[0]).and_then(|l| l.sliced(graph, index, node)),
-            "Gather" => from(&node.input[0]).and_then(|l| l.gathered(graph, index, node)),
+            "Div" => factor(nth_input(node, 1))
+                .and_then(|c| Some(from(nth_input(node, 0))?.scaled(1.0 / c))),
+            "Split" => from(nth_input(node, 0)).and_then(|l| l.split(node, name, &shape)),
+            "Slice" => from(nth_input(node, 0)).and_then(|l| l.sliced(graph, index, node)),
+            "Gather" => from(nth_input(node, 0)).and_then(|l| l.gathered(graph, index, node)),
             _ => None,
         };
         let Some(layout) = layout else {
@@ -71,7 +87,7 @@ impl Layout {
             .map(|&p| usize::try_from(p))
             .collect::<Result<_, _>>()
             .ok()?;
-        if perm.len() != self.shape.len() {
+        if perm.len() != self.shape.len() || perm.iter().any(|&p| p >= self.shape.len()) {
             return None;
         }
         let strides = strides(&self.shape);
@@ -91,7 +107,7 @@ impl Layout {
     fn narrowed(self, axis: usize, first: usize, count: usize) -> Option<Self> {
         let strides = strides(&self.shape);
         let mut shape = self.shape.clone();
-        if first + count > *shape.get(axis)? {
+        if first.checked_add(count)? > *shape.get(axis)? {
             return None;
         }
         shape[axis] = count;

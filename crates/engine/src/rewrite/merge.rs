@@ -1,7 +1,7 @@
 //! Merges products that read the same rows, which are then normalised and quantised only once.
 
 use super::pass::{fused_node, linear_of, prune};
-use crate::onnx::Graph;
+use crate::onnx::{Graph, nth_input};
 use crate::spec::{Grid, LinearSpec, Spec, Specs};
 use constancy_kernels::Activation;
 use std::collections::{HashMap, HashSet};
@@ -27,7 +27,7 @@ pub(super) fn merge_siblings(graph: &mut Graph, specs: &mut Specs) {
         if plain && for_attention && !readers.is_empty() && !index.is_output(&n.name) {
             let norm = linear.norm.as_ref().map(|norm| norm.name.clone());
             groups
-                .entry((n.input[0].clone(), norm, linear.grid.map(bits)))
+                .entry((nth_input(n, 0).to_owned(), norm, linear.grid.map(bits)))
                 .or_default()
                 .push(n.name.clone());
         }
@@ -66,7 +66,7 @@ fn merge(graph: &mut Graph, specs: &mut Specs, members: &[String]) {
     let Some(at) = graph.index().producer(&members[0]) else {
         return;
     };
-    let input = graph.nodes[at].input[0].clone();
+    let input = nth_input(&graph.nodes[at], 0).to_owned();
     let spec = Spec::Linear(merged);
     graph
         .nodes

@@ -96,3 +96,80 @@ pub(crate) fn norm_specs(graph: &Graph) -> Vec<NormSpec> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{fuse_products, norm_specs};
+    use crate::onnx::{Graph, OnnxFile, pb};
+    use prost::Message;
+
+    /// A chain of all operators that are looked for, each with only `count` inputs.
+    fn damaged(count: usize) -> pb::ModelProto {
+        const KINDS: [&str; 17] = [
+            "Add",
+            "Cast",
+            "DequantizeLinear",
+            "Div",
+            "DynamicQuantizeLinear",
+            "Erf",
+            "Gemm",
+            "LayerNormalization",
+            "MatMul",
+            "MatMulInteger",
+            "MatMulNBits",
+            "Mul",
+            "Pow",
+            "QuantizeLinear",
+            "ReduceMean",
+            "Sqrt",
+            "Sub",
+        ];
+        let mut nodes = Vec::new();
+        for (i, first) in KINDS.iter().enumerate() {
+            for (j, second) in KINDS.iter().enumerate() {
+                let between = format!("v{i}.{j}");
+                let node = |kind: &str, value: &str, output: String| pb::NodeProto {
+                    op_type: kind.into(),
+                    input: [value, "w", "w"].map(str::to_owned)[..count].to_vec(),
+                    output: vec![output],
+                    ..pb::NodeProto::default()
+                };
+                nodes.push(node(first, "x", between.clone()));
+                nodes.push(node(second, &between, format!("y{i}.{j}")));
+            }
+        }
+        let weight = pb::TensorProto {
+            name: "w".into(),
+            dims: vec![1],
+            data_type: 1,
+            float_data: vec![2.0],
+            ..pb::TensorProto::default()
+        };
+        let output = nodes.iter().map(|n| pb::ValueInfoProto {
+            name: n.output[0].clone(),
+            ..pb::ValueInfoProto::default()
+        });
+        let graph = pb::GraphProto {
+            output: output.collect(),
+            node: nodes,
+            initializer: vec![weight],
+            ..pb::GraphProto::default()
+        };
+        pb::ModelProto {
+            graph: Some(graph),
+            ..pb::ModelProto::default()
+        }
+    }
+
+    #[test]
+    fn operators_without_their_inputs_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("damaged.onnx");
+        for count in 0..=3 {
+            std::fs::write(&path, damaged(count).encode_to_vec()).unwrap();
+            let mut graph = Graph::new(OnnxFile::open(&path).unwrap());
+            norm_specs(&graph);
+            fuse_products(&mut graph);
+        }
+    }
+}

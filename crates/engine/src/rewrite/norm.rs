@@ -1,7 +1,9 @@
 //! Layer normalisation, as one node or as the nine nodes that older exporters write.
 
 use super::pass::{Replacement, either_order, prune};
-use crate::onnx::{Graph, Index, attribute_float, attribute_int, attribute_ints, pb};
+use crate::onnx::{
+    Graph, Index, attribute_float, attribute_int, attribute_ints, first_output, nth_input, pb,
+};
 use crate::spec::{NormSpec, Spec, Specs};
 
 /// Replaces a layer normalisation over the last axis.
@@ -29,7 +31,7 @@ pub(super) fn norms(
                 None => vec![0.0; gain.len()],
             };
             (
-                node.input[0].clone(),
+                nth_input(node, 0).to_owned(),
                 gain,
                 shift,
                 attribute_float(node, "epsilon").unwrap_or(1e-5),
@@ -41,7 +43,7 @@ pub(super) fn norms(
     (gain.len() == shift.len() && gain.len() > 1).then(|| Replacement {
         inputs: vec![input],
         spec: Spec::Norm(NormSpec {
-            name: node.output[0].clone(),
+            name: first_output(node).to_owned(),
             gain,
             shift,
             epsilon,
@@ -68,25 +70,31 @@ fn spelled_out(
     let (scaled, shift) = with_constant(add)?;
     let (unit, gain) = with_constant(producer(&scaled, "Mul")?)?;
     let div = producer(&unit, "Div")?;
-    let centred = producer(&div.input[0], "Sub")?;
-    let (widened, epsilon) =
-        with_constant(producer(&producer(&div.input[1], "Sqrt")?.input[0], "Add")?)?;
+    let centred = producer(nth_input(div, 0), "Sub")?;
+    let (widened, epsilon) = with_constant(producer(
+        nth_input(producer(nth_input(div, 1), "Sqrt")?, 0),
+        "Add",
+    )?)?;
     let mean_of = |name: &str| {
         let mean = producer(name, "ReduceMean")?;
         let axes = attribute_ints(mean, "axes").map(<[i64]>::to_vec);
         let axes = axes.or_else(|| Some(graph.constant(index, mean.input.get(1)?)?.integers()))?;
-        (axes == [-1]).then(|| mean.input[0].clone())
+        (axes == [-1]).then(|| nth_input(mean, 0).to_owned())
     };
     let squared = &graph.nodes[index.producer(&mean_of(&widened)?)?];
-    let centre = &div.input[0];
+    let centre = nth_input(div, 0);
     let is_square = match squared.op_type.as_str() {
-        "Pow" => &squared.input[0] == centre && graph.scalar(index, &squared.input[1]) == Some(2.0),
+        "Pow" => {
+            nth_input(squared, 0) == centre
+                && graph.scalar(index, nth_input(squared, 1)) == Some(2.0)
+        }
         "Mul" => squared.input.iter().all(|i| i == centre),
         _ => false,
     };
-    let x = &centred.input[0];
-    let whole = is_square && mean_of(&centred.input[1]).as_ref() == Some(x) && epsilon.len() == 1;
-    whole.then(|| (x.clone(), gain, shift, epsilon[0]))
+    let x = nth_input(centred, 0);
+    let whole =
+        is_square && mean_of(nth_input(centred, 1)).as_deref() == Some(x) && epsilon.len() == 1;
+    whole.then(|| (x.to_owned(), gain, shift, epsilon[0]))
 }
 
 /// Moves every normalisation into the products that read it, unless something else also reads it.
@@ -108,7 +116,7 @@ pub(super) fn move_into_products(graph: &mut Graph, specs: &mut Specs) {
                 Some(Spec::Linear(l)) if l.norm.is_none() && l.patches.is_none()
             );
             can_normalise
-                && node.input[0] == name
+                && nth_input(node, 0) == name
                 && node.input.iter().filter(|i| **i == name).count() == 1
         };
         if consumers.is_empty() || !consumers.iter().all(|&i| takes(i)) || index.is_output(&name) {
@@ -116,7 +124,7 @@ pub(super) fn move_into_products(graph: &mut Graph, specs: &mut Specs) {
         }
         let Some(input) = index
             .producer(&name)
-            .map(|i| graph.nodes[i].input[0].clone())
+            .map(|i| nth_input(&graph.nodes[i], 0).to_owned())
         else {
             continue;
         };

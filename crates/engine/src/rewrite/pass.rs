@@ -1,6 +1,6 @@
 //! What the passes share: running one over a graph, and the nodes that stand for specs.
 
-use crate::onnx::{Graph, Index, pb};
+use crate::onnx::{Graph, Index, first_output, pb};
 use crate::spec::{LinearSpec, Spec, Specs};
 
 /// Prefix of the operator types of fused nodes.
@@ -21,7 +21,7 @@ pub(super) fn run_pass(
     let index = graph.index();
     for i in 0..graph.nodes.len() {
         if let Some(Replacement { inputs, spec }) = find(graph, &index, specs, &graph.nodes[i]) {
-            let output = graph.nodes[i].output[0].clone();
+            let output = first_output(&graph.nodes[i]).to_owned();
             graph.replace(i, fused_node(&spec, inputs, output.clone()));
             specs.insert(output, spec);
         }

@@ -6,7 +6,9 @@ use super::layout::Layout;
 use super::pass::{Replacement, either_order};
 use super::products::{dynamic_operands, integer_product};
 use super::shapes::Shapes;
-use crate::onnx::{Constant, ElementType, Graph, Index, attribute_int, attribute_ints, pb};
+use crate::onnx::{
+    Constant, ElementType, Graph, Index, attribute_int, attribute_ints, first_output, nth_input, pb,
+};
 use crate::spec::{LinearSpec, Patches, Spec, Specs, WeightSpec};
 use constancy_kernels::Activation;
 
@@ -21,7 +23,7 @@ pub(super) fn patches(
     if node.op_type != "Transpose" {
         return None;
     }
-    let layout = Layout::trace(graph, index, shapes, &node.output[0])?;
+    let layout = Layout::trace(graph, index, shapes, first_output(node))?;
     let source = &graph.nodes[index.producer(&layout.source)?];
     let (input, weight, convolution) = convolution(graph, index, shapes, source)?;
     let (input, grid) = match index
@@ -121,7 +123,7 @@ fn convolution<'a>(
                 bias,
             };
             Some((
-                through_casts(graph, index, shapes, &node.input[0]),
+                through_casts(graph, index, shapes, nth_input(node, 0)),
                 weight,
                 node,
             ))
@@ -140,8 +142,9 @@ fn convolution<'a>(
             Some((through_casts(graph, index, shapes, &input), weight, product))
         }),
         "Add" => either_order(node).into_iter().find_map(|(value, bias)| {
+            let before = &graph.nodes[index.producer(value)?];
             let (input, mut weight, product) =
-                convolution(graph, index, shapes, &graph.nodes[index.producer(value)?])?;
+                (before.op_type != "Add").then(|| convolution(graph, index, shapes, before))??;
             let bias = graph.constant(index, bias)?;
             let per_channel = bias.len() == weight.data.shape[0] && weight.bias.is_empty();
             weight.bias = per_channel.then(|| bias.floats())?;
@@ -153,14 +156,13 @@ fn convolution<'a>(
 
 /// The value before any casts from f32 to f32.
 fn through_casts(graph: &Graph, index: &Index, shapes: &Shapes, name: &str) -> String {
-    match index.producer(name).map(|i| &graph.nodes[i]) {
-        Some(cast)
-            if cast.op_type == "Cast"
-                && attribute_int(cast, "to") == Some(1)
-                && shapes.is_f32(&cast.input[0]) =>
-        {
-            through_casts(graph, index, shapes, &cast.input[0])
-        }
-        _ => name.to_owned(),
+    let mut name = name;
+    while let Some(cast) = index.producer(name).map(|i| &graph.nodes[i])
+        && cast.op_type == "Cast"
+        && attribute_int(cast, "to") == Some(1)
+        && shapes.is_f32(nth_input(cast, 0))
+    {
+        name = nth_input(cast, 0);
     }
+    name.to_owned()
 }

@@ -3,7 +3,10 @@
 use super::grid::rounded;
 use super::n_bits::n_bits_weight;
 use super::pass::{Replacement, either_order};
-use crate::onnx::{Constant, ElementType, Graph, Index, attribute_float, attribute_int, pb};
+use crate::onnx::{
+    Constant, ElementType, Graph, Index, attribute_float, attribute_int, first_output, nth_input,
+    pb,
+};
 use crate::spec::{Grid, LinearSpec, Spec, Specs, WeightSpec};
 
 /// Replaces a product with a constant matrix.
@@ -16,7 +19,10 @@ pub(super) fn products(
     match node.op_type.as_str() {
         "MatMul" => {
             let weight = matrix(graph, index, node.input.get(1)?)?;
-            Some(product(float_input(graph, index, &node.input[0]), weight))
+            Some(product(
+                float_input(graph, index, nth_input(node, 0)),
+                weight,
+            ))
         }
         "Gemm" => gemm(graph, index, node),
         "MatMulNBits" => n_bits(graph, index, node),
@@ -46,7 +52,9 @@ fn matrix(graph: &Graph, index: &Index, name: &str) -> Option<WeightSpec> {
     match node.op_type.as_str() {
         "DequantizeLinear" => dequantised(graph, index, node),
         "Transpose" => {
-            let mut weight = matrix(graph, index, node.input.first()?)?;
+            let before = &graph.nodes[index.producer(nth_input(node, 0))?];
+            let mut weight = (before.op_type == "DequantizeLinear")
+                .then(|| dequantised(graph, index, before))??;
             weight.transposed = !weight.transposed;
             Some(weight)
         }
@@ -67,7 +75,7 @@ fn dequantised(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<Wei
     // afterwards.
     let transposed_after = || {
         index
-            .only_consumer(&node.output[0])
+            .only_consumer(first_output(node))
             .is_some_and(|i| graph.nodes[i].op_type == "Transpose")
     };
     match (scales.len(), axis) {
@@ -131,7 +139,10 @@ fn gemm(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<Replacemen
     if let Some(bias) = node.input.get(2).filter(|n| !n.is_empty()) {
         weight.bias = row_vector(&graph.constant(index, bias)?, columns)?;
     }
-    Some(product(float_input(graph, index, &node.input[0]), weight))
+    Some(product(
+        float_input(graph, index, nth_input(node, 0)),
+        weight,
+    ))
 }
 
 /// What ONNX Runtime's dynamic quantisation writes: `Mul(Cast(MatMulInteger(q, W, zero, weight
@@ -202,7 +213,7 @@ fn n_bits(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<Replacem
     if let Some(bias) = node.input.get(5).filter(|n| !n.is_empty()) {
         weight.bias = row_vector(&graph.constant(index, bias)?, weight.columns())?;
     }
-    Some(product((node.input[0].clone(), None), weight))
+    Some(product((nth_input(node, 0).to_owned(), None), weight))
 }
 
 /// The values of a constant that is one row of `columns` values.

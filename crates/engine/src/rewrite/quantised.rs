@@ -6,7 +6,7 @@
 //! pairs that are left.
 
 use super::grid::Parameters;
-use crate::onnx::{Constant, ElementType, Graph, Index, pb};
+use crate::onnx::{Constant, ElementType, Graph, Index, first_output, nth_input, pb};
 use std::collections::HashSet;
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -136,7 +136,7 @@ fn tensor(
     raw_data: Vec<u8>,
 ) -> pb::TensorProto {
     pb::TensorProto {
-        name: node.output[0].clone(),
+        name: first_output(node).to_owned(),
         data_type: kind as i32,
         dims: data
             .shape
@@ -181,11 +181,11 @@ fn check_per_axis(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Result<
     };
     let paired = if node.op_type == QUANTISE {
         index
-            .consumers(&node.output[0])
+            .consumers(first_output(node))
             .iter()
             .all(|&i| has_one_each(i, DEQUANTISE))
     } else {
-        let source = &node.input[0];
+        let source = nth_input(node, 0);
         graph.constant(index, source).is_some()
             || index
                 .producer(source)
@@ -202,7 +202,7 @@ fn check_per_axis(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Result<
 
 /// Quantised values are kept as whole floats, so what reads them must dequantise or move them.
 fn check_readers(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Result<(), String> {
-    let mut values = vec![node.output[0].clone()];
+    let mut values = vec![first_output(node).to_owned()];
     while let Some(value) = values.pop() {
         for &i in index.consumers(&value) {
             let reader = &graph.nodes[i];

@@ -1,7 +1,7 @@
 //! Drops the computation of rows that nobody reads.
 
 use super::pass::{fused_node, prune};
-use crate::onnx::{Graph, Index, attribute_int, pb};
+use crate::onnx::{Graph, Index, attribute_int, first_output, nth_input, pb};
 use crate::spec::{Spec, Specs};
 
 /// Selects one row of a sequence as early as possible. After the last attention of a CLIP tower
@@ -24,7 +24,7 @@ pub(super) fn select_row_early(graph: &mut Graph, specs: &mut Specs) {
         };
         let mut inputs = producer.input.clone();
         for input in inputs.iter_mut().take(row_inputs) {
-            let name = format!("{input}.row.{}", gather.input[1]);
+            let name = format!("{input}.row.{}", nth_input(&gather, 1));
             if index.producer(&name).is_none() && !graph.nodes.iter().any(|n| n.name == name) {
                 waiting.push(graph.nodes.len());
                 let mut earlier = gather.clone();
@@ -39,7 +39,7 @@ pub(super) fn select_row_early(graph: &mut Graph, specs: &mut Specs) {
         let readers: Vec<String> = index
             .consumers(&producer.name)
             .iter()
-            .map(|&i| graph.nodes[i].output[0].clone())
+            .map(|&i| first_output(&graph.nodes[i]).to_owned())
             .collect();
         for reader in readers {
             if let Some(i) = graph.index().producer(&reader) {
@@ -63,7 +63,7 @@ fn movable_producer(
     if !selects_row(graph, index, gather) {
         return None;
     }
-    let producer = &graph.nodes[index.producer(&gather.input[0])?];
+    let producer = &graph.nodes[index.producer(nth_input(gather, 0))?];
     let by_row = match specs.get(&producer.name)? {
         Spec::Linear(linear) => linear.patches.is_none(),
         Spec::Attention(_) => true,

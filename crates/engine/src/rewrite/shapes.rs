@@ -1,7 +1,7 @@
 //! The shape of every value by tract's own analysis, and the integers that turn out to be constant.
 
 use super::to_tract::to_tract;
-use crate::onnx::{Graph, pb};
+use crate::onnx::{Graph, first_output, pb};
 use crate::ops::FusedNode;
 use crate::spec::Specs;
 use std::collections::{HashMap, HashSet};
@@ -89,13 +89,13 @@ impl Shapes {
     /// Replaces every integer that does not depend on the image by a constant.
     pub(crate) fn fold_constants(&self, graph: &mut Graph) {
         let is_folded = |node: &pb::NodeProto| {
-            node.output.len() == 1 && self.integers.contains_key(&node.output[0])
+            node.output.len() == 1 && self.integers.contains_key(first_output(node))
         };
         let folded: Vec<String> = graph
             .nodes
             .iter()
             .filter(|n| n.op_type != "Constant" && is_folded(n))
-            .map(|n| n.output[0].clone())
+            .map(|n| first_output(n).to_owned())
             .collect();
         graph
             .nodes

@@ -6,7 +6,7 @@
 
 use super::grid::Parameters;
 use super::quantised::{DEQUANTISE, is_half};
-use crate::onnx::{Graph, Index, pb};
+use crate::onnx::{Graph, Index, first_output, nth_input, pb};
 use pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -52,7 +52,7 @@ struct Written {
 
 impl Written {
     fn half(&mut self, node: &pb::NodeProto, scale: f32, zero: f32, bounds: (f32, f32)) {
-        let (input, output) = (&node.input[0], &node.output[0]);
+        let (input, output) = (nth_input(node, 0), first_output(node));
         let steps: &[(&str, f32)] = if node.op_type == DEQUANTISE {
             &[("Sub", zero), ("Mul", scale)]
         } else {
@@ -64,7 +64,7 @@ impl Written {
                 ("Min", bounds.1),
             ]
         };
-        let mut value = input.clone();
+        let mut value = input.to_owned();
         if node.op_type == DEQUANTISE {
             // Of floats, where a `QuantizeLinear` made them, or of a constant's bytes.
             value = self.step("Cast", vec![value], format!("{output}.float"));
@@ -75,7 +75,7 @@ impl Written {
                 inputs.push(self.constant(format!("{output}.constant.{i}"), constant));
             }
             let name = if i + 1 == steps.len() {
-                output.clone()
+                output.to_owned()
             } else {
                 format!("{output}.{kind}")
             };

@@ -5,7 +5,7 @@
 
 use super::pass::either_order;
 use super::shapes::Shapes;
-use crate::onnx::{Graph, Index, pb};
+use crate::onnx::{Graph, Index, first_output, pb};
 use crate::spec::Specs;
 use tract_onnx::tract_hir::internal::InferenceFact;
 
@@ -31,7 +31,7 @@ pub(crate) fn table_clash(graph: &Graph, inputs: &[(&str, InferenceFact)]) -> Op
             return None;
         }
         let mut beginning = graph.clone();
-        beginning.keep_only(&node.output[0]);
+        beginning.keep_only(first_output(node));
         let Ok(shapes) = Shapes::of(&beginning, &Specs::new(), inputs) else {
             continue;
         };
