@@ -87,6 +87,7 @@ fn classifier() -> Classifier {
         rows: (0..10).map(random).collect(),
         support: None,
         probe: None,
+        whitening: None,
     };
     Classifier::new(bank, Some(projection()), "0123456789ab", 100.0)
 }

@@ -250,6 +250,7 @@ fn deciding(c: &mut Criterion) {
         rows,
         support: None,
         probe: None,
+        whitening: None,
     };
     c.bench_function("project 48 to 40", |b| {
         b.iter(|| projection.projection.apply(black_box(&embedding)));

@@ -61,7 +61,7 @@ impl Recognizer {
             .map_or(frame_encoder.encoder().manifest().output.width, |p| {
                 p.projection.rank()
             });
-        bank.check_probe(&projection_digest, width)
+        bank.check_made_under(&projection_digest, width)
             .map_err(RecognizerError::Probe)?;
         let logit_scale = frame_encoder.encoder().manifest().output.logit_scale;
         let projection = projection.map(|p| p.projection);

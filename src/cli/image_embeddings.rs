@@ -8,8 +8,9 @@ use crate::embedding_cache::{
     Cache, CacheError, CachedEncoder, EmbedError, ImageEmbeddings, InterventionPlan, Progress,
     Recipe,
 };
-use crate::recognizer::FrameEncoder;
+use crate::recognizer::{FrameEncoder, vetting};
 use clap::{Args, ValueEnum};
+use constancy_core::classify::ClassBank;
 use constancy_core::icm::{Criterion, Embeddings, SAME_CLASS};
 use constancy_core::intervene::Family;
 use constancy_engine::{EngineOptions, performance_cores};
@@ -101,15 +102,29 @@ pub(super) struct LoadedEncoder {
 }
 
 impl LoadedEncoder {
+    /// A class bank from labels, by the text tower on all threads.
+    pub(super) fn bank_from_labels(
+        &self,
+        labels: &[String],
+        prompts: &[String],
+    ) -> Result<ClassBank, CliError> {
+        let engine = EngineOptions {
+            threads: Some(self.threads),
+            ..self.engine.clone()
+        };
+        let manifest = self.frame_encoder.encoder().manifest();
+        Ok(vetting::bank_from_labels(
+            manifest, &engine, labels, prompts,
+        )?)
+    }
+
     /// The text tower's embedding of each class, which is named like its folder.
     pub(super) fn class_embeddings(
         &self,
         classes: &[String],
         prompts: &[String],
     ) -> Result<Embeddings, CliError> {
-        let bank = self
-            .frame_encoder
-            .bank_from_labels(&labels_of_folders(classes), prompts)?;
+        let bank = self.bank_from_labels(&labels_of_folders(classes), prompts)?;
         let width = self.frame_encoder.encoder().manifest().output.width;
         Ok(
             Embeddings::new(width, &bank.rows, |i| bank.labels[i].clone())

@@ -50,6 +50,10 @@ impl Failures {
         total: 0,
     };
 
+    pub(super) fn new(failed: usize, total: usize) -> Self {
+        Self { failed, total }
+    }
+
     /// An error if there are any; each was reported.
     pub(super) fn into_result(self) -> Result<(), CliError> {
         let Self { failed, total } = self;

@@ -81,6 +81,7 @@ impl PromptEncoder {
             rows,
             support: None,
             probe: None,
+            whitening: None,
         })
     }
 

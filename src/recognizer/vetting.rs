@@ -98,6 +98,7 @@ fn bank_of_bytes(bytes: &[u8], labels: &[String], templates: &[String]) -> Optio
         rows,
         support: None,
         probe: None,
+        whitening: None,
     })
 }
 

@@ -33,6 +33,7 @@ fn bank(rows: Vec<Vec<f32>>) -> ClassBank {
         rows,
         support: None,
         probe: None,
+        whitening: None,
     }
 }
 

@@ -178,7 +178,7 @@ impl ChoiceArgs {
                 encoder.load_bank(path)?
             }
             (Some(path), _) => {
-                encoder.bank_from_labels(&labels_of_file(path)?, captions.prompts())?
+                loaded.bank_from_labels(&labels_of_file(path)?, captions.prompts())?
             }
             (None, Some(settings)) => encoder.configured_bank(&settings.classes)?,
             (None, None) => return Ok(None),

@@ -1,12 +1,14 @@
 //! The class bank: one embedding per class, its origin, and how far examples lie from it.
 //!
 //! A bank may carry a linear probe: tensors `probe_weights` `[C, k]` and `probe_biases` `[C]`, and metadata `probe` with
-//! the projection that it was trained under. The format stays version 1: a program that does not know probes can still
+//! the projection that it was trained under. It may carry a whitening: tensors `whitening_directions` `[r, k]` and
+//! `whitening_shrink` `[r]`, and metadata `whitening`. The format stays version 1: a program that knows neither can still
 //! read the file and classify by the class means.
 
 use super::label::check_label;
 use super::probe::Probe;
 use super::support::Support;
+use crate::icm::{Strengths, Whitening};
 use crate::numeric::{unit, unit_mean};
 use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,12 @@ pub enum BankError {
     },
     #[error("its probe is for embeddings of width {found}, the projection gives {width}")]
     ProbeWidth { found: usize, width: usize },
+    #[error("its whitening {0}; the file is damaged, make it again with `constancy classes`")]
+    Whitening(String),
+    #[error(
+        "its whitening was made under projection {made_under}, but {loaded} is loaded; use that projection, or make the bank again with `constancy classes`"
+    )]
+    WhitenedUnder { made_under: String, loaded: String },
 }
 
 /// The tower that computed a bank's embeddings.
@@ -82,6 +90,7 @@ impl BankOrigin {
 ///     rows: vec![vec![1.0, 0.0], vec![0.0, 1.0]],
 ///     support: None,
 ///     probe: None,
+///     whitening: None,
 /// };
 /// let read = ClassBank::parse(&bank.to_bytes()?)?;
 /// assert_eq!(read, bank);
@@ -105,6 +114,25 @@ pub struct ClassBank {
     pub support: Option<Support>,
     /// A linear probe. Without one, the nearest class wins.
     pub probe: Option<Probe>,
+    /// Shrinks what differs within classes, before classes are told apart.
+    pub whitening: Option<BankWhitening>,
+}
+
+/// A bank's whitening and what it was made under.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BankWhitening {
+    /// Digest of the projection whose results it takes, or `identity`.
+    pub projection: String,
+    pub strengths: Strengths,
+    pub map: Whitening,
+}
+
+/// A whitening's metadata.
+#[derive(Serialize, Deserialize)]
+struct WhiteningEntry {
+    projection: String,
+    interventions: f64,
+    within_class: f64,
 }
 
 /// A probe's metadata.
@@ -137,6 +165,7 @@ impl ClassBank {
             encoder_sha256: file.text("encoder_sha256")?.to_owned(),
             rows: values.chunks(shape[1]).map(unit).collect(),
             probe: read_probe(&file, labels.len())?,
+            whitening: read_whitening(&file)?,
             labels,
             support,
         };
@@ -189,9 +218,24 @@ impl ClassBank {
         }
     }
 
-    /// Checks that the probe, if there is one, was trained under the loaded projection. `projection_digest` is that
-    /// projection's digest, or `identity`; `width` is the width of its results.
-    pub fn check_probe(&self, projection_digest: &str, width: usize) -> Result<(), BankError> {
+    /// Checks that the probe and the whitening, if there are any, were made under the loaded projection.
+    /// `projection_digest` is that projection's digest, or `identity`; `width` is the width of its results.
+    pub fn check_made_under(&self, projection_digest: &str, width: usize) -> Result<(), BankError> {
+        match &self.whitening {
+            Some(whitening) if whitening.projection != projection_digest => {
+                return Err(BankError::WhitenedUnder {
+                    made_under: whitening.projection.clone(),
+                    loaded: projection_digest.into(),
+                });
+            }
+            Some(BankWhitening { map, .. }) if map.width() != width => {
+                let found = map.width();
+                return Err(BankError::Whitening(format!(
+                    "is for embeddings of width {found}, the projection gives {width}"
+                )));
+            }
+            _ => {}
+        }
         match &self.probe {
             Some(probe) if probe.projection != projection_digest => Err(BankError::Probe {
                 learnt_under: probe.projection.clone(),
@@ -243,6 +287,26 @@ impl ClassBank {
                 Values::F32(&probe.biases),
             ));
         }
+        if let Some(BankWhitening {
+            projection,
+            strengths,
+            map,
+        }) = &self.whitening
+        {
+            let entry = WhiteningEntry {
+                projection: projection.clone(),
+                interventions: strengths.interventions,
+                within_class: strengths.within_class,
+            };
+            metadata.insert("whitening".to_owned(), to_json("whitening", &entry)?);
+            let shape = vec![map.rank(), map.width()];
+            tensors.push(("whitening_directions", shape, Values::F32(map.directions())));
+            tensors.push((
+                "whitening_shrink",
+                vec![map.rank()],
+                Values::F32(map.shrink()),
+            ));
+        }
         Ok(tensor_file::to_bytes(FORMAT, 1, &tensors, metadata)?)
     }
 }
@@ -265,6 +329,27 @@ fn read_probe(file: &TensorFile<'_>, classes: usize) -> Result<Option<Probe>, Ba
         c,
         weights,
         biases: file.vector("probe_biases", classes)?,
+    }))
+}
+
+fn read_whitening(file: &TensorFile<'_>) -> Result<Option<BankWhitening>, BankError> {
+    if file.optional("whitening").is_none() {
+        return Ok(None);
+    }
+    let WhiteningEntry {
+        projection,
+        interventions,
+        within_class,
+    } = file.json("whitening")?;
+    let (shape, directions) = file.f32("whitening_directions", 2)?;
+    let shrink = file.vector("whitening_shrink", shape[0])?;
+    Ok(Some(BankWhitening {
+        projection,
+        strengths: Strengths {
+            interventions,
+            within_class,
+        },
+        map: Whitening::new(shape[1], &directions, shrink).map_err(BankError::Whitening)?,
     }))
 }
 

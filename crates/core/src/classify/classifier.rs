@@ -2,9 +2,10 @@
 
 use super::bank::ClassBank;
 use super::probe::Probe;
+use super::space::Space;
 use super::support::Support;
 use crate::icm::Projection;
-use crate::numeric::{dot, unit};
+use crate::numeric::dot;
 use serde::Serialize;
 
 /// Default number of classes that a decision lists.
@@ -48,6 +49,7 @@ pub struct Decision {
 ///     rows: vec![vec![1.0, 0.0], vec![0.0, 1.0]],
 ///     support: None,
 ///     probe: None,
+///     whitening: None,
 /// };
 /// let classifier = Classifier::new(bank, None, "identity", 100.0);
 ///
@@ -62,7 +64,7 @@ pub struct Classifier {
     labels: Vec<String>,
     /// Projected class embeddings `[C, k]` of unit length.
     rows: Vec<Vec<f32>>,
-    projection: Option<Projection>,
+    space: Space,
     support: Option<Support>,
     probe: Option<Probe>,
     logit_scale: f32,
@@ -72,8 +74,8 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// A classifier over `bank`'s classes in `projection`'s subspace. The bank's support and probe are used only if they
-    /// were made under `projection_digest`; [`ClassBank::check_probe`] reports a probe that was not. `logit_scale`
+    /// A classifier over `bank`'s classes in `projection`'s subspace. The bank's whitening, support and probe are used
+    /// only if they were made under `projection_digest`; [`ClassBank::check_made_under`] reports what was not. `logit_scale`
     /// multiplies cosines before the softmax.
     #[must_use]
     pub fn new(
@@ -82,17 +84,20 @@ impl Classifier {
         projection_digest: &str,
         logit_scale: f32,
     ) -> Self {
-        let map = |row: &Vec<f32>| {
-            projection
-                .as_ref()
-                .map_or_else(|| unit(row), |p| p.apply(row))
+        let whitening = bank
+            .whitening
+            .filter(|w| w.projection == projection_digest)
+            .map(|w| w.map);
+        let space = Space {
+            projection,
+            whitening,
         };
         Self {
-            rows: bank.rows.iter().map(map).collect(),
+            rows: bank.rows.iter().map(|row| space.map(row)).collect(),
             support: bank.support.filter(|s| s.projection == projection_digest),
             probe: bank.probe.filter(|p| p.projection == projection_digest),
             labels: bank.labels,
-            projection,
+            space,
             logit_scale,
             top_k: DEFAULT_TOP_K,
             threshold: DEFAULT_THRESHOLD,
@@ -104,7 +109,7 @@ impl Classifier {
     pub fn with_bank(&self, bank: ClassBank, projection_digest: &str) -> Self {
         let other = Self::new(
             bank,
-            self.projection.clone(),
+            self.space.projection.clone(),
             projection_digest,
             self.logit_scale,
         );
@@ -149,10 +154,7 @@ impl Classifier {
     /// cosine even if a probe decides.
     #[must_use]
     pub fn probabilities(&self, embedding: &[f32]) -> (Vec<f32>, f32) {
-        let z = self
-            .projection
-            .as_ref()
-            .map_or_else(|| unit(embedding), |p| p.apply(embedding));
+        let z = self.space.map(embedding);
         let cosines: Vec<f32> = self.rows.iter().map(|row| dot(&z, row)).collect();
         let nearest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let logits = match &self.probe {
@@ -219,6 +221,7 @@ mod tests {
                 tail_cosine: 0.8,
             }),
             probe: Some(probe),
+            whitening: None,
         }
     }
 
@@ -248,7 +251,10 @@ mod tests {
     #[test]
     fn a_probe_of_another_projection_is_refused_by_name_and_never_used() {
         let bank = bank();
-        let error = bank.check_probe("0123456789ab", 2).unwrap_err().to_string();
+        let error = bank
+            .check_made_under("0123456789ab", 2)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("identity") && error.contains("0123456789ab"),
             "{error}"
@@ -258,12 +264,12 @@ mod tests {
             "{error}"
         );
         assert!(
-            bank.check_probe("identity", 3)
+            bank.check_made_under("identity", 3)
                 .unwrap_err()
                 .to_string()
                 .contains("width 2, the projection gives 3")
         );
-        bank.check_probe("identity", 2).unwrap();
+        bank.check_made_under("identity", 2).unwrap();
         let classifier = Classifier::new(bank, None, "0123456789ab", 100.0);
         assert!(!classifier.has_probe() && !classifier.has_support());
         assert_eq!(classifier.classify(&[3.0, 0.0]).top[0].class, "ok");

@@ -5,7 +5,7 @@
 //! for banks of images by leaving each example out of its own class's mean, for banks of labels on sample images, if
 //! there are any.
 
-use crate::icm::Projection;
+use super::space::Space;
 use crate::numeric::{dot, unit, unit_mean};
 use crate::stats::quantile;
 use serde::{Deserialize, Serialize};
@@ -45,14 +45,10 @@ impl Support {
     /// Measures `examples[class][image]`, embeddings `[D]`, each against the mean of its class's other examples. `None` if
     /// there are fewer than 20.
     #[must_use]
-    pub fn measure(
-        examples: &[Vec<Vec<f32>>],
-        projection: Option<&Projection>,
-        digest: &str,
-    ) -> Option<Self> {
+    pub fn measure(examples: &[Vec<Vec<f32>>], space: &Space, digest: &str) -> Option<Self> {
         let cosines: Vec<f32> = examples
             .iter()
-            .flat_map(|class| left_out(class, projection))
+            .flat_map(|class| left_out(class, space))
             .collect();
         Self::of_cosines(&cosines, digest)
     }
@@ -63,13 +59,12 @@ impl Support {
     pub fn measure_nearest(
         embeddings: &[Vec<f32>],
         rows: &[Vec<f32>],
-        projection: Option<&Projection>,
+        space: &Space,
         digest: &str,
     ) -> Option<Self> {
-        let map = |v: &Vec<f32>| projection.map_or_else(|| unit(v), |p| p.apply(v));
-        let rows: Vec<Vec<f32>> = rows.iter().map(map).collect();
+        let rows: Vec<Vec<f32>> = rows.iter().map(|row| space.map(row)).collect();
         let nearest = |e: &Vec<f32>| {
-            let z = map(e);
+            let z = space.map(e);
             rows.iter()
                 .map(|row| dot(&z, row))
                 .fold(f32::NEG_INFINITY, f32::max)
@@ -102,19 +97,18 @@ impl Support {
 }
 
 /// Each example's cosine to the mean of the class's other examples.
-fn left_out(class: &[Vec<f32>], projection: Option<&Projection>) -> Vec<f32> {
+fn left_out(class: &[Vec<f32>], space: &Space) -> Vec<f32> {
     if class.len() < 2 {
         return Vec::new();
     }
-    let map = |v: &[f32]| projection.map_or_else(|| unit(v), |p| p.apply(v));
     let cosine = |left: usize| {
         let others = class
             .iter()
             .enumerate()
             .filter(|(i, _)| *i != left)
             .map(|(_, e)| unit(e));
-        let center = map(&unit_mean(others));
-        dot(&map(&class[left]), &center)
+        let center = space.map(&unit_mean(others));
+        dot(&space.map(&class[left]), &center)
     };
     (0..class.len()).map(cosine).collect()
 }
@@ -151,11 +145,11 @@ mod tests {
                 }
             })
             .collect();
-        let support = Support::measure_nearest(&images, &rows, None, "identity")
+        let support = Support::measure_nearest(&images, &rows, &Space::default(), "identity")
             .map(|s| (s.examples, s.tail_cosine));
         assert_eq!(support, Some((50, 0.8)));
         assert_eq!(
-            Support::measure_nearest(&images[..9], &rows, None, "identity"),
+            Support::measure_nearest(&images[..9], &rows, &Space::default(), "identity"),
             None
         );
     }
@@ -164,7 +158,7 @@ mod tests {
     fn few_examples_measure_nothing() {
         let class = vec![vec![1.0, 0.0], vec![0.9, 0.1]];
         assert_eq!(
-            Support::measure(&[class.clone(), class], None, "identity"),
+            Support::measure(&[class.clone(), class], &Space::default(), "identity"),
             None
         );
     }

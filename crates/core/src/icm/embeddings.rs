@@ -1,5 +1,6 @@
 //! Embeddings checked once: finite, of one width, scaled to unit length, in f64.
 
+use super::projection::Projection;
 use nalgebra::{DMatrix, DVector};
 use thiserror::Error;
 
@@ -87,6 +88,19 @@ impl Embeddings {
         Self { columns }
     }
 
+    /// The embeddings under a projection.
+    pub(super) fn projected(&self, projection: &Projection) -> Self {
+        let mut columns = DMatrix::zeros(projection.rank(), self.len());
+        let rows = self.columns_f32();
+        for (mut column, row) in columns.column_iter_mut().zip(rows.column_iter()) {
+            let mapped = projection.apply(&row.iter().copied().collect::<Vec<f32>>());
+            for (value, mapped) in column.iter_mut().zip(mapped) {
+                *value = f64::from(mapped);
+            }
+        }
+        Self { columns }
+    }
+
     /// The number of embeddings, n.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -108,6 +122,12 @@ impl Embeddings {
     pub(super) fn columns_f32(&self) -> DMatrix<f32> {
         #[expect(clippy::cast_possible_truncation, reason = "they came in f32")]
         self.columns.map(|v| v as f32)
+    }
+
+    /// The embeddings in f32, `[n][D]`, of unit length.
+    pub fn rows(&self) -> impl Iterator<Item = Vec<f32>> {
+        let columns = self.columns_f32();
+        (0..columns.ncols()).map(move |i| columns.column(i).iter().copied().collect())
     }
 
     /// The unit columns `[D, n]`.

@@ -4,6 +4,7 @@
 use super::embeddings::Embeddings;
 use super::linalg::transposed_product;
 use super::moments::Moments;
+use super::projection::Projection;
 use super::spectrum::Spectrum;
 use nalgebra::DMatrix;
 use thiserror::Error;
@@ -227,6 +228,21 @@ impl Interventions {
             place[old] = Some(new);
         }
         place
+    }
+
+    /// The images under a projection, without the pairs that are not of these images.
+    #[must_use]
+    pub fn projected(&self, projection: &Projection) -> Self {
+        let family = |f: &ChangedImages| ChangedImages {
+            name: f.name.clone(),
+            of: f.of.clone(),
+            changed: f.changed.projected(projection),
+        };
+        Self {
+            originals: self.originals.projected(projection),
+            families: self.families.iter().map(family).collect(),
+            pairs: None,
+        }
     }
 
     /// The same images in as few coordinates as they span, if these are fewer than the width;

@@ -8,6 +8,7 @@ use super::head::rows_of;
 use super::held_out::HeldOut;
 use super::interventions::{Interventions, SourceError, UNNAMED_ENCODER};
 use super::moments::Moments;
+use super::projection::Projection;
 
 /// The family of pairs that labels give. Two images of one class share what names them and differ
 /// in what should not matter to it, like an image and its version under an intervention. No
@@ -123,6 +124,13 @@ impl Labelled {
     #[must_use]
     pub fn environment_names(&self) -> &[String] {
         &self.environment_names
+    }
+
+    /// The images under a projection; see [`Interventions::projected`].
+    #[must_use]
+    pub fn projected(&self, projection: &Projection) -> Self {
+        let images = self.images.projected(projection);
+        self.with_images(images, self.classes.clone(), self.environments.clone())
     }
 
     /// See [`Interventions::compact`].

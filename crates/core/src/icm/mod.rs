@@ -52,6 +52,7 @@ mod select;
 mod spec;
 mod spectrum;
 mod sums;
+mod whitening;
 
 pub use embeddings::{EmbeddingError, Embeddings};
 pub use fit::{FitError, FitWarning, Fitter, Removed};
@@ -71,3 +72,4 @@ pub use select::{
     by_gentle_identification, by_identification, by_intervention, penalty_by_environment,
 };
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};
+pub use whitening::{Covariances, Strengths, Whitening, WhiteningChoice, choose_whitening};

@@ -46,7 +46,7 @@ pub use error::SelectError;
 pub use grid::Grid;
 pub(super) use identification::identification_scores;
 pub use identification::{by_gentle_identification, by_identification};
-pub(super) use intervention::{agreement_scores, intervention_scores};
+pub(super) use intervention::{agreement_scores, intervention_scores, stratified_halves};
 pub use intervention::{by_agreement, by_intervention};
 pub(super) use scores::Scores;
 pub(super) use search_space::SearchSpace;
@@ -55,3 +55,4 @@ pub use selection::{
     Trial,
 };
 pub use splits::Sampling;
+pub(super) use splits::{family_folds, split_count};

@@ -135,7 +135,10 @@ pub(in crate::icm) fn intervention_scores(
 }
 
 /// Two halves with the same share of every class.
-fn stratified_halves(classes: &[usize], rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
+pub(in crate::icm) fn stratified_halves(
+    classes: &[usize],
+    rng: &mut Rng,
+) -> (Vec<usize>, Vec<usize>) {
     let mut order = rng.permutation(classes.len());
     order.sort_by_key(|&image| classes[image]);
     let every_other = |from: usize| order.iter().skip(from).step_by(2).copied().collect();

@@ -59,12 +59,12 @@ pub(super) fn check_counts(spaces: &[SearchSpace<'_>], images: usize) -> Result<
 }
 
 /// How often to split `images` images.
-pub(super) fn split_count(images: usize) -> usize {
+pub(in crate::icm) fn split_count(images: usize) -> usize {
     SCORED_IMAGES.div_ceil(images).min(MAX_SPLITS)
 }
 
 /// Groups of families to leave out together: a fifth of them each, or one.
-pub(super) fn family_folds<'a>(families: &[&'a str]) -> Vec<Vec<&'a str>> {
+pub(in crate::icm) fn family_folds<'a>(families: &[&'a str]) -> Vec<Vec<&'a str>> {
     let folds = families.len().min(MAX_FOLDS);
     (0..folds)
         .map(|fold| families.iter().skip(fold).step_by(folds).copied().collect())

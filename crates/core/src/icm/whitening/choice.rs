@@ -1,0 +1,320 @@
+//! Chooses the strengths of a whitening: those that name most held-out images right, as they are and
+//! under interventions that were held out, too.
+
+use super::{Covariances, Strengths, Whitening};
+use crate::icm::interval::mean_and_error;
+use crate::icm::labelled::Labelled;
+use crate::icm::select::{MAX_ACCURACY_LOSS, family_folds, split_count, stratified_halves};
+use crate::numeric::Rng;
+use nalgebra::{DMatrix, DVector};
+
+/// Strengths to try; 0 leaves a covariance out.
+const STRENGTHS: [f64; 6] = [0.0, 0.3, 1.0, 3.0, 10.0, 30.0];
+
+/// What was chosen, and what it does to images that were held out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WhiteningChoice {
+    /// `None` if leaving embeddings as they are is as good.
+    pub whitening: Option<Whitening>,
+    pub strengths: Strengths,
+    /// Accuracy `0..=1` of the class means without and with it, on held-out images as they are.
+    pub as_they_are: (f64, f64),
+    /// The same under held-out interventions; `None` without interventions.
+    pub under: Option<(f64, f64)>,
+}
+
+/// Chooses by cross-validation: halves of the images take turns at learning means and covariances,
+/// the latter without a fifth of the families, and the other half is named as it is and under these.
+/// Of all strengths that are within one standard error of the best, the least; none that costs more
+/// than [`MAX_ACCURACY_LOSS`] on images as they are.
+///
+/// `images` are in the space that the classifier works in, after its projection. `None` if no class
+/// has two images.
+#[must_use]
+pub fn choose_whitening(images: &Labelled, seed: u64) -> Option<WhiteningChoice> {
+    let covariances = Covariances::of(images)?;
+    let candidates = candidates(&covariances);
+    let hits = Hits::count(images, &candidates, seed)?;
+    let chosen = hits.least_of_the_best();
+    let strengths = candidates[chosen];
+    let pair = |of: &[Vec<f64>]| (mean(&of[0]), mean(&of[chosen]));
+    Some(WhiteningChoice {
+        whitening: (chosen > 0)
+            .then(|| covariances.whitening(strengths))
+            .flatten(),
+        strengths,
+        as_they_are: pair(&hits.as_they_are),
+        under: hits.under.as_deref().map(pair),
+    })
+}
+
+/// The identity first, then from the least sum of strengths to the largest.
+fn candidates(covariances: &Covariances) -> Vec<Strengths> {
+    let some = |there: bool| &STRENGTHS[..if there { STRENGTHS.len() } else { 1 }];
+    let mut all = Vec::new();
+    for &interventions in some(covariances.has_interventions) {
+        for &within_class in some(covariances.has_classes) {
+            all.push(Strengths {
+                interventions,
+                within_class,
+            });
+        }
+    }
+    all.sort_by(|a, b| {
+        let sum = |s: &Strengths| s.interventions + s.within_class;
+        sum(a).total_cmp(&sum(b))
+    });
+    all
+}
+
+/// How often each image was named right with each candidate, `[candidate][image]`, `0..=1`.
+struct Hits {
+    as_they_are: Vec<Vec<f64>>,
+    under: Option<Vec<Vec<f64>>>,
+}
+
+impl Hits {
+    /// `None` if no image can be judged.
+    fn count(images: &Labelled, candidates: &[Strengths], seed: u64) -> Option<Self> {
+        let count = images.classes().len();
+        let families = images.images().family_names();
+        let folds = if families.is_empty() {
+            vec![Vec::new()]
+        } else {
+            family_folds(&families)
+        };
+        let mut tally = Tally::new(candidates.len(), count);
+        let mut rng = Rng::new(seed);
+        for _ in 0..split_count(count) {
+            let (first, second) = stratified_halves(images.classes(), &mut rng);
+            for (learnt, judged) in [(&first, &second), (&second, &first)] {
+                let learnt = images.pick(learnt).with_same_class(true);
+                let moments = learnt.moments("");
+                for left_out in &folds {
+                    let wanted = |family: &str| !left_out.contains(&family);
+                    if let Some(covariances) = Covariances::of_moments(&moments, wanted) {
+                        tally.add(
+                            &covariances,
+                            candidates,
+                            &learnt,
+                            (images, judged),
+                            left_out,
+                        );
+                    }
+                }
+            }
+        }
+        tally.finish(!families.is_empty())
+    }
+
+    /// Half the accuracy on images as they are, half that under interventions, `[image]`.
+    fn score(&self, candidate: usize) -> Vec<f64> {
+        let clean = &self.as_they_are[candidate];
+        match &self.under {
+            Some(under) => clean
+                .iter()
+                .zip(&under[candidate])
+                .map(|(a, b)| f64::midpoint(*a, *b))
+                .collect(),
+            None => clean.clone(),
+        }
+    }
+
+    /// The first candidate within one standard error of the best, and not costly.
+    fn least_of_the_best(&self) -> usize {
+        let clean = mean(&self.as_they_are[0]);
+        let scores: Vec<Vec<f64>> = (0..self.as_they_are.len()).map(|c| self.score(c)).collect();
+        let harmless = |c: &usize| mean(&self.as_they_are[*c]) >= clean - MAX_ACCURACY_LOSS;
+        let best = (0..scores.len())
+            .filter(harmless)
+            .max_by(|&a, &b| mean(&scores[a]).total_cmp(&mean(&scores[b])))
+            .unwrap_or(0);
+        let near = |c: &usize| {
+            let lost: Vec<f64> = scores[best]
+                .iter()
+                .zip(&scores[*c])
+                .map(|(b, s)| b - s)
+                .collect();
+            mean_and_error(&[lost]).is_some_and(|(loss, error)| loss <= error)
+        };
+        (0..scores.len()).filter(harmless).find(near).unwrap_or(0)
+    }
+}
+
+/// Sums of hits while they are counted.
+struct Tally {
+    as_they_are: Vec<Vec<f64>>,
+    under: Vec<Vec<f64>>,
+    /// How often each image was judged as it is, and under interventions.
+    judged: Vec<(f64, f64)>,
+}
+
+impl Tally {
+    fn new(candidates: usize, images: usize) -> Self {
+        Self {
+            as_they_are: vec![vec![0.0; images]; candidates],
+            under: vec![vec![0.0; images]; candidates],
+            judged: vec![(0.0, 0.0); images],
+        }
+    }
+
+    /// Names the images `judged` as they are and under the families `left_out`.
+    fn add(
+        &mut self,
+        covariances: &Covariances,
+        candidates: &[Strengths],
+        learnt: &Labelled,
+        (all, judged): (&Labelled, &[usize]),
+        left_out: &[&str],
+    ) {
+        let means = Means::of(learnt);
+        let held = all.pick(judged);
+        let is_judged: Vec<bool> = held
+            .classes()
+            .iter()
+            .map(|c| means.classes.contains(c))
+            .collect();
+        let clean = Coordinates::new(
+            covariances,
+            held.images().originals().columns(),
+            &means.columns,
+        );
+        let changed: Vec<_> = held
+            .images()
+            .families()
+            .iter()
+            .filter(|family| left_out.contains(&family.name.as_str()))
+            .map(|family| {
+                let columns = family.changed.columns();
+                (
+                    Coordinates::new(covariances, columns, &means.columns),
+                    &family.of,
+                )
+            })
+            .collect();
+        for (i, &image) in judged.iter().enumerate().filter(|(i, _)| is_judged[*i]) {
+            self.judged[image].0 += 1.0;
+            let versions = changed.iter().flat_map(|(_, of)| of.iter());
+            self.judged[image].1 += versions.filter(|&&original| original == i).count() as f64;
+        }
+        let right =
+            |of: usize, row: usize| is_judged[of] && means.classes[row] == held.classes()[of];
+        for (c, &strengths) in candidates.iter().enumerate() {
+            let Some((vectors, weights)) = covariances.weights(strengths) else {
+                continue;
+            };
+            for (i, row) in clean.nearest(&vectors, &weights).into_iter().enumerate() {
+                self.as_they_are[c][judged[i]] += f64::from(right(i, row));
+            }
+            for (coordinates, of) in &changed {
+                for (&i, row) in of.iter().zip(coordinates.nearest(&vectors, &weights)) {
+                    self.under[c][judged[i]] += f64::from(right(i, row));
+                }
+            }
+        }
+    }
+
+    /// The shares, of the images that were judged.
+    fn finish(self, interventions: bool) -> Option<Hits> {
+        let kept: Vec<usize> = (0..self.judged.len())
+            .filter(|&i| self.judged[i].0 > 0.0 && (!interventions || self.judged[i].1 > 0.0))
+            .collect();
+        let share = |hits: &[Vec<f64>], times: &dyn Fn(usize) -> f64| {
+            hits.iter()
+                .map(|image| kept.iter().map(|&i| image[i] / times(i)).collect())
+                .collect()
+        };
+        (!kept.is_empty()).then(|| Hits {
+            as_they_are: share(&self.as_they_are, &|i| self.judged[i].0),
+            under: interventions.then(|| share(&self.under, &|i| self.judged[i].1)),
+        })
+    }
+}
+
+/// The unit means of the classes that have images.
+struct Means {
+    classes: Vec<usize>,
+    /// `[k, classes]`.
+    columns: DMatrix<f64>,
+}
+
+impl Means {
+    fn of(images: &Labelled) -> Self {
+        let mut classes = images.classes().to_vec();
+        classes.sort_unstable();
+        classes.dedup();
+        let all = images.images().originals().columns();
+        let means: Vec<DVector<f64>> = classes
+            .iter()
+            .map(|&class| {
+                let of_class = (0..all.ncols()).filter(|&i| images.classes()[i] == class);
+                let of_class: Vec<usize> = of_class.collect();
+                all.select_columns(&of_class).column_mean()
+            })
+            .collect();
+        Self {
+            classes,
+            columns: DMatrix::from_columns(&means),
+        }
+    }
+}
+
+/// Images and class means in the basis of covariances, and their products outside of it.
+struct Coordinates {
+    /// `[r, n]`.
+    images: DMatrix<f64>,
+    /// `[r, classes]`.
+    means: DMatrix<f64>,
+    /// Products of what lies outside the basis, `[n, classes]`.
+    outside: DMatrix<f64>,
+    /// Squared lengths of the means' parts outside the basis, `[classes]`.
+    means_outside: Vec<f64>,
+}
+
+impl Coordinates {
+    fn new(covariances: &Covariances, images: &DMatrix<f64>, means: &DMatrix<f64>) -> Self {
+        let (c, m) = (
+            covariances.basis.tr_mul(images),
+            covariances.basis.tr_mul(means),
+        );
+        let lengths = means.column_iter().zip(m.column_iter());
+        Self {
+            outside: images.tr_mul(means) - c.tr_mul(&m),
+            means_outside: lengths
+                .map(|(whole, inside)| (whole.norm_squared() - inside.norm_squared()).max(0.0))
+                .collect(),
+            images: c,
+            means: m,
+        }
+    }
+
+    /// The row of the class mean that is nearest to each image under `W`.
+    fn nearest(&self, vectors: &DMatrix<f64>, weights: &DVector<f64>) -> Vec<usize> {
+        let scaled = |columns: &DMatrix<f64>| {
+            let mut mapped = vectors.tr_mul(columns);
+            for mut column in mapped.column_iter_mut() {
+                column.component_mul_assign(weights);
+            }
+            mapped
+        };
+        let (images, means) = (scaled(&self.images), scaled(&self.means));
+        let products = &self.outside + images.tr_mul(&means);
+        let lengths = means.column_iter().zip(&self.means_outside);
+        let lengths: Vec<f64> = lengths
+            .map(|(inside, outside)| (inside.norm_squared() + outside).sqrt())
+            .collect();
+        products
+            .row_iter()
+            .map(|row| {
+                let cosine = |c: &usize| row[*c] / lengths[*c].max(f64::MIN_POSITIVE);
+                (0..lengths.len())
+                    .max_by(|a, b| cosine(a).total_cmp(&cosine(b)))
+                    .unwrap_or(0)
+            })
+            .collect()
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
