@@ -80,6 +80,8 @@ fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
         top,
         margin: 0.1,
         known: true,
+        confidence: None,
+        reason: None,
         in_support: Some(true),
         shift: Some(0.3),
     };

@@ -88,6 +88,7 @@ fn classifier() -> Classifier {
         support: None,
         probe: None,
         whitening: None,
+        confidence: None,
     };
     Classifier::new(bank, Some(projection()), "0123456789ab", 100.0)
 }

@@ -251,6 +251,7 @@ fn deciding(c: &mut Criterion) {
         support: None,
         probe: None,
         whitening: None,
+        confidence: None,
     };
     c.bench_function("project 48 to 40", |b| {
         b.iter(|| projection.projection.apply(black_box(&embedding)));

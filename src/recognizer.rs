@@ -63,6 +63,8 @@ impl Recognizer {
             });
         bank.check_made_under(&projection_digest, width)
             .map_err(RecognizerError::Probe)?;
+        bank.check_confidence(&projection_digest, width, frame_encoder.encoder().sha256())
+            .map_err(RecognizerError::Probe)?;
         let logit_scale = frame_encoder.encoder().manifest().output.logit_scale;
         let projection = projection.map(|p| p.projection);
         let classifier = Classifier::new(bank, projection, &projection_digest, logit_scale);

@@ -82,6 +82,7 @@ impl PromptEncoder {
             support: None,
             probe: None,
             whitening: None,
+            confidence: None,
         })
     }
 

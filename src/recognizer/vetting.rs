@@ -99,6 +99,7 @@ fn bank_of_bytes(bytes: &[u8], labels: &[String], templates: &[String]) -> Optio
         support: None,
         probe: None,
         whitening: None,
+        confidence: None,
     })
 }
 

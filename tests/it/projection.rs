@@ -34,6 +34,7 @@ fn bank(rows: Vec<Vec<f32>>) -> ClassBank {
         support: None,
         probe: None,
         whitening: None,
+        confidence: None,
     }
 }
 

@@ -55,6 +55,8 @@ fn fill(device: &Sink, name: &str) {
         }],
         margin: 0.8,
         known: true,
+        confidence: None,
+        reason: None,
         in_support: None,
         shift: None,
     };

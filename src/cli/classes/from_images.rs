@@ -54,6 +54,7 @@ pub(super) fn bank(
         support: Support::measure(&examples.rows, &space, digest),
         probe: None,
         whitening,
+        confidence: None,
         labels: examples.labels,
     };
     Ok((bank, examples.failures))

@@ -2,9 +2,10 @@
 //!
 //! A bank may carry a linear probe: tensors `probe_weights` `[C, k]` and `probe_biases` `[C]`, and metadata `probe` with
 //! the projection that it was trained under. It may carry a whitening: tensors `whitening_directions` `[r, k]` and
-//! `whitening_shrink` `[r]`, and metadata `whitening`. The format stays version 1: a program that knows neither can still
-//! read the file and classify by the class means.
+//! `whitening_shrink` `[r]`, and metadata `whitening`; and a [`Confidence`]. The format stays version 1: a program that
+//! knows none of these can still read the file and classify by the class means.
 
+use super::confidence::{self, Confidence};
 use super::label::check_label;
 use super::probe::Probe;
 use super::support::Support;
@@ -56,6 +57,16 @@ pub enum BankError {
         "its whitening was made under projection {made_under}, but {loaded} is loaded; use that projection, or make the bank again with `constancy classes`"
     )]
     WhitenedUnder { made_under: String, loaded: String },
+    #[error("its confidence {0}; the file is damaged, calibrate again with `constancy calibrate`")]
+    Confidence(String),
+    #[error(
+        "its confidence was calibrated under {what} {calibrated}, but {loaded} is loaded; use that {what}, or calibrate again with `constancy calibrate`"
+    )]
+    Calibrated {
+        what: &'static str,
+        calibrated: String,
+        loaded: String,
+    },
 }
 
 /// The tower that computed a bank's embeddings.
@@ -91,6 +102,7 @@ impl BankOrigin {
 ///     support: None,
 ///     probe: None,
 ///     whitening: None,
+///     confidence: None,
 /// };
 /// let read = ClassBank::parse(&bank.to_bytes()?)?;
 /// assert_eq!(read, bank);
@@ -116,6 +128,8 @@ pub struct ClassBank {
     pub probe: Option<Probe>,
     /// Shrinks what differs within classes, before classes are told apart.
     pub whitening: Option<BankWhitening>,
+    /// How probable it is that an answer is right, if it was calibrated.
+    pub confidence: Option<Confidence>,
 }
 
 /// A bank's whitening and what it was made under.
@@ -166,6 +180,9 @@ impl ClassBank {
             rows: values.chunks(shape[1]).map(unit).collect(),
             probe: read_probe(&file, labels.len())?,
             whitening: read_whitening(&file)?,
+            confidence: confidence::read(&file, labels.len(), shape[1])?
+                .transpose()
+                .map_err(BankError::Confidence)?,
             labels,
             support,
         };
@@ -249,6 +266,42 @@ impl ClassBank {
         }
     }
 
+    /// Checks that the confidence, if there is one, was calibrated under the loaded projection and image tower.
+    /// `projection_digest` is as for [`Self::check_probe`], `width` the width of the projection's results, and
+    /// `image_sha256` in hex.
+    pub fn check_confidence(
+        &self,
+        projection_digest: &str,
+        width: usize,
+        image_sha256: &str,
+    ) -> Result<(), BankError> {
+        let Some(confidence) = &self.confidence else {
+            return Ok(());
+        };
+        let differs = |what, calibrated: &str, loaded: &str| {
+            let (calibrated, loaded) = (calibrated.to_owned(), loaded.to_owned());
+            Err(BankError::Calibrated {
+                what,
+                calibrated,
+                loaded,
+            })
+        };
+        let made_with = &confidence.encoder_sha256;
+        if !made_with.eq_ignore_ascii_case(image_sha256) {
+            return differs("encoder", made_with, image_sha256);
+        }
+        if confidence.projection != projection_digest {
+            return differs("projection", &confidence.projection, projection_digest);
+        }
+        let found = confidence.width();
+        if found != width {
+            let reason =
+                format!("is for embeddings of width {found}, the projection gives {width}");
+            return Err(BankError::Confidence(reason));
+        }
+        Ok(())
+    }
+
     /// The file's bytes. Fails on labels that [`check_label`] refuses: the file could not be read again.
     pub fn to_bytes(&self) -> Result<Vec<u8>, BankError> {
         for label in &self.labels {
@@ -306,6 +359,15 @@ impl ClassBank {
                 vec![map.rank()],
                 Values::F32(map.shrink()),
             ));
+        }
+        let stored = self
+            .confidence
+            .as_ref()
+            .map(confidence::Stored::new)
+            .transpose()?;
+        if let Some(stored) = &stored {
+            metadata.extend([stored.metadata()]);
+            tensors.extend(stored.tensors());
         }
         Ok(tensor_file::to_bytes(FORMAT, 1, &tensors, metadata)?)
     }

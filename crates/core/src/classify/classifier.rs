@@ -1,11 +1,12 @@
 //! Scores an embedding against every class: cosines or a probe's logits, softmax, top-k.
 
 use super::bank::ClassBank;
+use super::confidence::{Judge, Locator, Reason, Verdict};
 use super::probe::Probe;
 use super::space::Space;
 use super::support::Support;
 use crate::icm::Projection;
-use crate::numeric::dot;
+use crate::numeric::{dot, unit};
 use serde::Serialize;
 
 /// Default number of classes that a decision lists.
@@ -28,8 +29,14 @@ pub struct Decision {
     pub top: Vec<Scored>,
     /// Score of the best class minus that of the second, `0..=1`.
     pub margin: f32,
-    /// Whether the score reaches the threshold and the image is not known to be out of distribution.
+    /// Whether the confidence reaches the threshold and the image is not [`Reason::Unfamiliar`]. Without a confidence:
+    /// whether the score reaches the threshold and the image is not known to be out of distribution.
     pub known: bool,
+    /// The probability that the best class is right, `0..=1`; `None` if the bank has no
+    /// [`Confidence`](super::Confidence).
+    pub confidence: Option<f32>,
+    /// Why the answer is not known; `None` if it is.
+    pub reason: Option<Reason>,
     /// Whether the image resembles the examples; `None` if the bank has no [`Support`].
     pub in_support: Option<bool>,
     /// How far out of distribution, by [`Support::shift`].
@@ -50,6 +57,7 @@ pub struct Decision {
 ///     support: None,
 ///     probe: None,
 ///     whitening: None,
+///     confidence: None,
 /// };
 /// let classifier = Classifier::new(bank, None, "identity", 100.0);
 ///
@@ -67,16 +75,19 @@ pub struct Classifier {
     space: Space,
     support: Option<Support>,
     probe: Option<Probe>,
+    judge: Option<Judge>,
     logit_scale: f32,
     top_k: usize,
-    /// Least score of a known class, `0..=1`.
+    /// Least confidence of a known class, or least score if there is no confidence, `0..=1`.
     threshold: f32,
+    /// The same for answers that name one class; empty, or one per class.
+    class_thresholds: Vec<f32>,
 }
 
 impl Classifier {
-    /// A classifier over `bank`'s classes in `projection`'s subspace. The bank's whitening, support and probe are used
-    /// only if they were made under `projection_digest`; [`ClassBank::check_made_under`] reports what was not. `logit_scale`
-    /// multiplies cosines before the softmax.
+    /// A classifier over `bank`'s classes in `projection`'s subspace. The bank's whitening, support, probe and confidence
+    /// are used only if they were made under `projection_digest`; [`ClassBank::check_made_under`] and
+    /// [`ClassBank::check_confidence`] report those that were not. `logit_scale` multiplies cosines before the softmax.
     #[must_use]
     pub fn new(
         bank: ClassBank,
@@ -92,8 +103,17 @@ impl Classifier {
             projection,
             whitening,
         };
+        let rows: Vec<Vec<f32>> = bank.rows.iter().map(|row| space.map(row)).collect();
+        let width = rows.first().map_or(0, Vec::len);
+        let fits = |c: &super::Confidence| c.projection == projection_digest && c.width() == width;
+        let judge = bank.confidence.filter(fits).map(|c| Judge {
+            model: c.model,
+            tails: c.tails,
+            locator: Locator::new(c.geometry, &rows),
+        });
         Self {
-            rows: bank.rows.iter().map(|row| space.map(row)).collect(),
+            rows,
+            judge,
             support: bank.support.filter(|s| s.projection == projection_digest),
             probe: bank.probe.filter(|p| p.projection == projection_digest),
             labels: bank.labels,
@@ -101,6 +121,7 @@ impl Classifier {
             logit_scale,
             top_k: DEFAULT_TOP_K,
             threshold: DEFAULT_THRESHOLD,
+            class_thresholds: Vec::new(),
         }
     }
 
@@ -116,7 +137,7 @@ impl Classifier {
         other.with_limits(self.top_k, self.threshold)
     }
 
-    /// Sets the least score of a known class, `0..=1`.
+    /// Sets the least confidence of a known class, or its least score if the bank has no confidence, `0..=1`.
     #[must_use]
     pub fn with_threshold(self, threshold: f32) -> Self {
         Self { threshold, ..self }
@@ -130,6 +151,36 @@ impl Classifier {
             threshold,
             ..self
         }
+    }
+
+    /// Sets a threshold for each class, in the bank's order, in place of the one for all.
+    #[must_use]
+    pub fn with_class_thresholds(self, class_thresholds: Vec<f32>) -> Self {
+        Self {
+            class_thresholds,
+            ..self
+        }
+    }
+
+    /// The classifier as if the bank did not have a class, by its index. It has no confidence.
+    pub(super) fn without(&self, class: usize) -> Self {
+        let mut other = Self {
+            judge: None,
+            class_thresholds: Vec::new(),
+            ..self.clone()
+        };
+        other.labels.remove(class);
+        other.rows.remove(class);
+        if let Some(probe) = &mut other.probe {
+            probe.weights.remove(class);
+            probe.biases.remove(class);
+        }
+        other
+    }
+
+    /// The invariant rows `[C, k]`.
+    pub(super) fn rows(&self) -> &[Vec<f32>] {
+        &self.rows
     }
 
     /// The classes' labels, in the bank's order.
@@ -150,29 +201,61 @@ impl Classifier {
         self.probe.is_some()
     }
 
+    /// Whether decisions have a confidence.
+    #[must_use]
+    pub fn has_confidence(&self) -> bool {
+        self.judge.is_some()
+    }
+
+    /// The invariant embedding `[k]` of an embedding `[D]`.
+    pub(super) fn invariant(&self, embedding: &[f32]) -> Vec<f32> {
+        self.space.map(embedding)
+    }
+
+    /// The cosines and the logits `[C]` of an invariant embedding.
+    pub(super) fn scores(&self, z: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let cosines: Vec<f32> = self.rows.iter().map(|row| dot(z, row)).collect();
+        let logits = match &self.probe {
+            Some(probe) => probe.logits(z),
+            None => cosines.iter().map(|c| self.logit_scale * c).collect(),
+        };
+        (cosines, logits)
+    }
+
     /// The probability of every class, in the bank's order, and the cosine to the nearest class. [`Support`] uses the
     /// cosine even if a probe decides.
     #[must_use]
     pub fn probabilities(&self, embedding: &[f32]) -> (Vec<f32>, f32) {
-        let z = self.space.map(embedding);
-        let cosines: Vec<f32> = self.rows.iter().map(|row| dot(&z, row)).collect();
+        let (cosines, logits) = self.scores(&self.invariant(embedding));
         let nearest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let logits = match &self.probe {
-            Some(probe) => probe.logits(&z),
-            None => cosines.iter().map(|c| self.logit_scale * c).collect(),
-        };
         (softmax(&logits), nearest)
     }
 
     /// Classifies an embedding `[D]`, whose length does not matter.
     #[must_use]
     pub fn classify(&self, embedding: &[f32]) -> Decision {
-        let (scores, nearest) = self.probabilities(embedding);
+        let z = self.invariant(embedding);
+        let (cosines, logits) = self.scores(&z);
+        let nearest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let scores = softmax(&logits);
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         let score = |rank: usize| order.get(rank).map_or(0.0, |&i| scores[i]);
         let shift = self.support.as_ref().map(|s| s.shift(nearest));
         let in_support = shift.map(|s| s <= 1.0);
+        let threshold = order
+            .first()
+            .and_then(|&best| self.class_thresholds.get(best));
+        let threshold = threshold.copied().unwrap_or(self.threshold);
+        let verdict = self.judge.as_ref().map(|judge| {
+            judge.verdict(&logits, judge.locator.place(&unit(embedding), &z, &cosines))
+        });
+        let reason = match &verdict {
+            Some(verdict) => verdict.reason(threshold),
+            None if in_support == Some(false) => Some(Reason::Unfamiliar),
+            None if score(0) < threshold => Some(Reason::Ambiguous),
+            None => None,
+        };
         let top = order.iter().take(self.top_k.max(1));
         Decision {
             top: top
@@ -182,11 +265,19 @@ impl Classifier {
                 })
                 .collect(),
             margin: score(0) - score(1),
-            known: score(0) >= self.threshold && in_support != Some(false),
+            known: reason.is_none(),
+            confidence: verdict.map(|v: Verdict| v.confidence),
+            reason,
             in_support,
             shift,
         }
     }
+}
+
+/// The index of the largest logit; the first of several.
+pub(super) fn best(logits: &[f32]) -> usize {
+    let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
+    (1..logits.len()).fold(0, better)
 }
 
 fn softmax(logits: &[f32]) -> Vec<f32> {
@@ -222,6 +313,7 @@ mod tests {
             }),
             probe: Some(probe),
             whitening: None,
+            confidence: None,
         }
     }
 

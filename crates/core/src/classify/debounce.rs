@@ -27,6 +27,8 @@ pub struct DebounceRules {
 ///     top: vec![Scored { class: class.into(), score: 0.9 }],
 ///     margin: 0.8,
 ///     known: true,
+///     confidence: None,
+///     reason: None,
 ///     in_support: None,
 ///     shift: None,
 /// };
@@ -121,6 +123,8 @@ mod tests {
             top,
             margin: 0.0,
             known,
+            confidence: None,
+            reason: None,
             in_support: None,
             shift: None,
         }

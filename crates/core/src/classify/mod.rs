@@ -2,10 +2,13 @@
 //!
 //! - [`ClassBank`]: class embeddings, from example images or from prompts ([`class_embeddings`]).
 //! - [`Classifier`]: cosines or a [`Probe`]'s logits, softmax, top-k, and rejection by threshold and [`Support`].
+//! - [`Confidence`]: how probable it is that an answer is right, and thresholds for a [`Target`]; [`calibrate`] fits it.
 //! - [`Debouncer`]: turns the decisions of single frames into a state that does not flicker.
 
 mod bank;
+pub mod calibrate;
 mod classifier;
+mod confidence;
 mod debounce;
 mod label;
 mod probe;
@@ -15,6 +18,11 @@ mod text;
 
 pub use bank::{BankError, BankOrigin, BankWhitening, ClassBank, class_means};
 pub use classifier::{Classifier, DEFAULT_THRESHOLD, DEFAULT_TOP_K, Decision, Scored};
+pub use confidence::{
+    Basis, Confidence, ConfidenceModel, Cost, DEFAULT_TARGET_LEVEL, Drift, Evidence, Feature,
+    Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, OpenSet, Outcome, Place, Reason, Resolved, Share,
+    Tails, Target, Term, Threshold, balanced_weights, upper_bound,
+};
 pub use debounce::{DebounceRules, Debouncer};
 pub use label::{MAX_LABEL_CHARS, check_label};
 pub use probe::{Probe, ProbeError};

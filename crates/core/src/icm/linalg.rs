@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// The scalar of a matrix: f64 for results that are kept, f32 for candidates that are only
 /// compared.
-pub(super) trait Real: nalgebra::RealField + faer::traits::RealField + Copy {
+pub(crate) trait Real: nalgebra::RealField + faer::traits::RealField + Copy {
     /// An eigenvalue of Δ below this share of the largest is rounding error: no intervention moved
     /// anything in that direction.
     const RANK_TOLERANCE: f64;
@@ -43,7 +43,7 @@ pub(super) fn transposed_product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMa
 }
 
 /// The lower triangle of `aᵀ a`, with zeros above it.
-pub(super) fn gram<T: Real>(a: &DMatrix<T>) -> DMatrix<T> {
+pub(crate) fn gram<T: Real>(a: &DMatrix<T>) -> DMatrix<T> {
     let mut gram = DMatrix::zeros(a.ncols(), a.ncols());
     add_outer_products(&mut gram, view(a).transpose(), T::one());
     gram
@@ -70,7 +70,7 @@ pub(super) fn add_outer_products<T: Real>(sum: &mut DMatrix<T>, vectors: MatRef<
 
 /// `a b`. nalgebra's product packs `a` and `b` on every call, which costs more than the product
 /// itself when one of them has few rows or columns.
-pub(super) fn product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMatrix<T> {
+pub(crate) fn product<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMatrix<T> {
     let (height, width) = (a.nrows(), b.ncols());
     let mut product = DMatrix::zeros(height, width);
     let sum = MatMut::from_column_major_slice_mut(product.as_mut_slice(), height, width);

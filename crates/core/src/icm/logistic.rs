@@ -7,6 +7,7 @@
 use super::cholesky::{Cholesky, Span};
 use super::lbfgs::{StopCriterion, minimise};
 use super::linalg::{Real, gram, product, transposed_product};
+use super::losses::{logistic_error, softmax_errors};
 use nalgebra::{DMatrix, DVector};
 use std::borrow::Cow;
 use thiserror::Error;
@@ -83,6 +84,20 @@ impl Logistic {
         Problem::new(Cow::Borrowed(x), labels, classes).solve(c, None, EXACT)
     }
 
+    /// Fits weights for two classes to columns `x` `[k, n]`. Each has a weight, at or above 0, and an
+    /// offset, which is added to its score of class 1 against class 0; both `[n]`.
+    pub(crate) fn fit_weighted(
+        x: &DMatrix<f64>,
+        labels: &[usize],
+        weights: &[f64],
+        offsets: &[f64],
+        c: f64,
+    ) -> Result<Self, LogisticError> {
+        let mut problem = Problem::new(Cow::Borrowed(x), labels, 2);
+        problem.given = Some((weights, offsets));
+        problem.solve(c, None, EXACT)
+    }
+
     /// Class scores `[classes, n]` of columns `[k, n]`.
     #[must_use]
     pub fn scores(&self, x: &DMatrix<f64>) -> DMatrix<f64> {
@@ -154,6 +169,8 @@ struct Problem<'a, T: Real> {
     gram: DMatrix<T>,
     labels: &'a [usize],
     classes: usize,
+    /// The examples' weights and offsets, for two classes only.
+    given: Option<(&'a [f64], &'a [f64])>,
 }
 
 impl<'a, T: Real> Problem<'a, T> {
@@ -165,6 +182,7 @@ impl<'a, T: Real> Problem<'a, T> {
             transposed,
             labels,
             classes,
+            given: None,
         }
     }
 
@@ -324,49 +342,24 @@ impl<T: Real> Objective<'_, T> {
             .transpose()
             .map(Real::in_f64);
         let mut loss = 0.0;
-        for (scores, &label) in scores
-            .as_mut_slice()
-            .chunks_exact_mut(self.rows)
-            .zip(self.problem.labels)
-        {
+        let examples = scores.as_mut_slice().chunks_exact_mut(self.rows);
+        for (i, (scores, &label)) in examples.zip(self.problem.labels).enumerate() {
+            let (weight, offset) = self.problem.given.map_or((1.0, 0.0), |(w, o)| (w[i], o[i]));
             scores
                 .iter_mut()
                 .zip(biases)
                 .for_each(|(score, bias)| *score += bias);
             loss += if self.rows == 1 {
-                logistic_error(&mut scores[0], label)
+                scores[0] += offset;
+                let loss = weight * logistic_error(&mut scores[0], label);
+                scores[0] *= weight;
+                loss
             } else {
                 softmax_errors::<T>(scores, label)
             };
         }
         (loss, scores)
     }
-}
-
-/// The loss of the one score of two classes; the score becomes p − label.
-fn logistic_error(score: &mut f64, label: usize) -> f64 {
-    let (s, y) = (*score, if label == 1 { 1.0 } else { 0.0 });
-    // log(1 + eˢ) without overflow.
-    let loss = s.max(0.0) + (-s.abs()).exp().ln_1p() - y * s;
-    *score = 1.0 / (1.0 + (-s).exp()) - y;
-    loss
-}
-
-/// The loss of an example's scores; the scores become p − one-hot. Exponentials are computed in T.
-fn softmax_errors<T: Real>(scores: &mut [f64], label: usize) -> f64 {
-    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let own = scores[label] - most;
-    let mut sum = 0.0;
-    for score in scores.iter_mut() {
-        let power: T = nalgebra::convert(*score - most);
-        *score = power.exp().in_f64();
-        sum += *score;
-    }
-    for score in scores.iter_mut() {
-        *score /= sum;
-    }
-    scores[label] -= 1.0;
-    sum.ln() - own
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ mod labelled;
 mod lbfgs;
 mod linalg;
 mod logistic;
+mod losses;
 mod map;
 mod map_set;
 mod moments;
@@ -62,6 +63,7 @@ pub use held_out::HeldOut;
 pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, Interval, mean_and_error};
 pub use interventions::{ChangedImages, Interventions, SourceError};
 pub use labelled::{EnvironmentMoments, Labelled, SAME_CLASS};
+pub(crate) use linalg::{gram, product};
 pub use logistic::{DEFAULT_C, Logistic, LogisticError};
 pub use map::Map;
 pub use moments::{Moments, MomentsError};
@@ -72,4 +74,5 @@ pub use select::{
     by_gentle_identification, by_identification, by_intervention, penalty_by_environment,
 };
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};
+pub(crate) use spectrum::Spectrum;
 pub use whitening::{Covariances, Strengths, Whitening, WhiteningChoice, choose_whitening};

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 /// All eigenvalues and eigenvectors of a symmetric matrix, the LARGEST first. Maps that are kept
 /// are computed in f64; f32 takes less than half the time and is enough to compare candidates.
 #[derive(Debug, Clone)]
-pub(super) struct Spectrum<T: Real> {
+pub(crate) struct Spectrum<T: Real> {
     /// `[D]`, in descending order.
     pub values: DVector<T>,
     /// `[D, D]`, one column per value, orthonormal.
@@ -18,7 +18,7 @@ impl<T: Real> Spectrum<T> {
     /// Decomposes a symmetric `[D, D]` matrix, reading only its lower triangle; `None` if the
     /// iteration does not converge. The largest entry of each eigenvector is made positive, because
     /// the sign is the solver's choice and files must not depend on it.
-    pub(super) fn of(matrix: &DMatrix<T>) -> Option<Self> {
+    pub(crate) fn of(matrix: &DMatrix<T>) -> Option<Self> {
         let width = matrix.nrows();
         let view = faer::MatRef::from_column_major_slice(matrix.as_slice(), width, width);
         let solved = view.self_adjoint_eigen(faer::Side::Lower).ok()?;

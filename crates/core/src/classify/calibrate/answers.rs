@@ -1,0 +1,182 @@
+//! The answers to calibration images, and where the images lie.
+
+use super::folds::Fold;
+use super::geometry;
+use super::input::{Calibration, Truth};
+use super::regression::Case;
+use crate::classify::bank::BankOrigin;
+use crate::classify::classifier::{Classifier, best};
+use crate::classify::confidence::{Drift, Evidence, Geometry, Locator, Outcome, Place, Tails};
+use crate::numeric::unit;
+
+/// One embedding: of unit length, and invariant.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub unit: Vec<f32>,
+    pub z: Vec<f32>,
+}
+
+/// All embeddings under the calibration's projection, which is the costly part: `[image][0]` is clean.
+pub(super) struct Projected(Vec<Vec<Seen>>);
+
+impl Projected {
+    pub(super) fn new(calibration: &Calibration<'_>) -> Self {
+        let classifier = calibration.classifier(calibration.bank.clone());
+        let images = 0..calibration.images.len();
+        Self(images.map(|i| calibration.seen(&classifier, i)).collect())
+    }
+
+    pub(super) fn of(&self, image: usize) -> &[Seen] {
+        &self.0[image]
+    }
+}
+
+/// One answer by a classifier that was made without the image.
+pub(super) struct Answer {
+    pub image: usize,
+    pub changed: bool,
+    pub logits: Vec<f32>,
+    pub place: Place,
+    pub answer: usize,
+    pub truth: Option<usize>,
+}
+
+impl Answer {
+    pub(super) fn right(&self) -> bool {
+        self.truth == Some(self.answer)
+    }
+
+    pub(super) fn case(&self, temperature: f32) -> Case {
+        Case {
+            evidence: Evidence::new(&self.logits, temperature, self.place),
+            right: self.right(),
+            image: index(self.image),
+            changed: self.changed,
+        }
+    }
+
+    pub(super) fn outcome(&self, confidence: f32, tails: &Tails) -> Outcome {
+        Outcome {
+            confidence: if tails.unfamiliar(&self.place) {
+                0.0
+            } else {
+                confidence
+            },
+            image: index(self.image),
+            answer: index(self.answer),
+            truth: self.truth.map(index),
+            changed: self.changed,
+        }
+    }
+}
+
+/// Images and classes are far fewer than 2^24, which the bank's file can hold.
+pub(super) fn index(i: usize) -> u32 {
+    u32::try_from(i).unwrap_or(u32::MAX)
+}
+
+impl Calibration<'_> {
+    fn seen(&self, classifier: &Classifier, image: usize) -> Vec<Seen> {
+        let given = &self.images[image];
+        let embeddings =
+            std::iter::once(&given.embedding).chain(given.changed.iter().map(|c| &c.1));
+        embeddings
+            .map(|e| Seen {
+                unit: unit(e),
+                z: classifier.invariant(e),
+            })
+            .collect()
+    }
+
+    /// The answers of a fold's classifier to the fold's images.
+    pub(super) fn answers(&self, fold: &Fold, projected: &Projected, drift: &Drift) -> Vec<Answer> {
+        let own: Projected;
+        let projected = if fold.same_projection {
+            projected
+        } else {
+            let images = 0..self.images.len();
+            own = Projected(images.map(|i| self.seen(&fold.classifier, i)).collect());
+            &own
+        };
+        let mut inside = vec![false; self.images.len()];
+        fold.images.iter().for_each(|&i| inside[i] = true);
+        let others: Vec<usize> = (0..inside.len()).filter(|&i| !inside[i]).collect();
+        let geometry = self.geometry(&fold.classifier, projected, &others, drift.clone());
+        let locator = Locator::new(geometry, fold.classifier.rows());
+        let mut answers = Vec::new();
+        for &image in &fold.images {
+            let clean = projected
+                .of(image)
+                .first()
+                .map(|s| fold.classifier.scores(&s.z));
+            let truth = match self.images[image].truth {
+                Truth::Class(class) => Some(class),
+                Truth::Other => None,
+                Truth::Unlabelled => clean.map(|(_, logits)| best(&logits)),
+            };
+            for (version, seen) in projected.of(image).iter().enumerate() {
+                if version == 0 && self.images[image].truth == Truth::Unlabelled {
+                    // It would be right by definition.
+                    continue;
+                }
+                let (cosines, logits) = fold.classifier.scores(&seen.z);
+                answers.push(Answer {
+                    image,
+                    changed: version > 0,
+                    place: locator.place(&seen.unit, &seen.z, &cosines),
+                    answer: best(&logits),
+                    logits,
+                    truth,
+                });
+            }
+        }
+        answers
+    }
+
+    /// The geometry of the clean images `among` the calibration's.
+    pub(super) fn geometry(
+        &self,
+        classifier: &Classifier,
+        projected: &Projected,
+        among: &[usize],
+        drift: Drift,
+    ) -> Geometry {
+        let placed = |&i: &usize| {
+            let z = &projected.of(i)[0].z;
+            let class = match self.images[i].truth {
+                Truth::Class(class) => Some(class),
+                Truth::Other => None,
+                Truth::Unlabelled => Some(best(&classifier.scores(z).1)),
+            };
+            geometry::Placed { z, class }
+        };
+        let text = self.bank.origin == BankOrigin::Text;
+        let placed: Vec<_> = among.iter().map(placed).collect();
+        geometry::fit(&placed, classifier.rows(), text, drift)
+    }
+
+    /// Where interventions move images.
+    pub(super) fn drift(&self, projected: &Projected) -> Drift {
+        let mut moves = vec![Vec::new(); self.families.len()];
+        let mut clean = Vec::new();
+        for (i, image) in self.images.iter().enumerate() {
+            let Some((original, versions)) = projected.of(i).split_first() else {
+                continue;
+            };
+            clean.push(original.unit.clone());
+            for (version, (family, _)) in versions.iter().zip(&image.changed) {
+                let moved = version
+                    .unit
+                    .iter()
+                    .zip(&original.unit)
+                    .map(|(a, b)| a - b)
+                    .collect();
+                if moves.len() <= *family {
+                    moves.resize(family + 1, Vec::new());
+                }
+                moves[*family].push(moved);
+            }
+        }
+        geometry::drift(&clean, &moves)
+    }
+}

@@ -1,0 +1,19 @@
+//! Calibration: what a bank's [`Confidence`](super::Confidence) is fitted from.
+//!
+//! [`Calibration::run`] takes embeddings of images, as they are and changed by interventions, and answers each with a
+//! classifier that was made without it ([`Fold`]). From right and wrong answers it fits the [`temperature`], then the
+//! regression ([`regress`]), measures how far images lie from each other, and leaves out each class in turn.
+
+mod answers;
+mod folds;
+mod geometry;
+mod input;
+mod open_set;
+mod regression;
+mod run;
+mod temperature;
+
+pub use folds::Fold;
+pub use input::{Calibration, CalibrationError, CalibrationImage, Truth};
+pub use regression::{Case, Regression, regress};
+pub use temperature::{Labelled, temperature};
