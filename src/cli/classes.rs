@@ -3,14 +3,14 @@
 mod from_images;
 
 use super::CliError;
-use super::image_embeddings::{EmbeddingArgs, LoadedEncoder};
+use super::calibrate::{Source, describe};
+use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::model_args::LabelArgs;
-use super::output::{Failures, for_each_image, line, write_file};
+use super::output::{Failures, line, write_file};
 use crate::files::list_images;
-use crate::recognizer::{IDENTITY, LoadedProjection};
+use crate::recognizer::IDENTITY;
 use clap::Args;
 use constancy_core::classify::{ClassBank, Space, Support};
-use constancy_core::intervene::Family;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -33,8 +33,7 @@ pub(super) struct ClassesArgs {
     /// `none`
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = parse_interventions)]
     interventions: Families,
-    /// Folder of at least 20 typical images, unsorted, that let the bank recognise images unlike
-    /// them; needs --labels
+    /// Folder of at least 20 typical images, unsorted or with one subfolder per class, to calibrate on; needs --labels
     #[arg(long, value_name = "DIR", requires = "labels")]
     like: Option<PathBuf>,
     /// Class bank to write
@@ -42,33 +41,25 @@ pub(super) struct ClassesArgs {
     output: PathBuf,
 }
 
-/// The families of `--interventions`; none for `none`.
-#[derive(Debug, Clone)]
-struct Families(Vec<Family>);
-
-fn parse_interventions(list: &str) -> Result<Families, String> {
-    if list == "none" {
-        return Ok(Families(Vec::new()));
-    }
-    let families = Family::parse_list(list).map_err(|e| e.to_string())?;
-    if families.is_empty() {
-        return Err("name at least one intervention on images, a set, or `none`".into());
-    }
-    Ok(Families(families))
-}
-
 pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
     let labels = args.labels.labels()?;
     let loaded = args.embedding.load()?;
-    let projection = projection(args, &loaded)?;
+    let projection = loaded.projection(args.projection.as_deref())?;
+    let source = Source {
+        embedding: &args.embedding,
+        loaded: &loaded,
+        projection: projection.as_ref(),
+        interventions: &args.interventions,
+    };
     let (bank, failures) = match (&args.from_images, labels) {
-        (Some(folder), _) => from_images::bank(args, &loaded, projection.as_ref(), folder)?,
+        (Some(folder), _) => from_images::bank(&source, folder, args.per_class)?,
         (None, Some(labels)) => {
-            let bank = loaded.bank_from_labels(&labels, &args.labels.prompts)?;
-            match &args.like {
-                Some(folder) => with_support(loaded, bank, projection, folder)?,
-                None => (bank, Failures::NONE),
-            }
+            let mut bank = loaded.bank_from_labels(&labels, &args.labels.prompts)?;
+            let failures = match &args.like {
+                Some(folder) => with_calibration(&source, &mut bank, folder)?,
+                None => Failures::NONE,
+            };
+            (bank, failures)
         }
         (None, None) => {
             return Err(CliError::Usage(
@@ -81,60 +72,40 @@ pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
     failures.into_result()
 }
 
-/// The projection that the arguments or the configuration name.
-fn projection(
-    args: &ClassesArgs,
-    loaded: &LoadedEncoder,
-) -> Result<Option<LoadedProjection>, CliError> {
-    let path = match &loaded.settings {
-        Some(settings) => settings.model.projection.as_ref(),
-        None => args.projection.as_ref(),
-    };
-    let load = |path: &PathBuf| loaded.frame_encoder.load_projection(path);
-    Ok(path.map(load).transpose()?)
-}
-
 fn report(output: &Path, bank: &ClassBank) -> Result<(), CliError> {
-    let support = bank.support.as_ref().map_or_else(String::new, |s| {
-        format!(
-            "; {} images measured, cosine to their class {:.3} in the median, {:.3} at the 1 % tail",
-            s.examples, s.median_cosine, s.tail_cosine
-        )
-    });
     line(&format!(
-        "{}: {} classes ({}){support}",
+        "{}: {} classes ({}){}{}",
         output.display(),
         bank.labels.len(),
-        bank.labels.join(", ")
+        bank.labels.join(", "),
+        if bank.confidence.is_some() {
+            "; calibrated"
+        } else {
+            ""
+        },
+        describe(bank),
     ))
 }
 
-/// Adds a measure of what is unlike the images in a folder to a bank of labels.
-fn with_support(
-    mut loaded: LoadedEncoder,
-    bank: ClassBank,
-    projection: Option<LoadedProjection>,
+/// Calibrates a bank of labels on images like those that it will see, and measures what is unlike them.
+fn with_calibration(
+    source: &Source<'_>,
+    bank: &mut ClassBank,
     folder: &Path,
-) -> Result<(ClassBank, Failures), CliError> {
-    let mut embeddings = Vec::new();
-    let failures = for_each_image(&list_images(folder)?, true, |_, frame| {
-        embeddings.push(loaded.frame_encoder.embed(frame)?.0);
-        Ok(())
-    })?;
-    let digest = projection
-        .as_ref()
-        .map_or(IDENTITY, |p| &p.digest)
-        .to_owned();
+) -> Result<Failures, CliError> {
+    let embedded = source.embed(&list_images(folder)?)?;
+    let embeddings: Vec<Vec<f32>> = embedded.interventions.originals().rows().collect();
     let space = Space {
-        projection: projection.map(|p| p.projection),
+        projection: source.projection.map(|p| p.projection.clone()),
         whitening: None,
     };
-    let support = Support::measure_nearest(&embeddings, &bank.rows, &space, &digest);
-    if support.is_none() {
+    let digest = source.projection.map_or(IDENTITY, |p| &p.digest);
+    bank.support = Support::measure_nearest(&embeddings, &bank.rows, &space, digest);
+    if bank.support.is_none() {
         return Err(CliError::Usage(format!(
             "--like {} has too few images; at least 20 are needed",
             folder.display()
         )));
     }
-    Ok((ClassBank { support, ..bank }, failures))
+    source.calibrate(bank, folder)
 }

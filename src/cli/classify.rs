@@ -5,7 +5,7 @@ use super::model_args::{LabelArgs, ModelArgs, recognizer};
 use super::output::{for_each_image, image_files, json_line, line};
 use crate::files::lossy;
 use clap::Args;
-use constancy_core::classify::{Decision, Scored};
+use constancy_core::classify::{Decision, Reason, Scored};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -35,8 +35,10 @@ struct Line<'a> {
     file: &'a Path,
     class: &'a str,
     score: f32,
+    confidence: Option<f32>,
     margin: f32,
     known: bool,
+    reason: Option<Reason>,
     in_support: Option<bool>,
     shift: Option<f32>,
     top: &'a [Scored],
@@ -68,8 +70,10 @@ fn json(path: &Path, decision: &Decision) -> Result<(), CliError> {
         file: path,
         class: &best.class,
         score: best.score,
+        confidence: decision.confidence,
         margin: decision.margin,
         known: decision.known,
+        reason: decision.reason,
         in_support: decision.in_support,
         shift: decision.shift,
         top: &decision.top,
@@ -82,10 +86,18 @@ fn text(path: &Path, decision: &Decision) -> Result<(), CliError> {
         .iter()
         .map(|s| format!("{} {:.3}", s.class, s.score))
         .collect();
-    let note = match (decision.known, decision.in_support) {
-        (true, _) => "",
-        (false, Some(false)) => "  (unknown: unlike the examples)",
-        (false, _) => "  (unknown: no class stands out)",
+    let note = match decision.reason {
+        None => "",
+        Some(Reason::Unfamiliar) => "  (unknown: unlike the examples)",
+        Some(Reason::Drift) => "  (unknown: not sure enough, in light unlike that of the examples)",
+        Some(Reason::Ambiguous) => "  (unknown: no class stands out)",
     };
-    line(&format!("{}: {}{note}", path.display(), scores.join(", ")))
+    let confidence = decision
+        .confidence
+        .map_or_else(String::new, |c| format!("  confidence {c:.2}"));
+    line(&format!(
+        "{}: {}{confidence}{note}",
+        path.display(),
+        scores.join(", ")
+    ))
 }

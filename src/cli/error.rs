@@ -8,6 +8,7 @@ use crate::files::ImagesError;
 use crate::publish::BrokerError;
 use crate::recognizer::{FrameError, RecognizerError};
 use constancy_core::classify::BankError;
+use constancy_core::classify::calibrate::CalibrationError;
 use constancy_core::icm::captions::CaptionError;
 use constancy_core::icm::{FitError, FoldersError, MomentsError, ProjectionError, SelectError};
 use constancy_core::preprocess::DecodeError;
@@ -60,6 +61,8 @@ pub enum CliError {
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Bank(#[from] BankError),
+    #[error("the bank cannot be calibrated: {0}")]
+    Calibration(#[from] CalibrationError),
     #[error("{path}: {source}")]
     Read {
         path: PathBuf,

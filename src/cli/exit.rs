@@ -42,6 +42,7 @@ impl CliError {
             | Self::Image { .. }
             | Self::SomeFailed { .. }
             | Self::Bank(_)
+            | Self::Calibration(_)
             | Self::Cache(_)
             | Self::Folders(_)
             | Self::Caption(_)

@@ -8,7 +8,7 @@ use crate::embedding_cache::{
     Cache, CacheError, CachedEncoder, EmbedError, ImageEmbeddings, InterventionPlan, Progress,
     Recipe,
 };
-use crate::recognizer::{FrameEncoder, vetting};
+use crate::recognizer::{FrameEncoder, LoadedProjection, vetting};
 use clap::{Args, ValueEnum};
 use constancy_core::classify::ClassBank;
 use constancy_core::icm::{Criterion, Embeddings, SAME_CLASS};
@@ -91,6 +91,21 @@ pub(super) fn parse_families(list: &str) -> Result<FamilySelection, String> {
     })
 }
 
+/// The families of `--interventions`; none for `none`.
+#[derive(Debug, Clone)]
+pub(super) struct Families(pub Vec<Family>);
+
+pub(super) fn parse_interventions(list: &str) -> Result<Families, String> {
+    if list == "none" {
+        return Ok(Families(Vec::new()));
+    }
+    let families = Family::parse_list(list).map_err(|e| e.to_string())?;
+    if families.is_empty() {
+        return Err("name at least one intervention on images, a set, or `none`".into());
+    }
+    Ok(Families(families))
+}
+
 /// A loaded encoder that embeds several images at a time, each on one thread.
 pub(super) struct LoadedEncoder {
     pub frame_encoder: FrameEncoder,
@@ -102,6 +117,19 @@ pub(super) struct LoadedEncoder {
 }
 
 impl LoadedEncoder {
+    /// The projection that `--projection` or the configuration names.
+    pub(super) fn projection(
+        &self,
+        given: Option<&Path>,
+    ) -> Result<Option<LoadedProjection>, CliError> {
+        let path = match &self.settings {
+            Some(settings) => settings.model.projection.as_deref(),
+            None => given,
+        };
+        let load = |path| self.frame_encoder.load_projection(path);
+        Ok(path.map(load).transpose()?)
+    }
+
     /// A class bank from labels, by the text tower on all threads.
     pub(super) fn bank_from_labels(
         &self,

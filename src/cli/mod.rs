@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand, and one that maps errors to exit codes.
 
 mod bench;
+mod calibrate;
 mod camera;
 mod check;
 mod classes;
@@ -54,6 +55,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Create a class bank from labels or from example images
     Classes(classes::ClassesArgs),
+    /// Learn from images how far a class bank's answers can be trusted
+    Calibrate(calibrate::CalibrateArgs),
     /// Measure what projections gain on held-out environments, classes and interventions
     Eval(eval::EvalArgs),
     /// Fit an invariant projection to images under changes of light, weather and camera
@@ -103,6 +106,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Classify(args) => classify::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Classes(args) => classes::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Synth(args) => synth::run(args),

@@ -1,12 +1,12 @@
 //! A class bank from example images: class means, and what differs within classes and under interventions.
 
-use super::ClassesArgs;
 use crate::cli::CliError;
-use crate::cli::image_embeddings::LoadedEncoder;
+use crate::cli::calibrate::Source;
 use crate::cli::output::{Failures, line};
-use crate::embedding_cache::{EmbedError, ImageEmbeddings, InterventionPlan};
+use crate::embedding_cache::{EmbedError, ImageEmbeddings};
 use crate::files::{Class, ImagesError, images_of_classes};
-use crate::recognizer::{IDENTITY, LoadedProjection};
+use crate::recognizer::IDENTITY;
+use constancy_core::classify::calibrate::{CalibrationError, Truth};
 use constancy_core::classify::{BankOrigin, BankWhitening, ClassBank, Space, Support, class_means};
 use constancy_core::icm::{Labelled, WhiteningChoice, choose_whitening};
 use std::path::{Path, PathBuf};
@@ -21,17 +21,19 @@ struct Examples {
     failures: Failures,
 }
 
+/// Makes a bank from the folders in `folder`, of at most `per_class` images each, and calibrates it.
 pub(super) fn bank(
-    args: &ClassesArgs,
-    loaded: &LoadedEncoder,
-    projection: Option<&LoadedProjection>,
+    source: &Source<'_>,
     folder: &Path,
+    per_class: Option<u32>,
 ) -> Result<(ClassBank, Failures), CliError> {
-    let examples = examples(args, loaded, folder)?;
-    let digest = projection.map_or(IDENTITY, |p| &p.digest);
-    let projected = projection.map(|p| examples.labelled.projected(&p.projection));
+    let examples = examples(source, folder, per_class)?;
+    let digest = source.projection.map_or(IDENTITY, |p| &p.digest);
+    let projected = source
+        .projection
+        .map(|p| examples.labelled.projected(&p.projection));
     let in_space = projected.as_ref().unwrap_or(&examples.labelled);
-    let choice = choose_whitening(in_space, args.embedding.seed);
+    let choice = choose_whitening(in_space, source.embedding.seed);
     if let Some(choice) = &choice {
         line(&describe(choice))?;
     }
@@ -43,13 +45,13 @@ pub(super) fn bank(
         })
     });
     let space = Space {
-        projection: projection.map(|p| p.projection.clone()),
+        projection: source.projection.map(|p| p.projection.clone()),
         whitening: whitening.as_ref().map(|w| w.map.clone()),
     };
-    let bank = ClassBank {
+    let mut bank = ClassBank {
         templates: Vec::new(),
         origin: BankOrigin::Images,
-        encoder_sha256: loaded.frame_encoder.encoder().sha256().to_owned(),
+        encoder_sha256: source.loaded.frame_encoder.encoder().sha256().to_owned(),
         rows: class_means(&examples.rows),
         support: Support::measure(&examples.rows, &space, digest),
         probe: None,
@@ -57,6 +59,18 @@ pub(super) fn bank(
         confidence: None,
         labels: examples.labels,
     };
+    let truths: Vec<Truth> = examples
+        .labelled
+        .classes()
+        .iter()
+        .map(|&c| Truth::Class(c))
+        .collect();
+    match source.fit(&mut bank, &truths, examples.labelled.images(), true) {
+        Err(CliError::Calibration(CalibrationError::NoAnswers)) => log::warn!(
+            "no class has two images, so the bank cannot say how far to trust an answer; give more, or calibrate on others with `constancy calibrate`"
+        ),
+        fitted => fitted?,
+    }
     Ok((bank, examples.failures))
 }
 
@@ -83,9 +97,9 @@ fn describe(choice: &WhiteningChoice) -> String {
 }
 
 fn examples(
-    args: &ClassesArgs,
-    loaded: &LoadedEncoder,
+    source: &Source<'_>,
     folder: &Path,
+    per_class: Option<u32>,
 ) -> Result<Examples, CliError> {
     let classes = images_of_classes(folder)?;
     if classes.is_empty() {
@@ -94,22 +108,17 @@ fn examples(
             folder.display()
         )));
     }
-    let limit = args.per_class.map_or(usize::MAX, |n| n as usize);
+    let limit = per_class.map_or(usize::MAX, |n| n as usize);
     let (mut class_of, mut paths): (Vec<usize>, Vec<PathBuf>) = (Vec::new(), Vec::new());
     for (class, Class { images, .. }) in classes.iter().enumerate() {
         paths.extend(images.iter().take(limit).cloned());
         class_of.resize(paths.len(), class);
     }
-    let plan = InterventionPlan {
-        families: args.interventions.0.clone(),
-        draws: 1,
-        seed: args.embedding.seed,
-    };
     let ImageEmbeddings {
         kept,
         interventions,
         stats,
-    } = args.embedding.embed_images(loaded, &paths, &plan)?;
+    } = source.embed(&paths)?;
     let class_of: Vec<usize> = kept.iter().map(|&i| class_of[i]).collect();
     let mut rows = vec![Vec::new(); classes.len()];
     for (&class, row) in class_of.iter().zip(interventions.originals().rows()) {

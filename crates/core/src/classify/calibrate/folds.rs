@@ -1,9 +1,10 @@
 //! Classifiers that were made without the images that they answer.
 
 use super::input::{Calibration, CalibrationError, CalibrationImage, Truth};
-use crate::classify::bank::ClassBank;
+use crate::classify::bank::{BankWhitening, ClassBank};
 use crate::classify::classifier::Classifier;
 use crate::classify::probe::Probe;
+use crate::icm::{ChangedImages, Covariances, Embeddings, Interventions, Labelled};
 use crate::numeric::{unit, unit_mean};
 
 /// More folds leave more images to make the classes from; ten are usual.
@@ -15,7 +16,7 @@ pub struct Fold {
     pub(super) classifier: Classifier,
     /// Indices of images.
     pub(super) images: Vec<usize>,
-    /// Whether its projection is that of the calibration.
+    /// Whether its projection is that of the calibration, and its bank has no whitening of its own.
     pub(super) same_projection: bool,
 }
 
@@ -33,7 +34,7 @@ impl Fold {
 
 impl Calibration<'_> {
     /// Ten folds, each class spread over them evenly. In each, the rows of classes that were made from its images are made
-    /// again without them, and so is the bank's probe. An image that is its class's only one is not answered.
+    /// again without them, and so are the bank's probe and whitening. An image that is its class's only one is not answered.
     pub fn folds(&self) -> Result<Vec<Fold>, CalibrationError> {
         let assigned = self.assigned();
         let mut folds = Vec::new();
@@ -51,7 +52,7 @@ impl Calibration<'_> {
             folds.push(Fold {
                 classifier: self.classifier(bank),
                 images,
-                same_projection: true,
+                same_projection: self.bank.whitening.is_none(),
             });
         }
         Ok(folds)
@@ -118,7 +119,57 @@ impl Calibration<'_> {
         Ok(ClassBank {
             rows,
             probe: probe.transpose()?,
+            whitening: self.whitening_without(inside),
             ..self.bank.clone()
+        })
+    }
+
+    /// The bank's whitening, of the same strengths, as if the images `inside` had not been there.
+    fn whitening_without(&self, inside: &dyn Fn(usize) -> bool) -> Option<BankWhitening> {
+        let whitening = self.bank.whitening.as_ref()?;
+        let kept: Vec<(usize, &CalibrationImage)> = self
+            .images
+            .iter()
+            .enumerate()
+            .filter(|(i, image)| image.own && !inside(*i))
+            .filter_map(|(_, image)| match image.truth {
+                Truth::Class(class) => Some((class, image)),
+                _ => None,
+            })
+            .collect();
+        let width = self.bank.rows.first()?.len();
+        let embeddings = |rows: &[Vec<f32>]| Embeddings::new(width, rows, |i| i.to_string()).ok();
+        let families = self.families.iter().enumerate().map(|(family, name)| {
+            let (of, rows): (Vec<usize>, Vec<Vec<f32>>) = kept
+                .iter()
+                .enumerate()
+                .flat_map(|(i, (_, image))| image.changed.iter().map(move |c| (i, c)))
+                .filter(|(_, (of_family, _))| *of_family == family)
+                .map(|(i, (_, row))| (i, row.clone()))
+                .unzip();
+            Some(ChangedImages {
+                name: name.clone(),
+                of,
+                changed: embeddings(&rows)?,
+            })
+        });
+        let families = families.collect::<Option<Vec<_>>>()?;
+        let rows: Vec<Vec<f32>> = kept
+            .iter()
+            .map(|(_, image)| image.embedding.clone())
+            .collect();
+        let images = Interventions::new(embeddings(&rows)?, families).ok()?;
+        let images = match self.projection {
+            Some(projection) => images.projected(projection),
+            None => images,
+        };
+        let classes = kept.iter().map(|(class, _)| *class).collect();
+        let place = vec![String::new()];
+        let labels = self.bank.labels.clone();
+        let images = Labelled::new(images, classes, vec![0; kept.len()], labels, place).ok()?;
+        Some(BankWhitening {
+            map: Covariances::of(&images)?.whitening(whitening.strengths)?,
+            ..whitening.clone()
         })
     }
 
