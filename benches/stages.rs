@@ -12,11 +12,14 @@
 mod event;
 
 use constancy::recognizer::FrameEncoder;
-use constancy_core::classify::{BankOrigin, ClassBank, Classifier};
+use constancy_core::classify::{
+    BankOrigin, Basis, ClassBank, Classifier, Confidence, ConfidenceModel, Drift, Feature,
+    Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, Tails, Term,
+};
 use constancy_core::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
 use constancy_core::intervene::{Family, intervene};
 use constancy_core::jpeg::repair;
-use constancy_core::numeric::Rng;
+use constancy_core::numeric::{Rng, unit};
 use constancy_core::preprocess::{
     Area, Preprocessor, RgbImage, Transform, View, ViewMasker, decode, is_complete_jpeg,
 };
@@ -229,6 +232,77 @@ fn embedding(c: &mut Criterion) {
     group.finish();
 }
 
+/// A classifier without a projection whose confidence has every feature and as many directions as may be.
+fn sure_classifier(rng: &mut fastrand::Rng) -> Classifier {
+    let mut matrix = |rows: usize| -> Vec<Vec<f32>> {
+        (0..rows)
+            .map(|_| unit(&(0..512).map(|_| rng.f32() - 0.5).collect::<Vec<_>>()))
+            .collect()
+    };
+    let mut low_rank = || LowRank {
+        axes: matrix(MAX_RANK),
+        shares: vec![0.5; MAX_RANK],
+        variance: 1e-3,
+    };
+    let (within, background) = (low_rank(), low_rank());
+    let drift = Drift {
+        axes: matrix(MAX_DRIFT_RANK),
+        center: vec![0.0; MAX_DRIFT_RANK],
+        weights: vec![1.0; MAX_DRIFT_RANK],
+        quantiles: Vec::new(),
+    };
+    let term = |feature| Term {
+        feature,
+        center: 0.0,
+        scale: 1.0,
+        weight: 0.0,
+        low: -3.0,
+        high: 3.0,
+    };
+    let confidence = Confidence {
+        projection: String::new(),
+        encoder_sha256: String::new(),
+        model: ConfidenceModel {
+            temperature: 2.0,
+            intercept: 0.0,
+            terms: Feature::ALL.map(term).to_vec(),
+            limit: 0.01,
+        },
+        geometry: Geometry {
+            within,
+            background,
+            mean: vec![0.0; 512],
+            centers: Some(matrix(100)),
+            drift,
+        },
+        tails: Tails {
+            cosine: 0.0,
+            mahalanobis: 1.0,
+            drift: 3.0,
+        },
+        outcomes: Vec::new(),
+        unseen: Vec::new(),
+        basis: Basis {
+            images: 1,
+            answers: 1,
+            families: Vec::new(),
+            accuracy_clean: None,
+            accuracy_changed: None,
+        },
+    };
+    let bank = ClassBank {
+        labels: (0..100).map(|i| format!("class {i}")).collect(),
+        templates: Vec::new(),
+        origin: BankOrigin::Text,
+        encoder_sha256: String::new(),
+        rows: matrix(100),
+        support: None,
+        probe: None,
+        confidence: Some(confidence),
+    };
+    Classifier::new(bank, None, "", 100.0)
+}
+
 fn deciding(c: &mut Criterion) {
     let frame_encoder = FrameEncoder::load(
         &fixture("encoder/vision-fp32.toml"),
@@ -259,6 +333,11 @@ fn deciding(c: &mut Criterion) {
     let classifier = Classifier::new(bank, Some(projection.projection), "", 100.0);
     c.bench_function("project and classify, 10 classes", |b| {
         b.iter(|| classifier.classify(black_box(&embedding)));
+    });
+    c.bench_function("classify, 512 values, 100 classes, with confidence", {
+        let classifier = sure_classifier(&mut rng);
+        let embedding: Vec<f32> = (0..512).map(|_| rng.f32() - 0.5).collect();
+        move |b| b.iter(|| classifier.classify(black_box(&embedding)))
     });
     let decision = classifier.classify(&embedding);
     c.bench_function("event to JSON", |b| {

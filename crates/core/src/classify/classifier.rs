@@ -1,7 +1,7 @@
 //! Scores an embedding against every class: cosines or a probe's logits, softmax, top-k.
 
 use super::bank::ClassBank;
-use super::confidence::{Judge, Locator, Reason, Verdict};
+use super::confidence::{Evidence, Judge, Locator, Reason, Verdict};
 use super::probe::Probe;
 use super::space::Space;
 use super::support::Support;
@@ -229,6 +229,16 @@ impl Classifier {
         let (cosines, logits) = self.scores(&self.invariant(embedding));
         let nearest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         (softmax(&logits), nearest)
+    }
+
+    /// What speaks for and against the answer to an embedding `[D]`; `None` if the bank has no confidence.
+    #[must_use]
+    pub fn evidence(&self, embedding: &[f32]) -> Option<Evidence> {
+        let judge = self.judge.as_ref()?;
+        let z = self.invariant(embedding);
+        let (cosines, logits) = self.scores(&z);
+        let place = judge.locator.place(&unit(embedding), &z, &cosines);
+        Some(Evidence::new(&logits, judge.model.temperature, place))
     }
 
     /// Classifies an embedding `[D]`, whose length does not matter.

@@ -14,6 +14,7 @@
 )]
 
 mod cameras;
+mod confidence;
 mod formats;
 mod icm;
 mod interventions;

@@ -1,9 +1,9 @@
 //! The answers to calibration images, and where the images lie.
 
+use super::column::Case;
 use super::folds::Fold;
 use super::geometry;
 use super::input::{Calibration, Truth};
-use super::regression::Case;
 use crate::classify::bank::BankOrigin;
 use crate::classify::classifier::{Classifier, best};
 use crate::classify::confidence::{Drift, Evidence, Geometry, Locator, Outcome, Place, Tails};
@@ -37,13 +37,14 @@ pub(super) struct Answer {
     pub changed: bool,
     pub logits: Vec<f32>,
     pub place: Place,
-    pub answer: usize,
+    /// The class that was answered.
+    pub found: usize,
     pub truth: Option<usize>,
 }
 
 impl Answer {
     pub(super) fn right(&self) -> bool {
-        self.truth == Some(self.answer)
+        self.truth == Some(self.found)
     }
 
     pub(super) fn case(&self, temperature: f32) -> Case {
@@ -63,7 +64,7 @@ impl Answer {
                 confidence
             },
             image: index(self.image),
-            answer: index(self.answer),
+            answer: index(self.found),
             truth: self.truth.map(index),
             changed: self.changed,
         }
@@ -89,7 +90,7 @@ impl Calibration<'_> {
     }
 
     /// The answers of a fold's classifier to the fold's images.
-    pub(super) fn answers(&self, fold: &Fold, projected: &Projected, drift: &Drift) -> Vec<Answer> {
+    pub(super) fn answers(&self, fold: &Fold, projected: &Projected) -> Vec<Answer> {
         let own: Projected;
         let projected = if fold.same_projection {
             projected
@@ -101,7 +102,8 @@ impl Calibration<'_> {
         let mut inside = vec![false; self.images.len()];
         fold.images.iter().for_each(|&i| inside[i] = true);
         let others: Vec<usize> = (0..inside.len()).filter(|&i| !inside[i]).collect();
-        let geometry = self.geometry(&fold.classifier, projected, &others, drift.clone());
+        let drift = self.drift(projected, &others);
+        let geometry = self.geometry(&fold.classifier, projected, &others, drift);
         let locator = Locator::new(geometry, fold.classifier.rows());
         let mut answers = Vec::new();
         for &image in &fold.images {
@@ -124,7 +126,7 @@ impl Calibration<'_> {
                     image,
                     changed: version > 0,
                     place: locator.place(&seen.unit, &seen.z, &cosines),
-                    answer: best(&logits),
+                    found: best(&logits),
                     logits,
                     truth,
                 });
@@ -155,26 +157,21 @@ impl Calibration<'_> {
         geometry::fit(&placed, classifier.rows(), text, drift)
     }
 
-    /// Where interventions move images.
-    pub(super) fn drift(&self, projected: &Projected) -> Drift {
+    /// Where interventions move the images `among` the calibration's.
+    pub(super) fn drift(&self, projected: &Projected, among: &[usize]) -> Drift {
         let mut moves = vec![Vec::new(); self.families.len()];
-        let mut clean = Vec::new();
-        for (i, image) in self.images.iter().enumerate() {
+        let mut clean: Vec<&[f32]> = Vec::new();
+        for &i in among {
             let Some((original, versions)) = projected.of(i).split_first() else {
                 continue;
             };
-            clean.push(original.unit.clone());
-            for (version, (family, _)) in versions.iter().zip(&image.changed) {
-                let moved = version
-                    .unit
-                    .iter()
-                    .zip(&original.unit)
-                    .map(|(a, b)| a - b)
-                    .collect();
+            clean.push(&original.unit);
+            for (version, (family, _)) in versions.iter().zip(&self.images[i].changed) {
+                let moved = version.unit.iter().zip(&original.unit).map(|(a, b)| a - b);
                 if moves.len() <= *family {
                     moves.resize(family + 1, Vec::new());
                 }
-                moves[*family].push(moved);
+                moves[*family].push(moved.collect());
             }
         }
         geometry::drift(&clean, &moves)

@@ -5,6 +5,7 @@
 //! regression ([`regress`]), measures how far images lie from each other, and leaves out each class in turn.
 
 mod answers;
+mod column;
 mod folds;
 mod geometry;
 mod input;
@@ -13,7 +14,8 @@ mod regression;
 mod run;
 mod temperature;
 
+pub use column::Case;
 pub use folds::Fold;
 pub use input::{Calibration, CalibrationError, CalibrationImage, Truth};
-pub use regression::{Case, Regression, regress};
+pub use regression::{Regression, regress, regress_at};
 pub use temperature::{Labelled, temperature};

@@ -5,22 +5,11 @@
 //! [`Feature::sign`] drops its feature. The strength is chosen by cross-validation over images with the
 //! one-standard-error rule.
 
-use super::super::confidence::{
-    ConfidenceModel, Evidence, Feature, Term, balanced_weights, narrow,
-};
+use super::column::{Case, Column, correlation};
+use crate::classify::confidence::{ConfidenceModel, Feature, balanced_weights, narrow};
 use crate::icm::Logistic;
-use crate::stats::quantile;
 use nalgebra::DMatrix;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// One calibration answer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Case {
-    pub evidence: Evidence,
-    pub right: bool,
-    pub image: u32,
-    pub changed: bool,
-}
 
 /// Candidates for C, the inverse strength of the penalty, the strongest first. Without one, only the intercept is fitted.
 const STRENGTHS: [f64; 6] = [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0];
@@ -30,10 +19,9 @@ const FOLDS: u32 = 5;
 const MIN_IMAGES: usize = 10;
 /// Features that correlate by more than this with an earlier one are left out.
 const SAME: f64 = 0.999;
-/// The tail of calibration answers beyond which features gain nothing more.
-const TAIL: f64 = 0.005;
-/// How far beyond calibration features may still lower confidence, in ranges of calibration.
-const WIDENED: f64 = 0.5;
+
+/// An intercept is searched for between ± this, beyond all log-odds of [`Evidence`].
+const MAX_INTERCEPT: f64 = 1e5;
 
 /// A fitted model, and what it says of its own answers, each fitted without the answer's image.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,42 +30,49 @@ pub struct Regression {
     pub held_out: Vec<f32>,
 }
 
-/// Fits a model to answers whose evidence was computed at `temperature`. Few answers, or only right or wrong ones, give
-/// the softmax at that temperature with a shrunk intercept.
+/// Fits a model to answers whose evidence was computed at `temperature`, as strongly penalised as cross-validation
+/// chooses. Few answers, or only right or wrong ones, give the softmax at that temperature with a shrunk intercept.
+///
+/// ```
+/// use constancy_core::classify::calibrate::{Case, regress};
+/// use constancy_core::classify::{Evidence, Place};
+///
+/// let place = Place { cosine: 0.8, mahalanobis: 0.0, drift: 1.0 };
+/// let evidence = Evidence::new(&[30.0, 10.0], 2.0, place);
+/// // Ten right answers do not show that the eleventh is.
+/// let case = |image| Case { evidence, right: true, image, changed: false };
+/// let cases: Vec<Case> = (0..10).map(case).collect();
+/// let confidence = regress(&cases, 2.0).model.confidence(&evidence);
+/// assert!((0.9..0.96).contains(&confidence));
+/// ```
 #[must_use]
 pub fn regress(cases: &[Case], temperature: f32) -> Regression {
     let design = Design::new(cases);
-    let whole: Vec<usize> = (0..cases.len()).collect();
-    let strength = if design.informative(&whole) {
+    let strength = if design.informative(&design.all()) {
         design.choose()
     } else {
         None
     };
-    let images = cases.iter().map(|c| c.image).collect::<BTreeSet<_>>().len();
-    let limit = narrow(0.5 / (images as f64 + 1.0));
-    let model = |rows: &[usize]| design.model(&design.fit(rows, strength), temperature, limit);
+    let model = |rows: &[usize]| design.model(&design.fit(rows, strength), temperature);
     let mut held_out = vec![0.5; cases.len()];
     for fold in 0..FOLDS {
         let (inside, outside) = design.split(fold);
         let model = model(&outside);
-        inside
-            .iter()
-            .for_each(|&i| held_out[i] = model.confidence(&cases[i].evidence));
+        for i in inside {
+            held_out[i] = model.confidence(&cases[i].evidence);
+        }
     }
     Regression {
-        model: model(&whole),
+        model: model(&design.all()),
         held_out,
     }
 }
 
-/// A feature, standardised and clipped.
-struct Column {
-    feature: Feature,
-    center: f64,
-    scale: f64,
-    low: f64,
-    high: f64,
-    values: Vec<f64>,
+/// The same with a penalty of inverse strength `c`, as scikit-learn's `C`; `None` fits the intercept alone.
+#[must_use]
+pub fn regress_at(cases: &[Case], temperature: f32, c: Option<f64>) -> ConfidenceModel {
+    let design = Design::new(cases);
+    design.model(&design.fit(&design.all(), c), temperature)
 }
 
 /// The answers as the regression takes them.
@@ -128,6 +123,10 @@ impl<'a> Design<'a> {
         self.columns
             .first()
             .filter(|c| c.feature == Feature::LogOdds)
+    }
+
+    fn all(&self) -> Vec<usize> {
+        (0..self.cases.len()).collect()
     }
 
     /// Whether there are enough right and wrong answers to learn from.
@@ -219,10 +218,7 @@ impl<'a> Design<'a> {
                 }
             }
         }
-        Fitted {
-            intercept: self.intercept(rows),
-            weights: vec![0.0; self.columns.len()],
-        }
+        self.intercept_alone(rows)
     }
 
     /// How far a weight is on the wrong side. That of the log-odds adds to the offset's 1.
@@ -256,29 +252,48 @@ impl<'a> Design<'a> {
         Some((2.0 * fitted.biases[1], weights))
     }
 
-    /// The intercept alone, by Newton's method. Half a right and half a wrong answer are added.
-    fn intercept(&self, rows: &[usize]) -> f64 {
+    /// The log-odds and an intercept. Half a right and half a wrong answer are added. Where no answer is right, log-odds
+    /// have nothing to say.
+    fn intercept_alone(&self, rows: &[usize]) -> Fitted {
+        let mut weights = vec![0.0; self.columns.len()];
+        let dropped = self
+            .log_odds()
+            .filter(|_| rows.iter().all(|&i| !self.cases[i].right));
+        if let Some(column) = dropped {
+            weights[0] = -column.scale;
+        }
         let sigmoid = |s: f64| 1.0 / (1.0 + (-s).exp());
         let slope = |b: f64| {
             let error = |&i: &usize| {
                 let y = f64::from(u8::from(self.cases[i].right));
-                self.weights[i] * (sigmoid(self.offsets[i] + b) - y)
+                let offset = dropped.map_or(self.offsets[i], |c| c.center);
+                self.weights[i] * (sigmoid(offset + b) - y)
             };
             rows.iter().map(error).sum::<f64>() + sigmoid(b) - 0.5
         };
-        let (mut low, mut high) = (-50.0, 50.0);
-        for _ in 0..60 {
+        let (mut low, mut high) = (-MAX_INTERCEPT, MAX_INTERCEPT);
+        for _ in 0..80 {
             let middle = 0.5 * (low + high);
             if slope(middle) < 0.0 {
-                low = middle
+                low = middle;
             } else {
-                high = middle
+                high = middle;
             }
         }
-        0.5 * (low + high)
+        Fitted {
+            intercept: 0.5 * (low + high),
+            weights,
+        }
     }
 
-    fn model(&self, fitted: &Fitted, temperature: f32, limit: f32) -> ConfidenceModel {
+    fn model(&self, fitted: &Fitted, temperature: f32) -> ConfidenceModel {
+        let images = self
+            .cases
+            .iter()
+            .map(|c| c.image)
+            .collect::<BTreeSet<_>>()
+            .len();
+        let limit = narrow(0.5 / (images as f64 + 1.0));
         let mut intercept = fitted.intercept;
         let mut terms = Vec::new();
         for (column, &weight) in self.columns.iter().zip(&fitted.weights) {
@@ -299,66 +314,4 @@ impl<'a> Design<'a> {
             limit,
         }
     }
-}
-
-impl Column {
-    /// `None` if the feature does not vary.
-    fn of(feature: Feature, cases: &[Case], weights: &[f64]) -> Option<Self> {
-        let mut values: Vec<f64> = cases
-            .iter()
-            .map(|c| f64::from(feature.of(&c.evidence)))
-            .collect();
-        let total: f64 = weights.iter().sum();
-        let mean = |v: &mut dyn Iterator<Item = f64>| {
-            v.zip(weights).map(|(v, w)| v * w).sum::<f64>() / total
-        };
-        let center = mean(&mut values.iter().copied());
-        let scale = mean(&mut values.iter().map(|v| (v - center).powi(2))).sqrt();
-        if !(scale > 1e-6 * center.abs().max(1e-3) && scale.is_finite()) {
-            return None;
-        }
-        let mut sorted = values.clone();
-        sorted.sort_by(f64::total_cmp);
-        let (low, high) = (quantile(&sorted, TAIL), quantile(&sorted, 1.0 - TAIL));
-        let wide = WIDENED * (high - low);
-        // Beyond calibration, confidence may fall a little more, but never rise.
-        let (low, high) = if feature.sign() > 0.0 {
-            (low - wide, high)
-        } else {
-            (low, high + wide)
-        };
-        let (low, high) = ((low - center) / scale, (high - center) / scale);
-        values
-            .iter_mut()
-            .for_each(|v| *v = ((*v - center) / scale).clamp(low, high));
-        Some(Self {
-            feature,
-            center,
-            scale,
-            low,
-            high,
-            values,
-        })
-    }
-
-    fn term(&self, weight: f64) -> Term {
-        Term {
-            feature: self.feature,
-            center: narrow(self.center),
-            scale: narrow(self.scale),
-            weight: narrow(weight),
-            low: narrow(self.low),
-            high: narrow(self.high),
-        }
-    }
-}
-
-/// The correlation of standardised values.
-fn correlation(a: &[f64], b: &[f64], weights: &[f64]) -> f64 {
-    let mean = |v: &dyn Fn(usize) -> f64| {
-        (0..weights.len()).map(|i| weights[i] * v(i)).sum::<f64>() / weights.iter().sum::<f64>()
-    };
-    let (ma, mb) = (mean(&|i| a[i]), mean(&|i| b[i]));
-    let covariance = |x: &[f64], mx: f64, y: &[f64], my: f64| mean(&|i| (x[i] - mx) * (y[i] - my));
-    covariance(a, ma, b, mb) / (covariance(a, ma, a, ma) * covariance(b, mb, b, mb)).sqrt()
 }

@@ -1,9 +1,11 @@
 //! The course of a calibration, and what is kept of its answers.
 
 use super::answers::{Answer, Projected};
+use super::column::Case;
 use super::folds::Fold;
+use super::geometry::quantiles;
 use super::input::{Calibration, CalibrationError};
-use super::regression::{Case, Regression, regress};
+use super::regression::{Regression, regress};
 use super::temperature::{Labelled, temperature};
 use crate::classify::confidence::{
     Basis, Confidence, Evidence, Judge, Locator, Outcome, Tails, balanced_weights, narrow,
@@ -68,10 +70,9 @@ impl Calibration<'_> {
         self.check()?;
         let projected = Projected::new(self);
         let folds = folds.map_or_else(|| self.folds(), Ok)?;
-        let drift = self.drift(&projected);
         let mut answers: Vec<Answer> = Vec::new();
         for fold in &folds {
-            answers.extend(self.answers(fold, &projected, &drift));
+            answers.extend(self.answers(fold, &projected));
         }
         if answers.is_empty() {
             return Err(CalibrationError::NoAnswers);
@@ -83,6 +84,12 @@ impl Calibration<'_> {
         let tails = tails(&answers, &cases);
         let classifier = self.classifier(self.bank.clone());
         let all: Vec<usize> = (0..self.images.len()).collect();
+        let mut drift = self.drift(&projected, &all);
+        let clean = answers.iter().filter(|a| !a.changed);
+        let clean: Vec<f32> = clean.map(|a| a.place.drift).collect();
+        if !clean.is_empty() && !drift.axes.is_empty() {
+            drift.quantiles = quantiles(&clean);
+        }
         let rows = classifier.rows();
         let geometry = self.geometry(&classifier, &projected, &all, drift);
         let judge = Judge {

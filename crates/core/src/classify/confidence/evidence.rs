@@ -14,8 +14,8 @@ pub struct Place {
     /// Mahalanobis Distance for Improving Near-OOD Detection*): the squared distance under the classes' shared covariance
     /// minus that under one Gaussian over all classes. Smaller is more familiar.
     pub mahalanobis: f32,
-    /// The distance inside the directions that interventions move most, at or above 0. The median of clean calibration
-    /// images has 1.
+    /// The distance from clean calibration images inside the directions that interventions move most, at or above 0. About
+    /// 1 is usual for clean images.
     pub drift: f32,
 }
 

@@ -38,17 +38,18 @@ impl LowRank {
     }
 }
 
-/// The directions that interventions move most, in embeddings before the projection, which removes them.
-#[derive(Debug, Clone, PartialEq)]
+/// The directions that interventions move most in proportion to how far clean images lie apart, in embeddings before the
+/// projection, which removes them.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Drift {
-    /// Orthonormal directions `[q, D]`, q from 0 to [`MAX_DRIFT_RANK`].
+    /// Directions of unit length `[q, D]`, q from 0 to [`MAX_DRIFT_RANK`].
     pub axes: Vec<Vec<f32>>,
     /// The coordinates `[q]` of the mean of clean calibration images.
     pub center: Vec<f32>,
     /// `[q]`, at or above 0: the direction's share of what interventions move over its variance among clean images, such
-    /// that the median distance is 1.
+    /// that the median distance of those is 1.
     pub weights: Vec<f32>,
-    /// The quantiles of clean calibration images' distances at 0, 5, … 100 %, ascending.
+    /// The quantiles of the distances of clean images, each measured without itself, at 0, 5, … 100 %, ascending.
     pub quantiles: Vec<f32>,
 }
 

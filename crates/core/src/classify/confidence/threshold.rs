@@ -1,9 +1,10 @@
 //! Thresholds on confidence from a target, by selective risk control.
 //!
-//! Thresholds are tested from the strictest down, each by Clopper and Pearson's bound at the full level, until the first
-//! one fails (fixed-sequence testing: Bauer 1991; for selective risk: Angelopoulos et al. 2021, *Learn then Test*). The
-//! order and the first threshold depend on confidences alone, not on which answers were right, so that the chosen
-//! threshold holds at the level for all tests together. Answers of one image are counted as [`Share`] does.
+//! Thresholds are tested from the strictest down by Clopper and Pearson's bound, in an order that depends on confidences
+//! alone and not on which answers were right. The error that a target allows is split over three of them; a test that
+//! passes hands its part to the next, one that fails loses it (fallback procedure: Wiens 2003; for selective risk:
+//! Angelopoulos et al. 2021, *Learn then Test*). So the least threshold that passes holds at the level for all tests
+//! together. Answers of one image are counted as [`Share`] does.
 //!
 //! Thresholds per class each hold at the level by themselves, not all together.
 
@@ -13,8 +14,10 @@ use super::share::{Share, upper_bound};
 
 /// The probability with which a threshold keeps its target.
 pub const DEFAULT_TARGET_LEVEL: f64 = 0.95;
-/// How many thresholds are tested: more find a better one and stop earlier by chance.
+/// How many thresholds are tested.
 const STEPS: usize = 40;
+/// The parts of the allowed error that tests begin with: the first, and those after a third and two thirds of the others.
+const PARTS: [f64; 3] = [0.5, 0.25, 0.25];
 /// The test begins where this many wrong answers could still pass, so that one or two do not end it at once.
 const SLACK: f64 = 2.0;
 
@@ -165,11 +168,12 @@ impl<'a> Trial<'a> {
             })
             .collect();
         // Counts images alone: the start must not depend on which answers were right.
+        let level = 1.0 - PARTS[0] * (1.0 - self.level);
         let enough = |errors: f64| {
             let images = |s: &Step| self.share(s.threshold, |_| false).effective;
             steps
                 .iter()
-                .position(|s| upper_bound(errors, images(s), self.level) <= limit)
+                .position(|s| upper_bound(errors, images(s), level) <= limit)
         };
         match enough(SLACK).or_else(|| enough(0.0)) {
             Some(start) => self.walk(&steps, start, limit, class),
@@ -222,16 +226,24 @@ impl<'a> Trial<'a> {
         share_by_image(accepted.map(|c| (c.weight, c.outcome.image, hit(&c.outcome))))
     }
 
-    /// The last step before the first one that fails.
+    /// The last step that passes.
     fn walk(&self, steps: &[Step], start: usize, limit: f64, class: Option<u32>) -> Resolved {
-        let mut passed = steps[start..]
-            .iter()
-            .take_while(|s| s.risk.upper(self.level) <= limit);
-        match passed.by_ref().last() {
-            Some(step) => Resolved {
+        let rest = steps.len() - start;
+        let (mut passed, mut error) = (None, 0.0);
+        for (i, step) in steps.iter().enumerate().skip(start) {
+            let part = (0..PARTS.len()).find(|k| i == start + k * rest / PARTS.len());
+            error += part.map_or(0.0, |k| PARTS[k] * (1.0 - self.level));
+            if error > 0.0 && step.risk.upper(1.0 - error) <= limit {
+                passed = Some(self.result(*step, 1.0 - error));
+            } else {
+                error = 0.0;
+            }
+        }
+        match passed {
+            Some(at) => Resolved {
                 class,
                 reached: true,
-                at: Some(self.result(*step, self.level)),
+                at: Some(at),
             },
             None => self.unreached(steps, class),
         }

@@ -1,0 +1,204 @@
+//! What calibration states holds: the risk of a target, and the open-set rate.
+
+use super::sphere::{Sphere, calibrated, classifier};
+use constancy_core::classify::{Cost, DEFAULT_TARGET_LEVEL, Outcome, Target};
+
+const LEVEL: f64 = DEFAULT_TARGET_LEVEL;
+
+/// Answers with too much confidence: that of 0.9 is right in 87 % of the cases. An image's answers share their luck.
+fn outcomes(images: u32, rng: &mut fastrand::Rng) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for image in 0..images {
+        let (ease, luck) = (rng.f64(), rng.f64());
+        for version in 0..6 {
+            let confidence = 1.0 - ease.powi(4) * (0.5 + 0.5 * rng.f64());
+            let luck = if rng.bool() { luck } else { rng.f64() };
+            outcomes.push(Outcome {
+                confidence: confidence as f32,
+                image,
+                answer: 0,
+                truth: (luck < confidence.powf(1.3)).then_some(0),
+                changed: version > 0,
+            });
+        }
+    }
+    outcomes
+}
+
+/// The risk at a threshold, with clean and changed answers weighed equally.
+fn risk(outcomes: &[Outcome], threshold: f32) -> f64 {
+    let sum = |wrong: bool| {
+        let those = outcomes
+            .iter()
+            .filter(|o| o.accepted(threshold) && (!wrong || !o.right()));
+        those
+            .map(|o| if o.changed { 0.2 } else { 1.0 })
+            .sum::<f64>()
+    };
+    sum(true) / sum(false).max(1e-9)
+}
+
+#[test]
+fn the_risk_of_a_target_holds_for_dependent_answers() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let truth = outcomes(40_000, &mut rng);
+    for precision in [0.9, 0.95] {
+        let (mut broken, mut reached, mut accepted) = (0, 0, 0.0);
+        for _ in 0..100 {
+            let resolved =
+                Target::Precision(precision).resolve(&outcomes(300, &mut rng), &[], LEVEL, None)[0];
+            let at = resolved.at.expect("a threshold");
+            if resolved.reached {
+                reached += 1;
+                accepted += at.accepted / 100.0;
+                broken += u32::from(risk(&truth, at.threshold) > 1.0 - precision);
+            }
+        }
+        println!(
+            "precision {precision}: reached {reached}, accepted {accepted:.2}, broken {broken}"
+        );
+        assert!(
+            broken <= 5,
+            "precision {precision}: broken in {broken} of 100"
+        );
+        assert!(
+            reached >= 60,
+            "precision {precision}: reached in {reached} of 100 only"
+        );
+    }
+}
+
+#[test]
+fn the_risk_of_a_calibrated_classifier_holds() {
+    let (mut broken, mut reached, mut accepted) = (0, 0, 0.0);
+    for seed in 0..100 {
+        let mut sphere = Sphere::new(5, 12, 10.0, 100 + seed);
+        let images = sphere.images(300, 2);
+        let bank = sphere.bank();
+        let confidence = calibrated(&bank, &images);
+        let resolved = confidence.resolve(&Target::Precision(0.9), LEVEL, None)[0];
+        let Some(at) = resolved.at.filter(|_| resolved.reached) else {
+            continue;
+        };
+        let classifier = classifier(&bank, confidence).with_threshold(at.threshold);
+        let (mut wrong, mut known) = (0.0, 0.0);
+        for _ in 0..1500 {
+            let class = sphere.class();
+            let z = sphere.draw(class);
+            if classifier.classify(&z).known {
+                known += 1.0;
+                // The expected value in place of what this draw happened to be.
+                wrong += 1.0 - sphere.posterior(&z);
+            }
+        }
+        reached += 1;
+        accepted += known / 1500.0 / 100.0;
+        broken += u32::from(wrong > 0.1 * known);
+    }
+    println!("reached {reached}, accepted {accepted:.2}, broken {broken}");
+    assert!(broken <= 5, "broken in {broken} of 100");
+    assert!(reached >= 80, "reached in {reached} of 100 only");
+}
+
+#[test]
+fn what_cannot_be_reached_is_said_with_what_can() {
+    let mut rng = fastrand::Rng::with_seed(12);
+    let outcomes = outcomes(60, &mut rng);
+    let resolved = Target::Precision(0.99).resolve(&outcomes, &[], LEVEL, None)[0];
+    assert!(!resolved.reached);
+    let at = resolved.at.expect("what can be reached");
+    assert!(
+        at.bound > 0.01 && at.bound < 0.5 && at.accepted > 0.0,
+        "{at:?}"
+    );
+    // The bound allows for having chosen the best of all thresholds.
+    let single = Target::Precision(1.0 - at.bound).resolve(&outcomes, &[], LEVEL, None)[0];
+    assert!(single.reached, "{single:?}");
+    let nothing = Target::Precision(0.9).resolve(&[], &[], LEVEL, None)[0];
+    assert!(!nothing.reached && nothing.at.is_none());
+}
+
+#[test]
+fn classes_have_thresholds_of_their_own() {
+    let mut rng = fastrand::Rng::with_seed(13);
+    // Answers that name class 1 are always right.
+    let mut both = outcomes(1000, &mut rng);
+    for outcome in both.iter_mut().filter(|o| o.image % 2 == 1) {
+        (outcome.answer, outcome.truth) = (1, Some(1));
+    }
+    let resolved = Target::Precision(0.95).resolve(&both, &[], LEVEL, Some(3));
+    let threshold = |class: usize| resolved[class].at.map(|at| at.threshold);
+    assert!(resolved[0].reached && resolved[1].reached && threshold(0) > threshold(1));
+    assert!(
+        !resolved[2].reached && threshold(2).is_none(),
+        "no answer names class 2"
+    );
+    let costs = [
+        Cost {
+            wrong: 10.0,
+            refused: 1.0,
+        },
+        Cost {
+            wrong: 2.0,
+            refused: 1.0,
+        },
+    ];
+    let costs = Target::Costs(costs.to_vec()).resolve(&both, &[], LEVEL, None);
+    let thresholds: Vec<f32> = costs
+        .iter()
+        .filter_map(|r| r.at)
+        .map(|at| at.threshold)
+        .collect();
+    assert_eq!(thresholds, [0.9, 0.5]);
+}
+
+#[test]
+fn a_rate_of_false_accepts_is_kept_by_unseen_classes() {
+    let mut rng = fastrand::Rng::with_seed(14);
+    let unseen = |n: u32, rng: &mut fastrand::Rng| -> Vec<Outcome> {
+        let outcome = |image| Outcome {
+            confidence: rng.f32().powi(2),
+            image,
+            answer: 0,
+            truth: Some(1 + image % 8),
+            changed: false,
+        };
+        (0..n).map(outcome).collect()
+    };
+    let mut broken = 0;
+    for _ in 0..100 {
+        let resolved =
+            Target::FalseAccept(0.1).resolve(&[], &unseen(300, &mut rng), LEVEL, None)[0];
+        let threshold = resolved.at.expect("a threshold").threshold;
+        assert!(resolved.reached && threshold < 0.95, "{resolved:?}");
+        // The share of squares of uniform numbers above the threshold.
+        broken += u32::from(1.0 - threshold.sqrt() > 0.1);
+    }
+    assert!(broken <= 5, "broken in {broken} of 100");
+}
+
+#[test]
+fn the_open_set_rate_holds_for_classes_never_seen() {
+    let mut broken = 0;
+    for seed in 0..20 {
+        let mut sphere = Sphere::new(12, 24, 30.0, 200 + seed);
+        let images = sphere.images(240, 1);
+        let bank = sphere.bank();
+        let confidence = calibrated(&bank, &images);
+        let stated = confidence.open_set(0.7).expect("measured");
+        assert!(stated.classes == 12 && stated.low <= stated.rate && stated.rate <= stated.high);
+        assert!(stated.high - stated.low < 0.5, "{stated:?}");
+        let classifier = classifier(&bank, confidence).with_threshold(0.7);
+        let mut strangers = Sphere::new(60, 24, 30.0, 900 + seed);
+        let known = (0..1200)
+            .filter(|i| classifier.classify(&strangers.draw(i % 60)).known)
+            .count();
+        let rate = known as f64 / 1200.0;
+        println!(
+            "stated {:.2} ({:.2} to {:.2}), {rate:.2}",
+            stated.rate, stated.low, stated.high
+        );
+        broken += u32::from(rate > stated.high);
+    }
+    assert!(broken <= 2, "above the interval in {broken} of 20");
+}
