@@ -1,7 +1,7 @@
 //! Calibration: what a bank's [`Confidence`](super::Confidence) is fitted from.
 //!
 //! [`Calibration::run`] takes embeddings of images, as they are and changed by interventions, and answers each with a
-//! classifier that was made without it ([`Fold`]). From right and wrong answers it fits the [`temperature`], then the
+//! classifier that was made without it ([`Fold`]). From right and wrong answers it fits the [`temperature()`], then the
 //! regression ([`regress`]), measures how far images lie from each other, and leaves out each class in turn.
 
 mod answers;

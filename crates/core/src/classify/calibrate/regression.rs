@@ -20,7 +20,7 @@ const MIN_IMAGES: usize = 10;
 /// Features that correlate by more than this with an earlier one are left out.
 const SAME: f64 = 0.999;
 
-/// An intercept is searched for between ± this, beyond all log-odds of [`Evidence`].
+/// An intercept is searched for between ± this, beyond all log-odds that evidence may have.
 const MAX_INTERCEPT: f64 = 1e5;
 
 /// A fitted model, and what it says of its own answers, each fitted without the answer's image.
