@@ -8,6 +8,7 @@
 //! - [`icm`]: fits, selects, evaluates and applies invariant projections.
 //! - [`classify`]: class banks, tokenizer, scores, rejection, and a state that does not flicker.
 //! - [`workshop`]: a rendered camera whose causes are all known.
+//! - [`reliability`]: whether a confidence is true, and how well a score ranks answers.
 //! - [`tensor_file`], [`stats`], [`numeric`], [`jpeg`]: shared by the others.
 //!
 //! # Units
@@ -22,6 +23,7 @@ pub mod intervene;
 pub mod jpeg;
 pub mod numeric;
 pub mod preprocess;
+pub mod reliability;
 pub mod stats;
 pub mod tensor_file;
 pub mod workshop;

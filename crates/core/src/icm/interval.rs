@@ -6,21 +6,12 @@
 //! one.
 
 use crate::numeric::Rng;
-use crate::stats::quantile;
-use serde::Serialize;
+use crate::stats::{Interval, quantile};
 
 /// The default number of bootstrap draws: enough for the second digit of a bound at 95 %.
 pub const DEFAULT_DRAWS: usize = 2_000;
 /// The default level: the share of the draws between the bounds.
 pub const DEFAULT_LEVEL: f64 = 0.95;
-
-/// An estimate and the bounds of its confidence interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Interval {
-    pub estimate: f64,
-    pub low: f64,
-    pub high: f64,
-}
 
 /// A percentile bootstrap: its seed, number of draws and level.
 ///

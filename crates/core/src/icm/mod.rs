@@ -55,12 +55,13 @@ mod spectrum;
 mod sums;
 mod whitening;
 
+pub use crate::stats::Interval;
 pub use embeddings::{EmbeddingError, Embeddings};
 pub use fit::{FitError, FitWarning, Fitter, Removed};
 pub use folders::{Domains, FoldersError, Item, MissingClass};
 pub use head::{Head, Method};
 pub use held_out::HeldOut;
-pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, Interval, mean_and_error};
+pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, mean_and_error};
 pub use interventions::{ChangedImages, Interventions, SourceError};
 pub use labelled::{EnvironmentMoments, Labelled, SAME_CLASS};
 pub(crate) use linalg::{gram, product};

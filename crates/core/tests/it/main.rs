@@ -19,6 +19,7 @@ mod formats;
 mod icm;
 mod interventions;
 mod preprocess;
+mod reliability;
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,8 @@
 //! From counts to figures: accuracies and gains over the raw embeddings, with intervals.
 
 use super::plan::{Candidates, Row};
-use crate::icm::interval::{Bootstrap, Interval};
+use crate::icm::interval::Bootstrap;
+use crate::stats::Interval;
 use serde::Serialize;
 
 /// One row's counts on one group of images.
