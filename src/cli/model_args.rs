@@ -5,7 +5,7 @@ use crate::config::{ClassSettings, Settings};
 use crate::files::{self, MAX_TEXT_BYTES};
 use crate::recognizer::{FrameEncoder, LoadedProjection, Recognizer};
 use clap::{Args, ValueEnum};
-use constancy_core::classify::DEFAULT_THRESHOLD;
+use constancy_core::classify::{DEFAULT_PROMPT, DEFAULT_THRESHOLD};
 use constancy_engine::{Device, EngineOptions, Precision};
 use std::path::{Path, PathBuf};
 
@@ -139,7 +139,7 @@ pub(super) struct LabelArgs {
     #[arg(short, long)]
     pub labels: Option<String>,
     /// Prompt template, with {} for the label; repeat to average over several templates
-    #[arg(long = "prompt", default_value = "a photo of {}")]
+    #[arg(long = "prompt", default_value = DEFAULT_PROMPT)]
     pub prompts: Vec<String>,
 }
 

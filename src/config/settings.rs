@@ -103,7 +103,7 @@ impl Default for SnapshotSettings {
 }
 
 fn default_prompts() -> Vec<String> {
-    vec!["a photo of {}".into()]
+    vec![constancy_core::classify::DEFAULT_PROMPT.into()]
 }
 
 fn default_top_k() -> usize {

@@ -186,8 +186,7 @@ fn parse_threshold(payload: &[u8]) -> Result<Command, String> {
 
 fn parse_labels(payload: &[u8]) -> Result<Command, String> {
     let labels: Vec<String> = serde_json::from_slice(payload).map_err(|_| {
-        "expected a JSON list of labels, such as [\"an intact part\", \"a scratched part\"]"
-            .to_owned()
+        "expected a JSON list of labels, such as [\"intact part\", \"scratched part\"]".to_owned()
     })?;
     if !(1..=MAX_LABELS).contains(&labels.len()) {
         return Err(format!(

@@ -260,7 +260,7 @@ fn the_shipped_files_are_small_and_belong_together() {
 #[test]
 fn free_labels_work() {
     let folder = tempfile::tempdir().expect("folder");
-    let labels = "a rusty gear, an intact gear, a spring";
+    let labels = "rusty gear, intact gear, spring";
     let wanted = [
         (Part::Gear, Condition::Rusty),
         (Part::Gear, Condition::Intact),

@@ -376,7 +376,10 @@ fn what_the_child_embeds_is_what_this_process_embeds() {
     );
     let here = frame_encoder
         .expect("pocket")
-        .bank_from_labels(&labels, &["a photo of {}".to_owned()])
+        .bank_from_labels(
+            &labels,
+            &[constancy_core::classify::DEFAULT_PROMPT.to_owned()],
+        )
         .expect("bank");
     let here = constancy_core::classify::ClassBank::parse(&here.to_bytes().expect("bytes"));
     assert_eq!(of_child.expect("bank"), here.expect("bank"));

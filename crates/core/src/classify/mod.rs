@@ -28,4 +28,6 @@ pub use label::{MAX_LABEL_CHARS, check_label};
 pub use probe::{Probe, ProbeError};
 pub use space::Space;
 pub use support::Support;
-pub use text::{AddedTokens, TextError, Tokenizer, check_templates, class_embeddings};
+pub use text::{
+    AddedTokens, DEFAULT_PROMPT, TextError, Tokenizer, check_templates, class_embeddings,
+};

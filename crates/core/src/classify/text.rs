@@ -99,6 +99,9 @@ pub struct AddedTokens {
     pub end: Vec<i64>,
 }
 
+/// The template that labels are put in unless others are given; CLIP's own is the same (Radford et
+/// al. 2021, section 3.1.4).
+pub const DEFAULT_PROMPT: &str = "a photo of a {}";
 /// A prompt whose tokens are compared with and without those that are added.
 const SAMPLE_PROMPT: &str = "a photo of a cat";
 
