@@ -73,6 +73,8 @@ pub enum CliError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("{path} cannot be written: {reason}")]
+    Unwritable { path: PathBuf, reason: String },
     #[error("cannot start {program}: {source}; {hint}")]
     Start {
         program: String,

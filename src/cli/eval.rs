@@ -1,6 +1,7 @@
 //! `constancy eval`: measures how much a projection gains on images that nothing was learnt from.
 
 mod args;
+mod cells;
 mod csv;
 mod examples;
 mod html;
@@ -10,16 +11,19 @@ mod plots;
 mod protocol;
 mod report;
 mod svg;
+mod tables;
 mod text;
 
 use super::CliError;
-use super::output::{json_line, write_file};
+use super::output::{Target, check_targets, json_line, write_file};
 use std::time::Instant;
 
 pub(super) use args::EvalArgs;
 
 pub(super) fn run(args: &EvalArgs) -> Result<(), CliError> {
     let start = Instant::now();
+    let files = [&args.csv, &args.markdown, &args.html];
+    check_targets(files.into_iter().flatten().map(|path| Target::File(path)))?;
     let inputs = inputs::EvalInputs::gather(args)?;
     let report = protocol::run(args, &inputs, start)?;
     for warning in &report.warnings {

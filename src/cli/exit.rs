@@ -59,7 +59,7 @@ impl CliError {
             Self::Images(e) => images(e),
             Self::Broker(e) => broker(e),
             Self::Read { source, .. } => input(source),
-            Self::Write { .. } => CANNOT_CREATE,
+            Self::Write { .. } | Self::Unwritable { .. } => CANNOT_CREATE,
             Self::Start { .. } => UNAVAILABLE,
             Self::Frame(
                 FrameError::Internal(_) | FrameError::DecodePanic(_) | FrameError::ModelPanic(_),

@@ -6,14 +6,13 @@ mod report;
 
 use super::CliError;
 use super::image_embeddings::{EmbeddingArgs, FamilySelection, LoadedEncoder, parse_families};
-use super::output::{image_files, json_line, write_file};
-use crate::clock;
+use super::output::{Target, check_targets, created, image_files, json_line, write_file};
 use crate::embedding_cache::{EmbedError, ImageEmbeddings, InterventionPlan};
 use crate::files::{self, Layout, MAX_TENSOR_BYTES, labelled_images};
-use crate::publish::rfc3339;
-use captions::CaptionArgs;
+use captions::TextArgs;
 use choice::{ChoiceArgs, FitData};
 use clap::Args;
+use constancy_core::icm::captions::CAPTIONS;
 use constancy_core::icm::{
     Domains, Fitter, FoldersError, Labelled, Map, MapSpec, Moments, Provenance, Selection,
 };
@@ -37,7 +36,7 @@ pub(super) struct FitArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     draws: u32,
     #[command(flatten)]
-    captions: CaptionArgs,
+    captions: TextArgs,
     #[command(flatten)]
     choice: ChoiceArgs,
     /// Also write the moments that the map is fitted to; they contain no images, and --merge combines several
@@ -94,6 +93,8 @@ impl FitArgs {
 }
 
 pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
+    let files = [Some(&args.output), args.moments_out.as_ref()];
+    check_targets(files.into_iter().flatten().map(|path| Target::File(path)))?;
     if args.merge.is_empty() {
         from_images(args)
     } else {
@@ -123,7 +124,7 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     if let Some((originals, changed)) = captions {
         embedded.interventions = embedded
             .interventions
-            .with_pairs(captions::FAMILY, originals, changed)
+            .with_pairs(CAPTIONS, originals, changed)
             .map_err(EmbedError::Source)?;
     }
     let domains = input.domains.as_ref();
@@ -238,22 +239,12 @@ fn write(
     encoder_sha256: &str,
     record: &FitRecord<'_>,
 ) -> Result<(), CliError> {
-    let created = rfc3339(epoch_ns().unwrap_or_else(|| clock::now().unix_ns));
     let bytes = map.to_bytes(&Provenance {
         encoder_sha256,
-        created: &created,
+        created: &created(),
         fitted: record,
     })?;
     write_file(path, &bytes)
-}
-
-/// The time that reproducible builds set (reproducible-builds.org/specs/source-date-epoch).
-fn epoch_ns() -> Option<i64> {
-    std::env::var("SOURCE_DATE_EPOCH")
-        .ok()?
-        .parse::<i64>()
-        .ok()?
-        .checked_mul(1_000_000_000)
 }
 
 /// The images that the arguments name, sorted by environment and class if their folder is laid out so.

@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod camera;
+mod captions;
 mod check;
 mod classes;
 mod classify;

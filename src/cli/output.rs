@@ -3,6 +3,7 @@
 use super::CliError;
 use crate::clock;
 use crate::files::{self, MAX_IMAGE_BYTES, list_images};
+use crate::publish::rfc3339;
 use crate::recognizer::FrameError;
 use crate::text::one_line;
 use constancy_core::frame::{Frame, PixelFormat};
@@ -128,15 +129,99 @@ pub(super) fn json_line(value: &impl serde::Serialize) -> Result<(), CliError> {
     line(&serde_json::to_string(value)?)
 }
 
+/// The present time for a result's record (RFC 3339), or the time that reproducible builds set
+/// (reproducible-builds.org/specs/source-date-epoch).
+pub(super) fn created() -> String {
+    let set = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let seconds: Option<i64> = set.and_then(|seconds| seconds.parse().ok());
+    let set_ns = seconds.and_then(|seconds| seconds.checked_mul(1_000_000_000));
+    rfc3339(set_ns.unwrap_or_else(|| clock::now().unix_ns))
+}
+
+/// Where a command will write.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    File(&'a Path),
+    /// A folder that the command makes.
+    Folder(&'a Path),
+}
+
+/// Refuses targets that cannot be written, before a command works for hours and then loses the result. Makes the folders
+/// of [`Target::Folder`].
+pub(super) fn check_targets<'a>(
+    targets: impl IntoIterator<Item = Target<'a>>,
+) -> Result<(), CliError> {
+    targets.into_iter().try_for_each(|target| {
+        let (path, refused) = match target {
+            Target::File(path) => (path, file_refused(path)),
+            Target::Folder(path) => (path, folder_refused(path)),
+        };
+        refused.map_or(Ok(()), |reason| {
+            let path = path.into();
+            Err(CliError::Unwritable { path, reason })
+        })
+    })
+}
+
+/// Why no file can be written there, and the way out.
+fn file_refused(path: &Path) -> Option<String> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let shown = folder.display();
+    if path.is_dir() {
+        return Some("it is a folder; name a file in it".into());
+    }
+    if !folder.exists() {
+        return Some(format!(
+            "there is no folder {shown}; make it with `mkdir -p {shown}`, or name another"
+        ));
+    }
+    if !folder.is_dir() {
+        return Some(format!("{shown} is no folder; name another"));
+    }
+    let partial = partial_of(path);
+    let tried = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&partial);
+    // Nothing is lost if the empty file stays.
+    let _ = std::fs::remove_file(&partial);
+    let reason = tried.err()?;
+    Some(format!(
+        "nothing can be written to the folder {shown} ({reason}); name one that you may write to"
+    ))
+}
+
+/// Why no folder can be written there, and the way out.
+fn folder_refused(path: &Path) -> Option<String> {
+    if path.exists() && !path.is_dir() {
+        return Some("it is no folder; name another".into());
+    }
+    match std::fs::create_dir_all(path) {
+        Ok(()) => file_refused(&path.join("constancy")),
+        Err(reason) => Some(format!(
+            "the folder cannot be made ({reason}); name one that you may write to"
+        )),
+    }
+}
+
+/// The name that a file has until it is complete.
+fn partial_of(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    PathBuf::from(partial)
+}
+
 /// Writes a file atomically.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let failed = |source| CliError::Write {
         path: path.into(),
         source,
     };
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
+    let partial = partial_of(path);
     std::fs::write(&partial, bytes)
         .and_then(|()| std::fs::rename(&partial, path))
         .map_err(|e| {

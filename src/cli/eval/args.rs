@@ -1,7 +1,11 @@
 //! The arguments of `constancy eval`.
 
+use crate::cli::captions::CaptionArgs;
 use crate::cli::image_embeddings::{CriterionArg, EmbeddingArgs, FamilySelection, parse_families};
 use clap::{Args, ValueEnum};
+use constancy_core::classify::DEFAULT_PROMPT;
+use constancy_core::icm::Sweep;
+use constancy_core::icm::captions::CAPTIONS;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -12,8 +16,9 @@ pub(in crate::cli) struct EvalArgs {
     pub embedding: EmbeddingArgs,
     /// Intervention families to fit maps to: comma-separated names, or the sets `paper`, `camera` and `all`
     ///
-    /// Add `same-class` to pair images of the same class as well. Repeat the option to compare several sets. Defaults
-    /// to three sets, all, paper and camera; with --hold-out-families, to camera without and with same-class.
+    /// Add `same-class` to pair images of the same class as well, and `captions` for the pairs of --captions and
+    /// --caption-edits. Repeat the option to compare several sets. Defaults to three sets, all, paper and camera; with
+    /// --hold-out-families, to camera without and with same-class; with captions, to one set without and with them.
     #[arg(long = "interventions", value_name = "LIST", value_parser = parse_family_set)]
     pub sets: Vec<FamilySetArg>,
     /// Criteria for choosing maps, comma-separated; only source images are used
@@ -22,6 +27,14 @@ pub(in crate::cli) struct EvalArgs {
     /// defaults to identification.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "BY")]
     pub select: Vec<CriterionArg>,
+    /// Evaluate these maps instead of choosing: soft:0.1/1/10, remove:10/50, icm:lambda:1/10,rank:256/448 or identity
+    ///
+    /// Lists are separated by / and combined; `rank` is the number of directions that are left, and λ' may be inf. A
+    /// key without values stands for usual ones, as in `icm:lambda,rank`. May be repeated.
+    #[arg(long = "map", value_name = "MAPS", conflicts_with = "select")]
+    pub maps: Vec<Sweep>,
+    #[command(flatten)]
+    pub captions: CaptionArgs,
     /// Classifiers to evaluate, comma-separated
     ///
     /// Defaults to means and probe, plus zero-shot if the model has a text tower.
@@ -31,7 +44,7 @@ pub(in crate::cli) struct EvalArgs {
     #[arg(
         long = "prompt",
         value_name = "TEMPLATE",
-        default_value = "a photo of a {}"
+        default_value = DEFAULT_PROMPT
     )]
     pub prompts: Vec<String>,
     /// C of the probe's logistic regression
@@ -76,12 +89,27 @@ pub(in crate::cli) struct EvalArgs {
 pub(in crate::cli) struct FamilySetArg {
     pub name: String,
     pub families: FamilySelection,
+    /// Whether pairs of captions belong to it.
+    pub captions: bool,
 }
 
 pub(super) fn parse_family_set(list: &str) -> Result<FamilySetArg, String> {
+    let (captions, others): (Vec<&str>, Vec<&str>) = list
+        .split(',')
+        .map(str::trim)
+        .partition(|&name| name == CAPTIONS);
+    let families = if others.is_empty() {
+        FamilySelection {
+            interventions: Vec::new(),
+            same_class: false,
+        }
+    } else {
+        parse_families(&others.join(","))?
+    };
     Ok(FamilySetArg {
         name: list.trim().into(),
-        families: parse_families(list)?,
+        families,
+        captions: !captions.is_empty(),
     })
 }
 

@@ -1,10 +1,13 @@
 //! The report as a self-contained HTML page with tables, plots and example images, in a light and a dark theme.
 
+use super::cells::points;
 use super::examples::Example;
 use super::markdown::capital;
 use super::plots::{forest, legend, selection_plot, set_class, spectrum_plot};
-use super::report::{ChoiceReport, Report, Section, by, points, table};
+use super::report::{ChoiceReport, Report, Section, by};
 use super::svg::escaped;
+use super::tables::{Table, tables};
+use crate::text::one_line;
 use constancy_core::icm::Criterion;
 use constancy_core::icm::evaluate::{Candidates, Predictor};
 use std::collections::BTreeSet;
@@ -36,7 +39,7 @@ pub(super) fn page(report: &Report, examples: &[Example]) -> String {
 /// What was evaluated, and a tile for each predictor with its accuracy before and after.
 fn head(report: &Report) -> String {
     let mut html = format!(
-        "<h1>{}</h1><p>{} images of {} environments and {} classes in <code>{}</code>. {}. Accuracy in per cent with 95 % intervals, by bootstrap over images; gains are paired image by image.</p>\n",
+        "<h1>{}</h1><p>{} images of {} environments and {} classes in <code>{}</code>. {}. Accuracy in per cent with 95 % intervals, by bootstrap over images, or Wilson's where images are few; gains are paired image by image.</p><p class=\"what\">Made by constancy {} on {}:<br><code>{}</code></p>\n",
         escaped(&format!(
             "What an invariant projection gains for {}",
             report.model.name
@@ -46,6 +49,9 @@ fn head(report: &Report) -> String {
         report.classes.len(),
         escaped(&report.folder.display().to_string()),
         escaped(&capital(&report.protocol)),
+        report.constancy,
+        escaped(&report.created),
+        escaped(&one_line(&report.command)),
     );
     let Some(section) = report.sections.first() else {
         return html;
@@ -54,16 +60,18 @@ fn head(report: &Report) -> String {
     for &predictor in &report.predictors {
         let rows = Report::rows(section, predictor);
         let raw = rows.iter().find(|f| f.row.candidates == Candidates::Raw);
-        let first = rows.iter().find(|f| f.row.candidates == Candidates::Icm);
+        let first = rows.iter().find(|f| f.row.candidates != Candidates::Raw);
         if let (Some(raw), Some(icm)) = (raw, first) {
             let _ = write!(
                 html,
-                "<div class=\"tile\"><div class=\"what\">{}, mean of {}</div><div class=\"big\">{:.1} → {:.1}</div><div>{} points</div><div class=\"what\">{}</div></div>",
+                "<div class=\"tile\"><div class=\"what\">{}, mean of {}</div><div class=\"big\">{:.1} → {:.1}</div><div{}>{} points{}</div><div class=\"what\">{}</div></div>",
                 escaped(&capital(&predictor.to_string())),
                 icm.groups.len(),
                 raw.mean.accuracy.estimate * 100.0,
                 icm.mean.accuracy.estimate * 100.0,
+                loses_class(icm.mean.loses()),
                 escaped(&icm.mean.gain.map_or_else(String::new, points)),
+                loses_words(icm.mean.loses()),
                 escaped(&report.row_name(&icm.row)),
             );
         }
@@ -81,24 +89,10 @@ fn figures(report: &Report, section: &Section, predictor: Predictor) -> String {
         forest(report, &rows, &name),
         legend(report, &rows)
     );
-    html += "<div class=\"scroll\"><table>";
-    for (i, row) in table(report, &rows).iter().enumerate() {
-        let (tag, scope) = if i == 0 {
-            ("th", " scope=\"col\"")
-        } else {
-            ("td", "")
-        };
-        let cells = row.iter().enumerate().map(|(j, cell)| match j {
-            0 => format!(
-                "<th scope=\"{}\">{}</th>",
-                if i == 0 { "col" } else { "row" },
-                escaped(cell)
-            ),
-            _ => format!("<{tag}{scope}>{}</{tag}>", escaped(cell)),
-        });
-        let _ = write!(html, "<tr>{}</tr>", cells.collect::<String>());
-    }
-    html += "</table></div>\n";
+    let mut tables = tables(report, section, predictor).into_iter();
+    html += &tables
+        .next()
+        .map_or_else(String::new, |table| table_of(&table));
     let losses = report.losses(&rows);
     if !losses.is_empty() {
         let items: String = losses
@@ -107,10 +101,47 @@ fn figures(report: &Report, section: &Section, predictor: Predictor) -> String {
             .collect();
         let _ = write!(
             html,
-            "<p>Significantly worse than raw, in points:</p><ul>{items}</ul>"
+            "<p class=\"loses\">Loses against raw beyond chance, in points:</p><ul>{items}</ul>"
+        );
+    }
+    for table in tables {
+        let _ = write!(
+            html,
+            "<h3>{}</h3>\n{}",
+            escaped(&capital(&table.title)),
+            table_of(&table)
         );
     }
     html + "</section>\n"
+}
+
+/// A table that scrolls where the page is too narrow for it. A map that loses says so.
+fn table_of(table: &Table) -> String {
+    let mut html = "<div class=\"scroll\" tabindex=\"0\"><table>".to_owned();
+    for (i, row) in table.rows.iter().enumerate() {
+        let cells = row.iter().enumerate().map(|(j, cell)| {
+            let text = escaped(&cell.text);
+            match (i, j) {
+                (0, _) => format!("<th scope=\"col\">{text}</th>"),
+                (_, 0) => format!("<th scope=\"row\">{text}</th>"),
+                _ => format!(
+                    "<td{}>{text}{}</td>",
+                    loses_class(cell.loses),
+                    loses_words(cell.loses)
+                ),
+            }
+        });
+        let _ = write!(html, "<tr>{}</tr>", cells.collect::<String>());
+    }
+    html + "</table></div>\n"
+}
+
+fn loses_class(loses: bool) -> &'static str {
+    if loses { " class=\"loses\"" } else { "" }
+}
+
+fn loses_words(loses: bool) -> &'static str {
+    if loses { " <b>loses</b>" } else { "" }
 }
 
 /// The section on how maps were chosen, with a panel for each set and criterion.
@@ -121,6 +152,9 @@ fn curves(report: &Report) -> String {
             .iter()
             .filter(|c| c.candidates == Candidates::Icm)
     };
+    if report.choices.is_empty() {
+        return String::new();
+    }
     let mut panels = String::new();
     for criterion in [
         Criterion::Identification,
@@ -227,4 +261,49 @@ fn method(report: &Report) -> String {
         report.seed,
         escaped(&report.model.sha256)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::eval::cells::Cell;
+
+    #[test]
+    fn a_map_that_loses_says_so_in_words_and_colour() {
+        let cell = |text: &str, loses| Cell {
+            text: text.into(),
+            loses,
+        };
+        let rows = vec![
+            vec!["maps".into(), "photo".into(), "gain on raw".into()],
+            vec!["soft <1>".into(), cell("70.0", true), cell("+1.0", false)],
+        ];
+        let html = table_of(&Table {
+            title: String::new(),
+            rows,
+        });
+        assert!(
+            html.contains("<td class=\"loses\">70.0 <b>loses</b></td>"),
+            "{html}"
+        );
+        assert!(
+            html.contains("<td>+1.0</td>")
+                && html.contains("<th scope=\"row\">soft &lt;1&gt;</th>")
+        );
+        assert!(
+            STYLE.contains(".loses{color:var(--loses)}") && STYLE.matches("--loses:#").count() == 2
+        );
+    }
+
+    #[test]
+    fn no_table_is_cut() {
+        let html = table_of(&Table {
+            title: String::new(),
+            rows: Vec::new(),
+        });
+        // Tables lie in boxes that are never wider than the page, and scroll.
+        assert!(html.starts_with("<div class=\"scroll\" tabindex=\"0\"><table>"));
+        assert!(STYLE.contains(".scroll{max-width:100%;overflow-x:auto}"));
+        assert!(!STYLE.contains("overflow:hidden") && !STYLE.contains("overflow-x:hidden"));
+    }
 }

@@ -2,10 +2,11 @@
 
 use super::args::{EvalArgs, FamilySetArg, PredictorArg, parse_family_set};
 use crate::cli::CliError;
-use crate::cli::image_embeddings::LoadedEncoder;
+use crate::cli::image_embeddings::{LoadedEncoder, labels_of_folders};
 use crate::embedding_cache::{EmbedError, EmbedStats, ImageEmbeddings, InterventionPlan};
 use crate::files::{Layout, labelled_images};
-use constancy_core::icm::evaluate::{FamilySet, Predictor, sample};
+use constancy_core::icm::captions::CAPTIONS;
+use constancy_core::icm::evaluate::{FamilySet, Predictor, known_classes, sample};
 use constancy_core::icm::{Domains, Embeddings, Item, Labelled};
 use constancy_core::intervene::Family;
 use std::path::PathBuf;
@@ -37,6 +38,11 @@ impl EvalInputs {
         let text = zero_shot
             .then(|| encoder.class_embeddings(&domains.classes, &args.prompts))
             .transpose()?;
+        let captions = args.captions.embeddings(
+            &encoder,
+            || Ok(edited_labels(args, &domains)),
+            &args.prompts,
+        )?;
         let interventions = InterventionPlan {
             families: families(&sets),
             draws: 1,
@@ -44,7 +50,7 @@ impl EvalInputs {
         };
         let items = sampled(&domains.items, args);
         let paths: Vec<PathBuf> = items.iter().map(|item| item.path.clone()).collect();
-        let embedded = args
+        let mut embedded = args
             .embedding
             .embed_images(&encoder, &paths, &interventions)?;
         if embedded.kept.is_empty() {
@@ -52,6 +58,12 @@ impl EvalInputs {
                 failed: embedded.stats.unreadable,
                 total: paths.len(),
             });
+        }
+        if let Some((originals, changed)) = captions {
+            embedded.interventions = embedded
+                .interventions
+                .with_pairs(CAPTIONS, originals, changed)
+                .map_err(EmbedError::Source)?;
         }
         let same_class = sets.iter().any(|set| set.families.same_class);
         Ok(Self {
@@ -86,9 +98,21 @@ impl From<FamilySetArg> for FamilySet {
     fn from(set: FamilySetArg) -> Self {
         Self {
             name: set.name,
-            families: set.families.names(),
+            families: set
+                .families
+                .names()
+                .into_iter()
+                .chain(set.captions.then(|| CAPTIONS.into()))
+                .collect(),
         }
     }
+}
+
+/// The labels whose prompts --caption-edits changes: all, or those that the fit may know.
+fn edited_labels(args: &EvalArgs, domains: &Domains) -> Vec<String> {
+    let all = domains.classes.len();
+    let known = if args.open { known_classes(all) } else { all };
+    labels_of_folders(&domains.classes[..known])
 }
 
 fn domains(args: &EvalArgs) -> Result<Domains, CliError> {
@@ -109,10 +133,12 @@ fn domains(args: &EvalArgs) -> Result<Domains, CliError> {
 
 /// The sets of `--interventions`, or the protocol's defaults.
 fn family_sets(args: &EvalArgs) -> Result<Vec<FamilySetArg>, CliError> {
-    let defaults: &[&str] = if args.hold_out_families {
-        &["camera", "camera,same-class"]
-    } else {
-        &["all", "paper", "camera"]
+    let asked = args.captions.asked();
+    let defaults: &[&str] = match (args.hold_out_families, asked) {
+        (true, None) => &["camera", "camera,same-class"],
+        (true, Some(_)) => &["camera", "camera,captions"],
+        (false, None) => &["all", "paper", "camera"],
+        (false, Some(_)) => &["all", "all,captions"],
     };
     let sets = if args.sets.is_empty() {
         let sets: Result<_, String> = defaults.iter().map(|list| parse_family_set(list)).collect();
@@ -120,17 +146,36 @@ fn family_sets(args: &EvalArgs) -> Result<Vec<FamilySetArg>, CliError> {
     } else {
         args.sets.clone()
     };
-    let least = if args.hold_out_families { 3 } else { 2 };
-    match sets
+    let refused = sets
         .iter()
-        .find(|set| set.families.interventions.len() < least)
-    {
-        Some(set) => Err(CliError::Usage(format!(
-            "--interventions {}: at least {least} families are needed, because choosing a map leaves some out",
+        .find_map(|set| Some((set, set_refused(args, set)?)));
+    match (refused, asked) {
+        (Some((set, why)), _) => Err(CliError::Usage(format!(
+            "--interventions {}: {why}",
             set.name
         ))),
-        None => Ok(sets),
+        (None, Some(option)) if !sets.iter().any(|set| set.captions) => {
+            Err(CliError::Usage(format!(
+                "no set uses {option}; add captions to a list of --interventions, as in paper,captions"
+            )))
+        }
+        _ => Ok(sets),
     }
+}
+
+/// Why a set cannot be evaluated.
+fn set_refused(args: &EvalArgs, set: &FamilySetArg) -> Option<String> {
+    if set.captions && args.captions.asked().is_none() {
+        return Some("captions need --captions FILE or --caption-edits".into());
+    }
+    let least = match (args.maps.is_empty(), args.hold_out_families) {
+        (false, false) => 0,
+        (false, true) if set.captions => 0,
+        (false, true) | (true, false) => 2,
+        (true, true) => 3,
+    };
+    let few = set.families.interventions.len() < least;
+    few.then(|| format!("at least {least} families are needed, because some are left out"))
 }
 
 /// The families of all sets, each once.

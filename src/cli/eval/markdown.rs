@@ -1,12 +1,13 @@
 //! The report as Markdown tables.
 
-use super::report::{Report, table};
+use super::report::Report;
+use super::tables::{Table, tables};
 use crate::text::one_line;
 use std::fmt::Write as _;
 
 pub(super) fn page(report: &Report) -> String {
     let mut page = format!(
-        "# Evaluation of {} on {}\n\n{} images, {} environments ({}), {} classes ({}). {}. Accuracy in % with 95 % intervals, by bootstrap over images; gains are paired, image by image. Seed {}, encoder {}.\n",
+        "# Evaluation of {} on {}\n\n{} images, {} environments ({}), {} classes ({}). {}. Accuracy in % with 95 % intervals, by bootstrap over images, or Wilson's where images are few; gains are paired, image by image. Seed {}, encoder {}.\n\nMade by constancy {} on {}: `{}`\n",
         escaped(&report.model.name),
         escaped(&report.folder.display().to_string()),
         report.images,
@@ -17,6 +18,9 @@ pub(super) fn page(report: &Report) -> String {
         capital(&report.protocol),
         report.seed,
         &report.model.sha256[..12.min(report.model.sha256.len())],
+        report.constancy,
+        report.created,
+        one_line(&report.command).replace('`', "'"),
     );
     for set in &report.sets {
         // Writing to a string cannot fail.
@@ -37,19 +41,32 @@ pub(super) fn page(report: &Report) -> String {
                 capital(&predictor.to_string()),
                 section.title
             );
-            for (i, row) in table(report, &rows).iter().enumerate() {
-                let cells: Vec<String> = row.iter().map(|cell| escaped(cell)).collect();
-                let _ = writeln!(page, "| {} |", cells.join(" | "));
-                if i == 0 {
-                    let _ = writeln!(page, "| --- |{}", " ---: |".repeat(cells.len() - 1));
-                }
-            }
+            let mut tables = tables(report, section, predictor).into_iter();
+            tables
+                .next()
+                .into_iter()
+                .for_each(|table| page += &lines(&table));
             for loss in report.losses(&rows) {
                 let _ = write!(page, "\nLoses: {}.\n", escaped(&loss));
+            }
+            for table in tables {
+                let _ = write!(page, "\n{}:\n\n{}", capital(&table.title), lines(&table));
             }
         }
     }
     page
+}
+
+fn lines(table: &Table) -> String {
+    let mut lines = String::new();
+    for (i, row) in table.rows.iter().enumerate() {
+        let cells: Vec<String> = row.iter().map(|cell| escaped(&cell.text)).collect();
+        let _ = writeln!(lines, "| {} |", cells.join(" | "));
+        if i == 0 {
+            let _ = writeln!(lines, "| --- |{}", " ---: |".repeat(cells.len() - 1));
+        }
+    }
+    lines
 }
 
 pub(super) fn capital(text: &str) -> String {

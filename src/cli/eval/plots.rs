@@ -1,6 +1,7 @@
 //! The plots of the HTML report.
 
-use super::report::{ChoiceReport, Report, percent};
+use super::cells::percent;
+use super::report::{ChoiceReport, Report};
 use super::svg::{Mark, Plot, Scale, escaped};
 use constancy_core::icm::evaluate::{Candidates, Figure, Figures};
 use constancy_core::icm::{Criterion, MapKind, Trial};

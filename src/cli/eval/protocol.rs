@@ -6,11 +6,11 @@ use super::report::{ChoiceReport, Report, Section};
 use crate::cli::CliError;
 use crate::cli::output::progress;
 use crate::embedding_cache::EmbedError;
-use constancy_core::icm::Bootstrap;
 use constancy_core::icm::evaluate::{
     self, FewShot, Figures, LeaveOneEnvironmentOut, LeaveOneFamilyOut, Plan, ProtocolError,
     Scoreboard, Summary, figures_of,
 };
+use constancy_core::icm::{Bootstrap, MapSpec};
 use constancy_engine::performance_cores;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -23,7 +23,7 @@ pub(super) fn run(
 ) -> Result<Report, CliError> {
     let mut report = Report::new(args, inputs);
     let judging = Instant::now();
-    let plan = plan(args, inputs);
+    let plan = plan(args, inputs)?;
     let summary = if args.hold_out_families {
         families(args, inputs, plan)?
     } else {
@@ -35,8 +35,15 @@ pub(super) fn run(
     Ok(report)
 }
 
-fn plan(args: &EvalArgs, inputs: &EvalInputs) -> Plan {
-    Plan {
+fn plan(args: &EvalArgs, inputs: &EvalInputs) -> Result<Plan, CliError> {
+    let output = &inputs.encoder.frame_encoder.encoder().manifest().output;
+    let maps = args.maps.iter().map(|sweep| sweep.maps(output.width));
+    let maps: Vec<Vec<MapSpec>> = maps
+        .collect::<Result<_, _>>()
+        .map_err(|error| CliError::Usage(format!("--map: {error}")))?;
+    Ok(Plan {
+        maps: maps.into_iter().flatten().collect(),
+        logit_scale: output.logit_scale.into(),
         sets: inputs.sets.clone(),
         criteria: args.select.iter().map(|&by| by.into()).collect(),
         predictors: inputs.predictors.clone(),
@@ -44,7 +51,7 @@ fn plan(args: &EvalArgs, inputs: &EvalInputs) -> Plan {
         c: args.c,
         known_classes: None,
         seed: args.embedding.seed,
-    }
+    })
 }
 
 fn environments(args: &EvalArgs, inputs: &EvalInputs, plan: Plan) -> Result<Summary, CliError> {

@@ -1,14 +1,15 @@
 //! The report of an evaluation. `--json` prints it as it is; the other formats are made from it.
 
 use super::args::EvalArgs;
+use super::cells::points;
 use super::inputs::EvalInputs;
+use crate::cli::output::created;
 use crate::files::lossy;
-use constancy_core::icm::evaluate::{
-    Candidates, FamilySet, Figure, Figures, Predictor, Row, TargetChoice,
-};
-use constancy_core::icm::{Criterion, Interval, Selection};
+use constancy_core::icm::evaluate::{Candidates, FamilySet, Figures, Predictor, Row, TargetChoice};
+use constancy_core::icm::{Criterion, Selection};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Accuracies and their gains, and how they came about. All shares are `0..=1`, all intervals enclose 95 %.
@@ -16,7 +17,10 @@ use std::path::PathBuf;
 pub(super) struct Report {
     /// Incremented with every incompatible change.
     schema: u32,
-    constancy: &'static str,
+    pub constancy: &'static str,
+    /// The command line, and when it was run (RFC 3339).
+    pub command: String,
+    pub created: String,
     #[serde(serialize_with = "lossy")]
     pub folder: PathBuf,
     pub protocol: String,
@@ -44,6 +48,7 @@ pub(super) struct Model {
     pub name: String,
     pub sha256: String,
     pub width: usize,
+    pub logit_scale: f32,
 }
 
 /// Figures on some of the images, under a title.
@@ -95,14 +100,17 @@ impl Report {
         let encoder = inputs.encoder.frame_encoder.encoder();
         let manifest = encoder.manifest();
         Self {
-            schema: 1,
+            schema: 2,
             constancy: env!("CARGO_PKG_VERSION"),
+            command: command_line(std::env::args_os()),
+            created: created(),
             folder: args.folder.clone(),
             protocol: protocol(args),
             model: Model {
                 name: manifest.encoder.name.clone(),
                 sha256: encoder.sha256().into(),
                 width: manifest.output.width,
+                logit_scale: manifest.output.logit_scale,
             },
             images: inputs.images.len(),
             unreadable: inputs.stats.unreadable,
@@ -127,11 +135,12 @@ impl Report {
         }
     }
 
-    /// A short name of a row: the candidate maps, the set they are fitted to, and the criterion.
+    /// A short name of a row: the candidate maps or the one that was given, the set they are fitted to, and the criterion.
     pub(super) fn row_name(&self, row: &Row) -> String {
         let set = row.set.map(|set| self.sets[set].name.as_str());
+        let maps = row.map.map(|map| map.to_string());
         let parts = [
-            Some(row.candidates.to_string()),
+            Some(maps.unwrap_or_else(|| row.candidates.to_string())),
             set.map(String::from),
             row.criterion.map(|c| by(c).to_owned()),
         ];
@@ -175,6 +184,21 @@ fn protocol(args: &EvalArgs) -> String {
     }
 }
 
+/// The command line as a shell takes it.
+fn command_line(args: impl Iterator<Item = OsString>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
+    let quoted = |arg: OsString| {
+        let arg = arg.to_string_lossy();
+        if !arg.is_empty() && arg.chars().all(plain) {
+            return arg.into_owned();
+        }
+        format!("'{}'", arg.replace('\'', "'\\''"))
+    };
+    let words = args.skip(1).map(quoted);
+    let words: Vec<String> = ["constancy".to_owned()].into_iter().chain(words).collect();
+    words.join(" ")
+}
+
 /// A criterion in two words.
 pub(super) fn by(criterion: Criterion) -> &'static str {
     match criterion {
@@ -185,90 +209,25 @@ pub(super) fn by(criterion: Criterion) -> &'static str {
     }
 }
 
-/// A share with its interval, in per cent.
-pub(super) fn percent(interval: Interval) -> String {
-    format!(
-        "{:.1} ({:.1} to {:.1})",
-        interval.estimate * 100.0,
-        interval.low * 100.0,
-        interval.high * 100.0
-    )
-}
+#[cfg(test)]
+mod tests {
+    use super::command_line;
 
-/// A difference of shares with its interval, in points.
-pub(super) fn points(interval: Interval) -> String {
-    format!(
-        "{:+.1} ({:+.1} to {:+.1})",
-        interval.estimate * 100.0,
-        interval.low * 100.0,
-        interval.high * 100.0
-    )
-}
-
-/// Up to this many groups, a table has a column for each.
-const MOST_COLUMNS: usize = 6;
-
-/// One predictor's figures as rows of cells, the heading first. Each row is a map where there are few groups, and a group
-/// where there are many.
-pub(super) fn table(report: &Report, rows: &[&Figures]) -> Vec<Vec<String>> {
-    match rows.first() {
-        None => Vec::new(),
-        Some(first) if first.groups.len() <= MOST_COLUMNS => table_by_map(report, rows, first),
-        Some(first) => table_by_group(report, rows, first),
+    #[test]
+    fn a_command_is_quoted_where_a_shell_needs_it() {
+        let args = [
+            "/usr/bin/constancy",
+            "eval",
+            "two words",
+            "--prompt",
+            "it's {}",
+            "--map",
+            "icm:lambda,rank",
+            "",
+        ];
+        assert_eq!(
+            command_line(args.into_iter().map(Into::into)),
+            r"constancy eval 'two words' --prompt 'it'\''s {}' --map icm:lambda,rank ''"
+        );
     }
-}
-
-fn table_by_map(report: &Report, rows: &[&Figures], first: &Figures) -> Vec<Vec<String>> {
-    // The mean of one group is that group.
-    let alone = first.groups.len() == 1;
-    let groups = first.groups.iter().map(|group| group.name.as_str());
-    let head = ["maps"]
-        .into_iter()
-        .chain(groups)
-        .chain((!alone).then_some("mean"))
-        .chain(["gain on raw"])
-        .map(String::from)
-        .collect();
-    let row = |figures: &&Figures| {
-        let mean = (!alone).then_some(&figures.mean);
-        let accuracies = figures
-            .groups
-            .iter()
-            .chain(mean)
-            .map(|group| percent(group.accuracy));
-        [report.row_name(&figures.row)]
-            .into_iter()
-            .chain(accuracies)
-            .chain([figures.mean.gain.map_or_else(String::new, points)])
-            .collect()
-    };
-    [head].into_iter().chain(rows.iter().map(row)).collect()
-}
-
-fn table_by_group(report: &Report, rows: &[&Figures], first: &Figures) -> Vec<Vec<String>> {
-    let name = |figures: &&Figures| report.row_name(&figures.row);
-    let with_gain = rows
-        .iter()
-        .filter(|figures| figures.row.candidates != Candidates::Raw);
-    let head = ["family".to_owned()]
-        .into_iter()
-        .chain(rows.iter().map(name))
-        .chain(with_gain.map(|figures| format!("gain of {}", name(figures))))
-        .collect();
-    let line = |label: &str, figure: &dyn Fn(&Figures) -> Figure| {
-        let accuracies = rows.iter().map(|row| percent(figure(row).accuracy));
-        let gains = rows.iter().filter_map(|row| figure(row).gain.map(points));
-        [label.to_owned()]
-            .into_iter()
-            .chain(accuracies)
-            .chain(gains)
-            .collect()
-    };
-    let groups = first.groups.iter().enumerate();
-    let groups = groups.map(|(i, group)| line(&group.name, &|row| row.groups[i].clone()));
-    [head]
-        .into_iter()
-        .chain(groups)
-        .chain([line("mean", &|row| row.mean.clone())])
-        .collect()
 }

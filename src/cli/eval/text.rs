@@ -1,6 +1,8 @@
 //! The report as tables for a terminal.
 
-use super::report::{Report, table};
+use super::cells::Cell;
+use super::report::Report;
+use super::tables::tables;
 use crate::cli::CliError;
 use crate::cli::output::line;
 
@@ -29,13 +31,18 @@ fn lines(report: &Report) -> Vec<String> {
             let rows = Report::rows(section, predictor);
             lines.push(String::new());
             lines.push(format!("{predictor}: {}", section.title));
-            lines.extend(aligned(&table(report, &rows)));
-            lines.extend(
-                report
-                    .losses(&rows)
-                    .into_iter()
-                    .map(|loss| format!("loses  {loss}")),
-            );
+            let losses = report.losses(&rows);
+            let losses: Vec<String> = losses.iter().map(|loss| format!("loses  {loss}")).collect();
+            for (i, table) in tables(report, section, predictor).iter().enumerate() {
+                if i > 0 {
+                    lines.push(String::new());
+                    lines.push(format!("{predictor}: {}", table.title));
+                }
+                lines.extend(aligned(&table.rows));
+                if i == 0 {
+                    lines.extend(losses.iter().cloned());
+                }
+            }
         }
     }
     let (seconds, embeddings) = (&report.seconds, &report.embeddings);
@@ -52,19 +59,19 @@ fn lines(report: &Report) -> Vec<String> {
 }
 
 /// Pads cells to columns: the first is aligned to the left, the others to the right.
-fn aligned(table: &[Vec<String>]) -> Vec<String> {
+fn aligned(table: &[Vec<Cell>]) -> Vec<String> {
     let columns = table.first().map_or(0, Vec::len);
     let width = |column: usize| {
         table
             .iter()
-            .map(|row| row[column].chars().count())
+            .map(|row| row[column].text.chars().count())
             .max()
             .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    let row = |row: &Vec<String>| {
+    let row = |row: &Vec<Cell>| {
         let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(i, (cell, &width))| {
+        let cells = cells.map(|(i, (Cell { text: cell, .. }, &width))| {
             if i == 0 {
                 format!("{cell:<width$}")
             } else {

@@ -1,6 +1,6 @@
 //! Chooses the map to fit: the one that `--map` names, or the best by a criterion.
 
-use super::captions::CaptionArgs;
+use super::captions::TextArgs;
 use crate::cli::CliError;
 use crate::cli::image_embeddings::{CriterionArg, LoadedEncoder};
 use crate::cli::model_args::labels_of_file;
@@ -129,7 +129,7 @@ impl ChoiceArgs {
         judged: Option<&Labelled>,
         seed: u64,
         loaded: &LoadedEncoder,
-        captions: &CaptionArgs,
+        captions: &TextArgs,
     ) -> Result<(MapSpec, Option<Selection>), CliError> {
         if let Some(map) = self.fixed() {
             return Ok((map, None));
@@ -170,7 +170,7 @@ impl ChoiceArgs {
     fn class_embeddings(
         &self,
         loaded: &LoadedEncoder,
-        captions: &CaptionArgs,
+        captions: &TextArgs,
     ) -> Result<Option<Embeddings>, CliError> {
         let encoder = &loaded.frame_encoder;
         let bank = match (&self.classes, &loaded.settings) {
@@ -212,7 +212,7 @@ impl ChoiceArgs {
     fn method(
         &self,
         loaded: &LoadedEncoder,
-        captions: &CaptionArgs,
+        captions: &TextArgs,
         domains: &Domains,
     ) -> Result<Method, CliError> {
         Ok(match self.predictor {
@@ -227,7 +227,7 @@ impl ChoiceArgs {
 /// map must harm neither.
 fn usual_methods(
     loaded: &LoadedEncoder,
-    captions: &CaptionArgs,
+    captions: &TextArgs,
     domains: &Domains,
 ) -> Result<Vec<Method>, CliError> {
     let mut methods = vec![Method::ClassMeans];

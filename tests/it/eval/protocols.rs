@@ -16,18 +16,29 @@ fn line<'a>(report: &'a str, start: &str) -> &'a str {
     lines.find(|l| l.starts_with(start)).expect("a line")
 }
 
-fn assert_csv(csv: &str, accuracy: f64) {
-    assert_eq!(csv.lines().count(), 1 + 3 * 9 * 4);
-    let mean = "class means,ICM,\"exposure,gamma,haze\",identification,mean";
-    let line = csv.lines().find(|l| l.contains(mean)).expect("a line");
+/// What the report calls the choice by identification among all maps: also that among soft ones if both are the same.
+fn maps(section: &Value) -> &str {
+    let row = &rows(section, "class means")[1]["row"];
+    row["candidates"].as_str().expect("a name")
+}
+
+fn assert_csv(csv: &str, section: &Value, accuracy: f64) {
+    let rows = section["figures"].as_array().expect("figures").len();
+    assert_eq!(csv.lines().count(), 1 + rows * 4);
+    let mean = format!(
+        "class means,{},\"exposure,gamma,haze\",identification,mean",
+        maps(section)
+    );
+    let line = csv.lines().find(|l| l.contains(&mean)).expect("a line");
     assert!(
         line.contains(&format!(",{accuracy:.6},")),
         "{line} has {accuracy}"
     );
 }
 
-fn assert_markdown(markdown: &str) {
-    let line = line(markdown, "| ICM, exposure,gamma,haze, by identification");
+fn assert_markdown(markdown: &str, maps: &str) {
+    let row = format!("| {maps}, exposure,gamma,haze, by identification");
+    let line = line(markdown, &row);
     assert!(
         markdown.contains("## Class means: ") && line.contains('|'),
         "{markdown}"
@@ -43,14 +54,26 @@ fn assert_html(html: &str, accuracy: f64) {
         "prefers-color-scheme:dark",
         "aria-label",
         "lang=\"en\"",
+        "<code>constancy eval --model ",
+        concat!("Made by constancy ", env!("CARGO_PKG_VERSION"), " on 20"),
+        "Area under the risk-coverage curve by what ranks the answers",
     ] {
         assert!(html.contains(part), "{part}");
     }
     assert!(!html.contains("http"), "it loads nothing from elsewhere");
+    let times = |what: &str| html.matches(what).count();
+    assert_eq!(
+        times("<table>"),
+        times("<div class=\"scroll\" tabindex=\"0\"><table>"),
+        "a wide table scrolls by itself"
+    );
 }
 
-fn assert_text(text: &str) {
-    let line = line(text, "ICM, exposure,gamma,haze, by identification");
+fn assert_text(text: &str, maps: &str) {
+    let line = line(
+        text,
+        &format!("{maps}, exposure,gamma,haze, by identification"),
+    );
     assert!(
         text.contains("class means: environments that nothing was learnt from")
             && line.contains("to"),
@@ -92,15 +115,18 @@ fn environments_are_left_out_in_turn_and_all_report_formats_agree() {
 
     let read = |name: &str| std::fs::read_to_string(workspace.path(name)).expect("a report");
     let accuracy = class_means_accuracy(section);
-    assert_csv(&read("r.csv"), accuracy);
-    assert_markdown(&read("r.md"));
+    assert_csv(&read("r.csv"), section, accuracy);
+    assert_markdown(&read("r.md"), maps(section));
     assert_html(&read("r.html"), accuracy);
     let again = workspace.report(&pocket_model(), &args);
     assert_eq!(
         (&again["embeddings"]["computed"], &again["sections"]),
         (&0.into(), &report["sections"])
     );
-    assert_text(&stdout(&workspace.run(&pocket_model(), &args)));
+    assert_text(
+        &stdout(&workspace.run(&pocket_model(), &args)),
+        maps(section),
+    );
 }
 
 #[test]
@@ -240,6 +266,9 @@ fn with_two_environments_identification_chooses_and_a_warning_says_so() {
     ];
     let report = workspace.report(&tiny_model(), &args);
     assert_consistent(&report["sections"][0], &["class means"], 2, 3);
+    // With fewer pairs than dimensions all candidates are soft, so both choices are one row.
+    assert_eq!(maps(&report["sections"][0]), "ICM and soft");
+    assert_eq!(rows(&report["sections"][0], "class means").len(), 2);
     let warnings = report["warnings"].to_string();
     assert!(
         warnings.contains("with two environments the sources are one"),

@@ -18,6 +18,9 @@
 use std::fmt;
 use thiserror::Error;
 
+/// The name of the family of such pairs.
+pub const CAPTIONS: &str = "captions";
+
 /// Two captions of the same thing in different environments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptionPair {

@@ -6,6 +6,7 @@ use super::logistic::{COARSE, Logistic, LogisticError, ROUGH, TrainingSet};
 use super::map::Map;
 use super::map_set::{DirectionWeights, MapSet};
 use nalgebra::DMatrix;
+use std::borrow::Cow;
 
 /// How classes are told apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,6 +136,31 @@ impl<T: Real> FittedHead<T> {
             .collect())
     }
 
+    /// The class of each row of [`Self::logits`].
+    pub(super) fn classes(&self) -> &[usize] {
+        &self.classes
+    }
+
+    /// The cosine `[n]` of each invariant embedding `[k, n]` to the nearest class; `None` for a
+    /// probe, which has no class embeddings.
+    pub(super) fn cosines(&self, mapped: &DMatrix<T>) -> Option<Vec<f64>> {
+        let Rows::Nearest(rows) = &self.rows else {
+            return None;
+        };
+        let cosines = transposed_product(rows, mapped);
+        let nearest = cosines.column_iter().map(|column| column.max().in_f64());
+        Some(nearest.collect())
+    }
+
+    /// The logits `[rows, n]` of invariant embeddings `[k, n]`: cosines times `scale`, or a probe's
+    /// own.
+    pub(super) fn logits(&self, mapped: &DMatrix<T>, scale: f64) -> DMatrix<f64> {
+        match &self.rows {
+            Rows::Nearest(rows) => transposed_product(rows, mapped).map(|c| c.in_f64() * scale),
+            Rows::Linear(logistic) => logistic.scores_of(mapped),
+        }
+    }
+
     /// The class of each invariant embedding `[k, n]`.
     pub(super) fn predict(&self, mapped: &DMatrix<T>) -> Vec<usize> {
         let named = match &self.rows {
@@ -151,7 +177,7 @@ pub(super) struct Examples<'a> {
     coordinates: DMatrix<f32>,
     /// `[D, classes]`, of the classes that have examples.
     means: DMatrix<f32>,
-    labels: &'a [usize],
+    labels: Cow<'a, [usize]>,
 }
 
 impl<'a> Examples<'a> {
@@ -162,8 +188,35 @@ impl<'a> Examples<'a> {
         Self {
             coordinates: maps.coordinates(columns),
             means,
-            labels,
+            labels: Cow::Borrowed(labels),
         }
+    }
+
+    /// The examples at `indices`; `columns` are those of [`Self::new`].
+    pub(super) fn pick(
+        &self,
+        maps: &MapSet,
+        columns: &DMatrix<f32>,
+        indices: &[usize],
+    ) -> Examples<'static> {
+        let labels: Vec<usize> = indices.iter().map(|&i| self.labels[i]).collect();
+        let (classes, rows) = rows_of(&labels);
+        let means = class_means(&columns.select_columns(indices), &rows, classes.len());
+        Examples {
+            coordinates: self.coordinates.select_columns(indices),
+            means: maps.coordinates(&means),
+            labels: Cow::Owned(labels),
+        }
+    }
+
+    /// The class of each example.
+    pub(super) fn labels(&self) -> &[usize] {
+        &self.labels
+    }
+
+    /// The examples under one map of the set: unit columns `[D, n]`.
+    pub(super) fn mapped(&self, weights: &DirectionWeights) -> DMatrix<f32> {
+        weights.apply(&self.coordinates)
     }
 
     /// Fits a head under one map of the set; the search for a probe begins at `start`.
@@ -180,10 +233,10 @@ impl<'a> Examples<'a> {
                 weights.apply(&maps.coordinates(&text.columns_f32())),
             ),
             Method::ClassMeans => {
-                FittedHead::nearest(rows_of(self.labels).0, weights.apply(&self.means))
+                FittedHead::nearest(rows_of(&self.labels).0, weights.apply(&self.means))
             }
             Method::Probe { c } => {
-                FittedHead::probe(&weights.apply(&self.coordinates), self.labels, *c, start)?
+                FittedHead::probe(&self.mapped(weights), &self.labels, *c, start)?
             }
         })
     }

@@ -192,12 +192,16 @@ impl Interventions {
     /// The number of pairs in all families.
     #[must_use]
     pub fn pairs(&self) -> u64 {
-        let of_images = self
-            .families
-            .iter()
-            .map(|family| family.of.len())
-            .sum::<usize>();
-        (of_images + self.pairs.as_ref().map_or(0, |pairs| pairs.originals.len())) as u64
+        self.pairs_of(|_| true)
+    }
+
+    /// The number of pairs in the families that `wanted` accepts.
+    pub(super) fn pairs_of(&self, wanted: impl Fn(&str) -> bool) -> u64 {
+        let of_images = self.families.iter().filter(|family| wanted(&family.name));
+        let others = self.pairs.iter().filter(|pairs| wanted(&pairs.name));
+        let counts = of_images.map(|family| family.of.len());
+        let counts = counts.chain(others.map(|pairs| pairs.originals.len()));
+        counts.sum::<usize>() as u64
     }
 
     /// The images at `indices`, in that order, with their changed versions.

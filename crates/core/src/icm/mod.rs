@@ -53,6 +53,7 @@ mod select;
 mod spec;
 mod spectrum;
 mod sums;
+mod sweep;
 mod whitening;
 
 pub use crate::stats::Interval;
@@ -77,3 +78,4 @@ pub use select::{
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};
 pub(crate) use spectrum::Spectrum;
 pub use whitening::{Covariances, Strengths, Whitening, WhiteningChoice, choose_whitening};
+pub use sweep::{Sweep, SweepError};

@@ -7,6 +7,7 @@ use super::protocol::{
     ProtocolError, Section, Summary, add_warnings, map_names, mean_spectra, scoreboard,
     target_choices,
 };
+use super::trust::{Batch, OpenScores};
 use crate::icm::labelled::{EnvironmentMoments, Labelled};
 use crate::icm::select::{Criterion, SelectError};
 use std::borrow::Cow;
@@ -43,7 +44,7 @@ impl<'a> LeaveOneEnvironmentOut<'a> {
             plan.known_classes = Some(half_of_classes(labelled)?);
         }
         let mut warnings = Vec::new();
-        if plan.criteria.is_empty() {
+        if plan.criteria.is_empty() && plan.maps.is_empty() {
             plan.criteria.push(Criterion::Identification);
             if environments.len() < 3 {
                 warnings.push(
@@ -133,14 +134,20 @@ impl<'a> LeaveOneEnvironmentOut<'a> {
     fn board(&self, verdicts: &[Verdict], wanted: impl Fn(usize) -> bool) -> Scoreboard {
         let group = |row: usize, name: &str, verdict: &Verdict| {
             let outcome = &verdict.outcomes[row];
-            let hits = outcome.hits.iter().zip(&verdict.classes);
+            let kept: Vec<usize> = (0..verdict.classes.len())
+                .filter(|&i| wanted(verdict.classes[i]))
+                .collect();
+            let hits: Vec<f64> = kept.iter().map(|&i| outcome.answers.hits[i]).collect();
             Group {
                 name: name.to_owned(),
                 maps: map_names([outcome]),
-                hits: hits
-                    .filter(|(_, class)| wanted(**class))
-                    .map(|(hit, _)| *hit)
-                    .collect(),
+                batches: vec![Batch {
+                    images: (0..kept.len()).collect(),
+                    right: hits.iter().map(|&hit| hit > 0.5).collect(),
+                    scores: picked(&outcome.answers.scores, &kept),
+                }],
+                hits,
+                open: self.open_scores(verdict, row, &wanted),
             }
         };
         let targets = self.targets();
@@ -151,12 +158,40 @@ impl<'a> LeaveOneEnvironmentOut<'a> {
                 .collect()
         })
     }
+
+    /// How the known and the unknown classes rank, where only unknown ones are wanted.
+    fn open_scores(
+        &self,
+        verdict: &Verdict,
+        row: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Option<OpenScores> {
+        let most = self.plan.known_classes.filter(|_| !wanted(0))?;
+        let (known, unknown): (Vec<usize>, Vec<usize>) =
+            (0..verdict.classes.len()).partition(|&i| verdict.classes[i] < most);
+        let scores = &verdict.outcomes[row].answers.open;
+        Some(OpenScores {
+            known: picked(scores, &known),
+            unknown: picked(scores, &unknown),
+        })
+    }
 }
 
-/// How many classes fit and choice may use where classes are open.
+/// The columns at `kept` of `[ranker][image]`.
+fn picked(scores: &[Vec<f64>], kept: &[usize]) -> Vec<Vec<f64>> {
+    let row = |row: &Vec<f64>| kept.iter().map(|&i| row[i]).collect();
+    scores.iter().map(row).collect()
+}
+
+/// How many of `classes`, the first ones, fit and choice may use where classes are open.
+#[must_use]
+pub fn known_classes(classes: usize) -> usize {
+    classes.div_ceil(2)
+}
+
 fn half_of_classes(labelled: &Labelled) -> Result<usize, ProtocolError> {
     let classes = labelled.class_names().len();
-    let half = classes.div_ceil(2);
+    let half = known_classes(classes);
     if half < 2 {
         return Err(ProtocolError::FewClasses { classes });
     }

@@ -9,6 +9,7 @@ use super::protocol::{
     target_choices,
 };
 use super::sample::draw;
+use super::trust::Batch;
 use crate::icm::labelled::Labelled;
 use crate::icm::logistic::DEFAULT_C;
 use crate::icm::select::Criterion;
@@ -137,24 +138,35 @@ impl<'a> LeaveOneFamilyOut<'a> {
         })
     }
 
-    /// For every image, the mean over the draws in which it was judged.
+    /// For every image, the mean over the draws in which it was judged; one batch for each draw.
     fn group(&self, verdicts: &[Verdict], row: usize, target: usize) -> Group {
         let of_draw = |draw: usize| &verdicts[draw * self.targets.len() + target].outcomes[row];
         let mut images: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
         for (draw, split) in self.splits.iter().enumerate() {
-            for (image, hit) in split.others.iter().zip(&of_draw(draw).hits) {
+            for (image, hit) in split.others.iter().zip(&of_draw(draw).answers.hits) {
                 let (hits, times) = images.entry(*image).or_default();
                 *hits += hit;
                 *times += 1.0;
             }
         }
+        let place: BTreeMap<usize, usize> = images.keys().copied().zip(0..).collect();
+        let batch = |(draw, split): (usize, &Split)| {
+            let answers = &of_draw(draw).answers;
+            Batch {
+                images: split.others.iter().map(|image| place[image]).collect(),
+                right: answers.hits.iter().map(|&hit| hit > 0.5).collect(),
+                scores: answers.scores.clone(),
+            }
+        };
         Group {
             name: self.targets[target].unwrap_or("as they are").into(),
             maps: map_names((0..self.splits.len()).map(of_draw)),
+            batches: self.splits.iter().enumerate().map(batch).collect(),
             hits: images
                 .into_values()
                 .map(|(hits, times)| hits / times)
                 .collect(),
+            open: None,
         }
     }
 }

@@ -1,12 +1,18 @@
 //! From counts to figures: accuracies and gains over the raw embeddings, with intervals.
 
 use super::plan::{Candidates, Row};
+use super::trust::{Batch, Judged, OpenScores, Trust, trust};
 use crate::icm::interval::Bootstrap;
-use crate::stats::Interval;
+use crate::stats::{Interval, wilson};
 use serde::Serialize;
 
+/// Below so many images, or so many right or wrong answers, a bootstrap is too sure of itself, and an
+/// accuracy has Wilson's interval.
+const FEW_IMAGES: f64 = 100.0;
+const FEW_ANSWERS: f64 = 10.0;
+
 /// One row's counts on one group of images.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Group {
     /// The name of the environment or the family.
     pub name: String,
@@ -14,6 +20,10 @@ pub struct Group {
     pub maps: Vec<String>,
     /// For each image, the share `0..=1` of right answers.
     pub hits: Vec<f64>,
+    /// The answers with what ranks them; one batch for each draw of images to learn from.
+    pub batches: Vec<Batch>,
+    /// How classes rank that nobody knew, where that was asked.
+    pub open: Option<OpenScores>,
 }
 
 /// Rows by groups; every row has the same groups in the same order.
@@ -35,6 +45,8 @@ pub struct Figure {
     /// The gain image by image; `None` for the raw embeddings themselves.
     pub gain: Option<Interval>,
     pub maps: Vec<String>,
+    /// By ranker; empty where nothing ranks.
+    pub trust: Vec<Trust>,
 }
 
 impl Figure {
@@ -65,53 +77,94 @@ pub fn figures_of(board: &Scoreboard, row: usize, bootstrap: &Bootstrap) -> Opti
         .find(|(r, _)| of_raw(r))
         .map(|(_, groups)| groups);
     let before = before.filter(|_| row.candidates != Candidates::Raw);
-    let one = |i: usize| {
-        let before = before.map(|groups| vec![groups[i].hits.clone()]);
-        figure(
-            &groups[i],
-            &[groups[i].hits.clone()],
-            before.as_deref(),
-            bootstrap,
-        )
-    };
-    let hits = |groups: &[Group]| groups.iter().map(|g| g.hits.clone()).collect::<Vec<_>>();
-    let joined = |groups: &[Group]| {
-        if board.same_images {
-            vec![over_groups(groups)]
-        } else {
-            hits(groups)
-        }
-    };
-    let mean = Group {
-        name: "mean".into(),
-        maps: Vec::new(),
-        hits: Vec::new(),
+    let judged: Vec<Judged<'_>> = groups.iter().map(Group::judged).collect();
+    let (of_groups, of_mean) = trust(&judged, board.same_images, bootstrap);
+    let one = |(i, trust): (usize, Vec<Trust>)| {
+        let group = std::slice::from_ref(&groups[i]);
+        let before = before.map(|groups| std::slice::from_ref(&groups[i]));
+        let (name, maps) = (groups[i].name.clone(), groups[i].maps.clone());
+        figure((name, maps), group, before, trust, (false, bootstrap))
     };
     let mean = figure(
-        &mean,
-        &joined(groups),
-        before.map(|groups| joined(groups)).as_deref(),
-        bootstrap,
+        ("mean".into(), Vec::new()),
+        groups,
+        before.map(Vec::as_slice),
+        of_mean,
+        (board.same_images, bootstrap),
     )?;
     Some(Figures {
         row: *row,
-        groups: (0..groups.len()).map(one).collect::<Option<_>>()?,
+        groups: of_groups
+            .into_iter()
+            .enumerate()
+            .map(one)
+            .collect::<Option<_>>()?,
         mean,
     })
 }
 
+impl Group {
+    fn judged(&self) -> Judged<'_> {
+        Judged {
+            images: self.hits.len(),
+            batches: &self.batches,
+            open: self.open.as_ref(),
+        }
+    }
+}
+
+/// The figure of some groups, and of the same before; the mean over images that all share if
+/// `same_images`.
 fn figure(
-    group: &Group,
-    after: &[Vec<f64>],
-    before: Option<&[Vec<f64>]>,
-    bootstrap: &Bootstrap,
+    (name, maps): (String, Vec<String>),
+    after: &[Group],
+    before: Option<&[Group]>,
+    trust: Vec<Trust>,
+    (same_images, bootstrap): (bool, &Bootstrap),
 ) -> Option<Figure> {
+    let hits = |groups: &[Group]| -> Vec<Vec<f64>> {
+        if same_images {
+            vec![over_groups(groups)]
+        } else {
+            groups.iter().map(|group| group.hits.clone()).collect()
+        }
+    };
+    let after = hits(after);
     Some(Figure {
-        name: group.name.clone(),
+        name,
         images: after.iter().map(Vec::len).sum(),
-        accuracy: bootstrap.mean(after)?,
-        gain: before.and_then(|before| bootstrap.difference(before, after)),
-        maps: group.maps.clone(),
+        accuracy: accuracy(&after, bootstrap)?,
+        gain: before.and_then(|before| bootstrap.difference(&hits(before), &after)),
+        maps,
+        trust,
+    })
+}
+
+/// The mean accuracy of groups: by bootstrap, or, if one of them is small, from Wilson's interval of
+/// each, whose half widths add up like errors (Zou and Donner, *Statistics in Medicine* 27, 2008).
+fn accuracy(groups: &[Vec<f64>], bootstrap: &Bootstrap) -> Option<Interval> {
+    let resampled = bootstrap.mean(groups)?;
+    let few = |hits: &Vec<f64>| {
+        let (right, all) = (hits.iter().sum::<f64>(), hits.len() as f64);
+        // Means over several answers vary less than one answer does.
+        let single = hits
+            .iter()
+            .all(|&hit| hit == 0.0 || (hit - 1.0).abs() < f64::EPSILON);
+        single && all < FEW_IMAGES || right.min(all - right) < FEW_ANSWERS
+    };
+    if !groups.iter().any(few) {
+        return Some(resampled);
+    }
+    let share = |hits: &Vec<f64>| wilson(hits.iter().sum(), hits.len() as f64);
+    let shares: Vec<Interval> = groups.iter().map(share).collect();
+    let half = |width: &dyn Fn(&Interval) -> f64| {
+        let squares = shares.iter().map(|share| width(share).powi(2));
+        squares.sum::<f64>().sqrt() / shares.len() as f64
+    };
+    Some(Interval {
+        low: resampled.estimate - half(&|share| share.estimate - share.low),
+        high: resampled.estimate + half(&|share| share.high - share.estimate),
+        ..resampled
     })
 }
 
@@ -133,12 +186,13 @@ mod tests {
             candidates,
             set: None,
             criterion: None,
+            map: None,
         };
         let groups = |hits: &[&[f64]]| {
             let group = |(i, hits): (usize, &&[f64])| Group {
                 name: i.to_string(),
-                maps: vec![],
                 hits: hits.to_vec(),
+                ..Group::default()
             };
             hits.iter().enumerate().map(group).collect()
         };
@@ -171,6 +225,25 @@ mod tests {
         );
         assert!(found[1].groups[1].loses() && !found[1].groups[0].loses());
         assert_eq!((found[1].groups[0].images, found[1].mean.images), (4, 6));
+    }
+
+    #[test]
+    fn small_groups_have_wilsons_interval() {
+        let all_right: Vec<f64> = vec![1.0; 20];
+        let found = figures(&board(false, &[&all_right, &all_right], &[]));
+        let (one, mean) = (found[0].groups[0].accuracy, found[0].mean.accuracy);
+        // Wilson's lower bound for 20 of 20 is 0.839, and two such groups know more than one.
+        assert!(
+            (one.low - 0.8389).abs() < 1e-4 && one.high > 0.999,
+            "{one:?}"
+        );
+        assert!(
+            (1.0 - mean.low - (1.0 - one.low) / 2f64.sqrt()).abs() < 1e-9,
+            "{mean:?}"
+        );
+        let many: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
+        let one = figures(&board(false, &[&many], &[]))[0].mean.accuracy;
+        assert_eq!(Some(one), Bootstrap::new(1).mean(&[many]), "{one:?}");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! One target: choose a map on the sources, learn from the sources, count right answers on the
 //! target.
 
+use super::chosen_maps::{Answers, ChosenMaps, Judging};
 use super::plan::{Candidates, FamilySet, Plan, Predictor, Row};
 use crate::icm::fit::Fitter;
-use crate::icm::head::{Examples, FittedHead, Method};
-use crate::icm::held_out::{HeldOut, hits};
+use crate::icm::head::Method;
+use crate::icm::held_out::HeldOut;
 use crate::icm::labelled::{EnvironmentMoments, Labelled};
 use crate::icm::logistic::DEFAULT_C;
-use crate::icm::map_set::MapSet;
 use crate::icm::moments::Moments;
 use crate::icm::pooled_moments::PooledMoments;
 use crate::icm::select::{
@@ -22,8 +22,7 @@ use crate::icm::spec::{MapKind, MapSpec};
 pub struct Outcome {
     pub row: Row,
     pub map: MapSpec,
-    /// For each image of the target, 1 if it was classified correctly, and 0 if not.
-    pub hits: Vec<f64>,
+    pub answers: Answers,
 }
 
 /// How one map was chosen.
@@ -77,7 +76,18 @@ pub fn judge(
         .then(|| penalty(&seen, plan))
         .transpose()?;
     let methods = methods(plan, c);
-    let choices = choices(&seen, &by_environment, plan, &choosing_methods(&methods))?;
+    let judging = Judging {
+        sources,
+        target,
+        methods: &methods,
+        logit_scale: plan.logit_scale,
+        known_classes: plan.known_classes,
+    };
+    let choices = if plan.maps.is_empty() {
+        choices(&seen, &by_environment, plan, &choosing_methods(&methods))?
+    } else {
+        Vec::new()
+    };
     let mut outcomes: Vec<Vec<Outcome>> = plan.predictors.iter().map(|_| Vec::new()).collect();
     let mut spectra = Vec::new();
     for (set, families) in plan.sets.iter().enumerate() {
@@ -85,16 +95,26 @@ pub fn judge(
         let space = SearchSpace {
             families: &names,
             grid: &Grid::new([]),
+            other_pairs: false,
         };
         let allowed = |name: &str| space.allows(seen.images(), name);
         let fitter = Fitter::pooled(PooledMoments(&moments), allowed)?;
-        let chosen: Vec<&Choice> = choices.iter().filter(|choice| choice.set == set).collect();
-        let maps = ChosenMaps::fit(&fitter, &chosen, set == 0)?;
+        let rows = rows_of_set(plan, &choices, set);
+        let maps = ChosenMaps::fit(&fitter, rows.iter().map(|(_, map)| *map))?;
         spectra.push(maps.spectrum());
-        for ((&predictor, method), outcomes) in
-            plan.predictors.iter().zip(&methods).zip(&mut outcomes)
+        let identity = rows.iter().any(|(_, map)| *map == MapSpec::IDENTITY);
+        let answers = maps.answers(&judging, identity)?;
+        for (method, (&predictor, outcomes)) in
+            plan.predictors.iter().zip(&mut outcomes).enumerate()
         {
-            outcomes.extend(maps.outcomes(sources, target, (predictor, method), &chosen)?);
+            for &(row, map) in &rows {
+                let of_map = maps
+                    .index(&map)
+                    .and_then(|index| answers[index].get(method));
+                let answers = of_map.ok_or(SelectError::NoScores)?.clone();
+                let row = Row { predictor, ..row };
+                outcomes.push(Outcome { row, map, answers });
+            }
         }
     }
     Ok(Verdict {
@@ -104,6 +124,28 @@ pub fn judge(
         spectra,
         c,
     })
+}
+
+/// The rows of one set of families with their maps; the raw embeddings come with the first set. The
+/// predictor is yet to be set.
+fn rows_of_set(plan: &Plan, choices: &[Choice], set: usize) -> Vec<(Row, MapSpec)> {
+    let raw = Row::raw(Predictor::ClassMeans);
+    let chosen = choices.iter().filter(|choice| choice.set == set);
+    let chosen = chosen.map(|choice| {
+        let row = Row {
+            candidates: choice.candidates,
+            set: Some(set),
+            criterion: Some(choice.selection.criterion),
+            ..raw
+        };
+        (row, choice.selection.chosen.map)
+    });
+    let given = plan
+        .maps
+        .iter()
+        .map(|&map| (Row::given(raw.predictor, set, map), map));
+    let first = (set == 0).then_some((raw, MapSpec::IDENTITY));
+    first.into_iter().chain(chosen).chain(given).collect()
 }
 
 fn family_names(set: &FamilySet) -> Vec<&str> {
@@ -159,7 +201,11 @@ fn choices(
     let spaces: Vec<SearchSpace<'_>> = names
         .iter()
         .zip(&grids)
-        .map(|(families, grid)| SearchSpace { families, grid })
+        .map(|(families, grid)| SearchSpace {
+            families,
+            grid,
+            other_pairs: false,
+        })
         .collect();
     let sampling = Sampling::new(plan.seed);
     let mut choices = Vec::new();
@@ -205,108 +251,7 @@ fn choices(
 
 /// The candidates that suit the number of pairs in a set of families.
 fn grid(sources: &Labelled, set: &FamilySet) -> Grid {
-    let families = sources
-        .images()
-        .families()
-        .iter()
-        .filter(|f| set.families.contains(&f.name));
-    let pairs = families.map(|family| family.of.len() as u64).sum();
-    Grid::suited(sources.images().originals().width(), pairs)
-}
-
-/// The maps that were chosen for one set of families, each once, the identity first.
-struct ChosenMaps {
-    fitted: Vec<MapSet>,
-    specs: Vec<MapSpec>,
-    /// Whether the raw embeddings have an outcome here.
-    raw: bool,
-}
-
-impl ChosenMaps {
-    fn fit(fitter: &Fitter, chosen: &[&Choice], raw: bool) -> Result<Self, SelectError> {
-        let mut specs = vec![MapSpec::IDENTITY];
-        for choice in chosen {
-            let spec = choice.selection.chosen.map;
-            if !specs.contains(&spec) {
-                specs.push(spec);
-            }
-        }
-        let candidates: Vec<(usize, MapSpec)> = specs.iter().copied().enumerate().collect();
-        let mut failed = None;
-        let fitted = MapSet::fit(fitter, &candidates, |_, error| failed = Some(error))?;
-        failed.map_or(Ok(Self { fitted, specs, raw }), |error| Err(error.into()))
-    }
-
-    /// The eigenvalues of Δ̃, largest first. The identity comes first, and its objective is −Δ / tr
-    /// Δ.
-    fn spectrum(&self) -> Vec<f64> {
-        let Some(set) = self.fitted.first() else {
-            return Vec::new();
-        };
-        let width = set.eigenvalues().len() as f64;
-        set.eigenvalues()
-            .iter()
-            .rev()
-            .map(|&value| (-f64::from(value) * width).max(0.0))
-            .collect()
-    }
-
-    /// The outcomes of one predictor: of the raw embeddings if wanted, and of every choice.
-    fn outcomes(
-        &self,
-        sources: &Labelled,
-        target: &HeldOut,
-        (predictor, method): (Predictor, &Method),
-        chosen: &[&Choice],
-    ) -> Result<Vec<Outcome>, SelectError> {
-        let identity = self.raw || chosen.iter().any(|c| !c.selection.improves());
-        let counted = self.hits(sources, target, method, identity)?;
-        let outcome = |row, map| {
-            let index = self.specs.iter().position(|spec| *spec == map);
-            let hits = index.and_then(|index| counted[index].clone());
-            hits.map(|hits| Outcome { row, map, hits })
-                .ok_or(SelectError::NoScores)
-        };
-        let mut outcomes = Vec::new();
-        if self.raw {
-            outcomes.push(outcome(Row::raw(predictor), MapSpec::IDENTITY)?);
-        }
-        for choice in chosen {
-            let row = Row {
-                predictor,
-                candidates: choice.candidates,
-                set: Some(choice.set),
-                criterion: Some(choice.selection.criterion),
-            };
-            outcomes.push(outcome(row, choice.selection.chosen.map)?);
-        }
-        Ok(outcomes)
-    }
-
-    /// The hits on the target under each map; those of the identity only if wanted.
-    fn hits(
-        &self,
-        sources: &Labelled,
-        target: &HeldOut,
-        method: &Method,
-        identity: bool,
-    ) -> Result<Vec<Option<Vec<f64>>>, SelectError> {
-        let mut counted: Vec<Option<Vec<f64>>> = vec![None; self.specs.len()];
-        for set in &self.fitted {
-            let examples = Examples::new(
-                set,
-                &sources.images().originals().columns_f32(),
-                sources.classes(),
-            );
-            let columns = set.coordinates(&target.embeddings().columns_f32());
-            let mut previous: Option<FittedHead<f32>> = None;
-            for (index, weights) in set.maps.iter().filter(|(index, _)| *index > 0 || identity) {
-                let head = examples.fit(set, weights, method, previous.as_ref())?;
-                let named = head.predict(&weights.apply(&columns));
-                counted[*index] = Some(hits(&named, target.classes()));
-                previous = Some(head);
-            }
-        }
-        Ok(counted)
-    }
+    let images = sources.images();
+    let wanted = |name: &str| set.families.iter().any(|family| family == name);
+    Grid::suited(images.originals().width(), images.pairs_of(wanted))
 }

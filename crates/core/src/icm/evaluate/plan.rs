@@ -3,6 +3,7 @@
 use crate::icm::embeddings::Embeddings;
 use crate::icm::labelled::Labelled;
 use crate::icm::select::Criterion;
+use crate::icm::spec::MapSpec;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
@@ -38,6 +39,10 @@ pub enum Candidates {
     Icm,
     /// Soft maps only.
     Soft,
+    /// [`Self::Icm`] and [`Self::Soft`], where both chose the same maps.
+    Both,
+    /// One map that was given, [`Row::map`].
+    Given,
 }
 
 impl fmt::Display for Candidates {
@@ -46,6 +51,8 @@ impl fmt::Display for Candidates {
             Self::Raw => "raw",
             Self::Icm => "ICM",
             Self::Soft => "soft",
+            Self::Both => "ICM and soft",
+            Self::Given => "given",
         })
     }
 }
@@ -66,7 +73,8 @@ impl Serialize for Candidates {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FamilySet {
     pub name: String,
-    /// [`SAME_CLASS`](crate::icm::SAME_CLASS) may be one of them.
+    /// [`SAME_CLASS`](crate::icm::SAME_CLASS) and [`CAPTIONS`](crate::icm::captions::CAPTIONS) may be
+    /// among them.
     pub families: Vec<String>,
 }
 
@@ -74,10 +82,15 @@ pub struct FamilySet {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub sets: Vec<FamilySet>,
+    /// How maps are chosen; ignored if [`Self::maps`] are given.
     pub criteria: Vec<Criterion>,
+    /// Maps to compare as they are, without a choice.
+    pub maps: Vec<MapSpec>,
     pub predictors: Vec<Predictor>,
     /// The text tower's embedding of every class, for [`Predictor::ZeroShot`].
     pub text: Option<Embeddings>,
+    /// The factor from cosines to logits.
+    pub logit_scale: f64,
     /// The probe's C; defaults to the choice by the sources' environments.
     pub c: Option<f64>,
     /// The number of classes, in their order, that fit and choice may see; defaults to all.
@@ -101,13 +114,16 @@ impl Plan {
 }
 
 /// What one row of a comparison stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Row {
     pub predictor: Predictor,
     pub candidates: Candidates,
     /// Index into [`Plan::sets`]; `None` if nothing was fitted.
     pub set: Option<usize>,
     pub criterion: Option<Criterion>,
+    /// The map that was given; `None` if one was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map: Option<MapSpec>,
 }
 
 impl Row {
@@ -117,6 +133,16 @@ impl Row {
             candidates: Candidates::Raw,
             set: None,
             criterion: None,
+            map: None,
+        }
+    }
+
+    pub(super) fn given(predictor: Predictor, set: usize, map: MapSpec) -> Self {
+        Self {
+            candidates: Candidates::Given,
+            set: Some(set),
+            map: Some(map),
+            ..Self::raw(predictor)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::figures::{Group, Scoreboard};
 use super::judge::{Choice, Outcome, Verdict};
-use super::plan::Candidates;
+use super::plan::{Candidates, Row};
 use crate::icm::interventions::SourceError;
 use crate::icm::select::SelectError;
 use std::collections::BTreeMap;
@@ -95,15 +95,36 @@ pub(super) fn add_warnings(warnings: &mut Vec<String>, verdicts: &[Verdict]) {
 }
 
 /// A scoreboard with the rows of every verdict; `groups` gives the groups of a row by its index.
+/// The choice among soft maps has no row of its own where it is the choice among all.
 pub(super) fn scoreboard(
     verdicts: &[Verdict],
     same_images: bool,
     groups: impl Fn(usize) -> Vec<Group>,
 ) -> Scoreboard {
     let outcomes = verdicts.first().map_or(&[][..], |first| &first.outcomes);
-    let rows = outcomes.iter().enumerate();
+    let same_maps = |one: usize, other: usize| {
+        let mut outcomes = verdicts.iter().map(|verdict| &verdict.outcomes);
+        outcomes.all(|outcomes| outcomes[one].map == outcomes[other].map)
+    };
+    let twin = |i: usize, candidates: Candidates| {
+        let wanted = Row {
+            candidates,
+            ..outcomes[i].row
+        };
+        let twin = outcomes.iter().position(|outcome| outcome.row == wanted);
+        twin.is_some_and(|twin| same_maps(i, twin))
+    };
+    let row = |i: usize| {
+        let row = outcomes[i].row;
+        let candidates = match row.candidates {
+            Candidates::Soft if twin(i, Candidates::Icm) => return None,
+            Candidates::Icm if twin(i, Candidates::Soft) => Candidates::Both,
+            own => own,
+        };
+        Some((Row { candidates, ..row }, groups(i)))
+    };
     Scoreboard {
-        rows: rows.map(|(i, outcome)| (outcome.row, groups(i))).collect(),
+        rows: (0..outcomes.len()).filter_map(row).collect(),
         same_images,
     }
 }

@@ -38,9 +38,20 @@ fn plan(criteria: &[Criterion]) -> Plan {
         criteria: criteria.to_vec(),
         predictors: vec![Predictor::ClassMeans],
         text: None,
+        maps: Vec::new(),
+        logit_scale: 100.0,
         c: None,
         known_classes: None,
         seed: 1,
+    }
+}
+
+/// Answers with what made them right or wrong as the number that ranks them.
+fn answers(hits: Vec<f64>) -> Answers {
+    Answers {
+        scores: vec![hits.clone(); Ranker::ALL.len()],
+        open: vec![hits.clone(); Ranker::ALL.len()],
+        hits,
     }
 }
 
@@ -50,7 +61,7 @@ fn verdict(target: &HeldOut, hits: Vec<f64>) -> Verdict {
         outcomes: vec![Outcome {
             row: Row::raw(Predictor::ClassMeans),
             map: MapSpec::IDENTITY,
-            hits,
+            answers: answers(hits),
         }],
         classes: target.classes().to_vec(),
         choices: Vec::new(),
@@ -191,4 +202,39 @@ fn an_image_that_several_draws_judge_counts_once_with_its_mean() {
         "four images are judged in each of two draws: {hits:?}"
     );
     assert!(summary.penalties.is_empty());
+}
+
+#[test]
+fn the_choice_among_soft_maps_shares_the_row_of_all_where_it_is_the_same() {
+    let images = labelled(3, 2, 2);
+    let protocol = LeaveOneEnvironmentOut::new(&images, plan(&[]), false).unwrap();
+    let outcome = |candidates, strength| Outcome {
+        row: Row {
+            candidates,
+            set: Some(0),
+            criterion: Some(Criterion::Identification),
+            ..Row::raw(Predictor::ClassMeans)
+        },
+        map: MapSpec::soft(strength),
+        answers: answers(vec![1.0, 0.0, 1.0, 1.0]),
+    };
+    let rows = |of_last: f64| -> Vec<Candidates> {
+        let verdicts: Vec<Verdict> = (0..3)
+            .map(|target| {
+                let name = protocol.targets()[target];
+                let held_out = images.leave_out(name).unwrap().1;
+                let mut verdict = verdict(&held_out, vec![1.0; 4]);
+                let soft = if target == 2 { of_last } else { 3.0 };
+                verdict.outcomes.push(outcome(Candidates::Icm, 3.0));
+                verdict.outcomes.push(outcome(Candidates::Soft, soft));
+                verdict
+            })
+            .collect();
+        let board = &protocol.summary(&verdicts).sections[0].board;
+        board.rows.iter().map(|(row, _)| row.candidates).collect()
+    };
+    assert_eq!(rows(3.0), [Candidates::Raw, Candidates::Both]);
+    // One target with another map makes them two.
+    let apart = [Candidates::Raw, Candidates::Icm, Candidates::Soft];
+    assert_eq!(rows(1.0), apart);
 }

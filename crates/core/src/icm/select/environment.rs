@@ -29,6 +29,7 @@ pub fn by_environment(
     let space = SearchSpace {
         families: &families,
         grid,
+        other_pairs: true,
     };
     let moments = sources.moments_by_environment();
     let moments: Vec<&EnvironmentMoments> = moments.iter().collect();

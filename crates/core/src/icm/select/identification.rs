@@ -31,6 +31,7 @@ pub fn by_identification(
     let space = SearchSpace {
         families: &families,
         grid,
+        other_pairs: true,
     };
     identification_scores(images, &[space], sampling)?
         .pop()

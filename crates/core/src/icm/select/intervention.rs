@@ -41,6 +41,7 @@ pub fn by_intervention(
     let space = SearchSpace {
         families: &families,
         grid,
+        other_pairs: true,
     };
     intervention_scores(sources, &[space], methods, sampling)?
         .pop()
@@ -66,6 +67,7 @@ pub fn by_agreement(
     let space = SearchSpace {
         families: &families,
         grid,
+        other_pairs: true,
     };
     agreement_scores(images, classes, &[space], sampling)?
         .pop()
