@@ -1,7 +1,7 @@
 //! `constancy camera`: lists cameras, their formats and controls, and saves a frame.
 
 use super::CliError;
-use super::output::{json_line, line, write_file};
+use super::output::{Target, check_targets, json_line, line, write_file};
 use crate::capture::v4l::{self, ControlInfo};
 use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, SourceSettings, V4lFormat, V4lSettings};
@@ -158,6 +158,7 @@ fn control_lines(control: &ControlInfo) -> Result<(), CliError> {
 }
 
 fn grab(args: &GrabArgs) -> Result<(), CliError> {
+    check_targets([Target::File(&args.output)])?;
     let settings = camera_settings(args)?;
     let frame = one_frame(&settings, args.skip)?;
     let bytes = encode(&frame, &settings.view, &args.output)?;

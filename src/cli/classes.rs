@@ -42,6 +42,7 @@ pub(super) struct ClassesArgs {
 }
 
 pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
+    check_targets([Target::File(&args.output)])?;
     let labels = args.labels.labels()?;
     let loaded = args.embedding.load()?;
     let projection = loaded.projection(args.projection.as_deref())?;

@@ -2,7 +2,9 @@
 
 use super::CliError;
 use super::model_args::{LoadedModel, ModelArgs};
-use super::output::{Failures, for_each_image, image_files, json_line, write_file};
+use super::output::{
+    Failures, Target, check_targets, for_each_image, image_files, json_line, write_file,
+};
 use crate::files::lossy;
 use clap::Args;
 use constancy_core::numeric::unit;
@@ -31,6 +33,7 @@ struct Line<'a> {
 }
 
 pub(super) fn run(args: &EmbedArgs) -> Result<(), CliError> {
+    check_targets(args.output.as_deref().map(Target::File))?;
     let LoadedModel {
         mut frame_encoder,
         projection,

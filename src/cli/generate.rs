@@ -1,6 +1,7 @@
 //! `constancy generate`: writes man pages and shell completions, for packages.
 
 use super::CliError;
+use super::output::{Target, check_targets};
 use clap::{Args, Command, ValueEnum as _};
 use clap_complete::Shell;
 use std::fs::create_dir_all;
@@ -13,6 +14,7 @@ pub(super) struct GenerateArgs {
 }
 
 pub(super) fn run(args: &GenerateArgs, mut command: Command) -> Result<(), CliError> {
+    check_targets([Target::Folder(&args.folder)])?;
     let write = |source| CliError::Write {
         path: args.folder.clone(),
         source,

@@ -1,7 +1,7 @@
 //! `constancy synth`: renders images of a workshop, each with a caption and its ground truth.
 
 use super::CliError;
-use super::output::{line, write_file};
+use super::output::{Target, check_targets, line, write_file};
 use crate::files::CAPTIONS;
 use clap::{Args, ValueEnum};
 use constancy_core::numeric::Rng;
@@ -154,10 +154,7 @@ pub(super) fn run(args: &SynthArgs) -> Result<(), CliError> {
 }
 
 fn write(args: &SynthArgs, out: &Path) -> Result<(), CliError> {
-    fs::create_dir_all(out).map_err(|source| CliError::Write {
-        path: out.into(),
-        source,
-    })?;
+    check_targets([Target::Folder(out)])?;
     let mut captions = OutputFile::create(out.join(CAPTIONS))?;
     let mut frames = match args.format {
         Format::Raw => Some(OutputFile::create(out.join("frames.bin"))?),

@@ -4,6 +4,7 @@ mod camera;
 mod check;
 mod classes;
 mod classify;
+mod outputs;
 
 use super::support::{constancy, fixture, json_lines, stderr, stdout, tiny_model, write_images};
 use serde_json::Value;

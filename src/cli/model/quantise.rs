@@ -2,7 +2,7 @@
 
 use super::images::ImageArgs;
 use crate::cli::CliError;
-use crate::cli::output::{json_line, line};
+use crate::cli::output::{Target, check_targets, json_line, line};
 use crate::recognizer::{RecognizerError, VettingError, vetting};
 use clap::{Args, ValueEnum};
 use constancy_engine::{
@@ -59,6 +59,10 @@ fn share(text: &str) -> Result<f64, String> {
 pub(super) fn run(args: &QuantiseArgs) -> Result<(), CliError> {
     let start = Instant::now();
     let out = args.onnx_file()?;
+    check_targets([
+        Target::File(&out),
+        Target::File(&out.with_extension("toml")),
+    ])?;
     let engine = EngineOptions {
         threads: args.threads.map(usize::from),
         ..EngineOptions::default()

@@ -67,7 +67,7 @@ fn a_failed_write_leaves_the_old_file() {
     let out = folder.path().join("out.onnx");
     let (code, message) = failure(&[&text(&fp32()), &text(&folder.path().join("none/out.onnx"))]);
     assert!(
-        code == Some(73) && message.contains("make its folder first"),
+        code == Some(73) && message.contains("make it with `mkdir -p"),
         "{message}"
     );
     std::fs::write(&out, "the old one").expect("file");
