@@ -96,7 +96,8 @@ impl CommandPolicy {
         self.topics.split_command(topic).is_some()
     }
 
-    /// Parses a message. `None` if its topic is not that of a command, so that nobody could be answered.
+    /// Parses a message. `None` if it is no command: if its topic is another, so that nobody could be answered, or if it is
+    /// how a retained command is deleted.
     pub(super) fn parse(
         &self,
         topic: &str,
@@ -104,6 +105,10 @@ impl CommandPolicy {
         retained: bool,
     ) -> Option<Result<Request, Refusal>> {
         let (camera, command) = self.topics.split_command(topic)?;
+        // An empty message deletes the topic's retained one, and is sent to whoever has subscribed.
+        if payload.is_empty() && command != CommandName::Snapshot.as_str() {
+            return None;
+        }
         let checked = self.check(camera, command, payload, retained);
         Some(match checked {
             Ok(command) => Ok(Request {
@@ -255,7 +260,7 @@ mod tests {
         let huge = " ".repeat(MAX_PAYLOAD_BYTES + 1);
         let cases = [
             ("enabled", "yes", "expected true or false"),
-            ("enabled", "", "expected true or false"),
+            ("enabled", " ", "expected true or false"),
             ("threshold", "1.5", "from 0 to 1"),
             ("threshold", "NaN", "from 0 to 1"),
             ("threshold", "\"0.5\"", "from 0 to 1"),
@@ -278,13 +283,21 @@ mod tests {
             ),
             (
                 "reboot",
-                "",
+                "now",
                 "expected enabled, labels, threshold, snapshot",
             ),
         ];
         for (command, payload, expected) in cases {
             let reason = parse(command, payload).expect_err(command);
             assert!(reason.contains(expected), "{command}: {reason}");
+        }
+    }
+
+    #[test]
+    fn what_deletes_a_retained_command_is_none() {
+        for command in ["enabled", "labels", "threshold", "reboot"] {
+            let topic = format!("constancy/bench/belt/set/{command}");
+            assert_eq!(policy().parse(&topic, b"", false), None, "{command}");
         }
     }
 

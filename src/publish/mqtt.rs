@@ -13,6 +13,7 @@ mod error;
 mod hardware;
 mod in_flight;
 mod incoming;
+mod listener;
 mod memory;
 mod node;
 mod packet_size;

@@ -177,7 +177,7 @@ fn only_allowed_commands_run_and_each_is_answered() {
         &send(&subscriber, "enabled", "false"),
         "this device's `mqtt.commands` lists threshold",
     );
-    assert_refused(&send(&subscriber, "reboot", ""), "no such command");
+    assert_refused(&send(&subscriber, "reboot", "now"), "no such command");
     subscriber.publish("constancy/bench/gate/set/threshold", b"1", false);
     let answer = subscriber
         .wait_message("gate/set/threshold/result", |_| true)

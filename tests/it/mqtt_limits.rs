@@ -1,7 +1,8 @@
 //! What a broker cannot take, does not acknowledge, or sends too much of.
 
 use super::support::{
-    Broker, FakeBroker, Setup, Subscriber, constancy, free_port, stdout, wait_for, write_images,
+    Broker, FakeBroker, LIMIT, Setup, Subscriber, constancy, free_port, stdout, wait_for,
+    write_images,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -109,6 +110,47 @@ fn labels_that_are_too_long_are_refused_with_their_beginning() {
         assert!(said.contains(expected) && said.len() < 1000, "{said}");
         setup.replace(label, "a bolt");
     }
+}
+
+#[test]
+fn a_limit_below_every_event_is_named() {
+    let limit = "allow_anonymous true\nmax_packet_size 200\n";
+    let broker = Broker::with_config(free_port(), limit, |_| ());
+    let daemon = setup(broker.port, "").start();
+    daemon.wait_log("2 times right after constancy/bench/");
+    daemon.wait_log("the largest packet that it has taken has ");
+    daemon.wait_log("See the broker's limit (mosquitto: max_packet_size) and its access rules");
+    daemon.wait_log_times(": connected", 4);
+    assert!(!daemon.log().contains("another client"), "{}", daemon.log());
+}
+
+#[test]
+fn a_broker_that_answers_no_subscription_is_named_and_kept() {
+    let broker = FakeBroker::without_subscriptions();
+    let commands = "keep_alive_s = 5\ncommands = [\"threshold\"]\n";
+    let daemon = setup(broker.port, commands).start();
+    daemon.wait_log("has not answered the subscription to constancy/bench/+/set/+ for 1");
+    daemon.wait_log(
+        "has not answered the subscription to constancy/bench/+/set/+ on a second connection either: events are published",
+    );
+    let (log, seen) = (daemon.log(), broker.published().len());
+    assert!(!log.contains("acknowledged nothing"), "{log}");
+    wait_for("more events on the same connection", || {
+        (broker.published().len() > seen + 20).then_some(())
+    });
+    assert_eq!(broker.connections(), 2);
+}
+
+#[test]
+fn a_broker_that_refuses_is_quoted_and_not_hammered_while_stopping() {
+    let broker = FakeBroker::with_code(3);
+    let mut daemon = setup(broker.port, "").start();
+    daemon.wait_log("says that it is unavailable");
+    let before = broker.connections();
+    daemon.signal(libc::SIGTERM);
+    daemon.wait_exit(LIMIT);
+    let after = broker.connections() - before;
+    assert!(after <= 6, "{after} attempts");
 }
 
 #[test]

@@ -129,6 +129,69 @@ fn events_arrive_over_tls_with_a_client_certificate() {
 }
 
 #[test]
+fn an_address_with_the_wrong_scheme_is_named_with_the_right_one() {
+    let authority = Authority::new("the plant");
+    let (broker, tls_port) = tls_broker(&authority, "localhost");
+    for (url, right, mend) in [
+        (
+            format!("mqtt://localhost:{tls_port}"),
+            format!("mqtts://localhost:{tls_port}"),
+            format!(
+                "port {tls_port} speaks TLS, and `mqtt.broker` begins with mqtt://: write mqtts://"
+            ),
+        ),
+        (
+            format!("mqtts://localhost:{}", broker.port),
+            format!("mqtt://localhost:{}", broker.port),
+            format!(
+                "port {} speaks MQTT without TLS, and `mqtt.broker` begins with mqtts://: write mqtt://",
+                broker.port
+            ),
+        ),
+    ] {
+        let setup = tls_setup(tls_port, &authority, &authority);
+        let files = "ca_file = \"ca.pem\"\nclient_cert_file = \"device.pem\"\nclient_key_file = \"device.key\"\n";
+        if url.starts_with("mqtt://") {
+            setup.replace(files, "");
+        }
+        setup.replace(&format!("mqtts://localhost:{tls_port}"), &url);
+        setup.replace(
+            "path = \"images\"",
+            "path = \"images\"\nrate = 5.0\nloop = true",
+        );
+        let (ok, detail) = broker_finding(&setup);
+        assert!(!ok && detail.contains(&mend), "{detail}");
+        let daemon = setup.start();
+        daemon.wait_log(&mend);
+        let setup = daemon.take_setup();
+        if url.starts_with("mqtt://") {
+            setup.replace("[mqtt]\n", &format!("[mqtt]\n{files}"));
+        } else {
+            setup.replace(files, "");
+        }
+        setup.replace(&url, &right);
+        assert_eq!(broker_finding(&setup), (true, right));
+    }
+}
+
+#[test]
+fn a_certificate_that_signs_itself_is_refused_with_the_way_to_a_right_one() {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("key");
+    let own = params.self_signed(&key).expect("certificate").pem();
+    let authority = Authority::new("the plant");
+    let (_broker, port) = tls_broker_with(&authority, (own.clone(), key.serialize_pem()));
+    let setup = tls_setup(port, &authority, &authority);
+    write(setup.folder.path(), "ca.pem", &own);
+    let (ok, detail) = broker_finding(&setup);
+    assert!(
+        !ok && detail.contains("let that authority sign another one for the broker (CA:FALSE)"),
+        "{detail}"
+    );
+}
+
+#[test]
 fn an_untrusted_authority_is_refused() {
     let (authority, other) = (Authority::new("the plant"), Authority::new("somebody else"));
     let (_broker, port) = tls_broker(&authority, "localhost");
@@ -217,6 +280,52 @@ fn certificate_files_that_cannot_be_read_are_named() {
     }
 }
 
+#[test]
+fn certificates_and_keys_in_another_form_or_place_come_with_the_mend() {
+    let authority = Authority::new("the plant");
+    let (certificate, key) = authority.issue("bench", ExtendedKeyUsagePurpose::ClientAuth);
+    let (_, other_key) = authority.issue("bench", ExtendedKeyUsagePurpose::ClientAuth);
+    let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    for (file, content, expected) in [
+        (
+            "device.key",
+            &certificate,
+            "it is a certificate: name the file with its private key",
+        ),
+        (
+            "device.pem",
+            &key,
+            "it is a private key: name the file with its certificate",
+        ),
+        ("device.key", &encrypted, "decrypt it with `openssl pkey"),
+        (
+            "device.key",
+            &other_key,
+            "the key must be the one that the certificate was made for",
+        ),
+    ] {
+        let setup = tls_setup(free_port(), &authority, &authority);
+        write(setup.folder.path(), file, content);
+        let (ok, detail) = broker_finding(&setup);
+        assert!(!ok && detail.contains(expected), "{detail}");
+    }
+    let setup = tls_setup(free_port(), &authority, &authority);
+    let der = [0x30, 0x82, 0x01, 0x0a, 0x02, 0x82];
+    std::fs::write(setup.path("ca.pem"), der).expect("file");
+    let (ok, detail) = broker_finding(&setup);
+    assert!(!ok && detail.contains("it is DER: convert it"), "{detail}");
+}
+
+#[test]
+fn a_host_that_nobody_knows_comes_with_the_mend() {
+    let setup = password_setup_for("mqtt://no-such-host.invalid", PASSWORD);
+    let (ok, detail) = broker_finding(&setup);
+    assert!(
+        !ok && detail.contains("correct `mqtt.broker`, or see this device's DNS"),
+        "{detail}"
+    );
+}
+
 const PASSWORD: &str = "correct-horse-battery";
 
 fn password_broker() -> Broker {
@@ -287,9 +396,12 @@ fn a_device_may_use_its_own_topics_only() {
 }
 
 fn password_setup(broker: &Broker, password: &str) -> Setup {
+    password_setup_for(&broker.url(), password)
+}
+
+fn password_setup_for(url: &str, password: &str) -> Setup {
     let setup = Setup::new(&format!(
-        "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nrate = 20.0\nloop = true\n[mqtt]\nbroker = \"{}\"\nusername = \"station\"\npassword_file = \"secret\"\n",
-        broker.url()
+        "[[camera]]\nname = \"belt\"\n[camera.replay]\npath = \"images\"\nrate = 20.0\nloop = true\n[mqtt]\nbroker = \"{url}\"\nusername = \"station\"\npassword_file = \"secret\"\n"
     ));
     write_images(&setup.path("images"), 3);
     write(setup.folder.path(), "secret", &format!("{password}\n"));

@@ -8,6 +8,9 @@
 use std::time::Duration;
 
 const MIN: Duration = Duration::from_millis(500);
+/// The first and the longest wait while the publisher is being closed, when there is little time left.
+const MIN_CLOSING: Duration = Duration::from_millis(100);
+const MAX_CLOSING: Duration = Duration::from_secs(1);
 /// A connection counts as lasting if it outlives this many times the wait that earlier ones have earned. Of two devices
 /// that disconnect each other, one stays connected for as long as the other waits. That is up to three times its own
 /// wait: doubled once, and half as much again from [`spread`].
@@ -20,6 +23,8 @@ pub(super) struct Backoff {
     next: Duration,
     /// The wait earned by connections that did not last.
     earned: Duration,
+    /// The next wait while the publisher is being closed.
+    closing: Duration,
 }
 
 impl Backoff {
@@ -28,6 +33,7 @@ impl Backoff {
             max,
             next: MIN,
             earned: MIN,
+            closing: MIN_CLOSING,
         }
     }
 
@@ -45,6 +51,13 @@ impl Backoff {
             }
         };
         self.next = self.doubled(due);
+        due
+    }
+
+    /// The wait after an attempt while the publisher is being closed.
+    pub(super) fn while_closing(&mut self) -> Duration {
+        let due = self.closing;
+        self.closing = (due * 2).min(MAX_CLOSING);
         due
     }
 
@@ -84,6 +97,16 @@ mod tests {
         assert_eq!(waits(&mut backoff, None, 2), [4.0, 8.0]);
         assert_eq!(waits(&mut backoff, at_once, 2), [4.0, 8.0]);
         assert_eq!(waits(&mut backoff, Some(Duration::from_secs(33)), 1), [0.5]);
+    }
+
+    #[test]
+    fn closing_waits_little_and_does_not_hammer() {
+        let mut backoff = Backoff::new(MAX);
+        let waits: Vec<f64> = (0..6)
+            .map(|_| backoff.while_closing().as_secs_f64())
+            .collect();
+        assert_eq!(waits, [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]);
+        assert_eq!(backoff.after(None), MIN, "it counts for itself");
     }
 
     proptest! {

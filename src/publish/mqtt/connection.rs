@@ -5,10 +5,11 @@ use super::bd_seq::BdSeq;
 use super::connector::Connector;
 use super::error::explain;
 use super::in_flight::MAX_IN_FLIGHT;
+use super::listener::Listener;
 use super::memory::Memory;
 use super::probe::EXPOSED_PASSWORD;
 use super::shared::{Guard, Shared};
-use super::state::{Ending, State};
+use super::state::{Ending, Owed, State};
 use super::takeovers::{End, Takeovers};
 use rumqttc::{
     Client, Connection, ConnectionError, Event, Outgoing, Packet, StateError, SubscribeReasonCode,
@@ -17,14 +18,12 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT_S: u64 = 10;
-/// Maximum wait between attempts while the publisher is being closed.
-const MAX_WAIT_CLOSING: Duration = Duration::from_millis(100);
 
 /// Why a connection ended.
 enum Failure {
     Client(ConnectionError),
-    /// The broker has owed an acknowledgement for this long.
-    Stuck(Duration),
+    /// The broker has owed something for too long.
+    Owed(Owed),
 }
 
 impl From<ConnectionError> for Failure {
@@ -34,11 +33,15 @@ impl From<ConnectionError> for Failure {
 }
 
 impl Failure {
-    fn explain(&self) -> String {
+    fn explain(&self, connector: &Connector) -> String {
         match self {
-            Self::Client(e) => explain(e),
-            Self::Stuck(since) => format!(
+            Self::Client(e) => explain(e, &connector.options),
+            Self::Owed(Owed::Acknowledgement(since)) => format!(
                 "has acknowledged nothing for {} s, and messages are sent again",
+                since.as_secs()
+            ),
+            Self::Owed(Owed::Subscription(filter, since)) => format!(
+                "has not answered the subscription to {filter} for {} s, and it is sent again on a new connection",
                 since.as_secs()
             ),
         }
@@ -70,6 +73,7 @@ pub(super) fn run(mut connector: Connector, shared: &Shared) {
     let mut memory = start_memory(&mut connector, shared);
     let (mut backoff, mut takeovers) = (Backoff::new(connector.backoff_max), Takeovers::default());
     let mut bd_seq = BdSeq::open(connector.bd_seq_file());
+    let mut listener = Listener::default();
     loop {
         let mut connected_at = None;
         let result = run_once(
@@ -80,9 +84,12 @@ pub(super) fn run(mut connector: Connector, shared: &Shared) {
             &mut connected_at,
         );
         let failure = result.err();
+        let reason = failure
+            .as_ref()
+            .map(|f| reason(f, connected_at.is_some(), &connector, &mut listener, shared));
         let mut state = shared.lock();
         let now = Instant::now();
-        if failure.as_ref().is_some_and(Failure::is_oversized) {
+        if connected_at.is_some() && failure.as_ref().is_some_and(Failure::is_oversized) {
             state.subscriptions.suspend(now, &shared.broker);
         }
         let ending = failure.as_ref().map_or(Ending::Other, Failure::ending);
@@ -96,11 +103,35 @@ pub(super) fn run(mut connector: Connector, shared: &Shared) {
         if takeovers.ended(end, lasted) {
             log_takeover(&connector);
         }
-        let wait = spread(backoff.after(lasted), fastrand::f64());
-        if wait_to_reconnect(shared, state, wait, failure.as_ref()) {
+        let wait = if state.is_closing() {
+            backoff.while_closing()
+        } else {
+            spread(backoff.after(lasted), fastrand::f64())
+        };
+        if wait_to_reconnect(shared, state, wait, reason) {
             return;
         }
     }
+}
+
+/// Why there is no connection. If the broker has not even accepted one, what listens there may be no broker, or one that
+/// speaks TLS when the address says otherwise, or the reverse.
+fn reason(
+    failure: &Failure,
+    was_connected: bool,
+    connector: &Connector,
+    listener: &mut Listener,
+    shared: &Shared,
+) -> String {
+    if was_connected {
+        *listener = Listener::default();
+    } else if let Failure::Client(error) = failure
+        && !shared.lock().is_closing()
+        && let Some(mend) = listener.mend(error, connector)
+    {
+        return mend;
+    }
+    failure.explain(connector)
 }
 
 /// Opens what is remembered over restarts, and makes deletions of the topics that are published no longer due.
@@ -146,29 +177,20 @@ fn is_closed_by_broker(error: &ConnectionError) -> bool {
     }
 }
 
-/// Logs the error and waits, for less time while the publisher is being closed; returns whether the
-/// publisher is closed.
+/// Logs the reason and waits; returns whether the publisher is closed.
 fn wait_to_reconnect(
     shared: &Shared,
     state: Guard<'_>,
     wait: Duration,
-    failure: Option<&Failure>,
+    reason: Option<String>,
 ) -> bool {
-    // While the publisher is being closed there is no time for the full wait, and the error was logged before.
     let closing = state.is_closing();
-    let wait = if closing {
-        wait.min(MAX_WAIT_CLOSING)
-    } else {
-        wait
-    };
-    if let Some(failure) = failure
-        && !closing
-    {
+    // While the publisher is being closed, the error was logged before.
+    if let Some(reason) = reason.filter(|_| !closing) {
         let (broker, waiting) = (&shared.broker, state.queue.len());
         let seconds = wait.as_secs_f64();
         log::warn!(
-            "broker {broker}: {}; {waiting} events wait, next attempt in {seconds:.1} s",
-            failure.explain()
+            "broker {broker}: {reason}; {waiting} events wait, next attempt in {seconds:.1} s"
         );
     }
     let unchanged = |s: &mut State| s.is_closing() == closing && !s.is_over();
@@ -222,13 +244,13 @@ fn run_once(
         }
         let mut state = shared.lock();
         let deleted = state.take_deleted();
-        let stuck_for = state.stuck_for(Instant::now());
+        let owed = state.owed(Instant::now(), patience);
         drop(state);
         if !deleted.is_empty() {
             memory.deleted(&connector.remembered_as(), &deleted);
         }
-        if let Some(stuck) = stuck_for.filter(|stuck| *stuck > patience) {
-            return Err(Failure::Stuck(stuck));
+        if let Some(owed) = owed {
+            return Err(Failure::Owed(owed));
         }
     }
     Ok(())

@@ -65,6 +65,7 @@ impl DemoSubscriber {
 
 /// Forwards payloads until the connection ends, or nobody takes them.
 fn receive(mut connection: Connection, confirm: &Sender<()>, payloads: &Sender<Received>) {
+    let options = connection.eventloop.mqtt_options.clone();
     for notification in connection.iter() {
         let received = match notification {
             Ok(Event::Incoming(Packet::SubAck(_))) => {
@@ -73,7 +74,7 @@ fn receive(mut connection: Connection, confirm: &Sender<()>, payloads: &Sender<R
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => Ok(publish.payload.to_vec()),
             Ok(_) => continue,
-            Err(e) => Err(explain(&e)),
+            Err(e) => Err(explain(&e, &options)),
         };
         let failed = received.is_err();
         if payloads.send(received).is_err() || failed {

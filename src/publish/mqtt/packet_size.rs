@@ -17,12 +17,17 @@ pub const MAX_PICTURE_BYTES: usize = MAX_PACKET_BYTES - PICTURE_OVERHEAD;
 const MIN_PICTURE_BYTES: usize = 4096;
 /// The longest topic that MQTT allows.
 const MAX_TOPIC_BYTES: usize = u16::MAX as usize;
-/// Packets below this are never suspected: every broker takes them.
-const SUSPECT_ABOVE: usize = 1024;
+/// Packets below this are suspected only if the broker has taken smaller ones, and are never given up: hardly a broker's
+/// limit is as low, and where access rules close the connection, which looks the same, an event can wait in the queue
+/// until they are mended.
+const SMALL: usize = 1024;
 /// After this many resets the log names the suspect.
 const RESETS_UNTIL_TOLD: u32 = 2;
-/// After this many resets, all but the first with nothing else in flight, the suspect is given up.
+/// After this many resets, all but the first with nothing else in flight, a suspect that is not small is given up.
 const RESETS_UNTIL_GIVEN_UP: u32 = 3;
+/// What to do about it.
+const SEE: &str =
+    "See the broker's limit (mosquitto: max_packet_size) and its access rules for this device";
 /// How long the limit that was found holds. Then a packet may be tried again: the broker may have been configured anew.
 const HOLDS: Duration = Duration::from_secs(3600);
 
@@ -142,7 +147,11 @@ impl PacketSize {
         in_flight: impl Iterator<Item = (&'t str, usize)>,
         now: Instant,
     ) -> Option<String> {
-        let least = SUSPECT_ABOVE.max(clearly_above(self.largest_taken));
+        let least = match self.largest_taken {
+            // It has taken nothing at all, so its reason is hardly a size.
+            0 => SMALL,
+            taken => clearly_above(taken),
+        };
         let Some((topic, bytes)) = in_flight
             .max_by_key(|(_, bytes)| *bytes)
             .filter(|(_, bytes)| *bytes > least)
@@ -160,16 +169,18 @@ impl PacketSize {
             "closed the connection {resets} times right after {topic}, {bytes} bytes, and the largest packet that it has taken has {} bytes",
             self.largest_taken
         );
-        if resets >= RESETS_UNTIL_GIVEN_UP {
+        if resets >= RESETS_UNTIL_GIVEN_UP && bytes > SMALL {
             let refused = slightly_below(bytes).max(self.largest_taken + 1);
             self.refused = Some((refused, now + HOLDS));
             return Some(format!(
-                "{what}: messages of {refused} bytes and more are dropped from now on. See the broker's limit (mosquitto: max_packet_size)"
+                "{what}: messages of {refused} bytes and more are dropped from now on. {SEE}"
             ));
         }
         self.suspect = Some(Suspect { bytes, resets });
-        (resets >= RESETS_UNTIL_TOLD).then(|| {
-            format!("{what}: its limit seems to lie between. The message is tried once more, alone")
+        let tell = resets >= RESETS_UNTIL_TOLD && resets.is_power_of_two();
+        let how_often = if bytes > SMALL { "once more" } else { "again" };
+        tell.then(|| {
+            format!("{what}: its limit seems to lie between, or its access rules forbid the topic. The message is tried {how_often}, alone. {SEE}")
         })
     }
 
@@ -239,6 +250,30 @@ mod tests {
         size.closed(large(), now);
         size.taken(50_000);
         assert!(!size.has_suspect(), "it has arrived");
+    }
+
+    #[test]
+    fn a_limit_below_small_packets_is_told_and_nothing_is_dropped() {
+        let (mut size, now) = (PacketSize::default(), Instant::now());
+        let payload = vec![0; 600];
+        let event = || [("t/event", publish_bytes("t/event", &payload))].into_iter();
+        size.taken(35);
+        assert_eq!(size.closed(event(), now), None);
+        let told = size.closed(event(), now).expect("the second is told");
+        assert!(
+            told.contains("2 times right after t/event, 614 bytes") && told.contains("35 bytes"),
+            "{told}"
+        );
+        assert!(
+            told.contains("max_packet_size) and its access rules"),
+            "{told}"
+        );
+        let told = (0..30).filter(|_| size.closed(event(), now).is_some());
+        assert_eq!(told.count(), 4, "after 4, 8, 16 and 32");
+        assert_eq!(size.judge("t/event", &payload, now), Verdict::Alone);
+        assert!(size.has_suspect());
+        size.taken(614);
+        assert_eq!(size.judge("t/event", &payload, now), Verdict::Fits);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::connector::Connector;
 use super::error::{BrokerError, explain};
+use super::listener::Listener;
 use crate::config::Settings;
 use rumqttc::{Client, Event, MqttOptions};
 use std::time::Duration;
@@ -42,7 +43,9 @@ pub fn probe(settings: &Settings, limit: Duration) -> Result<String, BrokerError
             })
         }
         Some(Err(e)) => Err(BrokerError::Unavailable {
-            reason: explain(&e),
+            reason: Listener::default()
+                .mend(&e, &connector)
+                .unwrap_or_else(|| explain(&e, &connector.options)),
             broker: connector.broker,
         }),
         None => Err(BrokerError::Unavailable {

@@ -46,6 +46,15 @@ pub(super) enum Ending {
     Other,
 }
 
+/// What a broker owes an answer to, and since how long.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// A message.
+    Acknowledgement(Duration),
+    /// The subscription to these topics.
+    Subscription(String, Duration),
+}
+
 pub(super) struct State {
     /// The broker as log lines name it.
     broker: String,
@@ -247,10 +256,14 @@ impl State {
         }
     }
 
-    /// How long the broker has owed an acknowledgement.
-    pub(super) fn stuck_for(&self, now: Instant) -> Option<Duration> {
-        let subscription = self.subscriptions.unconfirmed_for(now);
-        self.in_flight.stuck_for(now).max(subscription)
+    /// What the broker has owed for longer than `patience`, so that a new connection must be made.
+    pub(super) fn owed(&mut self, now: Instant, patience: Duration) -> Option<Owed> {
+        let stuck = self.in_flight.stuck_for(now).filter(|s| *s > patience);
+        if let Some(since) = stuck {
+            return Some(Owed::Acknowledgement(since));
+        }
+        let unanswered = self.subscriptions.unanswered(now, patience, &self.broker);
+        unanswered.map(|(filter, since)| Owed::Subscription(filter, since))
     }
 
     /// Retained topics that the broker has deleted since the last call.

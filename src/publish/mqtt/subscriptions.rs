@@ -63,6 +63,17 @@ pub(super) struct Subscriptions {
     suspensions: u32,
     /// A refused subscription was logged on this connection.
     refusal_logged: bool,
+    /// The broker has left a subscription unanswered, and has answered none since.
+    unanswered: Option<Unanswered>,
+}
+
+/// What was done about a subscription that the broker did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unanswered {
+    /// A new connection was made.
+    Reconnected,
+    /// It was told that there are none.
+    Told,
 }
 
 impl Default for Subscriptions {
@@ -79,6 +90,7 @@ impl Default for Subscriptions {
             suspended_until: None,
             suspensions: 0,
             refusal_logged: false,
+            unanswered: None,
         }
     }
 }
@@ -148,6 +160,9 @@ impl Subscriptions {
     /// Notes that the broker has confirmed a subscription, or refused it.
     pub(super) fn subscribed(&mut self, packet: u16, refused: bool, broker: &str, now: Instant) {
         let answered = self.pending.acknowledged(packet, now);
+        if answered.is_some() {
+            self.unanswered = None;
+        }
         if let Some(filter) = answered.filter(|_| refused && !self.refusal_logged) {
             self.refusal_logged = true;
             log::warn!(
@@ -156,9 +171,28 @@ impl Subscriptions {
         }
     }
 
-    /// How long a subscription has been waiting for its confirmation.
-    pub(super) fn unconfirmed_for(&self, now: Instant) -> Option<Duration> {
-        self.pending.stuck_for(now)
+    /// A subscription that has waited for its confirmation for longer than `patience`, if a new connection is to be made
+    /// for it. A broker that answers none on that one either takes the events at least, so it is kept; a Sparkplug node
+    /// cannot work without its commands.
+    pub(super) fn unanswered(
+        &mut self,
+        now: Instant,
+        patience: Duration,
+        broker: &str,
+    ) -> Option<(String, Duration)> {
+        let since = self.pending.stuck_for(now).filter(|s| *s > patience)?;
+        let filter = self.pending.iter().next()?.clone();
+        if self.node_commands.is_some() || self.unanswered.is_none() {
+            self.unanswered = Some(Unanswered::Reconnected);
+            return Some((filter, since));
+        }
+        self.pending.clear();
+        if self.unanswered.replace(Unanswered::Told) != Some(Unanswered::Told) {
+            log::warn!(
+                "broker {broker}: has not answered the subscription to {filter} on a second connection either: events are published, but nothing sent to this device arrives. See the broker's log, and what stands between it and the device"
+            );
+        }
+        None
     }
 
     /// Suspends all subscriptions, after a message that was too long.

@@ -12,6 +12,9 @@ const PINGREQ: u8 = 12;
 
 #[derive(Default)]
 struct Shared {
+    /// The return code of CONNACK.
+    code: u8,
+    ignores_subscriptions: bool,
     acknowledges: AtomicBool,
     connections: AtomicUsize,
     published: Mutex<Vec<(String, Vec<u8>)>>,
@@ -26,9 +29,31 @@ pub struct FakeBroker {
 impl FakeBroker {
     /// Listens on a free port, and acknowledges nothing that is published.
     pub fn start() -> Self {
+        Self::start_with(Shared::default())
+    }
+
+    /// Answers CONNECT with this return code.
+    pub fn with_code(code: u8) -> Self {
+        Self::start_with(Shared {
+            code,
+            ..Shared::default()
+        })
+    }
+
+    /// Acknowledges what is published, and answers no SUBSCRIBE.
+    pub fn without_subscriptions() -> Self {
+        let broker = Self::start_with(Shared {
+            ignores_subscriptions: true,
+            ..Shared::default()
+        });
+        broker.acknowledge();
+        broker
+    }
+
+    fn start_with(shared: Shared) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("its address").port();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(shared);
         let for_thread = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -62,7 +87,8 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     loop {
         let (header, body) = read_packet(&mut stream)?;
         let answer = match header >> 4 {
-            CONNECT => vec![0x20, 2, 0, 0],
+            CONNECT => vec![0x20, 2, 0, shared.code],
+            SUBSCRIBE if shared.ignores_subscriptions => Vec::new(),
             SUBSCRIBE => vec![0x90, 3, body[0], body[1], 1],
             PINGREQ => vec![0xd0, 0],
             PUBLISH => take(header, &body, shared),
