@@ -2,7 +2,7 @@
 
 use super::CliError;
 use super::image_embeddings::{EmbeddingArgs, Families, LoadedEncoder, parse_interventions};
-use super::output::{Failures, line, write_file};
+use super::output::{Failures, Target, check_targets, line, write_file};
 use crate::embedding_cache::{ImageEmbeddings, InterventionPlan};
 use crate::files::{Layout, labelled_images};
 use crate::recognizer::{IDENTITY, LoadedProjection};
@@ -41,6 +41,7 @@ pub(super) struct CalibrateArgs {
 }
 
 pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
+    check_targets(args.output.iter().map(|path| Target::File(path)))?;
     let loaded = args.embedding.load()?;
     let projection = loaded.projection(args.projection.as_deref())?;
     let configured = loaded
@@ -52,6 +53,8 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
             "no class bank is named; give --classes BANK, or a --config with `classes.bank`".into(),
         ));
     };
+    let output = args.output.as_ref().unwrap_or(path);
+    check_targets([Target::File(output)])?;
     let mut bank = loaded.frame_encoder.load_bank(path)?;
     let source = Source {
         embedding: &args.embedding,
@@ -60,7 +63,6 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
         interventions: &args.interventions,
     };
     let failures = source.calibrate(&mut bank, &args.images)?;
-    let output = args.output.as_ref().unwrap_or(path);
     write_file(output, &bank.to_bytes()?)?;
     line(&format!(
         "{}: calibrated{}",

@@ -6,7 +6,7 @@ use super::CliError;
 use super::calibrate::{Source, describe};
 use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::model_args::LabelArgs;
-use super::output::{Failures, line, write_file};
+use super::output::{Failures, Target, check_targets, line, write_file};
 use crate::files::list_images;
 use crate::recognizer::IDENTITY;
 use clap::Args;

@@ -58,6 +58,7 @@ impl PromptEncoder {
         };
         encoder.check_vocabulary()?;
         encoder.warn_of_missing_tokens()?;
+        encoder.warn_of_short_context(manifest.text()?.context_length);
         Ok(encoder)
     }
 
@@ -117,6 +118,20 @@ impl PromptEncoder {
                 last: known - 1,
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Warns if prompts are cut although the tower takes longer ones.
+    fn warn_of_short_context(&self, context_length: usize) {
+        let positions = self.tower.tokens().positions;
+        if let Some(longest) =
+            positions.filter(|&p| usize::try_from(p).is_ok_and(|p| p > context_length))
+        {
+            log::warn!(
+                "model manifest {}: `text.context_length` is {context_length}, but the text tower {} takes {longest} tokens: prompts of more than {context_length} lose their last words. Set it to {longest}",
+                self.manifest.display(),
+                self.tower.path().display()
+            );
         }
     }
 

@@ -32,6 +32,7 @@ mod gpu;
 mod homeassistant;
 mod hostile_names;
 mod input_faults;
+mod model_faults;
 mod mqtt_limits;
 mod mqtt_others;
 mod mqtt_retained;

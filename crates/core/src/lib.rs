@@ -9,7 +9,7 @@
 //! - [`classify`]: class banks, tokenizer, scores, rejection, and a state that does not flicker.
 //! - [`workshop`]: a rendered camera whose causes are all known.
 //! - [`reliability`]: whether a confidence is true, and how well a score ranks answers.
-//! - [`tensor_file`], [`stats`], [`numeric`], [`jpeg`]: shared by the others.
+//! - [`tensor_file`], [`foreign_file`], [`stats`], [`numeric`], [`jpeg`]: shared by the others.
 //!
 //! # Units
 //!
@@ -17,6 +17,7 @@
 //! `0..=1`. Image sizes are width × height in pixels; tensor shapes are written `[N, C, H, W]`.
 
 pub mod classify;
+pub mod foreign_file;
 pub mod frame;
 pub mod icm;
 pub mod intervene;

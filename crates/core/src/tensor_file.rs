@@ -3,6 +3,7 @@
 //!
 //! Every file names its format and version in its metadata (`format`, `version`).
 
+use crate::foreign_file::{HEAD_BYTES, Wanted, foreign};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +14,11 @@ use thiserror::Error;
 pub enum TensorFileError {
     #[error("not a safetensors file, or cut short: {0}")]
     Parse(String),
-    #[error("not a {expected} file (metadata `format` is {found})")]
+    #[error("not a safetensors file of this program: {0}")]
+    Foreign(String),
+    #[error(
+        "not a {expected} file (metadata `format` is {found}); `constancy fit` makes projections and moments, `constancy classes` makes class banks"
+    )]
     Format {
         expected: &'static str,
         found: String,
@@ -78,6 +83,10 @@ impl<'a> TensorFile<'a> {
         format: &'static str,
         newest: u32,
     ) -> Result<Self, TensorFileError> {
+        let head = &bytes[..bytes.len().min(HEAD_BYTES)];
+        if let Some(reason) = foreign(head, Wanted::Tensors) {
+            return Err(TensorFileError::Foreign(reason));
+        }
         let parse = |e: safetensors::SafeTensorError| TensorFileError::Parse(e.to_string());
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(parse)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(parse)?;

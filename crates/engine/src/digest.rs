@@ -2,7 +2,7 @@
 
 use crate::error::ModelError;
 use crate::manifest::Manifest;
-use crate::onnx::{OnnxFile, hex};
+use crate::onnx::{OnnxFile, Unreadable, hex};
 use crate::regular_file;
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -68,7 +68,8 @@ impl HashedModel {
         };
         let file = match OnnxFile::open_alone(path) {
             Ok(file) => file.with_external(path).map_err(parse_error)?,
-            Err(reason) => {
+            Err(foreign) if foreign.is_foreign => return Err(parse_error(foreign.reason)),
+            Err(Unreadable { reason, .. }) => {
                 // A damaged file is told by its hash, if it has one.
                 let found = expected.map(|_| sha256_of(path)).transpose();
                 let found = found.map_err(read)?.unwrap_or_default();

@@ -8,7 +8,7 @@ use crate::error::{ModelError, error_chain};
 use crate::gpu::{self, GpuError, GpuTower, TowerSetup, WorkerConfig};
 use crate::guard::catch_panic;
 use crate::input::ImageFormat;
-use crate::load::{LoadedTower, Loader, Plan, TowerInput};
+use crate::load::{LoadedTower, Loader, Plan, TowerInput, explained};
 use crate::manifest::Manifest;
 use crate::onnx::OnnxFile;
 use crate::ops::{FusedOp, Operators};
@@ -63,8 +63,16 @@ impl Encoder {
     /// Like [`Encoder::load`], with a manifest that is already read.
     pub fn open(manifest: Manifest, options: &EngineOptions) -> Result<Self, ModelError> {
         let path = manifest.encoder_file();
-        let mut encoder = catch_panic(|| Self::open_on_cpu(path.clone(), manifest, options))
-            .unwrap_or_else(|reason| Err(ModelError::Panicked { path, reason }))?;
+        let output = manifest.output.name.clone();
+        let opened = catch_panic(|| Self::open_on_cpu(path.clone(), manifest, options));
+        let mut encoder = opened
+            .unwrap_or_else(|reason| {
+                Err(ModelError::Panicked {
+                    path: path.clone(),
+                    reason,
+                })
+            })
+            .map_err(|e| explained(e, &path, &output))?;
         encoder.gpu = encoder.start_on_gpu(options)?;
         Ok(encoder)
     }

@@ -64,6 +64,15 @@ pub enum ModelError {
         name: String,
         found: String,
     },
+    #[error(
+        "model {path}: input `{name}` takes bytes in a shape {found}, which leaves open whether images come as [N, 3, H, W] or as [N, H, W, 3]; set `layout = \"nchw\"` or `layout = \"nhwc\"` under [input] in {manifest}"
+    )]
+    InputLayout {
+        path: PathBuf,
+        manifest: PathBuf,
+        name: String,
+        found: String,
+    },
     #[error("model {path}: input `{name}` takes {found}; {reason}")]
     InputType {
         path: PathBuf,

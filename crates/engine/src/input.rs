@@ -42,6 +42,12 @@ impl DeclaredInput {
         self.element == DataType::Uint8 as i32
     }
 
+    /// Whether its shape leaves open which axis has the colours.
+    fn is_open(&self) -> bool {
+        let is_colours = |axis: Option<&Option<i64>>| axis == Some(&Some(3));
+        !is_colours(self.axes.get(1)) && !is_colours(self.axes.get(3))
+    }
+
     /// The type's name in ONNX.
     fn type_name(&self) -> String {
         match DataType::try_from(self.element) {
@@ -54,6 +60,9 @@ impl DeclaredInput {
 
     /// The shape for people, `[N, 3, 224, 224]`.
     pub(crate) fn shape_text(&self) -> String {
+        if self.axes.is_empty() {
+            return "that the file does not say".into();
+        }
         let axis = |(i, axis): (usize, &Option<i64>)| match axis {
             Some(n) => n.to_string(),
             None if i == 0 => "N".into(),
@@ -87,6 +96,14 @@ impl ImageFormat {
         manifest: &Manifest,
     ) -> Result<Self, ModelError> {
         let element = element_type(declared, path, manifest)?;
+        if element == DatumType::U8 && manifest.input.layout.is_none() && declared.is_open() {
+            return Err(ModelError::InputLayout {
+                path: path.into(),
+                manifest: manifest.path.clone(),
+                name: declared.name.clone(),
+                found: declared.shape_text(),
+            });
+        }
         let layout = layout(declared, &manifest.input).ok_or_else(|| ModelError::InputShape {
             path: path.into(),
             manifest: manifest.path.clone(),

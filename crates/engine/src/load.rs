@@ -8,7 +8,8 @@ use crate::onnx::{Graph, OnnxFile};
 use crate::ops::{FusedNode, Operators, pack};
 use crate::precision::Precision;
 use crate::rewrite::{
-    fuse, fuse_with_shapes, ignored_attribute, prepare_quantised, table_clash, to_tract,
+    fuse, fuse_with_shapes, ignored_attribute, prepare_quantised, shape_from_content, table_clash,
+    to_tract, unreadable_tensor,
 };
 use crate::runtime::Runtime;
 use crate::spec::Specs;
@@ -234,14 +235,15 @@ impl Loader<'_> {
         })
     }
 
-    /// An error where a table of the file, such as its position embeddings, fits another size.
+    /// An error where the file has what is not supported, or a table of it, such as its position embeddings, fits another
+    /// size.
     fn check_tables(
         &self,
         graph: &Graph,
         inputs: &[TowerInput<'_>],
         modality: &'static str,
     ) -> Result<(), ModelError> {
-        if let Some(reason) = ignored_attribute(graph) {
+        if let Some(reason) = unreadable_tensor(graph).or_else(|| ignored_attribute(graph)) {
             return Err(ModelError::Run {
                 path: self.path.into(),
                 reason,
@@ -334,6 +336,28 @@ impl Loader<'_> {
             reason: error_chain(error),
         }
     }
+}
+
+/// What is wrong with the model at `path`, of which loading `output` or its first run ended with `error`: an operator that
+/// makes such errors by name, if the graph has one.
+pub(crate) fn explained(error: ModelError, path: &Path, output: &str) -> ModelError {
+    let is_unclear = matches!(
+        error,
+        ModelError::InputSize { .. }
+            | ModelError::Panicked { .. }
+            | ModelError::Parse { .. }
+            | ModelError::Run { .. }
+            | ModelError::Untyped { .. }
+    );
+    let Some(file) = is_unclear.then(|| OnnxFile::open(path).ok()).flatten() else {
+        return error;
+    };
+    let mut graph = Graph::new(file);
+    graph.keep_only(output);
+    shape_from_content(&graph).map_or(error, |reason| ModelError::Run {
+        path: path.into(),
+        reason,
+    })
 }
 
 /// The graph as tract's, its fused nodes computed by `operators`.

@@ -4,7 +4,7 @@ use crate::digest::HashedModel;
 use crate::error::ModelError;
 use crate::guard::catch_panic;
 use crate::input::token_type;
-use crate::load::{Loader, Plan, TowerInput};
+use crate::load::{Loader, Plan, TowerInput, explained};
 use crate::manifest::Manifest;
 use crate::options::EngineOptions;
 use crate::output::finite_values;
@@ -26,9 +26,16 @@ pub struct TextEncoder {
 impl TextEncoder {
     /// Loads the tower that `[text]` of `manifest` describes and checks it with one run.
     pub fn load(manifest: &Manifest, options: &EngineOptions) -> Result<Self, ModelError> {
-        let path = manifest.beside(&manifest.text()?.file);
+        let text = manifest.text()?;
+        let path = manifest.beside(&text.file);
         catch_panic(|| Self::load_from(path.clone(), manifest, options))
-            .unwrap_or_else(|reason| Err(ModelError::Panicked { path, reason }))
+            .unwrap_or_else(|reason| {
+                Err(ModelError::Panicked {
+                    path: path.clone(),
+                    reason,
+                })
+            })
+            .map_err(|e| explained(e, &path, &text.output))
     }
 
     fn load_from(
@@ -51,10 +58,22 @@ impl TextEncoder {
         let (mut inputs, mut types) = (Vec::new(), Vec::new());
         for (name, key) in names {
             let Some(name) = name else { continue };
-            let element = token_type(&loader.declared_input(name, key)?, &path)?;
+            let declared = loader.declared_input(name, key)?;
+            let element = token_type(&declared, &path)?;
             let fact = element.fact([1, text.context_length]).into();
             inputs.push(TowerInput { name, fact, key });
             types.push(element);
+            let found = declared.axes.get(1).copied().flatten();
+            if found.is_some_and(|n| usize::try_from(n) != Ok(text.context_length)) {
+                return Err(ModelError::InputSize {
+                    path,
+                    key: "text.context_length",
+                    manifest: manifest.path.clone(),
+                    name: name.clone(),
+                    shape: format!("[1, {}]", text.context_length),
+                    reason: format!("the file says {}", declared.shape_text()),
+                });
+            }
         }
         let runtime = Arc::new(options.runtime()?);
         let tokens = TokenUse::of(&loader.graph(&text.output)?, &text.input);

@@ -23,9 +23,13 @@ const FORMAT: &str = "constancy-classes";
 pub enum BankError {
     #[error(transparent)]
     File(#[from] TensorFileError),
-    #[error("has {labels} labels for {rows} embeddings")]
+    #[error(
+        "has {labels} labels for {rows} embeddings; the file is damaged, make it again with `constancy classes`"
+    )]
     Count { labels: usize, rows: usize },
-    #[error("holds classes of width {found}, the encoder gives {width}")]
+    #[error(
+        "holds classes of width {found}, the encoder gives {width}; make it again with `constancy classes`"
+    )]
     Width { found: usize, width: usize },
     #[error(
         "made with the {origin} encoder with sha256 {made_with}, but the one that is loaded has {loaded}; make it again with `constancy classes`"
@@ -35,12 +39,16 @@ pub enum BankError {
         made_with: String,
         loaded: String,
     },
-    #[error("class `{label}` has an embedding of length 0")]
+    #[error(
+        "class `{label}` has an embedding of length 0; the file is damaged, make it again with `constancy classes`"
+    )]
     Zero { label: String },
     /// A name that no class may have.
     #[error("{0}; rename the class and make the bank again with `constancy classes`")]
     Label(String),
-    #[error("two classes are called `{label}`")]
+    #[error(
+        "two classes are called `{label}`; rename one, and make the bank again with `constancy classes`"
+    )]
     Duplicate { label: String },
     #[error(
         "its probe was learnt under projection {learnt_under}, but {loaded} is loaded; use that projection, or make the bank again with `constancy classes`"
@@ -49,7 +57,9 @@ pub enum BankError {
         learnt_under: String,
         loaded: String,
     },
-    #[error("its probe is for embeddings of width {found}, the projection gives {width}")]
+    #[error(
+        "its probe is for embeddings of width {found}, the projection gives {width}; make the bank again with `constancy classes`"
+    )]
     ProbeWidth { found: usize, width: usize },
     #[error("its whitening {0}; the file is damaged, make it again with `constancy classes`")]
     Whitening(String),

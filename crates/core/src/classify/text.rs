@@ -1,6 +1,7 @@
 //! From labels to class embeddings: prompt templates, tokens, and the mean over templates.
 
 use super::label::check_label;
+use crate::foreign_file::{HEAD_BYTES, Wanted, foreign};
 use crate::numeric::{unit, unit_mean};
 use thiserror::Error;
 
@@ -65,8 +66,16 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Parses a `tokenizer.json`. Prompts become `context_length` tokens, padded with `pad_token_id`.
     pub fn parse(json: &[u8], context_length: usize, pad_token_id: i64) -> Result<Self, TextError> {
+        let head = &json[..json.len().min(HEAD_BYTES)];
+        if let Some(reason) = foreign(head, Wanted::Tokenizer) {
+            return Err(TextError::Tokenizer(reason));
+        }
         let unusable = |e: tokenizers::Error| TextError::Tokenizer(e.to_string());
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(unusable)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| {
+            TextError::Tokenizer(format!(
+                "{e}; name the model's tokenizer.json, not its vocab.json or tokenizer_config.json, or download it again"
+            ))
+        })?;
         // The file's padding and truncation are meant for training batches; here the tower's context length decides.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(unusable)?;

@@ -2,6 +2,7 @@
 
 use super::constant::bytes_of_shape;
 use super::mapped::{MappedFile, TensorData};
+use constancy_core::foreign_file::Wanted;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
@@ -59,6 +60,10 @@ impl External {
         let path = inside(folder, location)?;
         let file = MappedFile::open(&path)
             .map_err(|e| format!("its data file {}: {e}", folder.join(location).display()))?;
+        if let Some(reason) = file.foreign(Wanted::OnnxData) {
+            let named = folder.join(location);
+            return Err(format!("its data file {}: {reason}", named.display()));
+        }
         let file = Arc::new(file);
         self.files.insert(location.into(), Arc::clone(&file));
         Ok(file)

@@ -4,6 +4,7 @@
 use super::external::External;
 use super::mapped::{MappedFile, TensorData, hex};
 use super::ring::node_in_ring;
+use constancy_core::foreign_file::Wanted;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint};
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,22 @@ pub(super) const GRAPH_INITIALIZER: u32 = 5;
 const TENSOR_NAME: u32 = 8;
 pub(super) const TENSOR_RAW_DATA: u32 = 9;
 
+/// Why a file is no ONNX model.
+pub(crate) struct Unreadable {
+    pub(crate) reason: String,
+    /// It is something else altogether, so that its hash says nothing.
+    pub(crate) is_foreign: bool,
+}
+
+impl Unreadable {
+    fn damaged(reason: &dyn std::fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+            is_foreign: false,
+        }
+    }
+}
+
 /// An ONNX model whose large initialisers are still in their files, which stay mapped: whatever is
 /// read later is what was hashed, even if the files have been replaced since.
 #[derive(Clone)]
@@ -37,23 +54,31 @@ pub(crate) struct OnnxFile {
 impl OnnxFile {
     /// Opens the model at `path` and the files of external data next to it. An error is the reason.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        Self::open_alone(path)?.with_external(path)
+        let file = Self::open_alone(path).map_err(|e| e.reason)?;
+        file.with_external(path)
     }
 
     /// Opens the model at `path` without its external data.
-    pub(crate) fn open_alone(path: &Path) -> Result<Self, String> {
-        let file = Arc::new(MappedFile::open(path).map_err(|e| e.to_string())?);
-        if file.bytes().is_empty() {
-            return Err("the file is empty".into());
+    pub(crate) fn open_alone(path: &Path) -> Result<Self, Unreadable> {
+        let file = MappedFile::open(path).map_err(|e| Unreadable::damaged(&e))?;
+        let file = Arc::new(file);
+        if let Some(reason) = file.foreign(Wanted::Onnx) {
+            return Err(Unreadable {
+                reason,
+                is_foreign: true,
+            });
         }
-        let (message, ranges) = without_large_tensors(file.bytes())
-            .ok_or("it is cut short, or not a protobuf message")?;
-        let model = pb::ModelProto::decode(message.as_slice()).map_err(|e| e.to_string())?;
+        let (message, ranges) = without_large_tensors(file.bytes()).ok_or_else(|| {
+            Unreadable::damaged(
+                &"it is cut short, or not a protobuf message; copy or download it again",
+            )
+        })?;
+        let model =
+            pb::ModelProto::decode(message.as_slice()).map_err(|e| Unreadable::damaged(&e))?;
         if let Some(node) = model.graph.as_ref().and_then(|g| node_in_ring(&g.node)) {
             let NodeProto { op_type, name, .. } = node;
-            return Err(format!(
-                "its operator `{op_type}` `{name}` depends on its own result"
-            ));
+            let reason = format!("its operator `{op_type}` `{name}` depends on its own result");
+            return Err(Unreadable::damaged(&reason));
         }
         file.release(&(0..file.len()));
         let data = ranges

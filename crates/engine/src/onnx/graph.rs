@@ -133,6 +133,18 @@ impl Graph {
         (constant.len() == 1).then(|| constant.floats()[0])
     }
 
+    /// The initialisers, large ones without their data.
+    pub(crate) fn initializers(&self) -> impl Iterator<Item = &pb::TensorProto> {
+        self.initializers.values()
+    }
+
+    /// Names of the initialisers that are stored as sparse tensors.
+    pub(crate) fn sparse_names(&self) -> HashSet<&str> {
+        let all = self.model.graph.iter().flat_map(|g| &g.sparse_initializer);
+        all.filter_map(|t| Some(t.values.as_ref()?.name.as_str()))
+            .collect()
+    }
+
     pub(crate) fn initializer_names(&self) -> HashSet<String> {
         self.initializers.keys().cloned().collect()
     }

@@ -1,6 +1,7 @@
 //! Memory-mapped files, and the data of tensors in them.
 
 use crate::regular_file;
+use constancy_core::foreign_file::{HEAD_BYTES, Wanted, foreign};
 use memmap2::Mmap;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -25,6 +26,11 @@ impl MappedFile {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// What the file is instead of what is wanted, if that can be told.
+    pub(super) fn foreign(&self, wanted: Wanted) -> Option<String> {
+        foreign(&self.map[..self.len().min(HEAD_BYTES)], wanted)
     }
 
     pub(super) fn len(&self) -> usize {

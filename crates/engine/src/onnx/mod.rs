@@ -19,7 +19,7 @@ pub(crate) use attributes::{
     attribute_float, attribute_int, attribute_ints, first_output, nth_input,
 };
 pub(crate) use constant::{Constant, ElementType};
-pub(crate) use file::OnnxFile;
+pub(crate) use file::{OnnxFile, Unreadable};
 pub(crate) use graph::Graph;
 pub(crate) use index::Index;
 pub(crate) use mapped::TensorData;

@@ -1,7 +1,9 @@
 //! ONNX Runtime's operators on quantised values (`QLinearMatMul` and its kin): each becomes the
 //! operator on floats between `DequantizeLinear` and `QuantizeLinear`, which is what it means.
 
-use crate::onnx::{Constant, ElementType, Graph, Index, attribute_float, first_output, pb};
+use crate::onnx::{
+    Constant, ElementType, Graph, Index, attribute_float, attribute_int, first_output, pb,
+};
 use tract_onnx::pb::tensor_proto::DataType;
 
 /// How the inputs of an operator are ordered.
@@ -66,6 +68,17 @@ fn is_quantised(kind: &str) -> bool {
     kind.starts_with("QLinear") || kind == "QGemm"
 }
 
+/// The axis of an operand that its scales belong to, if it has more than one: a product's columns, which are the rows of
+/// what `Gemm` transposes, or a convolution's channels.
+fn channel_axis(node: &pb::NodeProto, kind: &str, operand: usize) -> i64 {
+    let is_transposed = || attribute_int(node, "transB") == Some(1);
+    match kind {
+        "Conv" => 0,
+        "Gemm" if operand == 1 && is_transposed() => 0,
+        _ => -1,
+    }
+}
+
 /// The nodes in place of one operator.
 #[derive(Default)]
 struct Written {
@@ -97,7 +110,8 @@ impl Written {
             .chunks_exact(3)
             .enumerate()
             .map(|(i, operand)| {
-                written.dequantised(&format!("{output}.operand.{i}"), operand, kind)
+                let axis = channel_axis(node, kind, i);
+                written.dequantised(&format!("{output}.operand.{i}"), operand, axis)
             })
             .collect();
         if let Some(bias) = bias {
@@ -135,9 +149,7 @@ impl Written {
     }
 
     /// `DequantizeLinear` of a value with its scale and zero point.
-    fn dequantised(&mut self, name: &str, operand: &[String], kind: &str) -> String {
-        // Scales of a product belong to columns, those of a convolution to its first axis.
-        let axis = if kind == "Conv" { 0 } else { -1 };
+    fn dequantised(&mut self, name: &str, operand: &[String], axis: i64) -> String {
         self.push("DequantizeLinear", operand.to_vec(), name, Some(axis));
         name.to_owned()
     }

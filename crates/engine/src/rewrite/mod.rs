@@ -23,6 +23,7 @@ mod shapes;
 mod spell_out;
 mod tables;
 mod to_tract;
+mod unsupported;
 
 pub(crate) use ignored::ignored_attribute;
 pub(crate) use pass::is_fused;
@@ -30,6 +31,7 @@ pub(crate) use quantised::prepare_quantised;
 pub(crate) use shapes::Shapes;
 pub(crate) use tables::table_clash;
 pub(crate) use to_tract::to_tract;
+pub(crate) use unsupported::{shape_from_content, unreadable_tensor};
 
 use crate::onnx::Graph;
 use crate::spec::{NormSpec, Spec, Specs};
