@@ -1,14 +1,12 @@
 //! Recognises what a stream carries that holds no frame, for the fault of a source that is silent.
 
 use super::printable::printable;
+use crate::files;
 use memchr::memmem;
 
-/// How much of what came is looked at: three packets of MPEG-TS, a page's title.
-pub(super) const HEAD_BYTES: usize = 4096;
+/// How much of what came is looked at: what tells containers, and a page's title.
+pub(super) const HEAD_BYTES: usize = files::HEAD_BYTES;
 const QUOTED_CHARS: usize = 80;
-/// A packet of MPEG-TS begins with this byte, and has 188 bytes.
-const TS_SYNC: u8 = 0x47;
-const TS_PACKET_BYTES: usize = 188;
 
 /// What a stream carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +29,6 @@ pub(super) enum Kind {
     Text,
 }
 
-/// The formats that begin with these bytes.
-const MAGICS: [(&[u8], &str); 16] = [
-    (b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
-    (b"FLV\x01", "Flash video (FLV)"),
-    (b"OggS", "Ogg"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media (ASF)"),
-    (b"DKIF", "an IVF file (VP8, VP9 or AV1)"),
-    (b"nut/multimedia container", "NUT"),
-    (b"\x89PNG\r\n\x1a\n", "PNG images"),
-    (b"GIF8", "GIF images"),
-    (b"BM", "BMP images"),
-    (b"II*\0", "TIFF images"),
-    (b"MM\0*", "TIFF images"),
-    (b"P5\n", "PGM images"),
-    (b"P6\n", "PPM images"),
-    (b"P7\n", "PAM images"),
-    (b"\0\0\x01\xba", "an MPEG program stream"),
-    (b"\0\0\x01\xb3", "MPEG-1 or MPEG-2 video"),
-];
-
 /// What the stream carries whose first bytes these are.
 pub(super) fn look(head: &[u8]) -> Content {
     let head = &head[..head.len().min(HEAD_BYTES)];
@@ -62,14 +40,8 @@ pub(super) fn look(head: &[u8]) -> Content {
         kind,
         name: name.into(),
     };
-    if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
+    if let Some(name) = files::picture(head).or_else(|| files::video(head)) {
         return other(name);
-    }
-    if let Some(name) = riff(head).or_else(|| iso_media(head)) {
-        return other(name);
-    }
-    if is_transport_stream(head) {
-        return other("MPEG-TS");
     }
     if head.starts_with(&[0xff, 0xd8]) {
         return known(Kind::Jpeg, "JPEG images");
@@ -88,33 +60,6 @@ pub(super) fn look(head: &[u8]) -> Content {
         return known(Kind::Jpeg, "JPEG images");
     }
     other("uncompressed video or another format without a name")
-}
-
-fn riff(head: &[u8]) -> Option<&'static str> {
-    let form = head.strip_prefix(b"RIFF")?.get(4..8)?;
-    Some(match form {
-        b"AVI " => "AVI",
-        b"WEBP" => "WebP images",
-        b"WAVE" => "sound (WAV)",
-        _ => "a RIFF file",
-    })
-}
-
-/// MP4 and QuickTime consist of boxes: four bytes of length, four letters.
-fn iso_media(head: &[u8]) -> Option<&'static str> {
-    match head.get(4..8)? {
-        b"ftyp" | b"moov" | b"moof" | b"mdat" | b"styp" | b"sidx" | b"wide" => {
-            Some("MP4 or QuickTime")
-        }
-        _ => None,
-    }
-}
-
-/// Whether sync bytes stand 188 bytes apart, in at least three packets.
-fn is_transport_stream(head: &[u8]) -> bool {
-    let packets = |start: usize| head[start..].iter().step_by(TS_PACKET_BYTES);
-    (0..TS_PACKET_BYTES.min(head.len()))
-        .any(|start| packets(start).count() > 2 && packets(start).all(|&b| b == TS_SYNC))
 }
 
 /// Video whose units begin with `00 00 01`: H.264 and H.265 (their Annex B), and MPEG-4 (ISO 14496-2).
@@ -187,6 +132,9 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TS_SYNC: u8 = 0x47;
+    const TS_PACKET_BYTES: usize = 188;
 
     fn name(head: &[u8]) -> String {
         look(head).name

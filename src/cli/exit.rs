@@ -163,7 +163,10 @@ fn images(error: &ImagesError) -> u8 {
     match error {
         ImagesError::Read { source, .. } => input(source),
         ImagesError::Empty { .. } => NO_INPUT,
-        ImagesError::NoneReadable { .. } | ImagesError::SameName { .. } => DATA,
+        ImagesError::Video { .. }
+        | ImagesError::NoList { .. }
+        | ImagesError::NoneReadable { .. }
+        | ImagesError::SameName { .. } => DATA,
     }
 }
 

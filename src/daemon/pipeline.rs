@@ -18,6 +18,7 @@ use camera::{Cameras, Published, SWITCHED_OFF};
 use constancy_core::classify::{Debouncer, Decision};
 use constancy_core::frame::Frame;
 use relabelling::Relabelling;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A batch may take this long, so that the daemon can always stop in time.
@@ -26,7 +27,7 @@ const MAX_BATCH_TIME: Duration = Duration::from_millis(300);
 const MAX_BATCH: usize = 8;
 
 /// How many files of a recording are named in the log that cannot be decoded; of further ones, fewer and fewer.
-const MAX_NAMED_FILES: u64 = 1000;
+const MAX_NAMED_FILES: usize = 1000;
 /// After this many panics of the model in a row the program is not trusted any more: systemd starts it anew.
 const MAX_MODEL_PANICS: u32 = 5;
 
@@ -283,12 +284,15 @@ impl Pipeline {
     }
 
     /// Counts a frame that could not be recognised, and logs it if it says something new: a camera that sends nothing but
-    /// damaged frames must not fill the journal, and its state will say so. A recording's files are all named, up to a
-    /// number.
+    /// damaged frames must not fill the journal, and its state will say so. A recording's files are each named once, up to
+    /// a number.
     fn skip(&mut self, frame: &CameraFrame, error: &FrameError) {
         let camera = &mut self.cameras[frame.camera];
         camera.damaged += 1;
-        let named = frame.frame.file.is_some() && camera.damaged <= MAX_NAMED_FILES;
+        let named = frame.frame.file.as_ref().is_some_and(|file| {
+            camera.named_files.len() < MAX_NAMED_FILES
+                && camera.named_files.insert(Arc::clone(file))
+        });
         let level = if named || camera.damaged.is_power_of_two() {
             log::Level::Warn
         } else {

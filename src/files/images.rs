@@ -1,12 +1,18 @@
 //! The images of a folder, of class folders, or of a list.
 
 use super::list::images_listed;
+use super::media::{Listing, listing};
 use super::passed_over::PassedOver;
 use super::walk::Walk;
+use super::{megabytes, open};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+
+/// How much of a file is looked at that may be a list: the first frame of a recording in MJPEG fits.
+const BEGINNING_BYTES: u64 = 4 << 20;
 
 /// Why there are no images.
 #[derive(Debug, Error)]
@@ -21,6 +27,18 @@ pub enum ImagesError {
         path: PathBuf,
         /// `; ` and what was passed over, or nothing.
         why: String,
+    },
+    #[error(
+        "{path} is a video ({format}), and a replay takes pictures: play it with `[camera.pipe]` and `command = [\"ffmpeg\", \"-re\", \"-i\", \"{path}\", \"-f\", \"mjpeg\", \"-q:v\", \"2\", \"-\"]`, or take it apart into pictures with `ffmpeg -i {path} frame-%06d.png`"
+    )]
+    Video { path: PathBuf, format: &'static str },
+    #[error(
+        "{path} holds {format} ({size}): expected a folder, a picture (JPEG, PNG, WebP, BMP, TIFF) or a text file with the path of a picture on each line"
+    )]
+    NoList {
+        path: PathBuf,
+        format: &'static str,
+        size: String,
     },
     #[error("none of the {count} images of {path} can be read")]
     NoneReadable { path: PathBuf, count: usize },
@@ -66,16 +84,39 @@ fn read(path: &Path) -> impl FnOnce(std::io::Error) -> ImagesError {
     }
 }
 
-/// Finds the images of a folder and its subfolders, or those that a text file lists, one path per line.
+/// Finds the images of a folder and its subfolders, or those that a text file lists, one path per line. A picture is the
+/// only image of itself.
 pub(crate) fn find_images(path: &Path) -> Result<Images, ImagesError> {
     let found = if path.is_dir() {
         Walk::through(path).map(|walk| (walk.images, walk.passed_over))
     } else {
-        images_listed(path)
+        match listing(&beginning(path).map_err(read(path))?) {
+            Listing::List => images_listed(path),
+            Listing::Picture => Ok((vec![path.into()], PassedOver::default())),
+            Listing::Video(format) => {
+                let path = path.into();
+                return Err(ImagesError::Video { path, format });
+            }
+            Listing::Other(format) => {
+                let bytes = std::fs::metadata(path).map_err(read(path))?.len();
+                return Err(ImagesError::NoList {
+                    path: path.into(),
+                    format,
+                    size: megabytes(bytes),
+                });
+            }
+        }
     };
     let (paths, passed_over) = found.map_err(read(path))?;
     refuse_none(path, &paths, &passed_over)?;
     Ok(Images { paths, passed_over })
+}
+
+/// The beginning of a file.
+fn beginning(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(BEGINNING_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn refuse_none(

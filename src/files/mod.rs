@@ -5,17 +5,19 @@
 
 mod images;
 mod list;
+mod media;
 mod names;
 mod passed_over;
 mod walk;
 
 pub(crate) use constancy_engine::regular_file::{
-    MAX_TENSOR_BYTES, MAX_TEXT_BYTES, check, open_or_create, read, read_text,
+    MAX_TENSOR_BYTES, MAX_TEXT_BYTES, check, megabytes, open, open_or_create, read, read_text,
 };
 pub(crate) use images::{
     Class, Images, ImagesError, Layout, find_images, images_of_classes, labelled_images,
     list_images,
 };
+pub(crate) use media::{HEAD_BYTES, picture, video};
 pub(crate) use names::lossy;
 pub(crate) use passed_over::PassedOver;
 pub(crate) use walk::CAPTIONS;

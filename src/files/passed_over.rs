@@ -2,33 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Warnings about single paths; the rest is counted.
 const MAX_WARNINGS: usize = 10;
 /// Extensions that are named; the rest is counted.
 const MAX_EXTENSIONS: usize = 6;
+/// Characters of a path that are shown; one from a list may be anything.
+const MAX_PATH_CHARS: usize = 200;
 /// A longer extension is part of a name.
 const MAX_EXTENSION_LEN: usize = 12;
 
 /// What a search for images has passed over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PassedOver {
-    /// Paths that cannot be used, and why.
-    problems: Vec<(PathBuf, String)>,
+    /// Paths that cannot be used, as they are shown, and why.
+    problems: Vec<(String, String)>,
     /// Files whose extension is not that of an image.
     pub(super) left_out: LeftOut,
 }
 
 impl PassedOver {
     pub(super) fn problem(&mut self, path: &Path, why: &dyn fmt::Display) {
-        self.problems.push((path.into(), why.to_string()));
+        self.problems.push((shown(path), why.to_string()));
     }
 
     /// Why there is no image: `; ` and what was passed over, or nothing.
     pub(super) fn reason(&self) -> String {
         let problems = self.problems.iter().take(MAX_WARNINGS);
-        let problems = problems.map(|(path, why)| format!("{}: {why}", path.display()));
+        let problems = problems.map(|(path, why)| format!("{path}: {why}"));
         let rest = self.problems.len().saturating_sub(MAX_WARNINGS);
         let rest = (rest > 0).then(|| format!("{rest} more"));
         let parts = problems.chain(rest).chain(self.left_out.told());
@@ -39,7 +41,7 @@ impl PassedOver {
     /// these are.
     pub(crate) fn log(&self, searched: &Path) {
         for (path, why) in self.problems.iter().take(MAX_WARNINGS) {
-            log::warn!("{}: {why}; passed over", path.display());
+            log::warn!("{path}: {why}; passed over");
         }
         let searched = searched.display();
         let rest = self.problems.len().saturating_sub(MAX_WARNINGS);
@@ -49,6 +51,15 @@ impl PassedOver {
         if let Some(left_out) = self.left_out.told() {
             log::warn!("{searched}: {left_out}");
         }
+    }
+}
+
+/// A path for people, cut if it is too long.
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    match text.char_indices().nth(MAX_PATH_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
     }
 }
 
@@ -105,6 +116,7 @@ impl fmt::Display for LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn files_left_out_are_counted_by_extension_the_most_frequent_first() {
@@ -129,5 +141,12 @@ mod tests {
         let mut passed_over = PassedOver::default();
         (0..25).for_each(|i| passed_over.problem(&PathBuf::from(i.to_string()), &"gone"));
         assert!(passed_over.reason().ends_with("; 9: gone; 15 more"));
+        let mut passed_over = PassedOver::default();
+        passed_over.problem(Path::new(&"ü".repeat(5000)), &"gone");
+        let reason = passed_over.reason();
+        assert!(
+            reason.contains("ü…: gone") && reason.len() < 500,
+            "{reason}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Files and folders as users really name them: hidden entries, links in circles, pipes and devices, odd names, lists.
 
 mod names;
+mod replayed;
 mod special;
 mod walk;
 

@@ -146,7 +146,8 @@ pub fn check_kind(kind: FileType) -> Result<()> {
 }
 
 /// A size for people.
-fn megabytes(bytes: u64) -> String {
+#[must_use]
+pub fn megabytes(bytes: u64) -> String {
     if bytes < 1_000_000 {
         format!("{bytes} bytes")
     } else {

@@ -4,8 +4,10 @@ use super::super::publish_policy::PublishPolicy;
 use super::super::slot::CameraFrame;
 use crate::config::CameraSettings;
 use constancy_core::classify::{Classifier, Debouncer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The fault in the retained state of a camera that a command switched off.
@@ -29,6 +31,8 @@ pub(super) struct Camera {
     pub(super) dropped: u64,
     /// Damaged frames since the daemon started.
     pub(super) damaged: u64,
+    /// Files of a recording that were told to be damaged.
+    pub(super) named_files: BTreeSet<Arc<PathBuf>>,
     pub(super) debouncer: Debouncer,
     pub(super) policy: PublishPolicy,
     /// The retained state as last published.
@@ -50,6 +54,7 @@ impl Camera {
             next_seq: 0,
             dropped: 0,
             damaged: 0,
+            named_files: BTreeSet::new(),
             debouncer: Debouncer::default(),
             policy: PublishPolicy::default(),
             published: None,
