@@ -14,14 +14,18 @@ use super::source::{Next, Source};
 use super::yuv4mpeg;
 use crate::clock;
 use crate::config::{PipeFormat, PipeSettings};
+use crate::threads::wait_for_end;
 use child::GuardedChild;
 use constancy_core::frame::{Frame, PixelFormat};
 use std::io::Read;
 use std::process::ChildStdout;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long the last line on stderr is waited for when stdout has closed. A program's own children may keep stderr open.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// A child process and the frames that it sends.
 pub(super) struct PipeSource {
@@ -32,6 +36,8 @@ pub(super) struct PipeSource {
     arrived: Arc<Mutex<Arrived>>,
     /// The last line that the child wrote to stderr, which usually says why it exited.
     last_line: Arc<Mutex<String>>,
+    /// Reads stderr.
+    listener: [JoinHandle<()>; 1],
 }
 
 impl PipeSource {
@@ -53,7 +59,7 @@ impl PipeSource {
         });
         let last_line = Arc::<Mutex<String>>::default();
         let (last, name) = (Arc::clone(&last_line), program.clone());
-        thread::spawn(move || stderr::read(stderr, &name, &last));
+        let listener = [thread::spawn(move || stderr::read(stderr, &name, &last))];
         Ok(Self {
             program,
             format,
@@ -61,6 +67,7 @@ impl PipeSource {
             frames,
             arrived,
             last_line,
+            listener,
         })
     }
 
@@ -74,6 +81,7 @@ impl PipeSource {
             .child
             .exit_status()
             .map_or("its stdout closed".into(), |s| s.to_string());
+        wait_for_end(&self.listener, Instant::now() + LAST_WORDS);
         let last_line = self.last_line();
         let separator = if last_line.is_empty() { "" } else { ": " };
         let instead = lock(&self.arrived).foreign(self.format);

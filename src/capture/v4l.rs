@@ -146,8 +146,11 @@ impl Source for V4lSource {
     }
 
     fn came_instead(&self) -> Option<Instead> {
-        let text = "the driver delivers buffers that are empty or marked as damaged: cable, power or USB bandwidth";
-        self.is_damaged.then(|| Instead::of(text))
+        Some(Instead::of(if self.is_damaged {
+            "the driver delivers buffers that are empty or marked as damaged: cable, power or USB bandwidth"
+        } else {
+            "the driver delivers no buffers: cable, power or USB bandwidth, or a format or rate that the camera lists and cannot send"
+        }))
     }
 
     fn describe(&self) -> String {

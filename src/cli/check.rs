@@ -205,9 +205,10 @@ fn first_frame(settings: &CameraSettings) -> Result<String, CaptureError> {
             }
             Next::End => return Ok(source.describe()),
             Next::Damaged | Next::Nothing if start.elapsed() > limit => {
-                return Err(CaptureError::Stalled {
+                let stalled = CaptureError::Stalled {
                     seconds: limit.as_secs_f64(),
-                });
+                };
+                return Err(stalled.with_what_came(source.came_instead()));
             }
             Next::Damaged | Next::Nothing => {}
         }

@@ -43,3 +43,33 @@ fn check_reports_all_faults_at_once() {
         "{detail}"
     );
 }
+
+#[test]
+fn check_tells_what_a_silent_camera_sends_instead() {
+    for (script, expected) in [
+        (
+            "echo no such sensor >&2; exec sleep 60",
+            "no frame for 1.0 s: nothing came; the program says: no such sensor",
+        ),
+        (
+            "echo all is well; exec sleep 60",
+            "12 bytes came, which look like text, `all is well`; let the program write pictures to stdout",
+        ),
+        (
+            "echo no such file >&2; exit 3",
+            "ended (exit status: 3): no such file",
+        ),
+    ] {
+        let setup = Setup::new(&format!(
+            "[[camera]]\nname = \"belt\"\nstall_s = 1.0\n[camera.pipe]\ncommand = [\"sh\", \"-c\", \"{script}\"]\n"
+        ));
+        let output = run(&["check", "--json", "--config", &text(&setup.config())]);
+        let findings = json_lines(&output);
+        let camera = findings.iter().find(|f| f["check"] == "camera belt");
+        let detail = camera
+            .and_then(|f| f["detail"].as_str())
+            .expect("a finding");
+        assert!(detail.contains(expected), "{detail}");
+        assert_eq!(output.status.code(), Some(69));
+    }
+}
