@@ -298,6 +298,7 @@ fn sure_classifier(rng: &mut fastrand::Rng) -> Classifier {
         rows: matrix(100),
         support: None,
         probe: None,
+        whitening: None,
         confidence: Some(confidence),
     };
     Classifier::new(bank, None, "", 100.0)

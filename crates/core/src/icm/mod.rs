@@ -77,5 +77,5 @@ pub use select::{
 };
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};
 pub(crate) use spectrum::Spectrum;
-pub use whitening::{Covariances, Strengths, Whitening, WhiteningChoice, choose_whitening};
 pub use sweep::{Sweep, SweepError};
+pub use whitening::{Covariances, Strengths, Whitening, WhiteningChoice, choose_whitening};
