@@ -5,6 +5,7 @@
 
 mod camera;
 mod check;
+mod classes;
 mod error;
 mod load;
 mod mqtt;
@@ -17,11 +18,10 @@ pub use camera::{
     CameraSettings, PipeFormat, PipeSettings, ReplaySettings, SourceSettings, SyntheticSettings,
     V4lFormat, V4lSettings,
 };
+pub use classes::{ClassCost, ClassSettings, Wanted};
 pub use error::ConfigError;
 pub use mqtt::{BrokerAddress, CommandName, MqttSettings, PayloadFormat, is_topic_name};
 pub use publish::{PublishSettings, PublishWhen};
 pub use queue::QueueSettings;
-pub use settings::{
-    ClassSettings, HomeAssistantSettings, ModelSettings, Settings, SnapshotSettings,
-};
+pub use settings::{HomeAssistantSettings, ModelSettings, Settings, SnapshotSettings};
 pub use warnings::Warning;

@@ -6,11 +6,13 @@
 
 mod error;
 mod frame_encoder;
+mod limits;
 mod prompt_encoder;
 pub mod vetting;
 
 pub use error::{FrameError, RecognizerError, VettingError};
 pub use frame_encoder::{FrameEncoder, LoadedProjection, PerFrame, StageLatency};
+pub use limits::Limits;
 pub use prompt_encoder::PromptEncoder;
 
 use crate::config::Settings;
@@ -88,15 +90,19 @@ impl Recognizer {
             .transpose()?;
         let classes = &settings.classes;
         let bank = frame_encoder.configured_bank(classes)?;
-        Ok(Self::new(frame_encoder, projection, bank)?
-            .with_limits(classes.top_k, classes.threshold))
+        let limits = Limits::of(classes, &bank)?;
+        if let Some(warning) = &limits.warning {
+            log::warn!("{warning}");
+        }
+        Ok(Self::new(frame_encoder, projection, bank)?.with_limits(classes.top_k, limits))
     }
 
-    /// Sets how many classes a decision lists, and the least score of a known class, `0..=1`.
+    /// Sets how many classes a decision lists, and which answers are known.
     #[must_use]
-    pub fn with_limits(self, top_k: usize, threshold: f32) -> Self {
+    pub fn with_limits(self, top_k: usize, limits: Limits) -> Self {
+        let classifier = self.classifier.with_limits(top_k, limits.threshold);
         Self {
-            classifier: self.classifier.with_limits(top_k, threshold),
+            classifier: classifier.with_class_thresholds(limits.of_classes),
             ..self
         }
     }

@@ -128,7 +128,9 @@ pub(super) fn recognizer(error: &RecognizerError) -> u8 {
         | RecognizerError::Vetting(VettingError::Died { .. }) => DATA,
         RecognizerError::Vetting(VettingError::Refused { exit_code, .. }) => *exit_code,
         RecognizerError::Vetting(VettingError::Stopped) => UNAVAILABLE,
-        RecognizerError::Text(_) => CONFIG,
+        RecognizerError::Text(_)
+        | RecognizerError::NotCalibrated { .. }
+        | RecognizerError::NoSuchClass { .. } => CONFIG,
     }
 }
 

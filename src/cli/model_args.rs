@@ -3,9 +3,9 @@
 use super::CliError;
 use crate::config::{ClassSettings, Settings};
 use crate::files::{self, MAX_TEXT_BYTES};
-use crate::recognizer::{FrameEncoder, LoadedProjection, Recognizer};
+use crate::recognizer::{FrameEncoder, Limits, LoadedProjection, Recognizer};
 use clap::{Args, ValueEnum};
-use constancy_core::classify::{DEFAULT_PROMPT, DEFAULT_THRESHOLD};
+use constancy_core::classify::DEFAULT_PROMPT;
 use constancy_engine::{Device, EngineOptions, Precision};
 use std::path::{Path, PathBuf};
 
@@ -194,21 +194,26 @@ pub(super) fn recognizer(
         projection,
         classes,
     } = model.load()?;
-    let (bank, threshold) = match (given, bank, classes) {
+    let (bank, settings) = match (given, bank, classes) {
         (Some(given), ..) => (
             frame_encoder.bank_from_labels(&given, &labels.prompts)?,
-            DEFAULT_THRESHOLD,
+            None,
         ),
-        (None, Some(path), _) => (frame_encoder.load_bank(path)?, DEFAULT_THRESHOLD),
-        (None, None, Some(settings)) => (
-            frame_encoder.configured_bank(&settings)?,
-            settings.threshold,
-        ),
+        // Another bank than the configured one: its thresholds are others, too.
+        (None, Some(path), _) => (frame_encoder.load_bank(path)?, None),
+        (None, None, Some(settings)) => (frame_encoder.configured_bank(&settings)?, Some(settings)),
         (None, None, None) => {
             return Err(CliError::Usage(
                 "no classes are named; give --labels \"a, b\" or --classes BANK".into(),
             ));
         }
     };
-    Ok(Recognizer::new(frame_encoder, projection, bank)?.with_limits(top, threshold))
+    let limits = match &settings {
+        Some(settings) => Limits::of(settings, &bank)?,
+        None => Limits::usual(&bank),
+    };
+    if let Some(warning) = &limits.warning {
+        log::warn!("{warning}");
+    }
+    Ok(Recognizer::new(frame_encoder, projection, bank)?.with_limits(top, limits))
 }

@@ -3,11 +3,12 @@
 use super::camera::{
     CameraSettings, ReplaySettings, SourceSettings, SyntheticSettings, V4lSettings,
 };
+use super::classes::ClassSettings;
 use super::error::ConfigError;
 use super::mqtt::{BrokerAddress, MqttSettings, PayloadFormat, is_topic_name};
 use super::publish::PublishSettings;
 use super::queue::QueueSettings;
-use super::settings::{ClassSettings, Settings, SnapshotSettings};
+use super::settings::{Settings, SnapshotSettings};
 use crate::files;
 use constancy_core::classify::check_label;
 use constancy_core::preprocess::View;
@@ -85,7 +86,28 @@ fn class_source(classes: &ClassSettings) -> Result<(), Problem> {
 
 fn class_limits(classes: &ClassSettings) -> Result<(), Problem> {
     within("classes.top_k", classes.top_k as f64, 1.0, 100.0)?;
-    within("classes.threshold", f64::from(classes.threshold), 0.0, 1.0)
+    if let [one, other, ..] = classes.limits_given()[..] {
+        fail(
+            &format!("classes.{other}"),
+            &format!("stands beside `classes.{one}`; keep one of them"),
+        )?;
+    }
+    let thresholds = classes.threshold.iter().chain(classes.thresholds.values());
+    for threshold in thresholds {
+        within("classes.threshold", f64::from(*threshold), 0.0, 1.0)?;
+    }
+    if let Some(precision) = classes.target_precision {
+        within("classes.target_precision", precision, 0.5, 0.9999)?;
+    }
+    if let Some(rate) = classes.max_false_accept {
+        within("classes.max_false_accept", rate, 0.0001, 0.5)?;
+    }
+    for (label, cost) in &classes.cost {
+        let key = |k: &str| format!("classes.cost.{label}.{k}");
+        within(&key("wrong"), cost.wrong, f64::MIN_POSITIVE, 1e9)?;
+        within(&key("refused"), cost.refused, 0.0, cost.wrong)?;
+    }
+    Ok(())
 }
 
 fn snapshots(snapshots: &SnapshotSettings) -> Result<(), Problem> {

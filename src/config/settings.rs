@@ -1,6 +1,7 @@
 //! The whole configuration, and its sections `[model]`, `[classes]`, `[homeassistant]` and `[snapshots]`.
 
 use super::camera::CameraSettings;
+use super::classes::ClassSettings;
 use super::mqtt::MqttSettings;
 use super::queue::QueueSettings;
 use constancy_engine::EngineOptions;
@@ -39,26 +40,6 @@ pub struct ModelSettings {
     pub manifest: PathBuf,
     /// The invariant projection. Defaults to the identity.
     pub projection: Option<PathBuf>,
-}
-
-/// `[classes]`: the classes to choose from. Either `bank` or `labels`, never both.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClassSettings {
-    /// A class bank file, made by `constancy classes`.
-    pub bank: Option<PathBuf>,
-    /// Class names, embedded by the model's text tower when the daemon starts.
-    #[serde(default)]
-    pub labels: Vec<String>,
-    /// Prompt templates for `labels`. With several, their embeddings are averaged.
-    #[serde(default = "default_prompts")]
-    pub prompts: Vec<String>,
-    /// How many classes an event lists, 1 to 100.
-    #[serde(default = "default_top_k")]
-    pub top_k: usize,
-    /// Minimum score for an answer to be `known`, 0 to 1.
-    #[serde(default = "default_threshold")]
-    pub threshold: f32,
 }
 
 /// `[homeassistant]`: Home Assistant's MQTT discovery.
@@ -100,18 +81,6 @@ impl Default for SnapshotSettings {
             max_mib: 256,
         }
     }
-}
-
-fn default_prompts() -> Vec<String> {
-    vec![constancy_core::classify::DEFAULT_PROMPT.into()]
-}
-
-fn default_top_k() -> usize {
-    constancy_core::classify::DEFAULT_TOP_K
-}
-
-fn default_threshold() -> f32 {
-    constancy_core::classify::DEFAULT_THRESHOLD
 }
 
 /// The host's name, with every character that topics do not allow replaced by `-`.

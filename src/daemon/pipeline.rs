@@ -229,8 +229,10 @@ impl Pipeline {
             clock_synced: frame.captured_at.clock_synced,
             class: &best.class,
             score: best.score,
+            confidence: decision.confidence,
             margin: decision.margin,
             known: decision.known,
+            reason: decision.reason,
             in_support: decision.in_support,
             shift: decision.shift,
             top: &decision.top,
@@ -275,6 +277,9 @@ impl Pipeline {
                 .iter()
                 .find(|c| c.class == named)
                 .map(|c| c.score),
+            confidence: decision
+                .confidence
+                .filter(|_| named == decision.top[0].class),
             known: class.is_some(),
             ts: rfc3339(frame.frame.captured_at.unix_ns),
             fault: None,
@@ -320,6 +325,7 @@ impl Pipeline {
                 camera: camera.name(),
                 class: None,
                 score: None,
+                confidence: None,
                 known: false,
                 ts: rfc3339(clock::now().unix_ns),
                 fault: Some(message),

@@ -1,6 +1,6 @@
 //! The event and the camera's state, as published. `docs/event.schema.json` and `docs/state.schema.json` describe them.
 
-use constancy_core::classify::Scored;
+use constancy_core::classify::{Reason, Scored};
 use constancy_core::frame::GroundTruth;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -26,10 +26,15 @@ pub struct Event<'a> {
     pub class: &'a str,
     /// Its probability, `0..=1`.
     pub score: f32,
+    /// How probable it is that the class is right, `0..=1`; `None` if the class bank is not calibrated.
+    pub confidence: Option<f32>,
     /// Its score minus that of the second class, `0..=1`.
     pub margin: f32,
-    /// The score reaches the threshold, and the image is not out of support.
+    /// The confidence reaches the threshold, and the image is not unlike everything in the bank. Without calibration the
+    /// score must reach it, and the image must not be out of support.
     pub known: bool,
+    /// Why the answer is not known.
+    pub reason: Option<Reason>,
     /// `None` if the class bank cannot tell.
     pub in_support: Option<bool>,
     /// 0 at a typical example, 1 at the edge of support; `None` if the class bank cannot tell.
@@ -86,6 +91,9 @@ pub struct CameraState<'a> {
     pub camera: &'a str,
     pub class: Option<&'a str>,
     pub score: Option<f32>,
+    /// How probable it was that the class is right, in the frame that began the state; `None` if the class bank is not
+    /// calibrated.
+    pub confidence: Option<f32>,
     pub known: bool,
     /// When the state began, RFC 3339, UTC.
     pub ts: String,

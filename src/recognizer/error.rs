@@ -28,6 +28,16 @@ pub enum RecognizerError {
     Bank { path: PathBuf, source: BankError },
     #[error("class bank: {0}")]
     Probe(BankError),
+    #[error(
+        "`{key}` needs a class bank that knows how far to trust its answers; calibrate it with `constancy calibrate`, or set `classes.threshold`"
+    )]
+    NotCalibrated { key: &'static str },
+    #[error("`{key}` names `{label}`, but the classes are {labels}; correct the name")]
+    NoSuchClass {
+        key: &'static str,
+        label: String,
+        labels: String,
+    },
     #[error("tokenizer {path}: {source}; `text.tokenizer` in {manifest} names it")]
     TokenizerFile {
         path: PathBuf,

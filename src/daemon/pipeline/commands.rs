@@ -76,8 +76,14 @@ impl Pipeline {
             .classifier
             .take()
             .unwrap_or_else(|| self.recognizer.classifier().clone());
+        let measure = if classifier.has_confidence() {
+            "confidence"
+        } else {
+            "score"
+        };
+        let classifier = classifier.with_class_thresholds(Vec::new());
         camera.classifier = Some(classifier.with_threshold(threshold));
-        format!("known from a score of {threshold} on")
+        format!("known from a {measure} of {threshold} on")
     }
 
     fn start_labels(

@@ -4,10 +4,12 @@ use super::payload::{DataType, Metric, Value};
 use serde_json::Value as Json;
 
 /// The metrics: each one's JSON pointer in the event, which without the first `/` is its name, and its type.
-const METRICS: [(&str, DataType); 17] = [
+const METRICS: [(&str, DataType); 19] = [
     ("/class", DataType::String),
     ("/known", DataType::Boolean),
+    ("/reason", DataType::String),
     ("/score", DataType::Float),
+    ("/confidence", DataType::Float),
     ("/margin", DataType::Float),
     ("/in_support", DataType::Boolean),
     ("/shift", DataType::Float),

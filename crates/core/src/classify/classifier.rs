@@ -14,6 +14,9 @@ pub const DEFAULT_TOP_K: usize = 5;
 /// Default least score of a known class, `0..=1`.
 pub const DEFAULT_THRESHOLD: f32 = 0.5;
 
+/// Default least confidence of a known class: nine of ten such answers are right.
+pub const DEFAULT_CONFIDENCE: f32 = 0.9;
+
 /// A class and its probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scored {

@@ -1,6 +1,7 @@
 //! A camera's state without flicker: the state changes when enough of the last frames agree on a new class.
 
 use super::classifier::Decision;
+use super::confidence::Reason;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ pub struct DebounceRules {
     pub agree: usize,
     /// Frames that are considered.
     pub of: usize,
-    /// Least score at which the current class stays known; defaults to the classifier's threshold.
+    /// Least confidence (or score, where there is none) at which the current class stays known; defaults to the classifier's threshold.
     pub stay_threshold: Option<f32>,
     /// The least time between two changes.
     pub dwell: Duration,
@@ -90,8 +91,9 @@ impl Debouncer {
             .is_some_and(|p| p.class.as_ref() == Some(&best.class));
         let stays = rules
             .stay_threshold
-            .is_some_and(|t| is_current && best.score >= t);
-        let known = decision.known || (stays && decision.in_support != Some(false));
+            .is_some_and(|t| is_current && decision.confidence.unwrap_or(best.score) >= t);
+        let unfamiliar = decision.reason == Some(Reason::Unfamiliar);
+        let known = decision.known || (stays && !unfamiliar);
         known.then(|| best.class.clone())
     }
 
@@ -198,7 +200,7 @@ mod tests {
         ];
         expect(&changes(&frames, &rules), &[(0, "?"), (1, "a"), (3, "?")]);
         let outside = Decision {
-            in_support: Some(false),
+            reason: Some(Reason::Unfamiliar),
             ..decision("a", 0.4, false)
         };
         let mut debouncer = Debouncer::default();

@@ -17,7 +17,9 @@ mod support;
 mod text;
 
 pub use bank::{BankError, BankOrigin, BankWhitening, ClassBank, class_means};
-pub use classifier::{Classifier, DEFAULT_THRESHOLD, DEFAULT_TOP_K, Decision, Scored};
+pub use classifier::{
+    Classifier, DEFAULT_CONFIDENCE, DEFAULT_THRESHOLD, DEFAULT_TOP_K, Decision, Scored,
+};
 pub use confidence::{
     Basis, Confidence, ConfidenceModel, Cost, DEFAULT_TARGET_LEVEL, Drift, Evidence, Feature,
     Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, OpenSet, Outcome, Place, Reason, Resolved, Share,

@@ -98,6 +98,7 @@ impl Sphere {
             rows: self.rows.clone(),
             support: None,
             probe: None,
+            whitening: None,
             confidence: None,
         }
     }
