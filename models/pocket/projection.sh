@@ -19,6 +19,6 @@ SOURCE_DATE_EPOCH=1767225600 "$constancy" fit "$work/sources" --model "$model" -
     --interventions exposure,gamma,white-balance,vignetting,low-light,infrared,colour-jitter,grey-scale \
     --select interventions --predictor zero-shot --prompt "$prompt" --centre --output "$here/projection.safetensors"
 
-"$constancy" synth --out "$work/like" --count 1000 --seed 77 --environments seen
+"$constancy" synth --out "$work/like" --count 1000 --seed 77 --environments seen --format folders
 "$constancy" classes --model "$model" --projection "$here/projection.safetensors" --labels "@$here/labels.txt" \
-    --prompt "$prompt" --like "$work/like" --output "$here/classes.safetensors"
+    --prompt "$prompt" --cache "$work/cache" --like "$work/like" --output "$here/classes.safetensors"

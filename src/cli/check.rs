@@ -7,6 +7,7 @@ use crate::config::{CameraSettings, Settings, Warning};
 use crate::publish;
 use crate::recognizer::Recognizer;
 use clap::Args;
+use constancy_core::classify::Classifier;
 use constancy_engine::{Device, Driver, GpuDevice, GpuError};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -159,11 +160,7 @@ fn model(settings: &Settings) -> Finding {
         Ok(recognizer) => {
             let name = &recognizer.encoder().manifest().encoder.name;
             let classes = recognizer.classifier().labels().len();
-            let unknown = if recognizer.classifier().has_support() {
-                ""
-            } else {
-                ", no measure of what is unlike the examples"
-            };
+            let trust = trust(recognizer.classifier());
             let seconds = start.elapsed().as_secs_f64();
             let (model, projection) = (&recognizer.model_digest, &recognizer.projection_digest);
             let place = recognizer
@@ -174,12 +171,26 @@ fn model(settings: &Settings) -> Finding {
             Finding::good(
                 "model",
                 format!(
-                    "{name} ({model}){place}, projection {projection}, {classes} classes{unknown}; loaded in {seconds:.1} s"
+                    "{name} ({model}){place}, projection {projection}, {classes} classes{trust}; loaded in {seconds:.1} s"
                 ),
             )
         }
         Err(e) => Finding::bad("model", &e, exit::recognizer(&e)),
     }
+}
+
+/// What known answers rest on.
+fn trust(classifier: &Classifier) -> String {
+    let threshold = classifier.threshold();
+    if classifier.has_confidence() {
+        return format!(", known from a confidence of {threshold:.2} on");
+    }
+    let unlike = if classifier.has_support() {
+        ""
+    } else {
+        ", no measure of what is unlike the examples"
+    };
+    format!(", not calibrated{unlike}")
 }
 
 fn camera(settings: &CameraSettings) -> Finding {

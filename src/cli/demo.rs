@@ -10,8 +10,9 @@ use super::CliError;
 use super::output::line;
 use crate::clock;
 use crate::config::Settings;
-use crate::recognizer::Recognizer;
+use crate::recognizer::{FrameEncoder, Recognizer};
 use clap::Args;
+use constancy_core::classify::ClassBank;
 use constancy_core::frame::{Frame, GroundTruth};
 use constancy_core::workshop::{ENVIRONMENTS, Environment, Scene, render};
 use processes::Processes;
@@ -52,6 +53,7 @@ pub(super) struct DemoArgs {
 #[derive(Deserialize)]
 struct ReceivedEvent {
     class: String,
+    confidence: Option<f32>,
     known: bool,
     truth: Option<GroundTruth>,
 }
@@ -63,9 +65,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     }
     let model = model_folder(args)?;
     let mut processes = Processes::start(TOPIC, |port| config(&model, port, args))?;
-    let mut settings = Settings::read(&processes.config())?;
-    settings.model.projection = None;
-    let mut raw = Recognizer::load(&settings)?;
+    let mut raw = raw_clip(&Settings::read(&processes.config())?)?;
     let port = processes.port();
     line(&format!(
         "broker on port {port}, the daemon looks at a rendered workshop with pocket; one line per event"
@@ -91,6 +91,16 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         "{published} events published, {received} heard by a subscriber, {} lost",
         published.saturating_sub(received)
     ))
+}
+
+/// The same model and classes without a projection. The bank's confidence is that of projected answers.
+fn raw_clip(settings: &Settings) -> Result<Recognizer, CliError> {
+    let frame_encoder = FrameEncoder::load(&settings.model.manifest, &settings.engine)?;
+    let bank = ClassBank {
+        confidence: None,
+        ..frame_encoder.configured_bank(&settings.classes)?
+    };
+    Ok(Recognizer::new(frame_encoder, None, bank)?)
 }
 
 /// The daemon's configuration.
@@ -143,6 +153,7 @@ fn next_answer(
         environment: environment.name,
         raw: decision.top[0].class.clone(),
         projected: event.class,
+        confidence: event.confidence,
         known: event.known,
         truth: truth.class,
     }))

@@ -1,5 +1,6 @@
 //! Counts correct answers in the demo, and formats them.
 
+use constancy_core::stats::wilson;
 use constancy_core::workshop::ENVIRONMENTS;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -10,6 +11,8 @@ pub(super) struct Answer {
     pub(super) truth: String,
     pub(super) raw: String,
     pub(super) projected: String,
+    /// The confidence of the daemon's answer.
+    pub(super) confidence: Option<f32>,
     /// Whether the daemon calls its answer known.
     pub(super) known: bool,
 }
@@ -47,8 +50,8 @@ pub(super) struct Scores {
 
 pub(super) fn heading() -> String {
     format!(
-        "{:<14} {:<24} {:<26} {:<26} {:>14}",
-        "environment", "what is there", "raw CLIP", "projected", "right so far"
+        "{:<14} {:<24} {:<31} {:<31} {:>14}",
+        "environment", "what is there", "raw CLIP", "projected, confidence", "right so far"
     )
 }
 
@@ -77,8 +80,13 @@ impl Scores {
             .copied()
             .unwrap_or_default();
         let (raw, projected) = (
-            mark(&answer.raw, &answer.truth, true),
-            mark(&answer.projected, &answer.truth, answer.known),
+            mark(&answer.raw, &answer.truth, true, None),
+            mark(
+                &answer.projected,
+                &answer.truth,
+                answer.known,
+                answer.confidence,
+            ),
         );
         let so_far = format!(
             "{} | {}",
@@ -141,13 +149,17 @@ fn cells(name: &str, count: Count) -> String {
     ])
 }
 
-/// An answer in 26 columns with a mark for right or wrong, in colour on a terminal unless `NO_COLOR` is set.
-fn mark(answer: &str, truth: &str, known: bool) -> String {
+/// An answer in 31 columns with a mark for right or wrong and its confidence, in colour on a terminal unless `NO_COLOR` is set.
+fn mark(answer: &str, truth: &str, known: bool, confidence: Option<f32>) -> String {
     let right = answer == truth;
     let doubt = if known { "" } else { "?" };
     let text = format!(
-        "{:<26}",
-        format!("{} {answer}{doubt}", if right { "✓" } else { "✗" })
+        "{:<31}",
+        format!(
+            "{} {answer}{doubt}{}",
+            if right { "✓" } else { "✗" },
+            confidence.map_or_else(String::new, |c| format!(" {c:.2}"))
+        )
     );
     let colour = std::io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
@@ -165,43 +177,23 @@ fn percent(hits: u64, count: u64) -> String {
     }
 }
 
-/// A share in per cent with its 95 % Wilson score interval (Wilson 1927).
+/// A share in per cent with its 95 % Wilson score interval.
 fn with_interval(hits: u64, count: u64) -> String {
     if count == 0 {
         return "–".into();
     }
-    let (low, high) = wilson(hits, count);
-    let share = hits as f64 / count as f64;
+    let interval = wilson(hits as f64, count as f64);
     format!(
         "{:.1} ({:.0} to {:.0})",
-        100.0 * share,
-        100.0 * low,
-        100.0 * high
+        100.0 * hits as f64 / count as f64,
+        100.0 * interval.low,
+        100.0 * interval.high
     )
-}
-
-fn wilson(hits: u64, count: u64) -> (f64, f64) {
-    const Z: f64 = 1.959_964;
-    let n = count as f64;
-    let share = hits as f64 / n;
-    let centre = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-    let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt() / (1.0 + Z * Z / n);
-    (centre - half, centre + half)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_wilson_interval_matches_a_textbook_value() {
-        // 8 of 10: 0.490 to 0.943.
-        let (low, high) = wilson(8, 10);
-        assert!(
-            (low - 0.4902).abs() < 1e-3 && (high - 0.9433).abs() < 1e-3,
-            "{low} {high}"
-        );
-    }
 
     #[test]
     fn environments_are_summed_by_whether_they_were_trained_on() {
@@ -210,6 +202,7 @@ mod tests {
             truth: "rusty nut".into(),
             raw: raw.into(),
             projected: "rusty nut".into(),
+            confidence: Some(0.95),
             known: true,
         };
         let mut scores = Scores::default();

@@ -156,6 +156,12 @@ impl Classifier {
         }
     }
 
+    /// The least confidence of a known class, or its least score if the bank has no confidence, `0..=1`.
+    #[must_use]
+    pub fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
     /// Sets a threshold for each class, in the bank's order, in place of the one for all.
     #[must_use]
     pub fn with_class_thresholds(self, class_thresholds: Vec<f32>) -> Self {

@@ -4,7 +4,9 @@
 use super::{Covariances, Strengths, Whitening};
 use crate::icm::interval::mean_and_error;
 use crate::icm::labelled::Labelled;
-use crate::icm::select::{MAX_ACCURACY_LOSS, family_folds, split_count, stratified_halves};
+use crate::icm::select::{
+    MAX_ACCURACY_LOSS, MIN_GAIN_ERRORS, family_folds, split_count, stratified_halves,
+};
 use crate::numeric::Rng;
 use nalgebra::{DMatrix, DVector};
 
@@ -25,8 +27,9 @@ pub struct WhiteningChoice {
 
 /// Chooses by cross-validation: halves of the images take turns at learning means and covariances,
 /// the latter without a fifth of the families, and the other half is named as it is and under these.
-/// Of all strengths that are within one standard error of the best, the least; none that costs more
-/// than [`MAX_ACCURACY_LOSS`] on images as they are.
+/// Strengths must gain more than [`MIN_GAIN_ERRORS`] standard errors, and cost no more than
+/// [`MAX_ACCURACY_LOSS`] on images as they are; of those within one standard error of the best, the
+/// least.
 ///
 /// `images` are in the space that the classifier works in, after its projection. `None` if no class
 /// has two images.
@@ -120,24 +123,29 @@ impl Hits {
         }
     }
 
-    /// The first candidate within one standard error of the best, and not costly.
+    /// The first candidate within one standard error of the best; 0, the identity, if none is worth it.
     fn least_of_the_best(&self) -> usize {
         let clean = mean(&self.as_they_are[0]);
         let scores: Vec<Vec<f64>> = (0..self.as_they_are.len()).map(|c| self.score(c)).collect();
-        let harmless = |c: &usize| mean(&self.as_they_are[*c]) >= clean - MAX_ACCURACY_LOSS;
-        let best = (0..scores.len())
-            .filter(harmless)
+        // How much better the first of two candidates is, and the standard error of that.
+        let gain = |a: usize, b: usize| {
+            let gains = scores[a].iter().zip(&scores[b]).map(|(a, b)| a - b);
+            mean_and_error(&[gains.collect()]).unwrap_or((0.0, 0.0))
+        };
+        let worth_it = |&c: &usize| {
+            let (gain, error) = gain(c, 0);
+            gain > MIN_GAIN_ERRORS * error
+                && mean(&self.as_they_are[c]) >= clean - MAX_ACCURACY_LOSS
+        };
+        let best = (1..scores.len())
+            .filter(worth_it)
             .max_by(|&a, &b| mean(&scores[a]).total_cmp(&mean(&scores[b])))
             .unwrap_or(0);
-        let near = |c: &usize| {
-            let lost: Vec<f64> = scores[best]
-                .iter()
-                .zip(&scores[*c])
-                .map(|(b, s)| b - s)
-                .collect();
-            mean_and_error(&[lost]).is_some_and(|(loss, error)| loss <= error)
+        let near = |&c: &usize| {
+            let (loss, error) = gain(best, c);
+            loss <= error
         };
-        (0..scores.len()).filter(harmless).find(near).unwrap_or(0)
+        (1..scores.len()).filter(worth_it).find(near).unwrap_or(0)
     }
 }
 
