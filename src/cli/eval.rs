@@ -10,7 +10,6 @@ mod markdown;
 mod plots;
 mod protocol;
 mod report;
-mod svg;
 mod tables;
 mod text;
 

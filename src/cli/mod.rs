@@ -19,6 +19,7 @@ mod logging;
 mod model;
 mod model_args;
 mod output;
+mod reports;
 mod synth;
 
 use crate::capture::run_guard;

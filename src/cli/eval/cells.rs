@@ -1,27 +1,7 @@
-//! Figures as text.
+//! The figures of a map as cells.
 
-use constancy_core::icm::Interval;
+use crate::cli::reports::{Cell, percent, points};
 use constancy_core::icm::evaluate::Figure;
-
-/// A cell of a table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cell {
-    pub text: String,
-    /// Whether a map is worse than the raw embeddings here, beyond chance.
-    pub loses: bool,
-}
-
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self { text, loses: false }
-    }
-}
-
-impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        text.to_owned().into()
-    }
-}
 
 impl Cell {
     /// A figure's accuracy.
@@ -39,34 +19,4 @@ impl Cell {
             loses: figure.loses(),
         }
     }
-}
-
-/// A share with its interval, in per cent.
-pub(super) fn percent(interval: Interval) -> String {
-    format!(
-        "{:.1} ({:.1} to {:.1})",
-        interval.estimate * 100.0,
-        interval.low * 100.0,
-        interval.high * 100.0
-    )
-}
-
-/// A number of `0..=1` with its interval.
-pub(super) fn number(interval: Interval) -> String {
-    let Interval {
-        estimate,
-        low,
-        high,
-    } = interval;
-    format!("{estimate:.3} ({low:.3} to {high:.3})")
-}
-
-/// A difference of shares with its interval, in points.
-pub(super) fn points(interval: Interval) -> String {
-    format!(
-        "{:+.1} ({:+.1} to {:+.1})",
-        interval.estimate * 100.0,
-        interval.low * 100.0,
-        interval.high * 100.0
-    )
 }

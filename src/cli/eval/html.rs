@@ -1,26 +1,19 @@
 //! The report as a self-contained HTML page with tables, plots and example images, in a light and a dark theme.
 
-use super::cells::points;
 use super::examples::Example;
 use super::markdown::capital;
 use super::plots::{forest, legend, selection_plot, set_class, spectrum_plot};
 use super::report::{ChoiceReport, Report, Section, by};
-use super::svg::escaped;
-use super::tables::{Table, tables};
+use super::tables::tables;
+use crate::cli::reports::{escaped, loses_class, loses_words, page as page_of, points};
 use crate::text::one_line;
 use constancy_core::icm::Criterion;
 use constancy_core::icm::evaluate::{Candidates, Predictor};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-const STYLE: &str = include_str!("report.css");
-
 pub(super) fn page(report: &Report, examples: &[Example]) -> String {
-    let title = escaped(&format!(
-        "{} on {}",
-        report.model.name,
-        report.folder.display()
-    ));
+    let title = format!("{} on {}", report.model.name, report.folder.display());
     let mut body = head(report);
     for section in &report.sections {
         for &predictor in &report.predictors {
@@ -31,9 +24,7 @@ pub(super) fn page(report: &Report, examples: &[Example]) -> String {
     body += &spectra(report);
     body += &example_images(examples);
     body += &method(report);
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head><body><main>\n{body}</main></body></html>\n"
-    )
+    page_of(&title, &body)
 }
 
 /// What was evaluated, and a tile for each predictor with its accuracy before and after.
@@ -90,9 +81,7 @@ fn figures(report: &Report, section: &Section, predictor: Predictor) -> String {
         legend(report, &rows)
     );
     let mut tables = tables(report, section, predictor).into_iter();
-    html += &tables
-        .next()
-        .map_or_else(String::new, |table| table_of(&table));
+    html += &tables.next().map_or_else(String::new, |table| table.html());
     let losses = report.losses(&rows);
     if !losses.is_empty() {
         let items: String = losses
@@ -109,39 +98,10 @@ fn figures(report: &Report, section: &Section, predictor: Predictor) -> String {
             html,
             "<h3>{}</h3>\n{}",
             escaped(&capital(&table.title)),
-            table_of(&table)
+            table.html()
         );
     }
     html + "</section>\n"
-}
-
-/// A table that scrolls where the page is too narrow for it. A map that loses says so.
-fn table_of(table: &Table) -> String {
-    let mut html = "<div class=\"scroll\" tabindex=\"0\"><table>".to_owned();
-    for (i, row) in table.rows.iter().enumerate() {
-        let cells = row.iter().enumerate().map(|(j, cell)| {
-            let text = escaped(&cell.text);
-            match (i, j) {
-                (0, _) => format!("<th scope=\"col\">{text}</th>"),
-                (_, 0) => format!("<th scope=\"row\">{text}</th>"),
-                _ => format!(
-                    "<td{}>{text}{}</td>",
-                    loses_class(cell.loses),
-                    loses_words(cell.loses)
-                ),
-            }
-        });
-        let _ = write!(html, "<tr>{}</tr>", cells.collect::<String>());
-    }
-    html + "</table></div>\n"
-}
-
-fn loses_class(loses: bool) -> &'static str {
-    if loses { " class=\"loses\"" } else { "" }
-}
-
-fn loses_words(loses: bool) -> &'static str {
-    if loses { " <b>loses</b>" } else { "" }
 }
 
 /// The section on how maps were chosen, with a panel for each set and criterion.
@@ -261,49 +221,4 @@ fn method(report: &Report) -> String {
         report.seed,
         escaped(&report.model.sha256)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::eval::cells::Cell;
-
-    #[test]
-    fn a_map_that_loses_says_so_in_words_and_colour() {
-        let cell = |text: &str, loses| Cell {
-            text: text.into(),
-            loses,
-        };
-        let rows = vec![
-            vec!["maps".into(), "photo".into(), "gain on raw".into()],
-            vec!["soft <1>".into(), cell("70.0", true), cell("+1.0", false)],
-        ];
-        let html = table_of(&Table {
-            title: String::new(),
-            rows,
-        });
-        assert!(
-            html.contains("<td class=\"loses\">70.0 <b>loses</b></td>"),
-            "{html}"
-        );
-        assert!(
-            html.contains("<td>+1.0</td>")
-                && html.contains("<th scope=\"row\">soft &lt;1&gt;</th>")
-        );
-        assert!(
-            STYLE.contains(".loses{color:var(--loses)}") && STYLE.matches("--loses:#").count() == 2
-        );
-    }
-
-    #[test]
-    fn no_table_is_cut() {
-        let html = table_of(&Table {
-            title: String::new(),
-            rows: Vec::new(),
-        });
-        // Tables lie in boxes that are never wider than the page, and scroll.
-        assert!(html.starts_with("<div class=\"scroll\" tabindex=\"0\"><table>"));
-        assert!(STYLE.contains(".scroll{max-width:100%;overflow-x:auto}"));
-        assert!(!STYLE.contains("overflow:hidden") && !STYLE.contains("overflow-x:hidden"));
-    }
 }

@@ -1,7 +1,8 @@
 //! The report as Markdown tables.
 
 use super::report::Report;
-use super::tables::{Table, tables};
+use super::tables::tables;
+use crate::cli::reports::Table;
 use crate::text::one_line;
 use std::fmt::Write as _;
 

@@ -1,8 +1,7 @@
 //! The plots of the HTML report.
 
-use super::cells::percent;
 use super::report::{ChoiceReport, Report};
-use super::svg::{Mark, Plot, Scale, escaped};
+use crate::cli::reports::{Mark, Plot, Scale, escaped, percent};
 use constancy_core::icm::evaluate::{Candidates, Figure, Figures};
 use constancy_core::icm::{Criterion, MapKind, Trial};
 

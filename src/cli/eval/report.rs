@@ -1,15 +1,14 @@
 //! The report of an evaluation. `--json` prints it as it is; the other formats are made from it.
 
 use super::args::EvalArgs;
-use super::cells::points;
 use super::inputs::EvalInputs;
 use crate::cli::output::created;
+use crate::cli::reports::{command_line, points};
 use crate::files::lossy;
 use constancy_core::icm::evaluate::{Candidates, FamilySet, Figures, Predictor, Row, TargetChoice};
 use constancy_core::icm::{Criterion, Selection};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Accuracies and their gains, and how they came about. All shares are `0..=1`, all intervals enclose 95 %.
@@ -102,7 +101,7 @@ impl Report {
         Self {
             schema: 2,
             constancy: env!("CARGO_PKG_VERSION"),
-            command: command_line(std::env::args_os()),
+            command: command_line(),
             created: created(),
             folder: args.folder.clone(),
             protocol: protocol(args),
@@ -184,21 +183,6 @@ fn protocol(args: &EvalArgs) -> String {
     }
 }
 
-/// The command line as a shell takes it.
-fn command_line(args: impl Iterator<Item = OsString>) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
-    let quoted = |arg: OsString| {
-        let arg = arg.to_string_lossy();
-        if !arg.is_empty() && arg.chars().all(plain) {
-            return arg.into_owned();
-        }
-        format!("'{}'", arg.replace('\'', "'\\''"))
-    };
-    let words = args.skip(1).map(quoted);
-    let words: Vec<String> = ["constancy".to_owned()].into_iter().chain(words).collect();
-    words.join(" ")
-}
-
 /// A criterion in two words.
 pub(super) fn by(criterion: Criterion) -> &'static str {
     match criterion {
@@ -206,28 +190,5 @@ pub(super) fn by(criterion: Criterion) -> &'static str {
         Criterion::LeftOutEnvironment => "by environments",
         Criterion::LeftOutIntervention => "by interventions",
         Criterion::Agreement => "by agreement",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::command_line;
-
-    #[test]
-    fn a_command_is_quoted_where_a_shell_needs_it() {
-        let args = [
-            "/usr/bin/constancy",
-            "eval",
-            "two words",
-            "--prompt",
-            "it's {}",
-            "--map",
-            "icm:lambda,rank",
-            "",
-        ];
-        assert_eq!(
-            command_line(args.into_iter().map(Into::into)),
-            r"constancy eval 'two words' --prompt 'it'\''s {}' --map icm:lambda,rank ''"
-        );
     }
 }

@@ -1,18 +1,11 @@
 //! The report's figures as tables, for every format.
 
-use super::cells::{Cell, number, percent};
 use super::report::{Report, Section};
+use crate::cli::reports::{Cell, Table, number, percent};
 use constancy_core::icm::evaluate::{Candidates, Figure, Figures, Predictor, Ranker, Trust};
 
 /// Up to this many groups, a table has a column for each.
 const MOST_COLUMNS: usize = 6;
-
-/// A table with its heading as the first row.
-pub(super) struct Table {
-    /// What its numbers are; empty for accuracies.
-    pub title: String,
-    pub rows: Vec<Vec<Cell>>,
-}
 
 /// The tables of one predictor in a section: accuracies first, then how far the answers can be trusted.
 pub(super) fn tables(report: &Report, section: &Section, predictor: Predictor) -> Vec<Table> {

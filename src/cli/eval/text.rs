@@ -1,6 +1,5 @@
 //! The report as tables for a terminal.
 
-use super::cells::Cell;
 use super::report::Report;
 use super::tables::tables;
 use crate::cli::CliError;
@@ -38,7 +37,7 @@ fn lines(report: &Report) -> Vec<String> {
                     lines.push(String::new());
                     lines.push(format!("{predictor}: {}", table.title));
                 }
-                lines.extend(aligned(&table.rows));
+                lines.extend(table.aligned());
                 if i == 0 {
                     lines.extend(losses.iter().cloned());
                 }
@@ -56,29 +55,4 @@ fn lines(report: &Report) -> Vec<String> {
         seconds.judging
     ));
     lines
-}
-
-/// Pads cells to columns: the first is aligned to the left, the others to the right.
-fn aligned(table: &[Vec<Cell>]) -> Vec<String> {
-    let columns = table.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        table
-            .iter()
-            .map(|row| row[column].text.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let row = |row: &Vec<Cell>| {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(i, (Cell { text: cell, .. }, &width))| {
-            if i == 0 {
-                format!("{cell:<width$}")
-            } else {
-                format!("{cell:>width$}")
-            }
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    table.iter().map(row).collect()
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// Maps values to positions.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scale {
+pub(in crate::cli) struct Scale {
     low: f64,
     high: f64,
     log: bool,
@@ -15,7 +15,7 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    pub(super) fn linear(low: f64, high: f64) -> Self {
+    pub(in crate::cli) fn linear(low: f64, high: f64) -> Self {
         Self {
             low,
             high: if high > low { high } else { low + 1.0 },
@@ -26,7 +26,7 @@ impl Scale {
     }
 
     /// A logarithmic scale; both ends must be above 0.
-    pub(super) fn log(low: f64, high: f64) -> Self {
+    pub(in crate::cli) fn log(low: f64, high: f64) -> Self {
         let low = low.max(f64::MIN_POSITIVE);
         Self {
             low,
@@ -82,14 +82,14 @@ impl Scale {
 
 /// The shape of a data point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(in crate::cli) enum Mark {
     Tick,
     Dot,
     Diamond,
 }
 
 /// A plot under construction.
-pub(super) struct Plot {
+pub(in crate::cli) struct Plot {
     x: Scale,
     y: Scale,
     width: f64,
@@ -104,7 +104,7 @@ const BOTTOM: f64 = 40.0;
 
 impl Plot {
     /// A plot of `width` × `height` px; `left` is the margin for labels of the y axis, px.
-    pub(super) fn new(width: f64, height: f64, left: f64, x: Scale, y: Scale) -> Self {
+    pub(in crate::cli) fn new(width: f64, height: f64, left: f64, x: Scale, y: Scale) -> Self {
         let (x, y) = (x.over(left, width - RIGHT), y.over(height - BOTTOM, TOP));
         Self {
             x,
@@ -116,11 +116,11 @@ impl Plot {
     }
 
     /// A plot with the default left margin.
-    pub(super) fn of_size(width: f64, height: f64, x: Scale, y: Scale) -> Self {
+    pub(in crate::cli) fn of_size(width: f64, height: f64, x: Scale, y: Scale) -> Self {
         Self::new(width, height, LEFT, x, y)
     }
 
-    pub(super) fn x_axis(&mut self, label: &str) {
+    pub(in crate::cli) fn x_axis(&mut self, label: &str) {
         let (top, bottom) = (TOP, self.height - BOTTOM);
         for tick in self.x.ticks(6.0) {
             let x = self.x.position(tick);
@@ -138,7 +138,7 @@ impl Plot {
         );
     }
 
-    pub(super) fn y_axis(&mut self, label: &str) {
+    pub(in crate::cli) fn y_axis(&mut self, label: &str) {
         for tick in self.y.ticks(5.0) {
             let y = self.y.position(tick);
             let _ = write!(
@@ -157,7 +157,7 @@ impl Plot {
     }
 
     /// Text at a position in px.
-    pub(super) fn text(&mut self, x: f64, y: f64, anchor: &str, words: &str) {
+    pub(in crate::cli) fn text(&mut self, x: f64, y: f64, anchor: &str, words: &str) {
         let _ = write!(
             self.body,
             "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>",
@@ -166,13 +166,13 @@ impl Plot {
     }
 
     /// Text to the left of the y axis, at a value.
-    pub(super) fn label(&mut self, y: f64, words: &str) {
+    pub(in crate::cli) fn label(&mut self, y: f64, words: &str) {
         let (x, y) = (self.x.from - 8.0, self.y.position(y) + 4.0);
         self.text(x, y, "end", words);
     }
 
     /// A line through points; the CSS class `class` sets its colour.
-    pub(super) fn line(&mut self, points: &[(f64, f64)], class: &str) {
+    pub(in crate::cli) fn line(&mut self, points: &[(f64, f64)], class: &str) {
         let path: Vec<String> = points
             .iter()
             .map(|(x, y)| format!("{:.1} {:.1}", self.x.position(*x), self.y.position(*y)))
@@ -187,7 +187,7 @@ impl Plot {
     }
 
     /// The area between two lines, given as `(x, low, high)`.
-    pub(super) fn band(&mut self, points: &[(f64, f64, f64)], class: &str) {
+    pub(in crate::cli) fn band(&mut self, points: &[(f64, f64, f64)], class: &str) {
         let at = |x: f64, y: f64| format!("{:.1} {:.1}", self.x.position(x), self.y.position(y));
         let there = points.iter().map(|(x, low, _)| at(*x, *low));
         let back = points.iter().rev().map(|(x, _, high)| at(*x, *high));
@@ -202,7 +202,13 @@ impl Plot {
     }
 
     /// A data point with a tooltip.
-    pub(super) fn mark(&mut self, (x, y): (f64, f64), mark: Mark, class: &str, title: &str) {
+    pub(in crate::cli) fn mark(
+        &mut self,
+        (x, y): (f64, f64),
+        mark: Mark,
+        class: &str,
+        title: &str,
+    ) {
         let (x, y) = (self.x.position(x), self.y.position(y));
         let shape = match mark {
             Mark::Tick => format!(
@@ -233,12 +239,12 @@ impl Plot {
     }
 
     /// A horizontal line from `low` to `high`.
-    pub(super) fn whisker(&mut self, low: f64, high: f64, y: f64, class: &str) {
+    pub(in crate::cli) fn whisker(&mut self, low: f64, high: f64, y: f64, class: &str) {
         self.line(&[(low, y), (high, y)], &format!("thin {class}"));
     }
 
     /// The plot as an SVG element; `description` is for screen readers.
-    pub(super) fn finish(self, description: &str) -> String {
+    pub(in crate::cli) fn finish(self, description: &str) -> String {
         let (width, height) = (self.width, self.height);
         format!(
             "<svg viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" role=\"img\" aria-label=\"{}\">{}</svg>",
@@ -256,7 +262,7 @@ fn number(value: f64) -> String {
 }
 
 /// Escapes text for HTML.
-pub(super) fn escaped(text: &str) -> String {
+pub(in crate::cli) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
