@@ -18,6 +18,7 @@ pub use prompt_encoder::PromptEncoder;
 use crate::config::Settings;
 use constancy_core::classify::{ClassBank, Classifier, Decision};
 use constancy_core::frame::Frame;
+use constancy_core::icm::Projection;
 use constancy_core::preprocess::{RgbImage, View};
 use constancy_engine::catch_panic;
 use constancy_engine::{Encoder, EngineOptions};
@@ -58,18 +59,7 @@ impl Recognizer {
             .as_ref()
             .map_or(IDENTITY, |p| &p.digest)
             .to_owned();
-        let width = projection
-            .as_ref()
-            .map_or(frame_encoder.encoder().manifest().output.width, |p| {
-                p.projection.rank()
-            });
-        bank.check_made_under(&projection_digest, width)
-            .map_err(RecognizerError::Probe)?;
-        bank.check_confidence(&projection_digest, width, frame_encoder.encoder().sha256())
-            .map_err(RecognizerError::Probe)?;
-        let logit_scale = frame_encoder.encoder().manifest().output.logit_scale;
-        let projection = projection.map(|p| p.projection);
-        let classifier = Classifier::new(bank, projection, &projection_digest, logit_scale);
+        let classifier = classifier(frame_encoder.encoder(), projection, bank)?;
         let model_digest = frame_encoder.encoder().sha256()[..12].to_owned();
         Ok(Self {
             frame_encoder,
@@ -155,6 +145,31 @@ impl Recognizer {
     pub fn engine(&self) -> &EngineOptions {
         self.frame_encoder.engine()
     }
+}
+
+/// A classifier over a bank's classes; refuses a bank whose parts were made under another projection or image tower.
+pub fn classifier(
+    encoder: &Encoder,
+    projection: Option<LoadedProjection>,
+    bank: ClassBank,
+) -> Result<Classifier, RecognizerError> {
+    let (projection, digest) = projection.map_or((None, None), |p| {
+        let LoadedProjection { projection, digest } = p;
+        (Some(projection), Some(digest))
+    });
+    let digest = digest.as_deref().unwrap_or(IDENTITY);
+    let output = &encoder.manifest().output;
+    let width = projection.as_ref().map_or(output.width, Projection::rank);
+    bank.check_made_under(digest, width)
+        .map_err(RecognizerError::Probe)?;
+    bank.check_confidence(digest, width, encoder.sha256())
+        .map_err(RecognizerError::Probe)?;
+    Ok(Classifier::new(
+        bank,
+        projection,
+        digest,
+        output.logit_scale,
+    ))
 }
 
 fn classify(

@@ -1,20 +1,16 @@
 //! `constancy calibrate`: learns from images how far a class bank's answers can be trusted.
 
 use super::CliError;
-use super::image_embeddings::{EmbeddingArgs, Families, LoadedEncoder, parse_interventions};
+use super::bank_images::{Source, made_from, truths};
+use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::output::{Failures, Target, check_targets, line, write_file};
-use crate::embedding_cache::{ImageEmbeddings, InterventionPlan};
 use crate::files::{Layout, labelled_images};
-use crate::recognizer::{IDENTITY, LoadedProjection};
+use crate::recognizer::IDENTITY;
 use clap::Args;
 use constancy_core::classify::calibrate::{Calibration, CalibrationImage, Truth};
-use constancy_core::classify::{BankOrigin, ClassBank, Confidence, class_means};
+use constancy_core::classify::{ClassBank, Confidence};
 use constancy_core::icm::{Domains, Interventions};
-use constancy_core::numeric::dot;
 use std::path::{Path, PathBuf};
-
-/// How near a class's images must be to its row for the row to be made from them.
-const SAME_IMAGES: f32 = 1.0 - 1e-5;
 
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
@@ -90,25 +86,7 @@ pub(super) fn describe(bank: &ClassBank) -> String {
     )
 }
 
-/// Where calibration images come from, and how they are embedded.
-pub(super) struct Source<'a> {
-    pub embedding: &'a EmbeddingArgs,
-    pub loaded: &'a LoadedEncoder,
-    pub projection: Option<&'a LoadedProjection>,
-    pub interventions: &'a Families,
-}
-
 impl Source<'_> {
-    /// Embeds images as they are and under each family of interventions.
-    pub(super) fn embed(&self, images: &[PathBuf]) -> Result<ImageEmbeddings, CliError> {
-        let plan = InterventionPlan {
-            families: self.interventions.0.clone(),
-            draws: 1,
-            seed: self.embedding.seed,
-        };
-        self.embedding.embed_images(self.loaded, images, &plan)
-    }
-
     /// Calibrates a bank on the images in a folder.
     pub(super) fn calibrate(
         &self,
@@ -120,7 +98,15 @@ impl Source<'_> {
         let (truths, paths) = if paths.iter().any(in_root) {
             (vec![Truth::Unlabelled; paths.len()], paths)
         } else {
-            truths(&bank.labels, &Domains::arrange_any(folder, &paths)?, folder)?
+            let domains = Domains::arrange_any(folder, &paths)?;
+            let classes = truths(
+                &bank.labels,
+                &domains,
+                folder,
+                "give a folder without subfolders",
+            )?;
+            let items = domains.items.into_iter();
+            items.map(|item| (classes[item.class], item.path)).unzip()
         };
         let embedded = self.embed(&paths)?;
         let truths: Vec<Truth> = embedded.kept.iter().map(|&i| truths[i]).collect();
@@ -155,60 +141,6 @@ impl Source<'_> {
         bank.confidence = Some(calibration.run(None)?);
         Ok(())
     }
-}
-
-/// The class of each image of class folders. Folders that are no class of the bank are told.
-fn truths(
-    labels: &[String],
-    domains: &Domains,
-    folder: &Path,
-) -> Result<(Vec<Truth>, Vec<PathBuf>), CliError> {
-    let truth = |name: &String| {
-        let spaced = name.replace('_', " ");
-        let class = labels.iter().position(|l| l == name || *l == spaced);
-        class.map_or(Truth::Other, Truth::Class)
-    };
-    let classes: Vec<Truth> = domains.classes.iter().map(truth).collect();
-    let others: Vec<&str> = domains
-        .classes
-        .iter()
-        .zip(&classes)
-        .filter(|(_, truth)| **truth == Truth::Other)
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if others.len() == classes.len() {
-        return Err(CliError::Usage(format!(
-            "no subfolder of {} is named after a class of the bank, which has {}; rename them, or give a folder without subfolders",
-            folder.display(),
-            labels.join(", ")
-        )));
-    }
-    if !others.is_empty() {
-        log::warn!(
-            "no class of the bank: {}; the images in these folders count as unknown to it",
-            others.join(", ")
-        );
-    }
-    let items = domains.items.iter();
-    Ok(items
-        .map(|item| (classes[item.class], item.path.clone()))
-        .unzip())
-}
-
-/// Whether the bank's rows are the means of these images.
-fn made_from(bank: &ClassBank, truths: &[Truth], embedded: &Interventions) -> bool {
-    if bank.origin != BankOrigin::Images {
-        return false;
-    }
-    let mut examples = vec![Vec::new(); bank.labels.len()];
-    for (truth, row) in truths.iter().zip(embedded.originals().rows()) {
-        if let Truth::Class(class) = truth {
-            examples[*class].push(row);
-        }
-    }
-    let means = class_means(&examples);
-    let mut rows = means.iter().zip(&bank.rows).zip(&examples);
-    rows.any(|((mean, row), images)| !images.is_empty() && dot(mean, row) > SAME_IMAGES)
 }
 
 /// The images as calibration takes them.

@@ -1,21 +1,26 @@
-//! `constancy classes`: creates a class bank.
+//! `constancy classes`: creates a class bank, or judges one.
 
+mod evaluate;
 mod from_images;
 
 use super::CliError;
-use super::calibrate::{Source, describe};
+use super::bank_images::Source;
+use super::calibrate::describe;
 use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::model_args::LabelArgs;
 use super::output::{Failures, Target, check_targets, line, write_file};
 use crate::files::list_images;
 use crate::recognizer::IDENTITY;
-use clap::Args;
+use clap::{Args, Subcommand};
 use constancy_core::classify::{ClassBank, Space, Support};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(group = clap::ArgGroup::new("from").required(true).args(["labels", "from_images"]))]
 pub(super) struct ClassesArgs {
+    #[command(subcommand)]
+    command: Option<ClassesCommand>,
     #[command(flatten)]
     embedding: EmbeddingArgs,
     /// Projection file to apply; defaults to the one in --config, or to none
@@ -41,7 +46,16 @@ pub(super) struct ClassesArgs {
     output: PathBuf,
 }
 
+#[derive(Debug, Subcommand)]
+enum ClassesCommand {
+    /// Judge a class bank by held-out images, and propose thresholds
+    Evaluate(evaluate::EvaluateArgs),
+}
+
 pub(super) fn run(args: &ClassesArgs) -> Result<(), CliError> {
+    if let Some(ClassesCommand::Evaluate(args)) = &args.command {
+        return evaluate::run(args);
+    }
     check_targets([Target::File(&args.output)])?;
     let labels = args.labels.labels()?;
     let loaded = args.embedding.load()?;

@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand, and one that maps errors to exit codes.
 
+mod bank_images;
 mod bench;
 mod calibrate;
 mod camera;
@@ -55,7 +56,7 @@ enum Command {
     Classify(classify::ClassifyArgs),
     /// Print or save the embeddings of images
     Embed(embed::EmbedArgs),
-    /// Create a class bank from labels or from example images
+    /// Create a class bank from labels or from example images, or judge one by held-out images
     Classes(classes::ClassesArgs),
     /// Learn from images how far a class bank's answers can be trusted
     Calibrate(calibrate::CalibrateArgs),

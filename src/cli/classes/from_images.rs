@@ -1,7 +1,7 @@
 //! A class bank from example images: class means, and what differs within classes and under interventions.
 
 use crate::cli::CliError;
-use crate::cli::calibrate::Source;
+use crate::cli::bank_images::Source;
 use crate::cli::output::{Failures, line};
 use crate::embedding_cache::{EmbedError, ImageEmbeddings};
 use crate::files::{Class, ImagesError, images_of_classes};

@@ -1,0 +1,264 @@
+//! The report's figures as tables, for text and HTML.
+
+use super::report::{ClassFigures, Confused, Group, Report};
+use super::thresholds::{AtThreshold, Known, Origin};
+use crate::cli::reports::{Cell, Table, percent};
+use constancy_core::reliability::{Bin, RiskAtCoverage};
+use constancy_core::stats::Interval;
+
+/// Up to this many classes, the whole confusion matrix is shown.
+const MOST_IN_MATRIX: usize = 12;
+/// Of more classes, this many confusions are shown.
+const MOST_CONFUSIONS: usize = 15;
+
+fn table<const N: usize>(
+    title: impl Into<String>,
+    head: [&str; N],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> Table {
+    let head = head.map(Cell::from).into();
+    let rows = rows.into_iter();
+    let rows = rows.map(|row| row.into_iter().map(Cell::from).collect());
+    Table {
+        title: title.into(),
+        rows: [head].into_iter().chain(rows).collect(),
+    }
+}
+
+/// A share in per cent, or a dash.
+fn share(of: Option<Interval>) -> String {
+    of.map_or_else(|| "-".into(), percent)
+}
+
+/// The confusion matrix, or the most frequent confusions of many classes.
+pub(super) fn confusion(report: &Report) -> Table {
+    if report.labels.len() <= MOST_IN_MATRIX {
+        return matrix(report);
+    }
+    let wrong = |c: &&Confused| c.class.as_ref() != Some(&c.answer);
+    let row = |c: &Confused| {
+        vec![
+            c.class.clone().unwrap_or_else(|| "(no class)".into()),
+            c.answer.clone(),
+            c.images.to_string(),
+        ]
+    };
+    let most = report.confusion.iter().filter(wrong).take(MOST_CONFUSIONS);
+    let head = ["what it is", "what was answered", "images"];
+    table("the most frequent confusions", head, most.map(row))
+}
+
+fn matrix(report: &Report) -> Table {
+    let count = |class: Option<&String>, answer: &String| {
+        let mut cells = report.confusion.iter();
+        let cell = cells.find(|c| c.class.as_ref() == class && c.answer == *answer);
+        cell.map_or(0, |c| c.images).to_string()
+    };
+    let row = |name: String, class: Option<&String>| -> Vec<Cell> {
+        let counts = report.labels.iter().map(|answer| count(class, answer));
+        let cells = [name].into_iter().chain(counts);
+        cells.map(Cell::from).collect()
+    };
+    let columns = 1..=report.labels.len();
+    let head = ["what it is".to_owned()]
+        .into_iter()
+        .chain(columns.map(|n| n.to_string()));
+    let labels = report.labels.iter().enumerate();
+    let rows = labels.map(|(i, label)| row(format!("{} {label}", i + 1), Some(label)));
+    let unknown = (report.unknown_images > 0).then(|| row("no class of the bank".into(), None));
+    Table {
+        title: "confusion matrix: images by what was answered, in columns numbered like the rows"
+            .into(),
+        rows: [head.map(Cell::from).collect()]
+            .into_iter()
+            .chain(rows)
+            .chain(unknown)
+            .collect(),
+    }
+}
+
+pub(super) fn classes(report: &Report) -> Table {
+    let head = [
+        "class",
+        "images",
+        "recall, %",
+        "called known, %",
+        "answers",
+        "precision, %",
+    ];
+    let row = |c: &ClassFigures| {
+        vec![
+            c.class.clone(),
+            c.images.to_string(),
+            share(c.recall),
+            share(c.known),
+            c.answers.to_string(),
+            share(c.precision),
+        ]
+    };
+    let title = format!(
+        "by class, known from {} {} on",
+        report.judged_by, report.threshold
+    );
+    table(title, head, report.classes.iter().map(row))
+}
+
+/// Environments or families.
+pub(super) fn groups(title: String, first: &str, groups: &[Group]) -> Table {
+    let head = [
+        first,
+        "images",
+        "right, %",
+        "called known, %",
+        "of these wrong, %",
+    ];
+    let row = |g: &Group| {
+        vec![
+            g.name.clone(),
+            g.images.to_string(),
+            percent(g.accuracy),
+            percent(g.known.coverage),
+            share(g.known.risk),
+        ]
+    };
+    table(title, head, groups.iter().map(row))
+}
+
+/// Coverage and risk at each threshold, of images as they are or under interventions.
+pub(super) fn thresholds(report: &Report, changed: bool) -> Table {
+    let known = |t: &'_ AtThreshold| -> Option<Vec<String>> {
+        let Known {
+            coverage,
+            known,
+            risk,
+        } = if changed {
+            t.under_interventions.as_ref()?
+        } else {
+            &t.as_they_are
+        };
+        Some(vec![
+            name(t),
+            percent(*coverage),
+            known.to_string(),
+            share(*risk),
+            match t.origin {
+                Origin::Bank { stated_risk, .. } => format!("{:.1}", stated_risk * 100.0),
+                Origin::Fixed | Origin::Set => String::new(),
+            },
+        ])
+    };
+    let head = [
+        "threshold",
+        "called known, %",
+        "answers",
+        "of these wrong, %",
+        "the bank states at most",
+    ];
+    let title = if changed {
+        "under interventions, by threshold"
+    } else {
+        "as they are, by threshold"
+    };
+    table(title, head, report.thresholds.iter().filter_map(known))
+}
+
+/// False accepts next to what the bank states of them.
+pub(super) fn unknown(report: &Report) -> Table {
+    let head = [
+        "threshold",
+        "as they are, %",
+        "under interventions, %",
+        "the bank states, %",
+    ];
+    let row = |t: &AtThreshold| {
+        vec![
+            name(t),
+            share(t.unknown.as_they_are),
+            share(t.unknown.under_interventions),
+            share(t.unknown.stated),
+        ]
+    };
+    let title = "images of no class of the bank that are called known";
+    table(title, head, report.thresholds.iter().map(row))
+}
+
+fn name(at: &AtThreshold) -> String {
+    let value = at.threshold;
+    match at.origin {
+        Origin::Fixed => format!("{value:.2}"),
+        Origin::Set => format!("{value} (set)"),
+        Origin::Bank { precision, .. } => {
+            format!("{value:.3} (the bank's for {:.0} %)", precision * 100.0)
+        }
+    }
+}
+
+pub(super) fn reliability(title: String, bins: &[Bin], judged_by: &str, bars: bool) -> Table {
+    let row = |bin: &Bin| {
+        let right = bin.right.estimate;
+        let row = [
+            format!("{:.3}", bin.confidence),
+            bin.answers.to_string(),
+            percent(bin.right),
+        ];
+        row.into_iter()
+            .chain(bars.then(|| bar(right, Some(bin.confidence))))
+            .collect()
+    };
+    let head = ["", "answers", "right, %", ""];
+    let mut table = table(title, head, bins.iter().map(row));
+    table.rows[0][0] = format!("mean {judged_by}").into();
+    table.rows[0].truncate(3 + usize::from(bars));
+    table
+}
+
+pub(super) fn coverage(title: String, tenths: &[RiskAtCoverage], bars: bool) -> Table {
+    let row = |at: &RiskAtCoverage| {
+        let row = [
+            format!("{:.0}", at.coverage * 100.0),
+            format!("{:.1}", at.risk * 100.0),
+            format!("{:.3}", at.score),
+        ];
+        row.into_iter()
+            .chain(bars.then(|| bar(at.risk, None)))
+            .collect()
+    };
+    let head = ["kept, %", "of these wrong, %", "from", ""];
+    let mut table = table(title, head, tenths.iter().map(row));
+    table.rows[0].truncate(3 + usize::from(bars));
+    table
+}
+
+/// A share as a bar of 40 characters, with a mark at another share.
+fn bar(share: f64, mark: Option<f64>) -> String {
+    const WIDTH: usize = 40;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 40 characters"
+    )]
+    let place = |share: f64| (share.clamp(0.0, 1.0) * WIDTH as f64).round() as usize;
+    let (filled, mark) = (place(share), mark.map(|m| place(m).clamp(1, WIDTH) - 1));
+    let character = |i: usize| match mark {
+        Some(at) if at == i => '|',
+        _ if i < filled => '#',
+        _ => '.',
+    };
+    (0..WIDTH).map(character).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_shows_both_shares() {
+        assert_eq!(bar(0.0, None), ".".repeat(40));
+        assert_eq!(bar(1.0, None), "#".repeat(40));
+        let both = bar(0.5, Some(0.75));
+        assert_eq!(
+            both,
+            format!("{}{}|{}", "#".repeat(20), ".".repeat(9), ".".repeat(10))
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! What is called known at thresholds, and how much of it is wrong.
+
+use super::answers::{Answer, HeldOut};
+use super::quality::share;
+use constancy_core::classify::{ClassBank, DEFAULT_TARGET_LEVEL, OpenSet, Target};
+use constancy_core::stats::Interval;
+use serde::Serialize;
+
+/// The thresholds that every bank is asked about.
+const FIXED: [f32; 7] = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
+/// The least shares of right answers that thresholds are looked for.
+pub(super) const PRECISIONS: [f64; 3] = [0.9, 0.95, 0.99];
+
+/// Where a threshold comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Origin {
+    Fixed,
+    /// The threshold that figures by class go by.
+    Set,
+    /// The bank's calibration, for at least this share of right answers.
+    Bank {
+        precision: f64,
+        stated_risk: f64,
+    },
+}
+
+/// One threshold.
+#[derive(Debug, Serialize)]
+pub(super) struct AtThreshold {
+    pub threshold: f32,
+    pub origin: Origin,
+    pub as_they_are: Known,
+    pub under_interventions: Option<Known>,
+    /// Images that are no class of the bank.
+    pub unknown: Unknown,
+}
+
+/// Answers to images of the bank's classes.
+#[derive(Debug, Serialize)]
+pub(super) struct Known {
+    /// The share called known.
+    pub coverage: Interval,
+    pub known: usize,
+    /// The share of wrong ones among these; `None` without any.
+    pub risk: Option<Interval>,
+}
+
+/// False accepts.
+#[derive(Debug, Serialize)]
+pub(super) struct Unknown {
+    /// The share called known; `None` without such images.
+    pub as_they_are: Option<Interval>,
+    pub under_interventions: Option<Interval>,
+    /// What the bank states: the share of its own classes' images that were called known while each was left out.
+    pub stated: Option<Interval>,
+}
+
+impl Known {
+    /// `None` without answers.
+    pub(super) fn at(answers: &[Answer], threshold: f32) -> Option<Self> {
+        let known = |a: &&Answer| a.outcome.accepted(threshold);
+        Some(Self {
+            coverage: share(answers, |a| known(&a))?,
+            known: answers.iter().filter(known).count(),
+            risk: share(answers.iter().filter(known), |a| !a.right()),
+        })
+    }
+}
+
+/// All thresholds, ascending.
+pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtThreshold> {
+    let (as_they_are, changed) = (held.as_they_are(), held.changed());
+    let unknown = |changed: bool| held.those(|a| !a.of_bank() && a.family.is_some() == changed);
+    let (unknown, unknown_changed) = (unknown(false), unknown(true));
+    let row = |(threshold, origin): (f32, Origin)| {
+        let accepted = |answers: &[Answer]| share(answers, |a| a.outcome.accepted(threshold));
+        let stated = bank.confidence.as_ref();
+        let stated = stated.and_then(|c| c.open_set(threshold));
+        Some(AtThreshold {
+            threshold,
+            origin,
+            as_they_are: Known::at(&as_they_are, threshold)?,
+            under_interventions: Known::at(&changed, threshold),
+            unknown: Unknown {
+                as_they_are: accepted(&unknown),
+                under_interventions: accepted(&unknown_changed),
+                stated: stated.map(|o: OpenSet| Interval {
+                    estimate: o.rate,
+                    low: o.low,
+                    high: o.high,
+                }),
+            },
+        })
+    };
+    let mut all = asked(bank, set);
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    all.into_iter().filter_map(row).collect()
+}
+
+fn asked(bank: &ClassBank, set: f32) -> Vec<(f32, Origin)> {
+    let fixed = FIXED.into_iter().filter(|t| t.to_bits() != set.to_bits());
+    let mut all: Vec<(f32, Origin)> = fixed.map(|t| (t, Origin::Fixed)).collect();
+    all.push((set, Origin::Set));
+    let Some(confidence) = &bank.confidence else {
+        return all;
+    };
+    for precision in PRECISIONS {
+        let resolved =
+            confidence.resolve(&Target::Precision(precision), DEFAULT_TARGET_LEVEL, None);
+        let reached = resolved.into_iter().filter(|r| r.reached);
+        all.extend(reached.filter_map(|r| r.at).map(|at| {
+            let stated_risk = at.bound;
+            let origin = Origin::Bank {
+                precision,
+                stated_risk,
+            };
+            (at.threshold, origin)
+        }));
+    }
+    all
+}
