@@ -4,6 +4,7 @@ mod camera;
 mod check;
 mod classes;
 mod classify;
+mod evaluate;
 mod outputs;
 
 use super::support::{constancy, fixture, json_lines, stderr, stdout, tiny_model, write_images};
@@ -32,6 +33,7 @@ fn help_and_version_go_to_stdout_and_a_wrong_command_line_exits_with_64() {
         &["--help"][..],
         &["run", "--help"],
         &["classes", "--help"],
+        &["classes", "evaluate", "--help"],
         &["camera", "list", "--help"],
         &["--version"],
     ] {
@@ -47,6 +49,8 @@ fn help_and_version_go_to_stdout_and_a_wrong_command_line_exits_with_64() {
         &["run", "--confg", "x"],
         &[],
         &["classes", "--model", "x"],
+        &["classes", "evaluate", "bank"],
+        &["classes", "--labels", "a, b", "evaluate", "bank", "held"],
     ] {
         let output = run(args);
         assert_eq!(

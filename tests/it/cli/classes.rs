@@ -24,7 +24,7 @@ fn example_folder(count: u32) -> tempfile::TempDir {
 }
 
 /// Makes a bank from the images of each class, and returns its path.
-fn bank_from_images(folder: &Path) -> String {
+pub(super) fn bank_from_images(folder: &Path) -> String {
     let bank = text(&folder.join("bank.safetensors"));
     let output = run(&[
         "classes",
@@ -45,7 +45,7 @@ fn bank_from_images(folder: &Path) -> String {
 }
 
 /// Classifies images with a bank; returns the lines of JSON.
-fn classify(bank: &str, images: &Path) -> Vec<Value> {
+pub(super) fn classify(bank: &str, images: &Path) -> Vec<Value> {
     let model = model();
     let output = run(&[
         "classify",

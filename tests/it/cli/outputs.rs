@@ -14,6 +14,7 @@ fn writers(target: &str) -> Vec<Vec<&str>> {
         with(&["embed", "image.png"], "--output"),
         with(&["classes", "--labels", "gear"], "--output"),
         with(&["classes", "--from-images", "images"], "-o"),
+        with(&["classes", "evaluate", "bank", "held"], "--html"),
         with(&["fit", "images"], "-o"),
         with(&["fit", "images"], "--moments-out"),
         with(&["eval", "images"], "--html"),

@@ -51,7 +51,7 @@ impl Quality {
             answers: answers.len(),
             calibration_error: stated.calibration_error(bins),
             chance_error: stated.chance_error(bins),
-            bins: widened(stated.bins(bins), worth(answers)),
+            bins: bins_of(answers, &stated, bins),
             aurc: ranked.aurc(),
             accuracy_at_80: ranked.accuracy_at(0.8),
             curve: thinned(ranked.curve()),
@@ -90,26 +90,14 @@ pub(super) fn share<'a>(
     Some(wilson(hits, images.len() as f64))
 }
 
-/// How many independent answers one answer is worth, `0..=1`: 1 where each is of another image.
-fn worth(answers: &[Answer]) -> f64 {
-    let mut images: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-    for answer in answers {
-        let (all, hits) = images.entry(answer.outcome.image).or_default();
-        *all += 1.0;
-        *hits += if answer.right() { 1.0 } else { 0.0 };
-    }
-    if images.len() == answers.len() {
-        return 1.0;
-    }
-    let images: Vec<(f64, f64)> = images.into_values().collect();
-    Share::of(&images).effective / answers.len() as f64
-}
-
-/// Bins whose intervals allow for answers that are not independent.
-fn widened(mut bins: Vec<Bin>, worth: f64) -> Vec<Bin> {
+/// The bins of a reliability diagram. Their intervals allow for answers that are not independent.
+fn bins_of(answers: &[Answer], stated: &Ranked, bins: usize) -> Vec<Bin> {
+    let mut rest = stated.order();
+    let mut bins = stated.bins(bins);
     for bin in &mut bins {
-        let answers = bin.answers as f64 * worth;
-        bin.right = wilson(bin.right.estimate * answers, answers);
+        let (own, others) = rest.split_at(bin.answers.min(rest.len()));
+        rest = others;
+        bin.right = share(own.iter().map(|&i| &answers[i]), Answer::right).unwrap_or(bin.right);
     }
     bins
 }

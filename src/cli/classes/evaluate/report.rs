@@ -4,7 +4,7 @@ use super::EvaluateArgs;
 use super::answers::{Answer, HeldOut};
 use super::proposals::{Proposal, proposals};
 use super::quality::{Quality, share};
-use super::thresholds::{AtThreshold, Known, thresholds};
+use super::thresholds::{AtThreshold, Known, thresholds, unreached};
 use crate::cli::CliError;
 use crate::cli::bank_images::Source;
 use crate::cli::output::created;
@@ -56,6 +56,8 @@ pub(super) struct Report {
     /// The most frequent first, right ones among them.
     pub confusion: Vec<Confused>,
     pub thresholds: Vec<AtThreshold>,
+    /// Shares of right answers that the bank's own calibration shows from no threshold on.
+    pub unreached: Vec<f64>,
     /// The worst first.
     pub families: Vec<Group>,
     pub proposals: Vec<Proposal>,
@@ -138,6 +140,7 @@ impl Report {
             classes: classes(bank, held, threshold),
             confusion: confusion(bank, held),
             thresholds: thresholds(bank, held, threshold),
+            unreached: unreached(bank),
             families: families(held, threshold),
             proposals: proposals(&bank.labels, &held.answers),
         })

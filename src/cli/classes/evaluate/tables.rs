@@ -1,7 +1,7 @@
 //! The report's figures as tables, for text and HTML.
 
 use super::report::{ClassFigures, Confused, Group, Report};
-use super::thresholds::{AtThreshold, Known, Origin};
+use super::thresholds::{AtThreshold, Origin};
 use crate::cli::reports::{Cell, Table, percent};
 use constancy_core::reliability::{Bin, RiskAtCoverage};
 use constancy_core::stats::Interval;
@@ -126,26 +126,24 @@ pub(super) fn groups(title: String, first: &str, groups: &[Group]) -> Table {
 
 /// Coverage and risk at each threshold, of images as they are or under interventions.
 pub(super) fn thresholds(report: &Report, changed: bool) -> Table {
-    let known = |t: &'_ AtThreshold| -> Option<Vec<String>> {
-        let Known {
-            coverage,
-            known,
-            risk,
-        } = if changed {
-            t.under_interventions.as_ref()?
-        } else {
-            &t.as_they_are
+    let bank = |t: &AtThreshold| matches!(t.origin, Origin::Bank { .. });
+    let columns = 4 + usize::from(report.thresholds.iter().any(bank));
+    let row = |t: &AtThreshold| -> Option<Vec<String>> {
+        let as_they_are = (!changed).then_some(&t.as_they_are);
+        let known = as_they_are.or(t.under_interventions.as_ref())?;
+        let stated = match t.origin {
+            Origin::Bank { stated_risk, .. } => format!("{:.1}", stated_risk * 100.0),
+            Origin::Fixed | Origin::Set => String::new(),
         };
-        Some(vec![
+        let mut cells = vec![
             name(t),
-            percent(*coverage),
-            known.to_string(),
-            share(*risk),
-            match t.origin {
-                Origin::Bank { stated_risk, .. } => format!("{:.1}", stated_risk * 100.0),
-                Origin::Fixed | Origin::Set => String::new(),
-            },
-        ])
+            percent(known.coverage),
+            known.known.to_string(),
+            share(known.risk),
+            stated,
+        ];
+        cells.truncate(columns);
+        Some(cells)
     };
     let head = [
         "threshold",
@@ -154,12 +152,27 @@ pub(super) fn thresholds(report: &Report, changed: bool) -> Table {
         "of these wrong, %",
         "the bank states at most",
     ];
-    let title = if changed {
-        "under interventions, by threshold"
+    let what = if changed {
+        "under interventions"
     } else {
-        "as they are, by threshold"
+        "as they are"
     };
-    table(title, head, report.thresholds.iter().filter_map(known))
+    let title = format!("{what}, by threshold{}", unreached(report));
+    let mut table = table(title, head, report.thresholds.iter().filter_map(row));
+    table.rows[0].truncate(columns);
+    table
+}
+
+fn unreached(report: &Report) -> String {
+    let percent = |p: &f64| format!("{:.0} %", p * 100.0);
+    let missing: Vec<String> = report.unreached.iter().map(percent).collect();
+    match missing.as_slice() {
+        [] => String::new(),
+        some => format!(
+            "; the bank's calibration shows {} right from no threshold on",
+            some.join(", ")
+        ),
+    }
 }
 
 /// False accepts next to what the bank states of them.

@@ -2,7 +2,7 @@
 
 use super::answers::{Answer, HeldOut};
 use super::quality::share;
-use constancy_core::classify::{ClassBank, DEFAULT_TARGET_LEVEL, OpenSet, Target};
+use constancy_core::classify::{ClassBank, DEFAULT_TARGET_LEVEL, OpenSet, Target, Threshold};
 use constancy_core::stats::Interval;
 use serde::Serialize;
 
@@ -102,21 +102,29 @@ fn asked(bank: &ClassBank, set: f32) -> Vec<(f32, Origin)> {
     let fixed = FIXED.into_iter().filter(|t| t.to_bits() != set.to_bits());
     let mut all: Vec<(f32, Origin)> = fixed.map(|t| (t, Origin::Fixed)).collect();
     all.push((set, Origin::Set));
-    let Some(confidence) = &bank.confidence else {
-        return all;
-    };
-    for precision in PRECISIONS {
-        let resolved =
-            confidence.resolve(&Target::Precision(precision), DEFAULT_TARGET_LEVEL, None);
-        let reached = resolved.into_iter().filter(|r| r.reached);
-        all.extend(reached.filter_map(|r| r.at).map(|at| {
-            let stated_risk = at.bound;
-            let origin = Origin::Bank {
-                precision,
-                stated_risk,
-            };
-            (at.threshold, origin)
-        }));
-    }
+    all.extend(PRECISIONS.into_iter().filter_map(|precision| {
+        let at = stated(bank, precision)?;
+        let stated_risk = at.bound;
+        let origin = Origin::Bank {
+            precision,
+            stated_risk,
+        };
+        Some((at.threshold, origin))
+    }));
     all
+}
+
+/// The threshold from which the bank's calibration shows this share of right answers.
+fn stated(bank: &ClassBank, precision: f64) -> Option<Threshold> {
+    let confidence = bank.confidence.as_ref()?;
+    let target = Target::Precision(precision);
+    let resolved = confidence.resolve(&target, DEFAULT_TARGET_LEVEL, None);
+    resolved.into_iter().find(|r| r.reached)?.at
+}
+
+/// The shares of right answers that the bank's calibration shows from no threshold on.
+pub(super) fn unreached(bank: &ClassBank) -> Vec<f64> {
+    let missing = PRECISIONS.into_iter();
+    let missing = missing.filter(|&p| bank.confidence.is_some() && stated(bank, p).is_none());
+    missing.collect()
 }
