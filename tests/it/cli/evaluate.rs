@@ -121,7 +121,7 @@ fn figures_are_those_of_a_count() {
     let at = &report["thresholds"][0];
     assert!(near(&at["threshold"], 0.5) && at["origin"] == "set", "{at}");
     let accepted = known(&bright) + known(&dark);
-    assert_eq!(at["as_they_are"]["known"], accepted);
+    assert_eq!(at["as_they_are"]["answers"], accepted);
     assert!(near(
         &at["as_they_are"]["coverage"]["estimate"],
         share(accepted, 85)
@@ -201,7 +201,7 @@ fn proposals_can_be_pasted_and_keep_their_word() {
     assert!(
         last["toml"]
             .as_str()
-            .is_some_and(|l| l.contains("hold out more images"))
+            .is_some_and(|l| l.contains("hold out more"))
     );
 }
 
@@ -300,7 +300,7 @@ fn a_bank_without_confidence_is_judged_by_its_scores() {
     assert!(report["thresholds"][0]["unknown"]["stated"].is_null());
     let known = |class: &str| count(&workspace.answers(class), |a| a["known"] == true);
     let known = known("bright") + known("dark");
-    assert_eq!(report["thresholds"][0]["as_they_are"]["known"], known);
+    assert_eq!(report["thresholds"][0]["as_they_are"]["answers"], known);
 }
 
 #[test]

@@ -102,11 +102,11 @@ fn lines(precision: f64, all: &Proposed, classes: &[Proposed]) -> Vec<String> {
     let mut lines = Vec::new();
     match all.threshold {
         Some(threshold) => lines.extend([
-            format!("{title}: {}", all.words()),
+            format!("{title}: {}", all.words(precision)),
             "[classes]".into(),
             format!("threshold = {threshold:?}"),
         ]),
-        None => lines.push(format!("{title}: {}", all.words())),
+        None => lines.push(format!("{title}: {}", all.words(precision))),
     }
     if classes.iter().any(|c| c.threshold.is_some()) {
         lines.push(format!("{title} of the answers that name a class:"));
@@ -116,15 +116,15 @@ fn lines(precision: f64, all: &Proposed, classes: &[Proposed]) -> Vec<String> {
         let name = proposed.class.as_deref().unwrap_or_default();
         let key = toml::Value::String(name.to_owned()).to_string();
         lines.push(match proposed.threshold {
-            Some(threshold) => format!("{key} = {threshold:?} # {}", proposed.words()),
-            None => format!("# {key}: {}", proposed.words()),
+            Some(threshold) => format!("{key} = {threshold:?} # {}", proposed.words(precision)),
+            None => format!("# {key}: {}", proposed.words(precision)),
         });
     }
     lines
 }
 
 impl Proposed {
-    fn words(&self) -> String {
+    fn words(&self, precision: f64) -> String {
         let percent = |share: Option<f64>| format!("{:.1} %", share.unwrap_or(1.0) * 100.0);
         let images = self.images.unwrap_or(0.0);
         if self.threshold.is_some() {
@@ -135,13 +135,20 @@ impl Proposed {
                 percent(self.bound)
             );
         }
-        match self.bound {
-            Some(bound) if images > 0.0 => format!(
-                "these images do not show it at any threshold; at the best, at most {} are wrong (worth {images:.0} images); hold out more images",
-                percent(Some(bound))
-            ),
-            _ => "no image was answered so".into(),
+        if self.bound.is_none() || images <= 0.0 {
+            return "no image was answered so".into();
         }
+        // At the threshold with the best bound.
+        let enough = self.risk.is_some_and(|risk| risk <= 1.0 - precision);
+        let why = if enough {
+            format!("too few images (worth {images:.0}); hold out more")
+        } else {
+            format!("even of the surest, {} are wrong", percent(self.risk))
+        };
+        format!(
+            "not shown at any threshold: {why}. At the best, at most {} are wrong",
+            percent(self.bound)
+        )
     }
 }
 
@@ -178,7 +185,7 @@ mod tests {
     fn proposals_are_valid_toml_that_accepts_what_was_proposed() {
         let labels = ["ok".to_owned(), "a \"dent\"".to_owned()];
         // Sure answers are right; unsure ones are wrong every other time.
-        let answers: Vec<Answer> = (0..400)
+        let answers: Vec<Answer> = (0..800)
             .map(|i| {
                 let sure = i % 4 != 0;
                 let confidence = if sure {
@@ -197,11 +204,11 @@ mod tests {
         assert!((0.6..=0.93).contains(&threshold), "{}", proposals[1].toml);
         let classes = table["classes"]["thresholds"].as_table().unwrap();
         assert!(classes.contains_key("ok") && classes.contains_key("a \"dent\""));
-        // 300 right answers show 5 % and not 1 %; what cannot be shown is a comment.
+        // 600 right answers show 5 % and not 1 %; what cannot be shown is a comment.
         assert!(
             proposals[2]
                 .toml
-                .starts_with("# 99 % right: these images do not show it")
+                .starts_with("# 99 % right: not shown at any threshold: too few images")
         );
         assert!(proposals[2].toml.parse::<toml::Table>().unwrap().is_empty());
     }

@@ -1,7 +1,7 @@
 //! The report. `--json` prints it as it is; text and HTML are made from it.
 
-use super::EvaluateArgs;
 use super::answers::{Answer, HeldOut};
+use super::args::EvaluateArgs;
 use super::proposals::{Proposal, proposals};
 use super::quality::{Quality, share};
 use super::thresholds::{AtThreshold, Known, thresholds, unreached};

@@ -138,7 +138,7 @@ pub(super) fn thresholds(report: &Report, changed: bool) -> Table {
         let mut cells = vec![
             name(t),
             percent(known.coverage),
-            known.known.to_string(),
+            known.answers.to_string(),
             share(known.risk),
             stated,
         ];
@@ -177,22 +177,39 @@ fn unreached(report: &Report) -> String {
 
 /// False accepts next to what the bank states of them.
 pub(super) fn unknown(report: &Report) -> Table {
-    let head = [
-        "threshold",
-        "as they are, %",
-        "under interventions, %",
-        "the bank states, %",
-    ];
-    let row = |t: &AtThreshold| {
-        vec![
-            name(t),
-            share(t.unknown.as_they_are),
-            share(t.unknown.under_interventions),
-            share(t.unknown.stated),
-        ]
+    let of = |figure: fn(&AtThreshold) -> Option<Interval>| {
+        let any = report.thresholds.iter().any(|t| figure(t).is_some());
+        any.then_some(figure)
     };
-    let title = "images of no class of the bank that are called known";
-    table(title, head, report.thresholds.iter().map(row))
+    let columns = [
+        ("as they are, %", of(|t| t.unknown.as_they_are)),
+        (
+            "under interventions, %",
+            of(|t| t.unknown.under_interventions),
+        ),
+        ("the bank states, %", of(|t| t.unknown.stated)),
+    ];
+    let columns: Vec<_> = columns
+        .into_iter()
+        .filter_map(|(n, f)| Some((n, f?)))
+        .collect();
+    let names = columns.iter().map(|(name, _)| *name);
+    let head = ["threshold"].into_iter().chain(names).map(Cell::from);
+    let row = |t: &AtThreshold| -> Vec<Cell> {
+        let figures = columns.iter().map(|(_, figure)| share(figure(t)));
+        [name(t)]
+            .into_iter()
+            .chain(figures)
+            .map(Cell::from)
+            .collect()
+    };
+    Table {
+        title: "images of no class of the bank that are called known".into(),
+        rows: [head.collect()]
+            .into_iter()
+            .chain(report.thresholds.iter().map(row))
+            .collect(),
+    }
 }
 
 fn name(at: &AtThreshold) -> String {

@@ -41,7 +41,8 @@ pub(super) struct AtThreshold {
 pub(super) struct Known {
     /// The share called known.
     pub coverage: Interval,
-    pub known: usize,
+    /// How many these are.
+    pub answers: usize,
     /// The share of wrong ones among these; `None` without any.
     pub risk: Option<Interval>,
 }
@@ -62,7 +63,7 @@ impl Known {
         let known = |a: &&Answer| a.outcome.accepted(threshold);
         Some(Self {
             coverage: share(answers, |a| known(&a))?,
-            known: answers.iter().filter(known).count(),
+            answers: answers.iter().filter(known).count(),
             risk: share(answers.iter().filter(known), |a| !a.right()),
         })
     }
