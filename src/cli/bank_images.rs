@@ -4,6 +4,7 @@
 use super::CliError;
 use super::image_embeddings::{EmbeddingArgs, Families, LoadedEncoder};
 use crate::embedding_cache::{ImageEmbeddings, InterventionPlan};
+use crate::files::{Layout, labelled_images};
 use crate::recognizer::LoadedProjection;
 use constancy_core::classify::calibrate::Truth;
 use constancy_core::classify::{BankOrigin, ClassBank, class_means};
@@ -34,6 +35,24 @@ impl Source<'_> {
     }
 }
 
+/// The class that a folder is named after: `hex_bolt` may be `hex bolt`.
+fn class_named(labels: &[String], folder: &str) -> Option<usize> {
+    let spaced = folder.replace('_', " ");
+    labels.iter().position(|l| l == folder || *l == spaced)
+}
+
+/// Whether subfolders are named after classes of the bank.
+pub(super) fn names_classes(labels: &[String], folder: &Path) -> Result<bool, CliError> {
+    let paths = labelled_images(folder, Layout::Any)?;
+    let named = |domains: &Domains| {
+        domains
+            .classes
+            .iter()
+            .any(|c| class_named(labels, c).is_some())
+    };
+    Ok(Domains::arrange_any(folder, &paths).is_ok_and(|domains| named(&domains)))
+}
+
 /// The class of the bank that each class of folders is. Folders that are no class of the bank are told. `or` is another way
 /// out where none is.
 pub(super) fn truths(
@@ -42,11 +61,7 @@ pub(super) fn truths(
     folder: &Path,
     or: &str,
 ) -> Result<Vec<Truth>, CliError> {
-    let truth = |name: &String| {
-        let spaced = name.replace('_', " ");
-        let class = labels.iter().position(|l| l == name || *l == spaced);
-        class.map_or(Truth::Other, Truth::Class)
-    };
+    let truth = |name: &String| class_named(labels, name).map_or(Truth::Other, Truth::Class);
     let classes: Vec<Truth> = domains.classes.iter().map(truth).collect();
     let others: Vec<&str> = domains
         .classes

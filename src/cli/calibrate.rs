@@ -87,7 +87,7 @@ pub(super) fn describe(bank: &ClassBank) -> String {
 }
 
 impl Source<'_> {
-    /// Calibrates a bank on the images in a folder.
+    /// Calibrates a bank on the images in a folder, whose subfolders name their classes.
     pub(super) fn calibrate(
         &self,
         bank: &mut ClassBank,
@@ -95,20 +95,34 @@ impl Source<'_> {
     ) -> Result<Failures, CliError> {
         let paths = labelled_images(folder, Layout::Any)?;
         let in_root = |path: &PathBuf| path.parent() == Some(folder);
-        let (truths, paths) = if paths.iter().any(in_root) {
-            (vec![Truth::Unlabelled; paths.len()], paths)
-        } else {
-            let domains = Domains::arrange_any(folder, &paths)?;
-            let classes = truths(
-                &bank.labels,
-                &domains,
-                folder,
-                "give a folder without subfolders",
-            )?;
-            let items = domains.items.into_iter();
-            items.map(|item| (classes[item.class], item.path)).unzip()
-        };
-        let embedded = self.embed(&paths)?;
+        if paths.iter().any(in_root) {
+            return self.calibrate_unsorted(bank, &paths);
+        }
+        let domains = Domains::arrange_any(folder, &paths)?;
+        let or = "give a folder without subfolders";
+        let classes = truths(&bank.labels, &domains, folder, or)?;
+        let items = domains.items.into_iter();
+        let (truths, paths): (Vec<Truth>, Vec<PathBuf>) =
+            items.map(|item| (classes[item.class], item.path)).unzip();
+        self.calibrate_on(bank, &truths, &paths)
+    }
+
+    /// Calibrates a bank on images of unknown classes.
+    pub(super) fn calibrate_unsorted(
+        &self,
+        bank: &mut ClassBank,
+        paths: &[PathBuf],
+    ) -> Result<Failures, CliError> {
+        self.calibrate_on(bank, &vec![Truth::Unlabelled; paths.len()], paths)
+    }
+
+    fn calibrate_on(
+        &self,
+        bank: &mut ClassBank,
+        truths: &[Truth],
+        paths: &[PathBuf],
+    ) -> Result<Failures, CliError> {
+        let embedded = self.embed(paths)?;
         let truths: Vec<Truth> = embedded.kept.iter().map(|&i| truths[i]).collect();
         let own = made_from(bank, &truths, &embedded.interventions);
         if own {

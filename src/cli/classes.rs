@@ -4,7 +4,7 @@ mod evaluate;
 mod from_images;
 
 use super::CliError;
-use super::bank_images::Source;
+use super::bank_images::{Source, names_classes};
 use super::calibrate::describe;
 use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::model_args::LabelArgs;
@@ -108,7 +108,8 @@ fn with_calibration(
     bank: &mut ClassBank,
     folder: &Path,
 ) -> Result<Failures, CliError> {
-    let embedded = source.embed(&list_images(folder)?)?;
+    let images = list_images(folder)?;
+    let embedded = source.embed(&images)?;
     let embeddings: Vec<Vec<f32>> = embedded.interventions.originals().rows().collect();
     let space = Space {
         projection: source.projection.map(|p| p.projection.clone()),
@@ -122,5 +123,9 @@ fn with_calibration(
             folder.display()
         )));
     }
-    source.calibrate(bank, folder)
+    if names_classes(&bank.labels, folder)? {
+        source.calibrate(bank, folder)
+    } else {
+        source.calibrate_unsorted(bank, &images)
+    }
 }

@@ -1,6 +1,5 @@
 //! Embeddings checked once: finite, of one width, scaled to unit length, in f64.
 
-use super::projection::Projection;
 use nalgebra::{DMatrix, DVector};
 use thiserror::Error;
 
@@ -88,12 +87,12 @@ impl Embeddings {
         Self { columns }
     }
 
-    /// The embeddings under a projection.
-    pub(super) fn projected(&self, projection: &Projection) -> Self {
-        let mut columns = DMatrix::zeros(projection.rank(), self.len());
+    /// The embeddings after `map`, which gives unit vectors of `width` values.
+    pub(super) fn mapped(&self, width: usize, map: impl Fn(&[f32]) -> Vec<f32>) -> Self {
+        let mut columns = DMatrix::zeros(width, self.len());
         let rows = self.columns_f32();
         for (mut column, row) in columns.column_iter_mut().zip(rows.column_iter()) {
-            let mapped = projection.apply(&row.iter().copied().collect::<Vec<f32>>());
+            let mapped = map(&row.iter().copied().collect::<Vec<f32>>());
             for (value, mapped) in column.iter_mut().zip(mapped) {
                 *value = f64::from(mapped);
             }

@@ -237,13 +237,14 @@ impl Interventions {
     /// The images under a projection, without the pairs that are not of these images.
     #[must_use]
     pub fn projected(&self, projection: &Projection) -> Self {
+        let mapped = |e: &Embeddings| e.mapped(projection.rank(), |z| projection.apply(z));
         let family = |f: &ChangedImages| ChangedImages {
             name: f.name.clone(),
             of: f.of.clone(),
-            changed: f.changed.projected(projection),
+            changed: mapped(&f.changed),
         };
         Self {
-            originals: self.originals.projected(projection),
+            originals: mapped(&self.originals),
             families: self.families.iter().map(family).collect(),
             pairs: None,
         }

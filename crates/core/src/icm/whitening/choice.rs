@@ -91,6 +91,9 @@ impl Hits {
         for _ in 0..split_count(count) {
             let (first, second) = stratified_halves(images.classes(), &mut rng);
             for (learnt, judged) in [(&first, &second), (&second, &first)] {
+                if learnt.is_empty() || judged.is_empty() {
+                    continue;
+                }
                 let learnt = images.pick(learnt).with_same_class(true);
                 let moments = learnt.moments("");
                 for left_out in &folds {
@@ -325,4 +328,66 @@ impl Coordinates {
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::icm::embeddings::Embeddings;
+    use crate::icm::interventions::{ChangedImages, Interventions};
+
+    /// Images of two classes that differ in the first of 12 axes by 0.3; within classes they differ
+    /// by up to `noise` in the second.
+    fn images(per_class: usize, noise: f32) -> Labelled {
+        let mut rng = Rng::new(5);
+        let classes: Vec<usize> = (0..2 * per_class).map(|i| i % 2).collect();
+        let mut row = |class: usize, shift: f32| {
+            let mut row = vec![1.0; 12];
+            row[0] += if class == 0 { -0.15 } else { 0.15 };
+            row[1] += rng.between(-noise, noise);
+            row[2] += shift;
+            (3..12).for_each(|i| row[i] += rng.between(-0.03, 0.03));
+            row
+        };
+        let originals: Vec<Vec<f32>> = classes.iter().map(|&c| row(c, 0.0)).collect();
+        let darker: Vec<Vec<f32>> = classes.iter().map(|&c| row(c, 0.4)).collect();
+        let embeddings = |rows: &[Vec<f32>]| Embeddings::new(12, rows, |i| i.to_string()).unwrap();
+        let family = ChangedImages {
+            name: "dark".into(),
+            of: (0..classes.len()).collect(),
+            changed: embeddings(&darker),
+        };
+        let images = Interventions::new(embeddings(&originals), vec![family]).unwrap();
+        let names = vec!["ok".to_owned(), "defect".to_owned()];
+        let environments = vec![0; classes.len()];
+        Labelled::new(images, classes, environments, names, vec!["line".into()]).unwrap()
+    }
+
+    #[test]
+    fn what_differs_within_classes_is_shrunk_where_that_helps() {
+        let choice = choose_whitening(&images(60, 3.0), 1).unwrap();
+        let (before, after) = choice.as_they_are;
+        assert!(before < 0.9 && after > before + 0.05, "{choice:?}");
+        assert!(choice.strengths.within_class > 0.0);
+        let whitening = choice.whitening.unwrap();
+        // The noisy axis is nearly gone, that of the classes is not.
+        let left = |axis: usize| {
+            let mut z = vec![0.0; 12];
+            z[axis] = 0.1;
+            z[11] = 1.0;
+            whitening.apply(&z)[axis].abs() / whitening.apply(&z)[11].abs()
+        };
+        assert!(left(1) < 0.5 * left(0), "{} {}", left(1), left(0));
+    }
+
+    #[test]
+    fn nothing_is_shrunk_where_that_does_not_help() {
+        let choice = choose_whitening(&images(60, 0.05), 1).unwrap();
+        assert_eq!(
+            (choice.whitening, choice.strengths),
+            (None, Strengths::NONE)
+        );
+        // One image of a class leaves nothing to learn from.
+        assert!(choose_whitening(&images(1, 1.0), 1).is_none());
+    }
 }
