@@ -126,6 +126,10 @@ fn figures_are_those_of_a_count() {
         &at["as_they_are"]["coverage"]["estimate"],
         share(accepted, 85)
     ));
+    assert_eq!(
+        at["as_they_are"]["risk"]["estimate"],
+        at["weighed_risk"]["estimate"]
+    );
     let wrong = count(&bright, |a| a["known"] == true && a["class"] != "bright")
         + count(&dark, |a| a["known"] == true && a["class"] != "dark");
     assert!(near(
@@ -144,6 +148,7 @@ fn figures_are_those_of_a_count() {
         "confusion matrix",
         "0.5 (set)",
         "images of no class of the bank that are called known",
+        "the bank's own thresholds",
         "thresholds for a target, from these images as they are; images of no class count as wrong",
     ] {
         assert!(text.contains(part), "{part}: {text}");

@@ -108,6 +108,7 @@ fn figures(report: &Report) -> String {
         let title = "by family of interventions, the worst first".into();
         all.push(tables::groups(title, "family", &report.families));
     }
+    all.extend(tables::stated(report));
     if report.unknown_images > 0 {
         all.push(tables::unknown(report));
     }

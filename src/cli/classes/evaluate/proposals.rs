@@ -204,12 +204,30 @@ mod tests {
         assert!((0.6..=0.93).contains(&threshold), "{}", proposals[1].toml);
         let classes = table["classes"]["thresholds"].as_table().unwrap();
         assert!(classes.contains_key("ok") && classes.contains_key("a \"dent\""));
-        // 600 right answers show 5 % and not 1 %; what cannot be shown is a comment.
+        // 600 right answers show 5 % and not 1 %, the 400 of the class that is always right show 1 %.
+        let lines = &proposals[2].toml;
         assert!(
-            proposals[2]
-                .toml
-                .starts_with("# 99 % right: not shown at any threshold: too few images")
+            lines.starts_with("# 99 % right: not shown at any threshold: too few images"),
+            "{lines}"
         );
-        assert!(proposals[2].toml.parse::<toml::Table>().unwrap().is_empty());
+        let table: toml::Table = lines.parse().unwrap();
+        let classes = table["classes"].as_table().unwrap();
+        let each = classes["thresholds"].as_table().unwrap();
+        assert!(!classes.contains_key("threshold"), "{lines}");
+        assert!(
+            each.len() == 1 && each.contains_key("a \"dent\""),
+            "{lines}"
+        );
+    }
+
+    #[test]
+    fn so_many_right_answers_show_a_target() {
+        let labels = ["a", "b", "c"].map(String::from);
+        for (images, shown) in [(35, 0), (36, 1), (71, 1), (72, 2), (367, 2), (368, 3)] {
+            let answers: Vec<Answer> = (0..images).map(|i| answer(i, i % 3, true, 0.9)).collect();
+            let found = proposals(&labels, &answers);
+            let found = found.iter().filter(|p| p.all.threshold.is_some()).count();
+            assert_eq!(found, shown, "{images} images");
+        }
     }
 }

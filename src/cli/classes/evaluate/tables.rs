@@ -126,53 +126,57 @@ pub(super) fn groups(title: String, first: &str, groups: &[Group]) -> Table {
 
 /// Coverage and risk at each threshold, of images as they are or under interventions.
 pub(super) fn thresholds(report: &Report, changed: bool) -> Table {
-    let bank = |t: &AtThreshold| matches!(t.origin, Origin::Bank { .. });
-    let columns = 4 + usize::from(report.thresholds.iter().any(bank));
     let row = |t: &AtThreshold| -> Option<Vec<String>> {
         let as_they_are = (!changed).then_some(&t.as_they_are);
         let known = as_they_are.or(t.under_interventions.as_ref())?;
-        let stated = match t.origin {
-            Origin::Bank { stated_risk, .. } => format!("{:.1}", stated_risk * 100.0),
-            Origin::Fixed | Origin::Set => String::new(),
-        };
-        let mut cells = vec![
+        Some(vec![
             name(t),
             percent(known.coverage),
             known.answers.to_string(),
             share(known.risk),
-            stated,
-        ];
-        cells.truncate(columns);
-        Some(cells)
+        ])
     };
     let head = [
         "threshold",
         "called known, %",
         "answers",
         "of these wrong, %",
-        "the bank states at most",
     ];
     let what = if changed {
         "under interventions"
     } else {
         "as they are"
     };
-    let title = format!("{what}, by threshold{}", unreached(report));
-    let mut table = table(title, head, report.thresholds.iter().filter_map(row));
-    table.rows[0].truncate(columns);
-    table
+    let rows = report.thresholds.iter().filter_map(row);
+    table(format!("{what}, by threshold"), head, rows)
 }
 
-fn unreached(report: &Report) -> String {
-    let percent = |p: &f64| format!("{:.0} %", p * 100.0);
-    let missing: Vec<String> = report.unreached.iter().map(percent).collect();
-    match missing.as_slice() {
-        [] => String::new(),
-        some => format!(
-            "; the bank's calibration shows {} right from no threshold on",
-            some.join(", ")
-        ),
-    }
+/// What the bank states of its own thresholds, next to what is found; `None` for a bank without confidence.
+pub(super) fn stated(report: &Report) -> Option<Table> {
+    let row = |t: &AtThreshold| match t.origin {
+        Origin::Bank {
+            precision,
+            stated_risk,
+        } => Some(vec![
+            target(precision),
+            format!("{:.3}", t.threshold),
+            format!("{:.1}", stated_risk * 100.0),
+            share(t.weighed_risk),
+        ]),
+        Origin::Fixed | Origin::Set => None,
+    };
+    let reached: Vec<_> = report.thresholds.iter().filter_map(row).collect();
+    let missing = report.unreached.iter();
+    let missing = missing.map(|&p| vec![target(p), "not shown".into(), "-".into(), "-".into()]);
+    let rows: Vec<_> = reached.into_iter().chain(missing).collect();
+    let head = ["target", "threshold", "wrong at most, %", "wrong here, %"];
+    let title =
+        "the bank's own thresholds, images as they are and under interventions weighed equally";
+    (!rows.is_empty()).then(|| table(title, head, rows))
+}
+
+fn target(precision: f64) -> String {
+    format!("{:.0} % right", precision * 100.0)
 }
 
 /// False accepts next to what the bank states of them.

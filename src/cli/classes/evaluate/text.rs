@@ -107,6 +107,7 @@ fn tables_of(report: &Report) -> Vec<Table> {
         );
         all.push(tables::groups(title, "family", &report.families[..worst]));
     }
+    all.extend(tables::stated(report));
     if report.unknown_images > 0 {
         all.push(tables::unknown(report));
     }

@@ -2,9 +2,12 @@
 
 use super::answers::{Answer, HeldOut};
 use super::quality::share;
-use constancy_core::classify::{ClassBank, DEFAULT_TARGET_LEVEL, OpenSet, Target, Threshold};
-use constancy_core::stats::Interval;
+use constancy_core::classify::{
+    ClassBank, DEFAULT_TARGET_LEVEL, OpenSet, Share, Target, Threshold, balanced_weights,
+};
+use constancy_core::stats::{Interval, wilson};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// The thresholds that every bank is asked about.
 const FIXED: [f32; 7] = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -32,6 +35,9 @@ pub(super) struct AtThreshold {
     pub origin: Origin,
     pub as_they_are: Known,
     pub under_interventions: Option<Known>,
+    /// The share of wrong ones among all that are called known, images as they are and under interventions weighed equally,
+    /// as calibration does.
+    pub weighed_risk: Option<Interval>,
     /// Images that are no class of the bank.
     pub unknown: Unknown,
 }
@@ -74,6 +80,7 @@ pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtTh
     let (as_they_are, changed) = (held.as_they_are(), held.changed());
     let unknown = |changed: bool| held.those(|a| !a.of_bank() && a.family.is_some() == changed);
     let (unknown, unknown_changed) = (unknown(false), unknown(true));
+    let all = held.those(Answer::of_bank);
     let row = |(threshold, origin): (f32, Origin)| {
         let accepted = |answers: &[Answer]| share(answers, |a| a.outcome.accepted(threshold));
         let stated = bank.confidence.as_ref();
@@ -83,6 +90,7 @@ pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtTh
             origin,
             as_they_are: Known::at(&as_they_are, threshold)?,
             under_interventions: Known::at(&changed, threshold),
+            weighed_risk: weighed_risk(&all, threshold),
             unknown: Unknown {
                 as_they_are: accepted(&unknown),
                 under_interventions: accepted(&unknown_changed),
@@ -94,9 +102,28 @@ pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtTh
             },
         })
     };
-    let mut all = asked(bank, set);
-    all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    all.into_iter().filter_map(row).collect()
+    let mut asked = asked(bank, set);
+    asked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    asked.into_iter().filter_map(row).collect()
+}
+
+/// The risk among answers that are known, clean and changed ones weighed equally.
+fn weighed_risk(answers: &[Answer], threshold: f32) -> Option<Interval> {
+    let changed: Vec<bool> = answers.iter().map(|a| a.outcome.changed).collect();
+    let mut images: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+    for (answer, weight) in answers.iter().zip(balanced_weights(&changed)) {
+        if answer.outcome.accepted(threshold) {
+            let (all, wrong) = images.entry(answer.outcome.image).or_default();
+            *all += weight;
+            *wrong += if answer.right() { 0.0 } else { weight };
+        }
+    }
+    let images: Vec<(f64, f64)> = images.into_values().collect();
+    let Share {
+        estimate,
+        effective,
+    } = Share::of(&images);
+    (effective > 0.0).then(|| wilson(estimate * effective, effective))
 }
 
 fn asked(bank: &ClassBank, set: f32) -> Vec<(f32, Origin)> {
