@@ -14,9 +14,8 @@ mod thresholds;
 use crate::cli::CliError;
 use crate::cli::bank_images::Source;
 use crate::cli::output::{Failures, Target, check_targets, json_line, write_file};
-use crate::recognizer::classifier;
+use crate::recognizer::{Limits, classifier};
 use answers::HeldOut;
-use constancy_core::classify::DEFAULT_THRESHOLD;
 use report::Report;
 
 pub(super) use args::EvaluateArgs;
@@ -41,8 +40,11 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
             args.held.display()
         );
     }
-    let configured = loaded.settings.as_ref().map(|s| s.classes.threshold);
-    let threshold = args.threshold.or(configured).unwrap_or(DEFAULT_THRESHOLD);
+    let limits = match &loaded.settings {
+        Some(settings) if args.threshold.is_none() => Limits::of(&settings.classes, &bank)?,
+        _ => Limits::usual(&bank),
+    };
+    let threshold = args.threshold.unwrap_or(limits.threshold);
     let report = Report::new(args, &source, &bank, &held, threshold)?;
     if let Some(path) = &args.html {
         write_file(path, html::page(&report).as_bytes())?;

@@ -100,7 +100,7 @@ fn an_image_unlike_the_examples_is_out_of_support_and_unknown() {
 }
 
 #[test]
-fn a_bank_from_labels_measures_support_on_like_images() {
+fn a_bank_from_labels_is_calibrated_on_like_images() {
     let folder = example_folder(15);
     let bank = text(&folder.path().join("bank.safetensors"));
     let (model, images) = (model(), text(folder.path()));
@@ -125,7 +125,7 @@ fn a_bank_from_labels_measures_support_on_like_images() {
     let output = run(&[&args[..], &[&images]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(
-        stdout(&output).contains("30 images measured"),
+        stdout(&output).contains("calibrated on 30 images"),
         "{}",
         stdout(&output)
     );

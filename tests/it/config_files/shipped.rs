@@ -4,11 +4,12 @@ use constancy::config::{ConfigError, Settings};
 use constancy_engine::Manifest;
 use std::path::Path;
 
-/// The reference configuration with every commented key in force, except `bank`, which excludes `labels`.
+/// The reference configuration with every commented key in force, except those that exclude others.
 fn uncommented() -> String {
     let text = include_str!("../../../config/constancy.toml");
     let is_key = |l: &str| l.starts_with('#') && !l.starts_with("# ") && l.len() > 1;
-    let keep = |l: &&str| !l.starts_with("#bank");
+    let excluded = ["#bank", "#threshold =", "#max_false_accept", "#cost"];
+    let keep = |l: &&str| !excluded.iter().any(|key| l.starts_with(key));
     text.lines()
         .filter(keep)
         .map(|l| if is_key(l) { &l[1..] } else { l })

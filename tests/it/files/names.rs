@@ -98,7 +98,8 @@ fn odd_names_of_classes_and_of_the_configuration_are_taken() {
     std::fs::remove_dir_all(place(&root, TWO_LINES, "")).expect("class");
     let output = classes();
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(stdout(&output).lines().count(), 1);
+    let printed = stdout(&output);
+    assert_eq!(printed.lines().count(), 2, "whitening and bank: {printed}");
     assert!(
         stdout(&output).contains("gr\u{fffd}n"),
         "{}",

@@ -22,7 +22,7 @@ pub(in crate::cli) struct EvaluateArgs {
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = parse_interventions)]
     pub interventions: Families,
     /// Least confidence of a known answer, or least score for a bank without confidence, 0 to 1; defaults to the one in
-    /// --config, or to 0.5
+    /// --config, or to 0.9, without calibration to 0.5
     #[arg(long, value_parser = parse_threshold)]
     pub threshold: Option<f32>,
     /// Print the report as one JSON object

@@ -387,7 +387,7 @@ mod tests {
             (choice.whitening, choice.strengths),
             (None, Strengths::NONE)
         );
-        // One image of a class leaves nothing to learn from.
+        // One image of each class leaves nothing to judge.
         assert!(choose_whitening(&images(1, 1.0), 1).is_none());
     }
 }

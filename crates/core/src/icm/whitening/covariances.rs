@@ -39,10 +39,11 @@ impl Covariances {
         let delta =
             (!deltas.is_empty()).then(|| deltas.iter().sum::<DMatrix<f64>>() / deltas.len() as f64);
         let within = moments.delta(SAME_CLASS).and_then(|s| normalised(&s));
-        let sum: DMatrix<f64> = [&delta, &within].into_iter().flatten().sum();
-        if sum.is_empty() || sum.amax() <= 0.0 {
-            return None;
-        }
+        let sum = match (&delta, &within) {
+            (Some(delta), Some(within)) => delta + within,
+            (Some(one), None) | (None, Some(one)) => one.clone(),
+            (None, None) => return None,
+        };
         let rank = MAX_RANK.min(width);
         let basis = Spectrum::of(&sum)?.vectors.columns(0, rank).into_owned();
         let within_basis = |matrix: &Option<DMatrix<f64>>| match matrix {
