@@ -1,5 +1,6 @@
 //! The subcommands besides `run`, `fit`, `eval` and `model`.
 
+mod calibrate;
 mod camera;
 mod check;
 mod classes;

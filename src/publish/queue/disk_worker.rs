@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Bounds of the wait between attempts to open the store again; it doubles from one to the other.
 const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Short, since a disk that has room again should be used again at once; a write that fails costs it nothing.
+const RETRY_MAX: Duration = Duration::from_secs(4);
 
 /// The store that ids belong to.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Two classes that any embedding separates, `bright` and `dark`, with `count` slightly different images each.
-fn example_folder(count: u32) -> tempfile::TempDir {
+pub(super) fn example_folder(count: u32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
     for (class, level) in [("bright", 200u8), ("dark", 20)] {
         std::fs::create_dir(folder.path().join(class)).expect("class");

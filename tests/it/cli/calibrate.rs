@@ -1,0 +1,164 @@
+//! `constancy calibrate`, and what a configuration asks of known answers.
+
+use super::classes::{bank_from_images, classify, example_folder};
+use super::{model, run, text};
+use crate::support::{stderr, stdout};
+use std::path::Path;
+use std::process::Output;
+
+fn calibrate(bank: &str, images: &Path, more: &[&str]) -> Output {
+    let (model, images) = (model(), text(images));
+    let args = ["calibrate", &images, "--model", &model, "--classes", bank];
+    run(&[&args[..], more].concat())
+}
+
+#[test]
+fn a_bank_from_images_says_how_far_to_trust_its_answers() {
+    let folder = example_folder(15);
+    let lines = classify(&bank_from_images(folder.path()), folder.path());
+    assert_eq!(lines.len(), 30);
+    for line in lines {
+        let confidence = line["confidence"].as_f64().expect("a confidence");
+        assert!(confidence > 0.0 && confidence < 1.0, "{line}");
+        let known = line["known"] == true;
+        assert_eq!(known, line["reason"].is_null(), "{line}");
+        assert!(!known || confidence >= 0.9, "{line}");
+    }
+}
+
+#[test]
+fn a_bank_is_calibrated_on_other_images_in_place_or_in_a_new_file() {
+    let (examples, others) = (example_folder(4), example_folder(20));
+    let bank = bank_from_images(examples.path());
+    let before = std::fs::read(&bank).expect("bank");
+    let new = text(&examples.path().join("new.safetensors"));
+    let output = calibrate(&bank, others.path(), &["--output", &new]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let printed = stdout(&output);
+    assert!(
+        printed.contains("new.safetensors: calibrated on 40 images, "),
+        "{printed}"
+    );
+    assert_eq!(std::fs::read(&bank).expect("bank"), before);
+    assert!(calibrate(&bank, others.path(), &[]).status.success());
+    assert_eq!(
+        std::fs::read(&bank).expect("bank"),
+        std::fs::read(&new).expect("bank"),
+        "the same images give the same file"
+    );
+}
+
+#[test]
+fn folders_that_are_no_class_count_as_unknown_and_none_that_is_one_is_refused() {
+    let (examples, others) = (example_folder(4), example_folder(12));
+    let bank = bank_from_images(examples.path());
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(others.path().join(from), others.path().join(to)).expect("folder");
+    };
+    rename("dark", "grey");
+    let output = calibrate(&bank, others.path(), &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no class of the bank: grey"),
+        "{}",
+        stderr(&output)
+    );
+    rename("bright", "white");
+    let output = calibrate(&bank, others.path(), &[]);
+    assert_eq!(output.status.code(), Some(64));
+    let refused = stderr(&output);
+    assert!(
+        refused.contains("which has bright, dark; rename them"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_calibration_that_cannot_be_written_or_names_no_bank_is_refused_before_work() {
+    let folder = example_folder(2);
+    let output = calibrate("no-such-bank", folder.path(), &["-o", "no/such/folder/x"]);
+    assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));
+    let output = run(&["calibrate", &text(folder.path()), "--model", &model()]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("give --classes BANK"));
+}
+
+/// `check` on a configuration with these lines under `[classes]`.
+fn check(bank: &str, lines: &str) -> Output {
+    let folder = Path::new(bank).parent().expect("folder");
+    let config = folder.join("constancy.toml");
+    let content = format!(
+        "[model]\nmanifest = \"{}\"\n[classes]\nbank = \"{bank}\"\n{lines}\n[[camera]]\nname = \"belt\"\n[camera.synthetic]\n",
+        model()
+    );
+    std::fs::write(&config, content).expect("configuration");
+    run(&["check", "--config", &text(&config)])
+}
+
+#[test]
+fn what_is_asked_of_known_answers_becomes_a_threshold() {
+    let folder = example_folder(15);
+    let bank = bank_from_images(folder.path());
+    let from = |lines: &str| {
+        let output = check(&bank, lines);
+        assert!(output.status.success(), "{lines}: {}", stdout(&output));
+        let printed = stdout(&output);
+        let (_, rest) = printed
+            .split_once("known from a confidence of ")
+            .unwrap_or_else(|| panic!("{lines}: {printed}"));
+        let threshold: f64 = rest[..4].parse().expect("a threshold");
+        (threshold, stderr(&output))
+    };
+    assert_eq!(from("").0, 0.9);
+    assert_eq!(from("threshold = 0.25").0, 0.25);
+    // 30 images cannot show that 99.9 % are right: the confidence itself must say so.
+    let (threshold, log) = from("target_precision = 0.999");
+    assert!(threshold >= 0.99, "{threshold}");
+    assert!(
+        log.contains("`classes.target_precision` is more than the bank's calibration can show"),
+        "{log}"
+    );
+    assert!(from("target_precision = 0.6").0 >= 0.5);
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_with_the_way_out() {
+    let folder = example_folder(4);
+    let bank = bank_from_images(folder.path());
+    let plain = text(&folder.path().join("labels.safetensors"));
+    let labels = ["--labels", "a dark thing, a bright thing", "-o", &plain];
+    let made = run(&[&["classes", "--model", &model()][..], &labels].concat());
+    assert!(made.status.success(), "{}", stderr(&made));
+    for (bank, lines, expected) in [
+        (
+            &bank,
+            "threshold = 0.5\ntarget_precision = 0.9",
+            "`classes.target_precision` stands beside `classes.threshold`; keep one of them",
+        ),
+        (
+            &bank,
+            "thresholds = { grey = 0.5 }",
+            "`classes.thresholds` names `grey`, but the classes are bright, dark",
+        ),
+        (
+            &bank,
+            "cost = { grey = { wrong = 5.0, refused = 1.0 } }",
+            "`classes.cost` names `grey`",
+        ),
+        (&bank, "max_false_accept = 2.0", "max_false_accept"),
+        (
+            &plain,
+            "target_precision = 0.9",
+            "`classes.target_precision` needs a class bank that knows how far to trust its answers; calibrate it",
+        ),
+    ] {
+        let output = check(bank, lines);
+        assert_eq!(
+            output.status.code(),
+            Some(78),
+            "{lines}: {}",
+            stdout(&output)
+        );
+        assert!(stdout(&output).contains(expected), "{}", stdout(&output));
+    }
+}
