@@ -277,7 +277,7 @@ impl ClassBank {
     }
 
     /// Checks that the confidence, if there is one, was calibrated under the loaded projection and image tower.
-    /// `projection_digest` is as for [`Self::check_probe`], `width` the width of the projection's results, and
+    /// `projection_digest` is as for [`Self::check_made_under`], `width` the width of the projection's results, and
     /// `image_sha256` in hex.
     pub fn check_confidence(
         &self,

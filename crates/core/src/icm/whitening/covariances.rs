@@ -7,7 +7,7 @@ use crate::icm::moments::Moments;
 use crate::icm::spectrum::Spectrum;
 use nalgebra::{DMatrix, DVector};
 
-/// Δ̃ and S̃ of labelled images, in the [`MAX_RANK`] leading directions of their sum.
+/// Δ̃ and S̃ of labelled images, in the 128 leading directions of their sum.
 pub struct Covariances {
     /// U, `[k, r]`, orthonormal.
     pub(super) basis: DMatrix<f64>,
