@@ -12,6 +12,9 @@ use constancy_core::classify::{ClassBank, Confidence};
 use constancy_core::icm::{Domains, Interventions};
 use std::path::{Path, PathBuf};
 
+/// With fewer images nothing can be said of answers.
+const MIN_IMAGES: usize = 20;
+
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
     /// Folder with one subfolder of images per class, named after the class, or a folder of unsorted images
@@ -123,6 +126,12 @@ impl Source<'_> {
         paths: &[PathBuf],
     ) -> Result<Failures, CliError> {
         let embedded = self.embed(paths)?;
+        if embedded.kept.len() < MIN_IMAGES {
+            return Err(CliError::Usage(format!(
+                "{} images are too few to calibrate on; at least {MIN_IMAGES} are needed",
+                embedded.kept.len()
+            )));
+        }
         let truths: Vec<Truth> = embedded.kept.iter().map(|&i| truths[i]).collect();
         let own = made_from(bank, &truths, &embedded.interventions);
         if own {
@@ -140,6 +149,10 @@ impl Source<'_> {
         embedded: &Interventions,
         own: bool,
     ) -> Result<(), CliError> {
+        if bank.labels.len() < 2 {
+            log::warn!("a bank of one class is not calibrated: its answer is always the same");
+            return Ok(());
+        }
         let encoder = self.loaded.frame_encoder.encoder();
         let names: Vec<String> = embedded.families().iter().map(|f| f.name.clone()).collect();
         let images = calibration_images(truths, embedded, own);
@@ -152,7 +165,9 @@ impl Source<'_> {
             images: &images,
             families: &names,
         };
-        bank.confidence = Some(calibration.run(None)?);
+        let (confidence, support) = calibration.run_with_support(None)?;
+        bank.confidence = Some(confidence);
+        bank.support = support.or(bank.support.take());
         Ok(())
     }
 }

@@ -183,7 +183,12 @@ fn model(settings: &Settings) -> Finding {
 fn trust(classifier: &Classifier) -> String {
     let threshold = classifier.threshold();
     if classifier.has_confidence() {
-        return format!(", known from a confidence of {threshold:.2} on");
+        let own = if classifier.has_class_thresholds() {
+            " or a class's own threshold"
+        } else {
+            ""
+        };
+        return format!(", known from a confidence of {threshold:.2}{own} on");
     }
     let unlike = if classifier.has_support() {
         ""

@@ -39,7 +39,12 @@ pub(super) struct ClassesArgs {
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = parse_interventions)]
     interventions: Families,
     /// Folder of at least 20 typical images, unsorted or with one subfolder per class, to calibrate on; needs --labels
-    #[arg(long, value_name = "DIR", requires = "labels")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "labels",
+        conflicts_with = "from_images"
+    )]
     like: Option<PathBuf>,
     /// Class bank to write
     #[arg(short, long, default_value = "classes.safetensors")]

@@ -92,9 +92,12 @@ fn class_limits(classes: &ClassSettings) -> Result<(), Problem> {
             &format!("stands beside `classes.{one}`; keep one of them"),
         )?;
     }
-    let thresholds = classes.threshold.iter().chain(classes.thresholds.values());
-    for threshold in thresholds {
-        within("classes.threshold", f64::from(*threshold), 0.0, 1.0)?;
+    if let Some(threshold) = classes.threshold {
+        within("classes.threshold", f64::from(threshold), 0.0, 1.0)?;
+    }
+    for (label, threshold) in &classes.thresholds {
+        let key = format!("classes.thresholds.{label}");
+        within(&key, f64::from(*threshold), 0.0, 1.0)?;
     }
     if let Some(precision) = classes.target_precision {
         within("classes.target_precision", precision, 0.5, 0.9999)?;
@@ -104,7 +107,7 @@ fn class_limits(classes: &ClassSettings) -> Result<(), Problem> {
     }
     for (label, cost) in &classes.cost {
         let key = |k: &str| format!("classes.cost.{label}.{k}");
-        within(&key("wrong"), cost.wrong, f64::MIN_POSITIVE, 1e9)?;
+        within(&key("wrong"), cost.wrong, 1e-6, 1e9)?;
         within(&key("refused"), cost.refused, 0.0, cost.wrong)?;
     }
     Ok(())

@@ -17,7 +17,7 @@ pub struct Limits {
     pub threshold: f32,
     /// The same for answers that name a class, in the bank's order; empty if the classes do not differ.
     pub of_classes: Vec<f32>,
-    /// What calibration does not show of what was asked for.
+    /// What calibration does not show of what was asked for, or why every answer is known.
     pub warning: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Limits {
         Self {
             threshold,
             of_classes: Vec::new(),
-            warning: None,
+            warning: lone_class(bank),
         }
     }
 
@@ -101,6 +101,19 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+/// A softmax over one class is 1, whatever the image shows.
+fn lone_class(bank: &ClassBank) -> Option<String> {
+    let [label] = &bank.labels[..] else {
+        return None;
+    };
+    let blind = bank.confidence.is_none() && bank.support.is_none();
+    blind.then(|| {
+        format!(
+            "`{label}` is the only class, so every image is called that; add a class for what else may be seen, or make a class bank from images"
+        )
+    })
 }
 
 fn threshold(resolved: &Resolved) -> f32 {

@@ -2,7 +2,7 @@
 
 use super::classes::{bank_from_images, classify, example_folder};
 use super::{model, run, text};
-use crate::support::{stderr, stdout};
+use crate::support::{picture, stderr, stdout};
 use std::path::Path;
 use std::process::Output;
 
@@ -49,8 +49,45 @@ fn a_bank_is_calibrated_on_other_images_in_place_or_in_a_new_file() {
 }
 
 #[test]
+fn noise_and_one_class_are_not_trusted() {
+    let folder = example_folder(30);
+    let bank = bank_from_images(folder.path());
+    let odd = tempfile::tempdir().expect("folder");
+    let mut random = fastrand::Rng::with_seed(5);
+    for i in 0..8 {
+        let mut noise = picture(64, 64, i);
+        let pixels = noise.pixels_mut();
+        pixels.for_each(|p| p.0 = [random.u8(..), random.u8(..), random.u8(..)]);
+        noise
+            .save(odd.path().join(format!("{i}.png")))
+            .expect("image");
+    }
+    for line in classify(&bank, odd.path()) {
+        assert!(
+            line["known"] == false && line["reason"] == "unfamiliar",
+            "{line}"
+        );
+    }
+    std::fs::remove_dir_all(folder.path().join("dark")).expect("class");
+    let output = run(&[
+        "classes",
+        "--model",
+        &model(),
+        "--from-images",
+        &text(folder.path()),
+        "-o",
+        &bank,
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("a bank of one class is not calibrated"));
+    let output = calibrate(&bank, odd.path(), &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("8 images are too few to calibrate on; at least 20"));
+}
+
+#[test]
 fn folders_that_are_no_class_count_as_unknown_and_none_that_is_one_is_refused() {
-    let (examples, others) = (example_folder(4), example_folder(12));
+    let (examples, others) = (example_folder(4), example_folder(22));
     let bank = bank_from_images(examples.path());
     let rename = |from: &str, to: &str| {
         std::fs::rename(others.path().join(from), others.path().join(to)).expect("folder");

@@ -4,6 +4,22 @@ use super::{model, run, text};
 use crate::support::{fixture, jpeg, json_lines, stderr, stdout, tiny_model, write_images};
 
 #[test]
+fn one_class_alone_is_warned_of() {
+    let image = text(&fixture("preprocess/rgb.png"));
+    let output = run(&[
+        "classify",
+        "--model",
+        &model(),
+        "--labels",
+        "a part",
+        &image,
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let log = stderr(&output);
+    assert!(log.contains("`a part` is the only class"), "{log}");
+}
+
+#[test]
 fn classify_names_the_class_of_each_image() {
     let folder = tempfile::tempdir().expect("folder");
     write_images(folder.path(), 3);

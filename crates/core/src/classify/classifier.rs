@@ -162,6 +162,12 @@ impl Classifier {
         self.threshold
     }
 
+    /// Whether some classes have thresholds of their own.
+    #[must_use]
+    pub fn has_class_thresholds(&self) -> bool {
+        !self.class_thresholds.is_empty()
+    }
+
     /// Sets a threshold for each class, in the bank's order, in place of the one for all.
     #[must_use]
     pub fn with_class_thresholds(self, class_thresholds: Vec<f32>) -> Self {
@@ -270,8 +276,8 @@ impl Classifier {
             judge.verdict(&logits, judge.locator.place(&unit(embedding), &z, &cosines))
         });
         let reason = match &verdict {
+            _ if in_support == Some(false) => Some(Reason::Unfamiliar),
             Some(verdict) => verdict.reason(threshold),
-            None if in_support == Some(false) => Some(Reason::Unfamiliar),
             None if score(0) < threshold => Some(Reason::Ambiguous),
             None => None,
         };

@@ -74,7 +74,7 @@ impl Support {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "cosines were f32 before")]
-    fn of_cosines(cosines: &[f32], digest: &str) -> Option<Self> {
+    pub(super) fn of_cosines(cosines: &[f32], digest: &str) -> Option<Self> {
         if cosines.len() < MIN_EXAMPLES {
             return None;
         }

@@ -11,7 +11,7 @@ pub enum CalibrationError {
     #[error("there is no image to calibrate on")]
     NoImages,
     #[error(
-        "has no answer to calibrate on: each class needs two images, or images that the bank was not made from"
+        "no answer can be judged: each class needs two images, or images that the bank was not made from; unsorted images need interventions"
     )]
     NoAnswers,
     #[error("image {image}: its embedding has {found} values, the classes have {width}")]

@@ -7,6 +7,7 @@ use super::geometry::quantiles;
 use super::input::{Calibration, CalibrationError};
 use super::regression::{Regression, regress};
 use super::temperature::{Labelled, temperature};
+use crate::classify::Support;
 use crate::classify::confidence::{
     Basis, Confidence, Evidence, Judge, Locator, Outcome, Tails, balanced_weights, narrow,
 };
@@ -67,6 +68,15 @@ impl Calibration<'_> {
     /// # Ok::<(), constancy_core::classify::calibrate::CalibrationError>(())
     /// ```
     pub fn run(&self, folds: Option<Vec<Fold>>) -> Result<Confidence, CalibrationError> {
+        Ok(self.run_with_support(folds)?.0)
+    }
+
+    /// [`Self::run`], and how far images as they are lie from the nearest class, each under classes and whitening that
+    /// were made without it; `None` with fewer than 20 of known classes.
+    pub fn run_with_support(
+        &self,
+        folds: Option<Vec<Fold>>,
+    ) -> Result<(Confidence, Option<Support>), CalibrationError> {
         self.check()?;
         let projected = Projected::new(self);
         let folds = folds.map_or_else(|| self.folds(), Ok)?;
@@ -102,7 +112,10 @@ impl Calibration<'_> {
             .iter()
             .zip(held_out)
             .map(|(a, confidence)| a.outcome(confidence, &tails));
-        Ok(Confidence {
+        let clean = answers.iter().filter(|a| !a.changed && a.truth.is_some());
+        let cosines: Vec<f32> = clean.map(|a| a.place.cosine).collect();
+        let support = Support::of_cosines(&cosines, self.projection_digest);
+        let confidence = Confidence {
             projection: self.projection_digest.into(),
             encoder_sha256: self.encoder_sha256.into(),
             model: judge.model,
@@ -111,7 +124,8 @@ impl Calibration<'_> {
             basis: self.basis(&answers),
             outcomes: thinned(outcomes.collect(), MAX_OUTCOMES),
             unseen: thinned(unseen, MAX_UNSEEN),
-        })
+        };
+        Ok((confidence, support))
     }
 
     fn basis(&self, answers: &[Answer]) -> Basis {
