@@ -81,15 +81,15 @@ impl Recognizer {
         let classes = &settings.classes;
         let bank = frame_encoder.configured_bank(classes)?;
         let limits = Limits::of(classes, &bank)?;
-        if let Some(warning) = &limits.warning {
-            log::warn!("{warning}");
-        }
         Ok(Self::new(frame_encoder, projection, bank)?.with_limits(classes.top_k, limits))
     }
 
-    /// Sets how many classes a decision lists, and which answers are known.
+    /// Sets how many classes a decision lists, and which answers are known. Logs the limits' warning.
     #[must_use]
     pub fn with_limits(self, top_k: usize, limits: Limits) -> Self {
+        if let Some(warning) = &limits.warning {
+            log::warn!("{warning}");
+        }
         let classifier = self.classifier.with_limits(top_k, limits.threshold);
         Self {
             classifier: classifier.with_class_thresholds(limits.of_classes),

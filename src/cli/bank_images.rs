@@ -2,9 +2,8 @@
 //! name.
 
 use super::CliError;
-use super::image_embeddings::{EmbeddingArgs, Families, LoadedEncoder};
+use super::image_embeddings::{EmbeddingArgs, Families, LoadedEncoder, label_of_folder};
 use crate::embedding_cache::{ImageEmbeddings, InterventionPlan};
-use crate::files::{Layout, labelled_images};
 use crate::recognizer::LoadedProjection;
 use constancy_core::classify::calibrate::Truth;
 use constancy_core::classify::{BankOrigin, ClassBank, class_means};
@@ -37,20 +36,14 @@ impl Source<'_> {
 
 /// The class that a folder is named after: `hex_bolt` may be `hex bolt`.
 fn class_named(labels: &[String], folder: &str) -> Option<usize> {
-    let spaced = folder.replace('_', " ");
+    let spaced = label_of_folder(folder);
     labels.iter().position(|l| l == folder || *l == spaced)
 }
 
-/// Whether subfolders are named after classes of the bank.
-pub(super) fn names_classes(labels: &[String], folder: &Path) -> Result<bool, CliError> {
-    let paths = labelled_images(folder, Layout::Any)?;
-    let named = |domains: &Domains| {
-        domains
-            .classes
-            .iter()
-            .any(|c| class_named(labels, c).is_some())
-    };
-    Ok(Domains::arrange_any(folder, &paths).is_ok_and(|domains| named(&domains)))
+/// Whether any folder is named after a class of the bank.
+pub(super) fn names_a_class(labels: &[String], domains: &Domains) -> bool {
+    let mut folders = domains.classes.iter();
+    folders.any(|folder| class_named(labels, folder).is_some())
 }
 
 /// The class of the bank that each class of folders is. Folders that are no class of the bank are told. `or` is another way

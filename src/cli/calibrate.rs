@@ -1,10 +1,10 @@
 //! `constancy calibrate`: learns from images how far a class bank's answers can be trusted.
 
 use super::CliError;
-use super::bank_images::{Source, made_from, truths};
+use super::bank_images::{Source, made_from, names_a_class, truths};
 use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::output::{Failures, Target, check_targets, line, write_file};
-use crate::files::{Layout, labelled_images};
+use crate::files::{Layout, labelled_images, list_images};
 use crate::recognizer::IDENTITY;
 use clap::Args;
 use constancy_core::classify::calibrate::{Calibration, CalibrationImage, Truth};
@@ -61,14 +61,15 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
         projection: projection.as_ref(),
         interventions: &args.interventions,
     };
-    let failures = source.calibrate(&mut bank, &args.images)?;
+    let images = source.judged(&bank.labels, &args.images, &Unnamed::Refuse)?;
+    source.calibrate(&mut bank, &images)?;
     write_file(output, &bank.to_bytes()?)?;
     line(&format!(
         "{}: calibrated{}",
         output.display(),
         describe(&bank)
     ))?;
-    failures.into_result()
+    images.failures.into_result()
 }
 
 /// What calibration found, for a person; nothing without a calibration.
@@ -89,56 +90,77 @@ pub(super) fn describe(bank: &ClassBank) -> String {
     )
 }
 
+/// Images to calibrate on.
+pub(super) struct Judged {
+    /// What each shows.
+    truths: Vec<Truth>,
+    pub embedded: Interventions,
+    pub failures: Failures,
+}
+
+/// What to do with a folder none of whose subfolders is named after a class.
+pub(super) enum Unnamed {
+    Refuse,
+    /// Take its images as unsorted.
+    Unsorted,
+}
+
 impl Source<'_> {
-    /// Calibrates a bank on the images in a folder, whose subfolders name their classes.
-    pub(super) fn calibrate(
+    /// Embeds the images in a folder, whose subfolders name their classes, or of unsorted ones.
+    pub(super) fn judged(
         &self,
-        bank: &mut ClassBank,
+        labels: &[String],
         folder: &Path,
-    ) -> Result<Failures, CliError> {
+        unnamed: &Unnamed,
+    ) -> Result<Judged, CliError> {
+        let lenient = matches!(unnamed, Unnamed::Unsorted);
+        if lenient && !folder.is_dir() {
+            return self.unsorted(&list_images(folder)?);
+        }
         let paths = labelled_images(folder, Layout::Any)?;
         let in_root = |path: &PathBuf| path.parent() == Some(folder);
         if paths.iter().any(in_root) {
-            return self.calibrate_unsorted(bank, &paths);
+            return self.unsorted(&paths);
         }
-        let domains = Domains::arrange_any(folder, &paths)?;
+        let domains = match Domains::arrange_any(folder, &paths) {
+            Ok(domains) if !lenient || names_a_class(labels, &domains) => domains,
+            Err(error) if !lenient => return Err(error.into()),
+            _ => return self.unsorted(&paths),
+        };
         let or = "give a folder without subfolders";
-        let classes = truths(&bank.labels, &domains, folder, or)?;
+        let classes = truths(labels, &domains, folder, or)?;
         let items = domains.items.into_iter();
         let (truths, paths): (Vec<Truth>, Vec<PathBuf>) =
             items.map(|item| (classes[item.class], item.path)).unzip();
-        self.calibrate_on(bank, &truths, &paths)
+        self.embedded(&truths, &paths)
     }
 
-    /// Calibrates a bank on images of unknown classes.
-    pub(super) fn calibrate_unsorted(
-        &self,
-        bank: &mut ClassBank,
-        paths: &[PathBuf],
-    ) -> Result<Failures, CliError> {
-        self.calibrate_on(bank, &vec![Truth::Unlabelled; paths.len()], paths)
+    fn unsorted(&self, paths: &[PathBuf]) -> Result<Judged, CliError> {
+        self.embedded(&vec![Truth::Unlabelled; paths.len()], paths)
     }
 
-    fn calibrate_on(
-        &self,
-        bank: &mut ClassBank,
-        truths: &[Truth],
-        paths: &[PathBuf],
-    ) -> Result<Failures, CliError> {
+    fn embedded(&self, truths: &[Truth], paths: &[PathBuf]) -> Result<Judged, CliError> {
         let embedded = self.embed(paths)?;
-        if embedded.kept.len() < MIN_IMAGES {
+        Ok(Judged {
+            truths: embedded.kept.iter().map(|&i| truths[i]).collect(),
+            embedded: embedded.interventions,
+            failures: Failures::new(embedded.stats.unreadable, paths.len()),
+        })
+    }
+
+    /// Calibrates a bank on images. Where it was made from them, each is left out where it is judged.
+    pub(super) fn calibrate(&self, bank: &mut ClassBank, images: &Judged) -> Result<(), CliError> {
+        let count = images.truths.len();
+        if count < MIN_IMAGES {
             return Err(CliError::Usage(format!(
-                "{} images are too few to calibrate on; at least {MIN_IMAGES} are needed",
-                embedded.kept.len()
+                "{count} images are too few to calibrate on; at least {MIN_IMAGES} are needed"
             )));
         }
-        let truths: Vec<Truth> = embedded.kept.iter().map(|&i| truths[i]).collect();
-        let own = made_from(bank, &truths, &embedded.interventions);
+        let own = made_from(bank, &images.truths, &images.embedded);
         if own {
             log::info!("the bank was made from these images; each is left out where it is judged");
         }
-        self.fit(bank, &truths, &embedded.interventions, own)?;
-        Ok(Failures::new(embedded.stats.unreadable, paths.len()))
+        self.fit(bank, &images.truths, &images.embedded, own)
     }
 
     /// Fits the confidence of a bank. `own` says that it was made from these images.

@@ -4,12 +4,11 @@ mod evaluate;
 mod from_images;
 
 use super::CliError;
-use super::bank_images::{Source, names_classes};
-use super::calibrate::describe;
+use super::bank_images::Source;
+use super::calibrate::{Unnamed, describe};
 use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::model_args::LabelArgs;
 use super::output::{Failures, Target, check_targets, line, write_file};
-use crate::files::list_images;
 use crate::recognizer::IDENTITY;
 use clap::{Args, Subcommand};
 use constancy_core::classify::{ClassBank, Space, Support};
@@ -113,9 +112,8 @@ fn with_calibration(
     bank: &mut ClassBank,
     folder: &Path,
 ) -> Result<Failures, CliError> {
-    let images = list_images(folder)?;
-    let embedded = source.embed(&images)?;
-    let embeddings: Vec<Vec<f32>> = embedded.interventions.originals().rows().collect();
+    let images = source.judged(&bank.labels, folder, &Unnamed::Unsorted)?;
+    let embeddings: Vec<Vec<f32>> = images.embedded.originals().rows().collect();
     let space = Space {
         projection: source.projection.map(|p| p.projection.clone()),
         whitening: None,
@@ -128,9 +126,6 @@ fn with_calibration(
             folder.display()
         )));
     }
-    if names_classes(&bank.labels, folder)? {
-        source.calibrate(bank, folder)
-    } else {
-        source.calibrate_unsorted(bank, &images)
-    }
+    source.calibrate(bank, &images)?;
+    Ok(images.failures)
 }

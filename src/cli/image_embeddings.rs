@@ -161,12 +161,14 @@ impl LoadedEncoder {
     }
 }
 
-/// Class labels for prompts, from names of folders: `hex_bolt` becomes `hex bolt`.
+/// Class labels for prompts, from names of folders.
 pub(super) fn labels_of_folders(classes: &[String]) -> Vec<String> {
-    classes
-        .iter()
-        .map(|class| class.replace('_', " "))
-        .collect()
+    classes.iter().map(|class| label_of_folder(class)).collect()
+}
+
+/// `hex_bolt` becomes `hex bolt`.
+pub(super) fn label_of_folder(name: &str) -> String {
+    name.replace('_', " ")
 }
 
 impl EmbeddingArgs {

@@ -212,8 +212,5 @@ pub(super) fn recognizer(
         Some(settings) => Limits::of(settings, &bank)?,
         None => Limits::usual(&bank),
     };
-    if let Some(warning) = &limits.warning {
-        log::warn!("{warning}");
-    }
     Ok(Recognizer::new(frame_encoder, projection, bank)?.with_limits(top, limits))
 }

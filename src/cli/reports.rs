@@ -7,7 +7,7 @@ mod svg;
 mod table;
 
 pub(super) use cell::{Cell, number, percent, points};
-pub(super) use command::command_line;
+pub(super) use command::Made;
 pub(super) use page::page;
 pub(super) use svg::{Mark, Plot, Scale, escaped};
 pub(super) use table::{Table, loses_class, loses_words};

@@ -1,6 +1,8 @@
 //! Files that are no models, and towers that cannot be computed: each is named, with the way out.
 
-use super::support::{constancy, copy_tiny_model, edit_onnx, replace_in, stderr, write_images};
+use super::support::{
+    constancy, copy_tiny_model, edit_onnx, node, replace_in, stderr, write_images,
+};
 use constancy_engine::{Encoder, EngineOptions, Manifest};
 use std::path::PathBuf;
 use std::process::Output;
@@ -73,17 +75,6 @@ fn refusal(output: &Output) -> String {
     let said = stderr(output);
     assert_eq!(output.status.code(), Some(65), "{said}");
     said
-}
-
-fn node(kind: &str, input: &[&str], output: &str, attributes: &[AttributeProto]) -> NodeProto {
-    NodeProto {
-        op_type: kind.into(),
-        name: output.into(),
-        input: input.iter().map(|&i| i.to_owned()).collect(),
-        output: vec![output.into()],
-        attribute: attributes.to_vec(),
-        ..NodeProto::default()
-    }
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {

@@ -2,7 +2,7 @@
 //! int32 token ids. Each is fed what it declares, or refused.
 
 use super::support::golden::{Rows, cosine};
-use super::support::{constancy, fixture, stderr};
+use super::support::{constancy, fixture, node, stderr};
 use constancy_engine::{Encoder, EngineOptions, Manifest, TextEncoder};
 use prost::Message;
 use std::path::{Path, PathBuf};
@@ -134,17 +134,6 @@ fn per_channel(name: &str, values: [f32; 3]) -> TensorProto {
         dims: vec![1, 3, 1, 1],
         raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         ..TensorProto::default()
-    }
-}
-
-fn node(kind: &str, input: &[&str], output: &str, attributes: &[AttributeProto]) -> NodeProto {
-    NodeProto {
-        op_type: kind.into(),
-        name: output.into(),
-        input: input.iter().map(|&i| i.to_owned()).collect(),
-        output: vec![output.into()],
-        attribute: attributes.to_vec(),
-        ..NodeProto::default()
     }
 }
 

@@ -2,8 +2,8 @@
 //! nothing that runs.
 
 use super::support::{
-    Daemon, LIMIT, Setup, constancy, copy_tiny_model, edit_onnx, pocket_model, replace_in, stderr,
-    stdout, tiny_model, wait_for, write_images,
+    Daemon, LIMIT, Setup, constancy, copy_tiny_model, edit_onnx, node, pocket_model, replace_in,
+    stderr, stdout, tiny_model, wait_for, write_images,
 };
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -82,16 +82,6 @@ fn one_error(command: &str, output: &Output) -> String {
     lines[0].to_owned()
 }
 
-fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
-    NodeProto {
-        name: output.into(),
-        op_type: op.into(),
-        input: inputs.iter().map(|&i| i.into()).collect(),
-        output: vec![output.into()],
-        ..NodeProto::default()
-    }
-}
-
 fn integer(name: &str, value: i64) -> TensorProto {
     TensorProto {
         name: name.into(),
@@ -123,14 +113,14 @@ fn divide_by_zero(folder: &Path) {
                 i: 1,
                 ..AttributeProto::default()
             }],
-            ..node("Cast", &["quotient"], "float")
+            ..node("Cast", &["quotient"], "float", &[])
         };
         append(
             model,
             vec![
-                node("Div", &["one", "zero"], "quotient"),
+                node("Div", &["one", "zero"], "quotient", &[]),
                 cast,
-                node("Add", &["before", "float"], "image_embeds"),
+                node("Add", &["before", "float"], "image_embeds", &[]),
             ],
         );
         let graph = model.graph.as_mut().expect("a graph");
@@ -149,7 +139,7 @@ fn append_chain(folder: &Path) {
             NODES => "image_embeds".to_owned(),
             i => format!("n{i}"),
         };
-        let relu = |i| node("Relu", &[name(i).as_str()], &name(i + 1));
+        let relu = |i| node("Relu", &[name(i).as_str()], &name(i + 1), &[]);
         append(model, (0..NODES).map(relu).collect());
     });
 }

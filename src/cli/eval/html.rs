@@ -6,7 +6,6 @@ use super::plots::{forest, legend, selection_plot, set_class, spectrum_plot};
 use super::report::{ChoiceReport, Report, Section, by};
 use super::tables::tables;
 use crate::cli::reports::{escaped, loses_class, loses_words, page as page_of, points};
-use crate::text::one_line;
 use constancy_core::icm::Criterion;
 use constancy_core::icm::evaluate::{Candidates, Predictor};
 use std::collections::BTreeSet;
@@ -30,7 +29,7 @@ pub(super) fn page(report: &Report, examples: &[Example]) -> String {
 /// What was evaluated, and a tile for each predictor with its accuracy before and after.
 fn head(report: &Report) -> String {
     let mut html = format!(
-        "<h1>{}</h1><p>{} images of {} environments and {} classes in <code>{}</code>. {}. Accuracy in per cent with 95 % intervals, by bootstrap over images, or Wilson's where images are few; gains are paired image by image.</p><p class=\"what\">Made by constancy {} on {}:<br><code>{}</code></p>\n",
+        "<h1>{}</h1><p>{} images of {} environments and {} classes in <code>{}</code>. {}. Accuracy in per cent with 95 % intervals, by bootstrap over images, or Wilson's where images are few; gains are paired image by image.</p>{}",
         escaped(&format!(
             "What an invariant projection gains for {}",
             report.model.name
@@ -40,9 +39,7 @@ fn head(report: &Report) -> String {
         report.classes.len(),
         escaped(&report.folder.display().to_string()),
         escaped(&capital(&report.protocol)),
-        report.constancy,
-        escaped(&report.created),
-        escaped(&one_line(&report.command)),
+        report.made.html(),
     );
     let Some(section) = report.sections.first() else {
         return html;

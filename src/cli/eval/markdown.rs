@@ -19,9 +19,9 @@ pub(super) fn page(report: &Report) -> String {
         capital(&report.protocol),
         report.seed,
         &report.model.sha256[..12.min(report.model.sha256.len())],
-        report.constancy,
-        report.created,
-        one_line(&report.command).replace('`', "'"),
+        report.made.constancy,
+        report.made.created,
+        one_line(&report.made.command).replace('`', "'"),
     );
     for set in &report.sets {
         // Writing to a string cannot fail.

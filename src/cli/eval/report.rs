@@ -2,8 +2,7 @@
 
 use super::args::EvalArgs;
 use super::inputs::EvalInputs;
-use crate::cli::output::created;
-use crate::cli::reports::{command_line, points};
+use crate::cli::reports::{Made, points};
 use crate::files::lossy;
 use constancy_core::icm::evaluate::{Candidates, FamilySet, Figures, Predictor, Row, TargetChoice};
 use constancy_core::icm::{Criterion, Selection};
@@ -16,10 +15,8 @@ use std::path::PathBuf;
 pub(super) struct Report {
     /// Incremented with every incompatible change.
     schema: u32,
-    pub constancy: &'static str,
-    /// The command line, and when it was run (RFC 3339).
-    pub command: String,
-    pub created: String,
+    #[serde(flatten)]
+    pub made: Made,
     #[serde(serialize_with = "lossy")]
     pub folder: PathBuf,
     pub protocol: String,
@@ -100,9 +97,7 @@ impl Report {
         let manifest = encoder.manifest();
         Self {
             schema: 2,
-            constancy: env!("CARGO_PKG_VERSION"),
-            command: command_line(),
-            created: created(),
+            made: Made::now(),
             folder: args.folder.clone(),
             protocol: protocol(args),
             model: Model {

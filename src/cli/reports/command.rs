@@ -1,10 +1,40 @@
 //! The command that made a report.
 
+use super::svg::escaped;
+use crate::cli::output::created;
+use crate::text::one_line;
+use serde::Serialize;
 use std::ffi::OsString;
 
-/// The command line of this process, as a shell takes it.
-pub(in crate::cli) fn command_line() -> String {
-    quoted(std::env::args_os())
+/// What made a report, and when.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct Made {
+    /// The program's version.
+    pub constancy: &'static str,
+    /// The command line of this process, as a shell takes it.
+    pub command: String,
+    /// RFC 3339.
+    pub created: String,
+}
+
+impl Made {
+    pub(in crate::cli) fn now() -> Self {
+        Self {
+            constancy: env!("CARGO_PKG_VERSION"),
+            command: quoted(std::env::args_os()),
+            created: created(),
+        }
+    }
+
+    /// A paragraph of HTML.
+    pub(in crate::cli) fn html(&self) -> String {
+        format!(
+            "<p class=\"what\">Made by constancy {} on {}:<br><code>{}</code></p>\n",
+            self.constancy,
+            escaped(&self.created),
+            escaped(&one_line(&self.command)),
+        )
+    }
 }
 
 fn quoted(args: impl Iterator<Item = OsString>) -> String {

@@ -120,6 +120,23 @@ fn a_calibration_that_cannot_be_written_or_names_no_bank_is_refused_before_work(
     assert!(stderr(&output).contains("give --classes BANK"));
 }
 
+#[test]
+fn labels_are_calibrated_on_the_images_of_a_list() {
+    let folder = example_folder(12);
+    let list = folder.path().join("images.txt");
+    let lines = |class: &'static str| (0..12).map(move |i| format!("{class}/{i}.png\n"));
+    let listed: String = ["bright", "dark"].into_iter().flat_map(lines).collect();
+    std::fs::write(&list, listed).expect("list");
+    let (model, list) = (model(), text(&list));
+    let bank = text(&folder.path().join("bank.safetensors"));
+    let labels = ["--labels", "a dark thing, a bright thing", "-o", &bank];
+    let args = ["classes", "--model", &model, "--like", &list];
+    let output = run(&[&args[..], &labels].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let printed = stdout(&output);
+    assert!(printed.contains("calibrated on 24 images"), "{printed}");
+}
+
 /// `check` on a configuration with these lines under `[classes]`.
 fn check(bank: &str, lines: &str) -> Output {
     let folder = Path::new(bank).parent().expect("folder");

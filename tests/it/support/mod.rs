@@ -41,7 +41,7 @@ pub use event::event;
 pub use fake_broker::FakeBroker;
 pub use images::{jpeg, picture, write_environments, write_images};
 pub use models::{
-    FATAL_BRIGHTNESS, copy_tiny_model, edit_onnx, fixture, full_size_model, pocket_model,
+    FATAL_BRIGHTNESS, copy_tiny_model, edit_onnx, fixture, full_size_model, node, pocket_model,
     replace_in, tiny_model, write_overflowing_model, write_panicking_model,
 };
 pub use proxy::Proxy;

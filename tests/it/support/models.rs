@@ -17,6 +17,18 @@ pub fn fixture(path: &str) -> PathBuf {
         .join(path)
 }
 
+/// An ONNX operator, named after its output.
+pub fn node(kind: &str, input: &[&str], output: &str, attributes: &[AttributeProto]) -> NodeProto {
+    NodeProto {
+        op_type: kind.into(),
+        name: output.into(),
+        input: input.iter().map(|&i| i.to_owned()).collect(),
+        output: vec![output.into()],
+        attribute: attributes.to_vec(),
+        ..NodeProto::default()
+    }
+}
+
 /// The manifest of a tiny CLIP with random weights: image and text tower, embeddings of width 48.
 pub fn tiny_model() -> PathBuf {
     fixture("encoder/vision-fp32.toml")

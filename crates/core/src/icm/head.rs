@@ -264,7 +264,11 @@ pub(super) fn rows_of(labels: &[usize]) -> (Vec<usize>, Vec<usize>) {
 
 /// The unit mean of each class, `[D, classes]`, of `columns` `[D, n]`; `rows` holds the class of
 /// each column.
-fn class_means<T: Real>(columns: &DMatrix<T>, rows: &[usize], classes: usize) -> DMatrix<T> {
+pub(super) fn class_means<T: Real>(
+    columns: &DMatrix<T>,
+    rows: &[usize],
+    classes: usize,
+) -> DMatrix<T> {
     let mut means = DMatrix::zeros(columns.nrows(), classes);
     for (column, &row) in columns.column_iter().zip(rows) {
         let mut mean = means.column_mut(row);

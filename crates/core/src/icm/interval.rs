@@ -96,7 +96,7 @@ pub fn mean_and_error(groups: &[Vec<f64>]) -> Option<(f64, f64)> {
     Some((mean, variance.sqrt() / count))
 }
 
-fn mean(values: &[f64]) -> f64 {
+pub(super) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 

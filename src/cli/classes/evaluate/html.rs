@@ -6,7 +6,6 @@ use super::report::Report;
 use super::tables;
 use super::text::proposed_from;
 use crate::cli::reports::{Table, escaped, page as page_of, percent};
-use crate::text::one_line;
 use std::fmt::Write as _;
 
 pub(super) fn page(report: &Report) -> String {
@@ -19,7 +18,7 @@ pub(super) fn page(report: &Report) -> String {
 /// What was judged, and its most important figures as tiles.
 fn head(report: &Report) -> String {
     let mut html = format!(
-        "<h1>What the answers of <code>{}</code> are worth</h1><p>{} images of the bank's classes in <code>{}</code>{}, with the model {}. Answers are judged by their {}. Shares in per cent with Wilson intervals at 95 %.</p><p class=\"what\">Made by constancy {} on {}:<br><code>{}</code></p>\n",
+        "<h1>What the answers of <code>{}</code> are worth</h1><p>{} images of the bank's classes in <code>{}</code>{}, with the model {}. Answers are judged by their {}. Shares in per cent with Wilson intervals at 95 %.</p>{}",
         escaped(&report.bank.display().to_string()),
         report.images,
         escaped(&report.held.display().to_string()),
@@ -32,9 +31,7 @@ fn head(report: &Report) -> String {
         },
         escaped(&report.model),
         report.judged_by,
-        report.constancy,
-        escaped(&report.created),
-        escaped(&one_line(&report.command)),
+        report.made.html(),
     );
     if report.made_from_held {
         html += "<p class=\"loses\"><b>The bank was made from these images: all figures are too good.</b></p>";

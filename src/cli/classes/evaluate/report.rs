@@ -7,8 +7,7 @@ use super::quality::{Quality, share};
 use super::thresholds::{AtThreshold, Known, thresholds, unreached};
 use crate::cli::CliError;
 use crate::cli::bank_images::Source;
-use crate::cli::output::created;
-use crate::cli::reports::command_line;
+use crate::cli::reports::Made;
 use crate::files::lossy;
 use crate::recognizer::IDENTITY;
 use constancy_core::classify::ClassBank;
@@ -22,10 +21,8 @@ use std::path::PathBuf;
 pub(super) struct Report {
     /// Incremented with every incompatible change.
     schema: u32,
-    pub constancy: &'static str,
-    /// The command line, and when it was run (RFC 3339).
-    pub command: String,
-    pub created: String,
+    #[serde(flatten)]
+    pub made: Made,
     #[serde(serialize_with = "lossy")]
     pub bank: PathBuf,
     #[serde(serialize_with = "lossy")]
@@ -110,9 +107,7 @@ impl Report {
         let quality = Quality::of(&as_they_are);
         Ok(Self {
             schema: 1,
-            constancy: env!("CARGO_PKG_VERSION"),
-            command: command_line(),
-            created: created(),
+            made: Made::now(),
             bank: args.bank.clone(),
             held: args.held.clone(),
             model: encoder.manifest().encoder.name.clone(),

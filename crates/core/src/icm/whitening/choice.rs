@@ -2,7 +2,8 @@
 //! under interventions that were held out, too.
 
 use super::{Covariances, Strengths, Whitening};
-use crate::icm::interval::mean_and_error;
+use crate::icm::head::{class_means, rows_of};
+use crate::icm::interval::{mean, mean_and_error};
 use crate::icm::labelled::Labelled;
 use crate::icm::select::{
     MAX_ACCURACY_LOSS, MIN_GAIN_ERRORS, family_folds, split_count, stratified_halves,
@@ -251,21 +252,11 @@ struct Means {
 
 impl Means {
     fn of(images: &Labelled) -> Self {
-        let mut classes = images.classes().to_vec();
-        classes.sort_unstable();
-        classes.dedup();
-        let all = images.images().originals().columns();
-        let means: Vec<DVector<f64>> = classes
-            .iter()
-            .map(|&class| {
-                let of_class = (0..all.ncols()).filter(|&i| images.classes()[i] == class);
-                let of_class: Vec<usize> = of_class.collect();
-                all.select_columns(&of_class).column_mean()
-            })
-            .collect();
+        let (classes, rows) = rows_of(images.classes());
+        let columns = images.images().originals().columns();
         Self {
+            columns: class_means(columns, &rows, classes.len()),
             classes,
-            columns: DMatrix::from_columns(&means),
         }
     }
 }
@@ -324,10 +315,6 @@ impl Coordinates {
             })
             .collect()
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]
