@@ -5,7 +5,9 @@ use super::output::{Target, check_targets, line, write_file};
 use crate::files::CAPTIONS;
 use clap::{Args, ValueEnum};
 use constancy_core::numeric::Rng;
-use constancy_core::workshop::{ENVIRONMENTS, Environment, Scene, caption, render};
+use constancy_core::workshop::{
+    ENVIRONMENTS, Environment, Part, Scene, caption, light_in_words, render,
+};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -24,9 +26,14 @@ pub(super) struct SynthArgs {
     /// Random seed; the same seed gives the same images
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..1 << 21))]
     seed: u64,
-    /// Comma-separated environments to cycle through; or `seen` (used to train the shipped model), `unseen`, `all`
+    /// Comma-separated environments to cycle through; or `seen` (like daylight), `unseen`, `all`; `wide` is the range of
+    /// light that the shipped model was trained in
     #[arg(short, long, default_value = "seen", value_parser = environments)]
     environments: Environments,
+    /// What lies in front of the camera: `parts`, `others` (what is no part), or a comma-separated list of
+    /// others to choose from
+    #[arg(long, value_name = "THINGS", default_value = "parts", value_parser = things)]
+    show: Things,
     /// Width and height in pixels
     #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = size)]
     size: (u32, u32),
@@ -78,6 +85,28 @@ fn environments(list: &str) -> Result<Environments, String> {
     }))
 }
 
+/// What `--show` chooses from; empty for the parts.
+#[derive(Debug, Clone)]
+struct Things(Vec<Part>);
+
+fn things(list: &str) -> Result<Things, String> {
+    let named = |name: &str| {
+        let names = || Part::OTHERS.map(Part::name).join(", ");
+        let part = Part::OTHERS.into_iter().find(|p| p.name() == name.trim());
+        part.ok_or_else(|| {
+            format!(
+                "cannot show `{name}`; choose `parts`, `others`, or from {}",
+                names()
+            )
+        })
+    };
+    Ok(Things(match list {
+        "parts" => Vec::new(),
+        "others" => Part::OTHERS.to_vec(),
+        names => names.split(',').map(named).collect::<Result<_, _>>()?,
+    }))
+}
+
 fn size(text: &str) -> Result<(u32, u32), String> {
     let sides = text
         .split_once('x')
@@ -97,7 +126,7 @@ struct Line<'a> {
     condition: &'a str,
     surface: &'a str,
     environment: &'a str,
-    light: &'a str,
+    light: String,
     /// Together with the environment, reproduces the scene, except for the second of a pair.
     seed: u64,
 }
@@ -111,13 +140,24 @@ impl<'a> Line<'a> {
             condition: scene.invariant.condition.name(),
             surface: scene.variant.surface.name(),
             environment: environment.name,
-            light: environment.light_name,
+            light: light_in_words(&scene.variant),
             seed,
         }
     }
 }
 
 impl SynthArgs {
+    /// `scene` with the `i`th thing that `--show` names, if it names any.
+    fn shown(&self, scene: Scene, i: u64) -> Scene {
+        let things = &self.show.0;
+        // Cycles like the environments, but slower, so that each thing is seen in each of them.
+        let turn = i / self.environments.0.len() as u64;
+        match usize::try_from(turn % things.len().max(1) as u64) {
+            Ok(at) if at < things.len() => scene.showing(things[at]),
+            _ => scene,
+        }
+    }
+
     /// Scene, environment and seed of image `i`, independently of all other images.
     fn scene(&self, i: u64) -> (Scene, &'static Environment, u64) {
         let all = &self.environments.0;
@@ -128,11 +168,8 @@ impl SynthArgs {
                 reason = "a remainder of a small length"
             )]
             let environment = all[(i % all.len() as u64) as usize];
-            return (
-                Scene::from_seed(number(i), environment),
-                environment,
-                number(i),
-            );
+            let scene = Scene::from_seed(number(i), environment);
+            return (self.shown(scene, i), environment, number(i));
         }
         let first = i & !1;
         let mut rng = Rng::new(number(first));

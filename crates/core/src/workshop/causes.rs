@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A kind of factory part.
+/// What lies in front of the camera: a kind of factory part, or something that is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     Bolt,
@@ -13,10 +13,16 @@ pub enum Part {
     Spring,
     Bracket,
     PipeFitting,
+    /// The bare surface.
+    Nothing,
+    Hand,
+    Screwdriver,
+    Spanner,
+    Ruler,
 }
 
 impl Part {
-    /// Every part.
+    /// Every factory part.
     pub const ALL: [Self; 8] = [
         Self::Bolt,
         Self::Nut,
@@ -26,6 +32,15 @@ impl Part {
         Self::Spring,
         Self::Bracket,
         Self::PipeFitting,
+    ];
+
+    /// What is no factory part: a class bank of the parts should call none of it known.
+    pub const OTHERS: [Self; 5] = [
+        Self::Nothing,
+        Self::Hand,
+        Self::Screwdriver,
+        Self::Spanner,
+        Self::Ruler,
     ];
 
     /// Its name in captions and labels.
@@ -40,6 +55,11 @@ impl Part {
             Self::Spring => "spring",
             Self::Bracket => "bracket",
             Self::PipeFitting => "pipe fitting",
+            Self::Nothing => "nothing",
+            Self::Hand => "hand",
+            Self::Screwdriver => "screwdriver",
+            Self::Spanner => "spanner",
+            Self::Ruler => "ruler",
         }
     }
 }
@@ -217,7 +237,7 @@ pub struct Variant {
 }
 
 impl Invariant {
-    /// The class name, condition and part: "cracked gear".
+    /// The class name, condition and part: "cracked gear". What is no factory part has no condition: "hand".
     ///
     /// ```
     /// use constancy_core::workshop::{Condition, Finish, Invariant, Part};
@@ -232,6 +252,9 @@ impl Invariant {
     /// ```
     #[must_use]
     pub fn class(&self) -> String {
+        if Part::OTHERS.contains(&self.part) {
+            return self.part.name().to_owned();
+        }
         format!("{} {}", self.condition, self.part)
     }
 }

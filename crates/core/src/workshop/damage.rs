@@ -138,7 +138,7 @@ const EXTENT: f32 = 1.6;
 pub(super) fn fracture(part: Part, rng: &mut Rng) -> Fracture {
     match part {
         Part::Nut | Part::Washer | Part::Gear | Part::Bearing => sector(rng),
-        Part::Bolt | Part::Spring | Part::Bracket | Part::PipeFitting => snap(part, rng),
+        _ => snap(part, rng),
     }
 }
 

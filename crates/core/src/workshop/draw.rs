@@ -101,6 +101,11 @@ impl Canvas {
             .pre_concat(Transform::from_row(cos, sin, -sin, cos, shift[0], shift[1]));
     }
 
+    /// Draws in `colour` instead of the part's metal from here on.
+    pub(super) fn set_colour(&mut self, colour: Rgb) {
+        self.metal = colour;
+    }
+
     /// Fills `contours`, by the even-odd rule, with metal of `tone` (1 is the metal's colour) and draws an edge that is
     /// bright towards the light and dark away from it.
     pub(super) fn solid(&mut self, contours: &[&[Point]], tone: f32) {

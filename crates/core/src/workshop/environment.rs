@@ -36,6 +36,8 @@ pub struct Environment {
     directed: Range,
     kelvin: Range,
     tint: [f32; 3],
+    /// The least factor of a mild tint that is drawn besides, `0..=1`; 1 means none.
+    mild_tint: f32,
     shadow: Range,
     softness: Range,
     front: Range,
@@ -60,6 +62,7 @@ const PLAIN: Environment = Environment {
     directed: (0.2, 0.5),
     kelvin: (5000.0, 6500.0),
     tint: [1.0, 1.0, 1.0],
+    mild_tint: 1.0,
     shadow: (0.2, 0.5),
     softness: (0.01, 0.03),
     front: (1.0, 1.0),
@@ -72,6 +75,32 @@ const PLAIN: Environment = Environment {
     vignette: (0.0, 0.25),
     jpeg_quality: (75.0, 100.0),
     monochrome: false,
+};
+
+/// The world's light as CLIP has seen it: continuous ranges that hold the four daylight-like environments and none of the
+/// others. Dusk and low light are darker (`level` below 0.3), dusk is bluer too (from 9000 K), backlight is brighter (from
+/// 1.6) and leaves the visible side dark (`front` below 0.3), signal lights leave below 0.4 of two channels, and
+/// infrared has no colour. Their noise and haze mostly lie above these ranges too.
+pub const WIDE: Environment = Environment {
+    name: "wide",
+    light_name: "some light",
+    level: (0.4, 1.5),
+    direction: (0.0, 1.0),
+    directed: (0.0, 0.8),
+    kelvin: (2800.0, 8800.0),
+    mild_tint: 0.65,
+    shadow: (0.05, 0.75),
+    softness: (0.004, 0.06),
+    front: (0.5, 1.0),
+    haze: (0.0, 0.03),
+    pool: (0.0, 0.7),
+    exposure: (0.7, 1.45),
+    shot_noise: (0.5, 5.0),
+    read_noise: (0.3, 2.0),
+    blur: (0.0, 0.004),
+    vignette: (0.0, 0.4),
+    jpeg_quality: (40.0, 100.0),
+    ..PLAIN
 };
 
 /// Every environment, the daylight-like ones first.
@@ -200,10 +229,10 @@ pub const ENVIRONMENTS: [Environment; 10] = [
 ];
 
 impl Environment {
-    /// The environment with that name.
+    /// The environment with that name, [`WIDE`] included.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
-        ENVIRONMENTS.iter().find(|e| e.name == name)
+        ENVIRONMENTS.iter().chain([&WIDE]).find(|e| e.name == name)
     }
 
     /// Draws variant causes from this environment's ranges.
@@ -225,7 +254,11 @@ impl Environment {
             direction: draw(self.direction),
             directed: draw(self.directed),
             kelvin: draw(self.kelvin),
-            tint: self.tint,
+            tint: if self.mild_tint < 1.0 {
+                mild_tint(self.mild_tint, &mut draw)
+            } else {
+                self.tint
+            },
             shadow: draw(self.shadow),
             shadow_softness: draw(self.softness),
             front: draw(self.front),
@@ -247,6 +280,13 @@ impl Environment {
             monochrome: self.monochrome,
         }
     }
+}
+
+/// Factors of red, green and blue of which the largest is 1 and the others are at least `least`.
+fn mild_tint(least: f32, draw: &mut impl FnMut(Range) -> f32) -> [f32; 3] {
+    let tint = [(); 3].map(|()| draw((least, 1.0)));
+    let largest = tint.iter().fold(0.0_f32, |a, &b| a.max(b));
+    tint.map(|t| t / largest)
 }
 
 /// The jitter of a camera whose bracket is knocked now and then, and of parts laid down by hand.
@@ -274,7 +314,63 @@ mod tests {
                     .all(|e| e.light_name != environment.light_name)
             );
         }
+        assert_eq!(Environment::named("wide"), Some(&WIDE));
         assert_eq!(Environment::named("moon"), None);
         assert_eq!(ENVIRONMENTS.iter().filter(|e| e.daylight_like).count(), 4);
+    }
+
+    /// The ranges of an environment, but for the direction, which is a circle.
+    fn ranges(e: &Environment) -> [Range; 13] {
+        [
+            e.level,
+            e.directed,
+            e.kelvin,
+            e.shadow,
+            e.softness,
+            e.front,
+            e.haze,
+            e.pool,
+            e.exposure,
+            e.shot_noise,
+            e.read_noise,
+            e.blur,
+            e.vignette,
+        ]
+    }
+
+    #[test]
+    fn wide_holds_the_daylight_like_environments_and_none_of_the_others() {
+        let holds = |wide: Range, range: Range| wide.0 <= range.0 && range.1 <= wide.1;
+        let apart = |wide: Range, range: Range| range.1 < wide.0 || wide.1 < range.0;
+        let pairs = |e| ranges(&WIDE).into_iter().zip(ranges(e));
+        for environment in &ENVIRONMENTS {
+            let coloured = environment.tint.iter().any(|&t| t < WIDE.mild_tint);
+            if environment.daylight_like {
+                assert!(
+                    pairs(environment).all(|(w, r)| holds(w, r)),
+                    "{}",
+                    environment.name
+                );
+                assert!(!coloured && !environment.monochrome);
+            } else {
+                let outside = pairs(environment).any(|(w, r)| apart(w, r));
+                assert!(
+                    outside || coloured || environment.monochrome,
+                    "{}",
+                    environment.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_mild_tint_is_within_its_bounds() {
+        let mut rng = Rng::new(5);
+        for _ in 0..500 {
+            let tint = WIDE.sample(&mut rng).light.tint;
+            let [least, most] = [f32::min, f32::max].map(|f| tint.into_iter().reduce(f));
+            assert_eq!(most, Some(1.0));
+            assert!(least.is_some_and(|t| t >= WIDE.mild_tint), "{tint:?}");
+        }
     }
 }

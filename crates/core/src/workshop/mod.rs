@@ -14,13 +14,14 @@ mod draw;
 mod environment;
 mod lattice;
 mod light;
+mod others;
 mod parts;
 mod render;
 mod scene;
 mod sensor;
 
-pub use caption::{article, caption};
+pub use caption::{article, caption, light_in_words};
 pub use causes::{Condition, Finish, Invariant, Light, Part, Pose, Sensor, Surface, Variant};
-pub use environment::{ENVIRONMENTS, Environment, Range};
+pub use environment::{ENVIRONMENTS, Environment, Range, WIDE};
 pub use render::render;
 pub use scene::Scene;

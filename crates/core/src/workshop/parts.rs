@@ -2,6 +2,7 @@
 
 use super::causes::Part;
 use super::draw::{Canvas, Point, arc, circle, polar, polygon, rectangle};
+use super::others;
 use crate::numeric::Rng;
 
 const ORIGIN: Point = [0.0, 0.0];
@@ -17,6 +18,11 @@ pub(super) fn draw(part: Part, canvas: &mut Canvas, rng: &mut Rng) {
         Part::Spring => spring(canvas, rng),
         Part::Bracket => bracket(canvas, rng),
         Part::PipeFitting => pipe_fitting(canvas, rng),
+        Part::Nothing => {}
+        Part::Hand => others::hand(canvas, rng),
+        Part::Screwdriver => others::screwdriver(canvas, rng),
+        Part::Spanner => others::spanner(canvas, rng),
+        Part::Ruler => others::ruler(canvas, rng),
     }
 }
 
@@ -32,6 +38,7 @@ pub(super) fn on_surface(part: Part, rng: &mut Rng) -> Point {
         Part::Bracket if rng.chance(0.5) => [-0.42, rng.between(-0.5, 0.5)],
         Part::Bracket => [rng.between(-0.5, 0.5), 0.44],
         Part::PipeFitting => [rng.between(-0.12, 0.12), rng.between(-0.12, 0.45)],
+        Part::Nothing | Part::Hand | Part::Screwdriver | Part::Spanner | Part::Ruler => ORIGIN,
     }
 }
 
@@ -92,7 +99,7 @@ fn bolt(canvas: &mut Canvas, rng: &mut Rng) {
 }
 
 /// Shades a vertical cylinder between two heights in strips.
-fn cylinder(canvas: &mut Canvas, top: f32, bottom: f32, half: f32) {
+pub(super) fn cylinder(canvas: &mut Canvas, top: f32, bottom: f32, half: f32) {
     const STRIPS: [f32; 8] = [0.55, 0.8, 1.02, 1.2, 1.12, 0.95, 0.75, 0.52];
     let width = 2.0 * half / STRIPS.len() as f32;
     for (i, tone) in STRIPS.iter().enumerate() {

@@ -129,6 +129,19 @@ mod tests {
     }
 
     #[test]
+    fn others_are_drawn_and_nothing_is_not() {
+        let layers = Part::OTHERS.map(|thing| {
+            let scene = Scene::from_seed(4, noon()).showing(thing);
+            part_layer(&scene, 120, 90).map_or(Vec::new(), |l| l.data().to_vec())
+        });
+        for (i, layer) in layers.iter().enumerate() {
+            let area = layer.chunks_exact(4).filter(|p| p[3] > 127).count();
+            assert_eq!(area > 500, Part::OTHERS[i] != Part::Nothing, "{area}");
+            assert!(layers[..i].iter().all(|other| other != layer));
+        }
+    }
+
+    #[test]
     fn environments_differ_in_light() {
         let mean = |name: &str| {
             let environment = Environment::named(name).unwrap_or(noon());

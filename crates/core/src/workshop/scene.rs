@@ -54,6 +54,14 @@ impl Scene {
         }
     }
 
+    /// `thing`, undamaged, in place of the scene's part.
+    #[must_use]
+    pub fn showing(mut self, thing: Part) -> Self {
+        self.invariant.part = thing;
+        self.invariant.condition = Condition::Intact;
+        self
+    }
+
     /// The same specimen in `environment`: the invariant causes stay, the variant ones are drawn anew.
     #[must_use]
     pub fn pair(&self, rng: &mut Rng, environment: &Environment) -> Self {
