@@ -21,8 +21,13 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 PARTS = ["bolt", "nut", "washer", "gear", "bearing", "spring", "bracket", "pipe fitting"]
 CONDITIONS = ["intact", "scratched", "cracked", "rusty", "broken"]
 SEEN = ["noon", "overcast", "morning", "workshop-lamp"]
+# What is no part: the first three are shown in training, the others never are.
+OTHERS = ["nothing", "hand", "screwdriver"]
+OTHERS_UNSEEN = ["spanner", "ruler"]
 SURFACES = ["steel bench", "wooden table", "concrete floor", "rubber mat", "blue cloth", "cardboard sheet"]
-LIGHTS = ["bright daylight", "soft grey daylight", "warm morning light", "a workshop lamp"]
+# The renderer's words for light, as in "dim warm light".
+LIGHT_WORDS = ["dim", "bright", "hard", "soft", "hazy", "warm", "cool", "greenish", "pinkish", "plain"]
+WIDE = "wide"
 UNSEEN = ["dusk", "night-ir", "backlight", "red-signal", "blue-signal", "low-light"]
 
 # Synonyms, so that a label need not use the renderer's own word.
@@ -31,6 +36,8 @@ PART_WORDS = {"gear": ["gear", "gear", "gear wheel", "cog"], "bearing": ["bearin
               "pipe fitting": ["pipe fitting", "pipe fitting", "pipe joint"]}
 CONDITION_WORDS = {"intact": ["intact", "intact", "undamaged", "good"], "rusty": ["rusty", "rusty", "rusted", "corroded"],
                    "broken": ["broken", "broken", "snapped"]}
+OTHER_WORDS = {"nothing": ["nothing", "no part", "an empty bench"], "hand": ["a hand", "a hand", "a person's hand"],
+               "screwdriver": ["a screwdriver", "a screwdriver", "a tool"]}
 OPENINGS = ["a photo of", "a photo of", "a photo of", "a picture of", "an image of", "a close photo of", "this is"]
 # Share of sentences that name the surface, and share that name the light.
 SAID = 0.25
@@ -86,8 +93,29 @@ def article(word):
 
 
 def describe(fact, rng: random.Random):
-    """A sentence about a frame, and what it claims: part, condition, surface, light; None where it is silent."""
-    part, condition, surface, light = fact["part"], fact["condition"], fact["surface"], fact["light"]
+    """A sentence about a frame, and what it claims: part, condition, surface, words for the light; None where it is
+    silent."""
+    surface, light = fact["surface"], fact["light"]
+    if fact["part"] in OTHER_WORDS:
+        text, part, condition = describe_other(fact["part"], rng), fact["part"], None
+    else:
+        text, part, condition = describe_part(fact, rng)
+    # Often enough that surface and light have words, seldom enough that the part stays what matters.
+    if rng.random() < SAID:
+        text += f" on {article(surface)} {surface}"
+    else:
+        surface = None
+    if rng.random() < SAID:
+        light = said_of(light, rng)
+        text += f" under {light} light"
+    else:
+        light = None
+    return text, (part, condition, surface, light)
+
+
+def describe_part(fact, rng):
+    """A sentence about a part, and the part and condition that it claims."""
+    part, condition = fact["part"], fact["condition"]
     kind = rng.random()
     if kind < 0.12:
         condition = None
@@ -95,20 +123,24 @@ def describe(fact, rng: random.Random):
         part = None
     thing = rng.choice(PART_WORDS.get(part, [part])) if part else rng.choice(["part", "object", "thing"])
     words = thing if condition is None else f"{rng.choice(CONDITION_WORDS.get(condition, [condition]))} {thing}"
-    opening = rng.choice(OPENINGS) if rng.random() < 0.85 else ""
     # People's labels come with articles of their own, and templates put another before them.
     before = rng.choices([article(words), "a", "the", "", f"a {article(words)}"], [70, 12, 6, 4, 8])[0]
-    text = " ".join(w for w in [opening, before, words] if w)
-    # Often enough that surface and light have words, seldom enough that the part stays what matters.
-    if rng.random() < SAID:
-        text += f" on {article(surface)} {surface}"
-    else:
-        surface = None
-    if rng.random() < SAID:
-        text += f" under {light}"
-    else:
-        light = None
-    return text, (part, condition, surface, light)
+    return " ".join(w for w in [opening(rng), before, words] if w), part, condition
+
+
+def describe_other(thing, rng):
+    """A sentence about what is no part."""
+    return " ".join(w for w in [opening(rng), rng.choice(OTHER_WORDS[thing])] if w)
+
+
+def opening(rng):
+    return rng.choice(OPENINGS) if rng.random() < 0.85 else ""
+
+
+def said_of(light, rng):
+    """All words of "dim warm light" but the last, or one of them."""
+    words = light.split()[:-1]
+    return " ".join(words) if rng.random() < 0.5 else rng.choice(words)
 
 
 def vocabulary_text():
@@ -117,6 +149,9 @@ def vocabulary_text():
 
     things = list(chain(PARTS, *PART_WORDS.values(), ["part", "object", "thing", "parts"]))
     states = list(chain(CONDITIONS, *CONDITION_WORDS.values(), ["damaged", "worn", "clean", "dirty", "new", "old"]))
-    general = ["photo of the", "a dark photo", "a bright photo", "a blurry photo", "dim light", "in the", "with no",
-               "and", "at", "is", "camera", "metal", "machine", "factory", "one", "two", "empty", "nothing", "something"]
-    return [*things, *states, *SURFACES, *LIGHTS, "under", "on", *OPENINGS, *general, "a an"]
+    others = [*chain(*OTHER_WORDS.values()), *OTHERS_UNSEEN, "other", "empty", "something else"]
+    light = [*LIGHT_WORDS, "light", "daylight", "morning", "grey", "lamp", "dusk", "night", "infrared", "red", "blue",
+             "green", "low", "dark", "backlight", "signal", "shadow", "fog"]
+    general = ["photo of the", "a blurry photo", "a noisy photo", "in the", "with no", "and", "at", "is", "camera",
+               "metal", "machine", "factory", "one", "two"]
+    return [*things, *states, *others, *SURFACES, *light, "under", "on", *OPENINGS, *general, "a an"]

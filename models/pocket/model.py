@@ -11,7 +11,7 @@ from data import MEAN, STD
 
 HERE = Path(__file__).resolve().parent
 CONTEXT = 32
-WIDTH = 192
+WIDTH = 256
 PAD = 0
 
 

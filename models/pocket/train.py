@@ -3,20 +3,22 @@
     python -m venv venv && venv/bin/pip install -r models/pocket/requirements.txt
     venv/bin/python models/pocket/train.py --constancy PATH --work FOLDER
 
-PATH is the built program, whose command `synth` renders; defaults to `constancy`. FOLDER takes renders (9 GB) and
-the result, `pocket.pt`. Uses a GPU where there is one. Only the environments that are like daylight are rendered here;
-no other one is ever shown to the model.
+PATH is the built program, whose command `synth` renders; defaults to `constancy`. FOLDER takes renders (17 GB) and
+the result, `pocket.pt`. Uses a GPU where there is one. Matrix products are computed in bfloat16 where the machine is faster at it than
+at f32, which is tried first. Light is drawn from the renderer's environment `wide`, a continuous range; the six
+environments outside it are never rendered here.
 
 The loss is CLIP's symmetric cross-entropy between images and sentences. Two images of a batch often show the same
 kind of part in the same condition, and a sentence may name the part only; so the target of an image is every
 sentence of the batch that is true of it, in equal shares, and of a sentence every image that it is true of.
 
-What makes it learn in minutes: the patch embedding starts as the whitened principal components of patches, and
+What makes it learn within the hour: the patch embedding starts as the whitened principal components of patches, and
 the towers' matrices are optimised by Muon (all else by AdamW).
 """
 
 import argparse
 import json
+import math
 import queue
 import random
 import threading
@@ -29,22 +31,29 @@ import torch
 from torch.nn import functional
 
 import tokenizer
-from data import CONDITIONS, MEAN, PARTS, SEEN, SIZE, STD, describe, frames
+from data import CONDITIONS, LIGHT_WORDS, MEAN, OTHERS, PARTS, SIZE, STD, WIDE, describe, frames
 from model import Words, build, image_embeds, pixels, text_embeds, unit
 
 SEED = 20260401
+STEPS = 6000
 # Largest shift of a frame, pixels: a little beyond the renderer's own jitter of the camera.
 SHIFT = 12
-# Renders: name, count, seed, size of the camera's frame.
-SETS = [("train-a", 24000, 1001, SIZE), ("train-b", 24000, 2002, SIZE), ("train-c", 6000, 3003, (480, 480))]
-CHECK = ("check", 2000, 77, SIZE)
+# Renders: name, count, seed, size of the camera's frame, what is shown.
+SETS = [
+    ("train-a", 24000, 1001, SIZE, "parts"),
+    ("train-b", 24000, 2002, SIZE, "parts"),
+    ("train-d", 20000, 4004, SIZE, "parts"),
+    ("train-c", 8000, 3003, (480, 480), "parts"),
+    ("others", 6000, 5005, SIZE, ",".join(OTHERS)),
+]
+CHECK = ("check", 2000, 77, SIZE, "parts")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--constancy", default="constancy", help="the program that renders")
     parser.add_argument("--work", required=True, type=Path, help="folder for renders and the result")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--minutes", type=float, default=80, help="finish by then, with fewer steps if need be")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--sets", type=int, default=len(SETS), help="how many of the training sets to use")
@@ -87,8 +96,8 @@ def shifted(frame, rng):
 
 
 def image_embeds_of_frames(model, images):
-    """What `image_embeds(model, pixels(images))` gives, in a third of the time on a CPU: the patches stay uint8, and
-    their normalisation is folded into the patch embedding."""
+    """What `image_embeds(model, pixels(images))` gives, in less time on a CPU: the normalisation of the pixels is folded
+    into the patch embedding."""
     vision = model.vision_model
     first = vision.embeddings
     edge = first.patch_embedding.kernel_size[0]
@@ -99,8 +108,7 @@ def image_embeds_of_frames(model, images):
     # Channels last, as the bytes have them.
     folded = (weight / (255 * std)).permute(0, 2, 3, 1).flatten(1)
     shift = -(weight * (mean / std)).sum((1, 2, 3))
-    # bfloat16 holds every byte exactly.
-    tokens = functional.linear(patches.to(torch.bfloat16), folded, shift)
+    tokens = functional.linear(patches.float(), folded, shift)
     start = first.class_embedding.expand(len(images), 1, -1).to(tokens.dtype)
     hidden = torch.cat([start, tokens], 1) + first.position_embedding(first.position_ids)
     hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
@@ -108,14 +116,22 @@ def image_embeds_of_frames(model, images):
 
 
 def truths(facts, claims):
-    """[images, sentences]: whether each sentence is true of each image."""
+    """[images, sentences]: whether each sentence is true of each image. What is no part has no condition."""
     def codes(rows):
         keys = {}
         return torch.tensor([[-1 if v is None else keys.setdefault((c, v), len(keys)) for c, v in enumerate(r)] for r in rows])
 
-    both = codes([[f["part"], f["condition"], f["surface"], f["light"]] for f in facts] + [list(c) for c in claims])
+    def words(light):
+        return sum(1 << i for i, word in enumerate(LIGHT_WORDS) if word in (light or "").split())
+
+    def conditions(fact):
+        return None if fact["part"] in OTHERS else fact["condition"]
+
+    both = codes([[f["part"], conditions(f), f["surface"]] for f in facts] + [list(c[:3]) for c in claims])
     image, said = both[: len(facts), None], both[None, len(facts) :]
-    return ((said == -1) | (said == image)).all(-1).float()
+    seen = torch.tensor([words(f["light"]) for f in facts])[:, None]
+    light = torch.tensor([words(c[3]) for c in claims])[None]
+    return (((said == -1) | (said == image)).all(-1) & (seen & light == light)).float()
 
 
 def loss_of(images, sentences, scale, true):
@@ -141,15 +157,57 @@ def start_patches(model, sets):
         convolution.weight.copy_(weight.T.reshape(convolution.weight.shape))
 
 
-def optimisers(model):
-    """Muon for the towers' matrices, AdamW for everything else."""
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step is made orthogonal by Newton and Schulz's iteration (Jordan et al. 2024), scaled to the size
+    of AdamW's steps (Liu et al. 2025). The library's own always computes in bfloat16, which many CPUs emulate."""
+
+    def __init__(self, parameters, kind, lr, momentum=0.95, weight_decay=0.05):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.kind = kind
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                average = self.state[parameter].setdefault("average", torch.zeros_like(parameter))
+                average.lerp_(parameter.grad, 1 - group["momentum"])
+                step = orthogonal(parameter.grad.lerp(average, group["momentum"]).to(self.kind)).float()
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(step, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+
+
+def orthogonal(matrix):
+    """Nearly the orthogonal factor of `matrix`'s polar decomposition: singular values end between 0.7 and 1.2."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if tall else x
+
+
+def optimisers(model, kind):
+    """Muon, computed in `kind`, for the towers' matrices; AdamW for everything else."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         inner = ".layers." in name and parameter.dim() == 2
         (matrices if inner else others).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=2e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
-    return [muon, adam]
+    return [Muon(matrices, kind, lr=2e-3), torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def product_type(device):
+    """bfloat16 where a product of the towers' size takes at most two thirds of the time that f32 takes, else f32."""
+    def seconds(kind):
+        a, b = (torch.ones(n, 192, device=device, dtype=kind) for n in (3200, 768))
+        best = math.inf
+        for _ in range(20):
+            start = time.perf_counter()
+            float((a @ b.T)[0, 0])
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return torch.bfloat16 if seconds(torch.bfloat16) < seconds(torch.float32) / 1.5 else torch.float32
 
 
 def rate(step, done):
@@ -186,7 +244,7 @@ def main():
     folder = options.work
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(2) as pool:
-        made = pool.map(lambda s: frames(options.constancy, folder / s[0], s[1], s[2], SEEN, s[3]), [*SETS[: options.sets], CHECK])
+        made = pool.map(lambda s: rendered(options.constancy, folder, *s), [*SETS[: options.sets], CHECK])
         *sets, check = made
     model = build(words)
     start_patches(model, sets)
@@ -197,9 +255,14 @@ def main():
     (folder / "log.json").write_text(json.dumps(log, indent=1) + "\n")
 
 
+def rendered(constancy, folder, name, count, seed, size, show):
+    return frames(constancy, folder / name, count, seed, [WIDE], size, ["--show", show])
+
+
 def train(model, words, batches, check, options, device):
     steps = options.steps
-    optimisers_ = optimisers(model)
+    kind = product_type(device)
+    optimisers_ = optimisers(model, kind)
     base = [[g["lr"] for g in o.param_groups] for o in optimisers_]
     step, log, start, sums = 0, [], time.monotonic(), []
 
@@ -221,7 +284,7 @@ def train(model, words, batches, check, options, device):
                 group["lr"] = lr * rate(step, done)
         ids = words([text for text, _ in said]).to(device)
         true = truths(facts, [claims for _, claims in said]).to(device)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=kind == torch.bfloat16):
             z, t = image_embeds_of_frames(model, torch.from_numpy(images).to(device)), text_embeds(model, ids)
         # CLIP's own bound keeps the softmax from hardening without end.
         loss = loss_of(z, t, model.logit_scale.exp().clamp(max=100.0), true)
