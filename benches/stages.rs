@@ -13,8 +13,8 @@ mod event;
 
 use constancy::recognizer::FrameEncoder;
 use constancy_core::classify::{
-    BankOrigin, Basis, ClassBank, Classifier, Confidence, ConfidenceModel, Drift, Feature,
-    Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, Tails, Term,
+    BankOrigin, Basis, ChangedLight, ClassBank, Classifier, Confidence, ConfidenceModel, Drift,
+    Feature, Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, Sum, Tails, Term,
 };
 use constancy_core::frame::{ColorEncoding, Frame, PixelFormat, Timestamp};
 use constancy_core::intervene::{Family, intervene};
@@ -259,13 +259,24 @@ fn sure_classifier(rng: &mut fastrand::Rng) -> Classifier {
         low: -3.0,
         high: 3.0,
     };
+    let terms = Feature::ANSWER.map(term).to_vec();
     let confidence = Confidence {
         projection: String::new(),
         encoder_sha256: String::new(),
         model: ConfidenceModel {
             temperature: 2.0,
             intercept: 0.0,
-            terms: Feature::ALL.map(term).to_vec(),
+            terms: terms.clone(),
+            changed: Some(ChangedLight {
+                odds: Sum {
+                    intercept: 0.0,
+                    terms: Feature::LIGHT.map(term).to_vec(),
+                },
+                answer: Sum {
+                    intercept: 0.0,
+                    terms,
+                },
+            }),
             limit: 0.01,
         },
         geometry: Geometry {

@@ -21,9 +21,9 @@ pub use classifier::{
     Classifier, DEFAULT_CONFIDENCE, DEFAULT_THRESHOLD, DEFAULT_TOP_K, Decision, Scored,
 };
 pub use confidence::{
-    Basis, Confidence, ConfidenceModel, Cost, DEFAULT_TARGET_LEVEL, Drift, Evidence, Feature,
-    Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, OpenSet, Outcome, Place, Reason, Resolved, Share,
-    Tails, Target, Term, Threshold, balanced_weights, upper_bound,
+    Basis, ChangedLight, Confidence, ConfidenceModel, Cost, DEFAULT_TARGET_LEVEL, Drift, Evidence,
+    Feature, Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, OpenSet, Outcome, Place, Reason,
+    Resolved, Share, Sum, Tails, Target, Term, Threshold, balanced_weights, upper_bound,
 };
 pub use debounce::{DebounceRules, Debouncer};
 pub use label::{MAX_LABEL_CHARS, check_label};

@@ -2,6 +2,7 @@
 
 mod bank;
 mod golden;
+mod light;
 mod sphere;
 mod stated;
 mod truth;

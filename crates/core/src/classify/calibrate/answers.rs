@@ -1,7 +1,7 @@
 //! The answers to calibration images, and where the images lie.
 
 use super::column::Case;
-use super::folds::Fold;
+use super::folds::{Fold, Versions};
 use super::geometry;
 use super::input::{Calibration, Truth};
 use crate::classify::bank::BankOrigin;
@@ -24,6 +24,20 @@ impl Projected {
         let classifier = calibration.classifier(calibration.bank.clone());
         let images = 0..calibration.images.len();
         Self(images.map(|i| calibration.seen(&classifier, i)).collect())
+    }
+
+    /// The same embeddings in the space of another classifier.
+    fn under(&self, classifier: &Classifier) -> Self {
+        let again = |s: &Seen| Seen {
+            unit: s.unit.clone(),
+            z: classifier.invariant(&s.unit),
+        };
+        let images = self.0.iter();
+        Self(
+            images
+                .map(|seen| seen.iter().map(again).collect())
+                .collect(),
+        )
     }
 
     pub(super) fn of(&self, image: usize) -> &[Seen] {
@@ -95,14 +109,13 @@ impl Calibration<'_> {
         let projected = if fold.same_projection {
             projected
         } else {
-            let images = 0..self.images.len();
-            own = Projected(images.map(|i| self.seen(&fold.classifier, i)).collect());
+            own = projected.under(&fold.classifier);
             &own
         };
         let mut inside = vec![false; self.images.len()];
         fold.images.iter().for_each(|&i| inside[i] = true);
         let others: Vec<usize> = (0..inside.len()).filter(|&i| !inside[i]).collect();
-        let drift = self.drift(projected, &others);
+        let drift = self.drift(projected, &others, &fold.versions);
         let geometry = self.geometry(&fold.classifier, projected, &others, drift);
         let locator = Locator::new(geometry, fold.classifier.rows());
         let mut answers = Vec::new();
@@ -117,8 +130,11 @@ impl Calibration<'_> {
                 Truth::Unlabelled => clean.map(|(_, logits)| best(&logits)),
             };
             for (version, seen) in projected.of(image).iter().enumerate() {
-                if version == 0 && self.images[image].truth == Truth::Unlabelled {
-                    // It would be right by definition.
+                let family = version.checked_sub(1);
+                let family = family.map(|v| self.images[image].changed[v].0);
+                // A clean one that nobody labelled would be right by definition.
+                let certain = family.is_none() && self.images[image].truth == Truth::Unlabelled;
+                if certain || !fold.versions.answered(family) {
                     continue;
                 }
                 let (cosines, logits) = fold.classifier.scores(&seen.z);
@@ -157,16 +173,22 @@ impl Calibration<'_> {
         geometry::fit(&placed, classifier.rows(), text, drift)
     }
 
-    /// Where interventions move the images `among` the calibration's.
-    pub(super) fn drift(&self, projected: &Projected, among: &[usize]) -> Drift {
+    /// Where interventions that may be learnt from move the images `among` the calibration's.
+    pub(super) fn drift(
+        &self,
+        projected: &Projected,
+        among: &[usize],
+        versions: &Versions,
+    ) -> Drift {
         let mut moves = vec![Vec::new(); self.families.len()];
         let mut clean: Vec<&[f32]> = Vec::new();
         for &i in among {
-            let Some((original, versions)) = projected.of(i).split_first() else {
+            let Some((original, seen)) = projected.of(i).split_first() else {
                 continue;
             };
             clean.push(&original.unit);
-            for (version, (family, _)) in versions.iter().zip(&self.images[i].changed) {
+            let changed = seen.iter().zip(&self.images[i].changed);
+            for (version, (family, _)) in changed.filter(|(_, (f, _))| versions.learnt(*f)) {
                 let moved = version.unit.iter().zip(&original.unit).map(|(a, b)| a - b);
                 if moves.len() <= *family {
                     moves.resize(family + 1, Vec::new());

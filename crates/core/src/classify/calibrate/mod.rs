@@ -9,6 +9,7 @@ mod column;
 mod folds;
 mod geometry;
 mod input;
+mod light;
 mod open_set;
 mod regression;
 mod run;

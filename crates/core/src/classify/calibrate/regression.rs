@@ -1,12 +1,16 @@
 //! Fits the logistic regression from evidence to "was right".
 //!
 //! The softmax at the fitted temperature is where the regression starts from: its log-odds are the offset, and weights
-//! are shrunk towards 0, so that what the data do not show changes nothing. A weight whose sign contradicts
-//! [`Feature::sign`] drops its feature. The strength is chosen by cross-validation over images with the
-//! one-standard-error rule.
+//! are shrunk towards 0, so that what the data do not show changes nothing. There are two sets of weights, for known and
+//! for changed light; each answer counts for either as far as its [`Light`] is probable, and both are fitted at once. A
+//! weight whose sign contradicts [`Feature::sign`] drops its feature from its set. The strength is chosen by
+//! cross-validation over images with the one-standard-error rule.
 
 use super::column::{Case, Column, correlation};
-use crate::classify::confidence::{ConfidenceModel, Feature, balanced_weights, narrow};
+use super::light::Light;
+use crate::classify::confidence::{
+    ChangedLight, ConfidenceModel, Feature, Sum, Term, balanced_weights, blend, narrow, sigmoid,
+};
 use crate::icm::Logistic;
 use nalgebra::DMatrix;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +20,7 @@ const STRENGTHS: [f64; 6] = [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0];
 /// Folds of the cross-validation.
 const FOLDS: u32 = 5;
 /// Images with a right answer, and with a wrong one, that weights need.
-const MIN_IMAGES: usize = 10;
+pub(super) const MIN_IMAGES: usize = 10;
 /// Features that correlate by more than this with an earlier one are left out.
 const SAME: f64 = 0.999;
 
@@ -37,7 +41,7 @@ pub struct Regression {
 /// use constancy_core::classify::calibrate::{Case, regress};
 /// use constancy_core::classify::{Evidence, Place};
 ///
-/// let place = Place { cosine: 0.8, mahalanobis: 0.0, drift: 1.0 };
+/// let place = Place { cosine: 0.8, mahalanobis: 0.0, background: 1.0, drift: 1.0 };
 /// let evidence = Evidence::new(&[30.0, 10.0], 2.0, place);
 /// // Ten right answers do not show that the eleventh is.
 /// let case = |image| Case { evidence, right: true, image, changed: false };
@@ -53,17 +57,16 @@ pub fn regress(cases: &[Case], temperature: f32) -> Regression {
     } else {
         None
     };
-    let model = |rows: &[usize]| design.model(&design.fit(rows, strength), temperature);
     let mut held_out = vec![0.5; cases.len()];
-    for fold in 0..FOLDS {
-        let (inside, outside) = design.split(fold);
-        let model = model(&outside);
-        for i in inside {
+    for Split { inside, learning } in &design.splits {
+        let model = design.model(learning, strength, temperature);
+        for &i in inside {
             held_out[i] = model.confidence(&cases[i].evidence);
         }
     }
+    let all = Learning::from(cases, &design.weights, design.all());
     Regression {
-        model: model(&design.all()),
+        model: design.model(&all, strength, temperature),
         held_out,
     }
 }
@@ -72,7 +75,42 @@ pub fn regress(cases: &[Case], temperature: f32) -> Regression {
 #[must_use]
 pub fn regress_at(cases: &[Case], temperature: f32, c: Option<f64>) -> ConfidenceModel {
     let design = Design::new(cases);
-    design.model(&design.fit(&design.all(), c), temperature)
+    let all = Learning::from(cases, &design.weights, design.all());
+    design.model(&all, c, temperature)
+}
+
+/// Answers to learn from, and the light as learnt from them.
+struct Learning {
+    rows: Vec<usize>,
+    light: Option<Light>,
+}
+
+impl Learning {
+    fn from(cases: &[Case], weights: &[f64], rows: Vec<usize>) -> Self {
+        Self {
+            light: Light::learn(cases, weights, &rows),
+            rows,
+        }
+    }
+
+    /// By how much an answer counts for changed light, or for known light.
+    fn share(&self, changed: bool, i: usize) -> f64 {
+        let share = self.light.as_ref().map_or(0.0, |light| light.shares[i]);
+        if changed { share } else { 1.0 - share }
+    }
+}
+
+/// The answers to the images of a fold, and the others.
+struct Split {
+    inside: Vec<usize>,
+    learning: Learning,
+}
+
+/// A column in one light.
+#[derive(Clone, Copy)]
+struct Part {
+    column: usize,
+    changed: bool,
 }
 
 /// The answers as the regression takes them.
@@ -83,20 +121,18 @@ struct Design<'a> {
     offsets: Vec<f64>,
     /// The first is [`Feature::LogOdds`] if it varies.
     columns: Vec<Column>,
+    splits: Vec<Split>,
 }
 
-/// Weights of the columns, and an intercept.
-struct Fitted {
-    intercept: f64,
-    weights: Vec<f64>,
-}
+/// Intercepts and weights of the columns, in known and in changed light.
+struct Fitted([(f64, Vec<f64>); 2]);
 
 impl<'a> Design<'a> {
     fn new(cases: &'a [Case]) -> Self {
         let changed: Vec<bool> = cases.iter().map(|c| c.changed).collect();
         let weights = balanced_weights(&changed);
         let mut columns: Vec<Column> = Vec::new();
-        for feature in Feature::ALL {
+        for feature in Feature::ANSWER {
             let Some(column) = Column::of(feature, cases, &weights) else {
                 continue;
             };
@@ -106,11 +142,19 @@ impl<'a> Design<'a> {
                 columns.push(column);
             }
         }
+        let split = |fold: u32| {
+            let (inside, outside) =
+                (0..cases.len()).partition(|&i: &usize| cases[i].image % FOLDS == fold);
+            let learning = Learning::from(cases, &weights, outside);
+            Split { inside, learning }
+        };
+        let splits = (0..FOLDS).map(split).collect();
         let mut design = Self {
             cases,
             weights,
             offsets: vec![0.0; cases.len()],
             columns,
+            splits,
         };
         // Log-odds that do not vary are those of a single class, and say nothing.
         if let Some(c) = design.log_odds() {
@@ -141,11 +185,6 @@ impl<'a> Design<'a> {
         images(true) >= MIN_IMAGES && images(false) >= MIN_IMAGES
     }
 
-    /// The answers to images of a fold, and the others.
-    fn split(&self, fold: u32) -> (Vec<usize>, Vec<usize>) {
-        (0..self.cases.len()).partition(|&i| self.cases[i].image % FOLDS == fold)
-    }
-
     /// The strongest penalty whose loss on images that were left out is within a standard error of the least.
     fn choose(&self) -> Option<f64> {
         let candidates: Vec<Option<f64>> = std::iter::once(None)
@@ -168,11 +207,10 @@ impl<'a> Design<'a> {
     /// Each image's loss under a model that was fitted without it.
     fn losses(&self, strength: Option<f64>) -> Vec<f64> {
         let mut images: BTreeMap<u32, f64> = BTreeMap::new();
-        for fold in 0..FOLDS {
-            let (inside, outside) = self.split(fold);
-            let fitted = self.fit(&outside, strength);
-            for i in inside {
-                let score = self.score(&fitted, i);
+        for Split { inside, learning } in &self.splits {
+            let fitted = self.fit(learning, strength);
+            for &i in inside {
+                let score = self.score(&fitted, learning, i);
                 let against = if self.cases[i].right { -score } else { score };
                 let loss = against.max(0.0) + (-against.abs()).exp().ln_1p();
                 *images.entry(self.cases[i].image).or_default() += self.weights[i] * loss;
@@ -181,21 +219,33 @@ impl<'a> Design<'a> {
         images.into_values().collect()
     }
 
-    fn score(&self, fitted: &Fitted, i: usize) -> f64 {
-        let part = |(c, w): (&Column, &f64)| w * c.values[i];
-        let parts: f64 = self.columns.iter().zip(&fitted.weights).map(part).sum();
-        self.offsets[i] + fitted.intercept + parts
+    fn score(&self, Fitted(sets): &Fitted, learning: &Learning, i: usize) -> f64 {
+        let [known, changed] = [0, 1].map(|set: usize| {
+            let (intercept, weights) = &sets[set];
+            let part = |(c, w): (&Column, &f64)| w * c.values[i];
+            intercept + self.columns.iter().zip(weights).map(part).sum::<f64>()
+        });
+        self.offsets[i] + blend(known, changed, learning.share(true, i))
     }
 
-    /// Fits to the answers `rows`; features whose weight has the wrong sign are dropped one after the other, the worst
-    /// first.
-    fn fit(&self, rows: &[usize], strength: Option<f64>) -> Fitted {
-        let mut kept: Vec<usize> = (0..self.columns.len()).collect();
-        while let Some(c) = strength.filter(|_| !kept.is_empty() && self.informative(rows)) {
-            let Some((intercept, weights)) = self.solve(rows, &kept, c) else {
+    /// Fits to answers; parts whose weight has the wrong sign are dropped one after the other, the worst first.
+    fn fit(&self, learning: &Learning, strength: Option<f64>) -> Fitted {
+        let lights = if learning.light.is_some() { 2 } else { 1 };
+        let parts = (0..lights).flat_map(|light| {
+            let part = move |column| Part {
+                column,
+                changed: light == 1,
+            };
+            (0..self.columns.len()).map(part)
+        });
+        let mut kept: Vec<Part> = parts.collect();
+        while let Some(c) =
+            strength.filter(|_| !kept.is_empty() && self.informative(&learning.rows))
+        {
+            let Some((intercepts, weights)) = self.solve(learning, &kept, c) else {
                 break;
             };
-            let wrong = |(at, &w): (usize, &f64)| (at, self.wrongness(kept[at], w));
+            let wrong = |(at, &w): (usize, &f64)| (at, self.wrongness(kept[at].column, w));
             let worst = weights
                 .iter()
                 .enumerate()
@@ -205,20 +255,27 @@ impl<'a> Design<'a> {
                 Some((at, wrong)) if wrong > 0.0 => {
                     kept.remove(at);
                 }
-                _ => {
-                    let mut all = vec![0.0; self.columns.len()];
-                    if let Some(column) = self.log_odds().filter(|_| !kept.contains(&0)) {
-                        all[0] = -column.scale;
-                    }
-                    kept.iter().zip(weights).for_each(|(&at, w)| all[at] = w);
-                    return Fitted {
-                        intercept,
-                        weights: all,
-                    };
-                }
+                _ => return self.arranged(intercepts, &kept, &weights),
             }
         }
-        self.intercept_alone(rows)
+        self.intercept_alone(&learning.rows)
+    }
+
+    /// The weights by light and column. Dropped log-odds do not count as an offset either.
+    fn arranged(&self, intercepts: [f64; 2], kept: &[Part], weights: &[f64]) -> Fitted {
+        Fitted([false, true].map(|changed| {
+            let of_light = || {
+                kept.iter()
+                    .zip(weights)
+                    .filter(|(p, _)| p.changed == changed)
+            };
+            let mut all = vec![0.0; self.columns.len()];
+            if let Some(column) = self.log_odds() {
+                all[0] = -column.scale;
+            }
+            of_light().for_each(|(p, &w)| all[p.column] = w);
+            (intercepts[usize::from(changed)], all)
+        }))
     }
 
     /// How far a weight is on the wrong side. That of the log-odds adds to the offset's 1.
@@ -232,28 +289,41 @@ impl<'a> Design<'a> {
         -(weight + offset) * f64::from(feature.sign())
     }
 
-    /// The intercept and the weights of the columns that are `kept`.
-    fn solve(&self, rows: &[usize], kept: &[usize], c: f64) -> Option<(f64, Vec<f64>)> {
-        let x = DMatrix::from_fn(kept.len(), rows.len(), |f, i| {
-            self.columns[kept[f]].values[rows[i]]
+    /// The intercepts in known and changed light, and the weights of the parts that are `kept`.
+    fn solve(&self, learning: &Learning, kept: &[Part], c: f64) -> Option<([f64; 2], Vec<f64>)> {
+        let rows = &learning.rows;
+        // The first row is the difference of the intercepts.
+        let x = DMatrix::from_fn(kept.len() + 1, rows.len(), |f, i| match f.checked_sub(1) {
+            None => learning.share(true, rows[i]),
+            Some(f) => {
+                let Part { column, changed } = kept[f];
+                learning.share(changed, rows[i]) * self.columns[column].values[rows[i]]
+            }
         });
         let right: Vec<usize> = rows
             .iter()
             .map(|&i| usize::from(self.cases[i].right))
             .collect();
         let weights: Vec<f64> = rows.iter().map(|&i| self.weights[i]).collect();
-        // Log-odds that were dropped do not count as an offset either.
-        let dropped = self.log_odds().filter(|_| !kept.contains(&0));
-        let offset = |&i: &usize| dropped.map_or(self.offsets[i], |c| c.center);
+        let offset = |&i: &usize| {
+            let Some(log_odds) = self.log_odds() else {
+                return self.offsets[i];
+            };
+            let counting = kept.iter().filter(|p| p.column == 0);
+            let share: f64 = counting.map(|p| learning.share(p.changed, i)).sum();
+            log_odds.center + share * (self.offsets[i] - log_odds.center)
+        };
         let offsets: Vec<f64> = rows.iter().map(offset).collect();
         let fitted = Logistic::fit_weighted(&x, &right, &weights, &offsets, c).ok()?;
         // The two classes' scores are ∓ half the log-odds.
-        let weights = fitted.weights.row(1).iter().map(|w| 2.0 * w).collect();
-        Some((2.0 * fitted.biases[1], weights))
+        let second = fitted.weights.row(1);
+        let mut weights = second.iter().map(|w| 2.0 * w);
+        let (known, gap) = (2.0 * fitted.biases[1], weights.next()?);
+        Some(([known, known + gap], weights.collect()))
     }
 
-    /// The log-odds and an intercept. Half a right and half a wrong answer are added. Where no answer is right, log-odds
-    /// have nothing to say.
+    /// The log-odds and an intercept, whatever the light. Half a right and half a wrong answer are added. Where no answer
+    /// is right, log-odds have nothing to say.
     fn intercept_alone(&self, rows: &[usize]) -> Fitted {
         let mut weights = vec![0.0; self.columns.len()];
         let dropped = self
@@ -262,7 +332,6 @@ impl<'a> Design<'a> {
         if let Some(column) = dropped {
             weights[0] = -column.scale;
         }
-        let sigmoid = |s: f64| 1.0 / (1.0 + (-s).exp());
         let slope = |b: f64| {
             let error = |&i: &usize| {
                 let y = f64::from(u8::from(self.cases[i].right));
@@ -280,23 +349,36 @@ impl<'a> Design<'a> {
                 high = middle;
             }
         }
-        Fitted {
-            intercept: 0.5 * (low + high),
-            weights,
+        let alone = (0.5 * (low + high), weights);
+        Fitted([alone.clone(), alone])
+    }
+
+    fn model(
+        &self,
+        learning: &Learning,
+        strength: Option<f64>,
+        temperature: f32,
+    ) -> ConfidenceModel {
+        let Fitted([known, changed]) = self.fit(learning, strength);
+        let images: BTreeSet<u32> = self.cases.iter().map(|c| c.image).collect();
+        let light = learning.light.as_ref().filter(|_| known != changed);
+        let Sum { intercept, terms } = self.sum(&known);
+        ConfidenceModel {
+            temperature,
+            intercept,
+            terms,
+            changed: light.map(|light| ChangedLight {
+                odds: light.odds.clone(),
+                answer: self.sum(&changed),
+            }),
+            limit: narrow(0.5 / (images.len() as f64 + 1.0)),
         }
     }
 
-    fn model(&self, fitted: &Fitted, temperature: f32) -> ConfidenceModel {
-        let images = self
-            .cases
-            .iter()
-            .map(|c| c.image)
-            .collect::<BTreeSet<_>>()
-            .len();
-        let limit = narrow(0.5 / (images as f64 + 1.0));
-        let mut intercept = fitted.intercept;
-        let mut terms = Vec::new();
-        for (column, &weight) in self.columns.iter().zip(&fitted.weights) {
+    fn sum(&self, (intercept, weights): &(f64, Vec<f64>)) -> Sum {
+        let mut intercept = *intercept;
+        let mut terms: Vec<Term> = Vec::new();
+        for (column, &weight) in self.columns.iter().zip(weights) {
             let mut weight = weight;
             if column.feature == Feature::LogOdds {
                 // The offset, in standardised units.
@@ -307,11 +389,9 @@ impl<'a> Design<'a> {
                 terms.push(column.term(weight));
             }
         }
-        ConfidenceModel {
-            temperature,
+        Sum {
             intercept: narrow(intercept),
             terms,
-            limit,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::answers::{Answer, Projected};
 use super::column::Case;
-use super::folds::Fold;
+use super::folds::{Fold, Versions};
 use super::geometry::quantiles;
 use super::input::{Calibration, CalibrationError};
 use super::regression::{Regression, regress};
@@ -94,7 +94,7 @@ impl Calibration<'_> {
         let tails = tails(&answers, &cases);
         let classifier = self.classifier(self.bank.clone());
         let all: Vec<usize> = (0..self.images.len()).collect();
-        let mut drift = self.drift(&projected, &all);
+        let mut drift = self.drift(&projected, &all, &Versions::All);
         let clean = answers.iter().filter(|a| !a.changed);
         let clean: Vec<f32> = clean.map(|a| a.place.drift).collect();
         if !clean.is_empty() && !drift.axes.is_empty() {

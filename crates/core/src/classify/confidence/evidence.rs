@@ -1,4 +1,4 @@
-//! What there is to tell a right answer from a wrong one: seven numbers per answer.
+//! What there is to tell a right answer from a wrong one: eight numbers per answer.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,9 @@ pub struct Place {
     /// Mahalanobis Distance for Improving Near-OOD Detection*): the squared distance under the classes' shared covariance
     /// minus that under one Gaussian over all classes. Smaller is more familiar.
     pub mahalanobis: f32,
+    /// The part of that difference that knows no classes: the squared distance under one Gaussian over all images, per
+    /// dimension, at or above 0.
+    pub background: f32,
     /// The distance from clean calibration images inside the directions that interventions move most, at or above 0. About
     /// 1 is usual for clean images.
     pub drift: f32,
@@ -24,7 +27,7 @@ pub struct Place {
 /// ```
 /// use constancy_core::classify::{Evidence, Place};
 ///
-/// let place = Place { cosine: 0.8, mahalanobis: -0.1, drift: 1.0 };
+/// let place = Place { cosine: 0.8, mahalanobis: -0.1, background: 1.0, drift: 1.0 };
 /// let sure = Evidence::new(&[30.0, 10.0, 5.0], 2.0, place);
 /// let unsure = Evidence::new(&[30.0, 29.0, 5.0], 2.0, place);
 /// assert!(sure.log_odds > unsure.log_odds && sure.margin > unsure.margin);
@@ -47,6 +50,8 @@ pub struct Evidence {
     pub cosine: f32,
     /// See [`Place::mahalanobis`].
     pub mahalanobis: f32,
+    /// See [`Place::background`].
+    pub background: f32,
     /// See [`Place::drift`].
     pub drift: f32,
 }
@@ -101,6 +106,7 @@ impl Evidence {
             energy: bounded(best + spread, MAX_LOGIT),
             cosine: bounded(place.cosine, 2.0),
             mahalanobis: bounded(place.mahalanobis, f32::MAX),
+            background: bounded(place.background, f32::MAX).max(0.0),
             drift: bounded(place.drift, f32::MAX).max(0.0),
         }
     }
@@ -126,11 +132,15 @@ pub enum Feature {
     Cosine,
     Mahalanobis,
     Drift,
+    /// The squared Mahalanobis distance to the nearest class, per dimension.
+    Nearest,
+    /// The same to all images, whatever their class.
+    Background,
 }
 
 impl Feature {
-    /// All, the one that matters most first.
-    pub const ALL: [Self; 7] = [
+    /// What tells right answers from wrong ones, the one that matters most first.
+    pub const ANSWER: [Self; 7] = [
         Self::LogOdds,
         Self::Margin,
         Self::Entropy,
@@ -139,6 +149,10 @@ impl Feature {
         Self::Mahalanobis,
         Self::Drift,
     ];
+
+    /// What tells images in changed light from images as they are. None depends on which class was answered, so that a
+    /// wrong answer alone does not pass for changed light.
+    pub const LIGHT: [Self; 3] = [Self::Drift, Self::Nearest, Self::Background];
 
     /// The feature's value, finite.
     #[must_use]
@@ -152,6 +166,8 @@ impl Feature {
             Self::Mahalanobis => evidence.mahalanobis,
             // A distance: what counts is how many times farther.
             Self::Drift => evidence.drift.ln_1p(),
+            Self::Nearest => (evidence.mahalanobis + evidence.background).clamp(0.0, f32::MAX),
+            Self::Background => evidence.background,
         }
     }
 
@@ -160,7 +176,9 @@ impl Feature {
     pub fn sign(self) -> f32 {
         match self {
             Self::LogOdds | Self::Margin | Self::Energy | Self::Cosine => 1.0,
-            Self::Entropy | Self::Mahalanobis | Self::Drift => -1.0,
+            Self::Entropy | Self::Mahalanobis | Self::Drift | Self::Nearest | Self::Background => {
+                -1.0
+            }
         }
     }
 }

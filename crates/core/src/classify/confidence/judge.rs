@@ -64,9 +64,11 @@ impl Locator {
         });
         let nearest = nearest.fold(f32::INFINITY, f32::min);
         let common = squared(background, &self.mean, product(z, mean), &around);
+        let width = z.len().max(1) as f32;
         Place {
             cosine: cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-            mahalanobis: (nearest - common) / z.len().max(1) as f32,
+            mahalanobis: (nearest - common) / width,
+            background: common / width,
             drift: drift.distance(unit),
         }
     }

@@ -4,7 +4,7 @@
 //! too much of images in a light that was never seen. [`Confidence`] says how often answers like this one were right on
 //! calibration images, clean ones and ones changed by interventions.
 //!
-//! - [`Evidence`]: seven numbers of one answer. [`Geometry`] gives those of its place among calibration images.
+//! - [`Evidence`]: eight numbers of one answer. [`Geometry`] gives those of its place among calibration images.
 //! - [`ConfidenceModel`]: from evidence to a probability.
 //! - [`Outcome`]: what calibration answered, kept in the bank, so that a [`Target`] gives its thresholds and
 //!   [`OpenSet`] its rate wherever the bank is.
@@ -26,7 +26,8 @@ mod threshold;
 pub use evidence::{Evidence, Feature, Place};
 pub use geometry::{Drift, Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, Tails};
 pub(super) use judge::{Judge, Locator, Verdict};
-pub use model::{ConfidenceModel, Term};
+pub use model::{ChangedLight, ConfidenceModel, Sum, Term};
+pub(super) use model::{blend, sigmoid};
 pub use open_set::OpenSet;
 pub use outcome::{Outcome, balanced_weights};
 pub use reason::Reason;

@@ -3,7 +3,8 @@
 use super::sphere::{Sphere, calibrated, classifier};
 use constancy_core::classify::calibrate::{Calibration, CalibrationError, CalibrationImage, Truth};
 use constancy_core::classify::{
-    Basis, ClassBank, Classifier, Confidence, Outcome, Probe, Target, class_means,
+    Basis, ChangedLight, ClassBank, Classifier, Confidence, Feature, Outcome, Probe, Sum, Target,
+    Term, class_means,
 };
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -23,6 +24,32 @@ static BANK: LazyLock<ClassBank> = LazyLock::new(bank);
 
 fn confidence(bank: &mut ClassBank) -> &mut Confidence {
     bank.confidence.as_mut().expect("confidence")
+}
+
+/// Whatever the calibration learnt, two sets of weights.
+fn changed_light(confidence: &mut Confidence) -> &mut ChangedLight {
+    let model = &mut confidence.model;
+    let sum = |terms: Vec<Term>| Sum {
+        intercept: 0.0,
+        terms,
+    };
+    let drift = Term {
+        feature: Feature::Drift,
+        weight: 1.0,
+        ..model.terms[0]
+    };
+    model.changed.insert(ChangedLight {
+        odds: sum(vec![drift]),
+        answer: sum(model.terms.clone()),
+    })
+}
+
+#[test]
+fn both_lights_are_read_again() {
+    let mut bank = BANK.clone();
+    changed_light(confidence(&mut bank));
+    let bytes = bank.to_bytes().expect("bytes");
+    assert_eq!(ClassBank::parse(&bytes).expect("read"), bank);
 }
 
 #[test]
@@ -110,7 +137,7 @@ fn a_bank_is_bound_to_projection_and_encoder() {
 #[test]
 fn damaged_values_are_refused_by_name() {
     type Damage = fn(&mut Confidence);
-    let damages: [(Damage, &str); 13] = [
+    let damages: [(Damage, &str); 16] = [
         (|c| c.model.temperature = f32::NAN, "metadata `confidence`"),
         (|c| c.model.temperature = 0.0, "temperature of 0"),
         (|c| c.model.limit = 0.7, "limit of 0.7"),
@@ -127,6 +154,19 @@ fn damaged_values_are_refused_by_name() {
             "impossible values for LogOdds",
         ),
         (|c| c.model.terms.push(c.model.terms[0]), "LogOdds twice"),
+        (
+            |c| changed_light(c).odds.intercept = f32::NAN,
+            "metadata `confidence`",
+        ),
+        // What is far would pass for known light.
+        (
+            |c| changed_light(c).odds.terms[0].weight = -1.0,
+            "impossible values for Drift",
+        ),
+        (
+            |c| changed_light(c).answer.terms[0].weight = -1.0,
+            "impossible values for LogOdds",
+        ),
         (
             |c| c.geometry.mean[3] = f32::INFINITY,
             "tensor `confidence_mean`",

@@ -58,7 +58,8 @@ impl Answers {
         let place = |p: &[f32]| Place {
             cosine: p[0],
             mahalanobis: p[1],
-            drift: p[2],
+            background: p[2],
+            drift: p[3],
         };
         Self {
             logits: logits
@@ -67,7 +68,7 @@ impl Answers {
                 .collect(),
             image: values(&file, "image").iter().map(|&v| v as u32).collect(),
             changed: values(&file, "changed").iter().map(|&v| v > 0.0).collect(),
-            places: narrow("places").chunks(3).map(place).collect(),
+            places: narrow("places").chunks(4).map(place).collect(),
             truth,
         }
     }
@@ -117,7 +118,7 @@ fn evidence_is_what_numpy_computes() {
         .iter()
         .zip(expected.chunks(7))
     {
-        for (feature, expected) in Feature::ALL.iter().zip(expected) {
+        for (feature, expected) in Feature::ANSWER.iter().zip(expected) {
             let found = f64::from(feature.of(&case.evidence));
             assert!(
                 (found - expected).abs() < 2e-5,
@@ -128,54 +129,82 @@ fn evidence_is_what_numpy_computes() {
 }
 
 #[test]
+fn changed_light_is_told_as_by_scipy() {
+    let temperature = golden("temperature")[0] as f32;
+    let cases = Answers::read().cases(temperature);
+    let changed = regress_at(&cases, temperature, Some(1.0)).changed;
+    let odds = changed.expect("two lights").odds;
+    let expected = golden("light");
+    assert!((f64::from(odds.intercept) - expected[0]).abs() < 2e-4);
+    for (feature, expected) in Feature::LIGHT.iter().zip(&expected[1..]) {
+        let term = odds.terms.iter().find(|t| t.feature == *feature);
+        let found = term.map_or(0.0, |t| f64::from(t.weight));
+        assert!(
+            (found - expected).abs() < 2e-4,
+            "{feature:?}: {found} for {expected}"
+        );
+    }
+}
+
+#[test]
 fn the_regression_is_scipys_with_bounds() {
     let temperature = golden("temperature")[0] as f32;
     let cases = Answers::read().cases(temperature);
     for (i, strength) in golden("strengths").into_iter().enumerate() {
         let model = regress_at(&cases, temperature, Some(strength));
         let expected = golden(&format!("weights.{i}"));
-        for (feature, expected) in Feature::ALL.iter().zip(expected) {
-            let term = model.terms.iter().find(|t| t.feature == *feature);
-            let weight = term.map_or(0.0, |t| t.weight);
-            // The log-odds are an offset already, to which their weight adds.
-            let offset = if *feature == Feature::LogOdds {
-                term.map_or(0.0, |t| t.scale)
-            } else {
-                0.0
-            };
-            let found = f64::from(weight - offset);
-            assert!(
-                (found - expected).abs() < 2e-4,
-                "C = {strength}, {feature:?}: {found} for {expected}"
-            );
+        let changed = model.changed.as_ref().expect("two lights");
+        let lights = [&model.terms, &changed.answer.terms];
+        for (terms, expected) in lights.into_iter().zip(expected.chunks(7)) {
+            for (feature, expected) in Feature::ANSWER.iter().zip(expected) {
+                let term = terms.iter().find(|t| t.feature == *feature);
+                let weight = term.map_or(0.0, |t| t.weight);
+                // The log-odds are an offset already, to which their weight adds.
+                let offset = if *feature == Feature::LogOdds {
+                    term.map_or(0.0, |t| t.scale)
+                } else {
+                    0.0
+                };
+                let found = f64::from(weight - offset);
+                assert!(
+                    (found - expected).abs() < 5e-4,
+                    "C = {strength}, {feature:?}: {found} for {expected}"
+                );
+            }
         }
+        let gap = golden(&format!("intercepts.{i}"));
+        let found = f64::from(changed.answer.intercept - model.intercept);
+        assert!(
+            (found - (gap[1] - gap[0])).abs() < 5e-4,
+            "{found} for {gap:?}"
+        );
     }
 }
 
 proptest! {
-    /// More of what speaks for an answer never lowers its confidence, and what lies beyond calibration never raises it.
+    /// In the same light, more of what speaks for an answer never lowers its confidence.
     #[test]
     fn confidence_is_monotone(
         place in (-1.0f32..1.0, -5.0f32..5.0, 0.0f32..20.0),
         (log_odds, margin, entropy, energy) in (-9.0f32..90.0, 0.0f32..90.0, 0.0f32..1.0, -90.0f32..90.0),
         more in 0.0f32..50.0,
-        which in 0usize..7,
+        background in 0.0f32..9.0,
+        which in 0usize..5,
     ) {
         static MODEL: LazyLock<ConfidenceModel> = LazyLock::new(|| {
             let temperature = golden("temperature")[0] as f32;
             regress_at(&Answers::read().cases(temperature), temperature, Some(1.0))
         });
         let (cosine, mahalanobis, drift) = place;
-        let evidence = Evidence { log_odds, margin, entropy, energy, cosine, mahalanobis, drift };
+        let evidence = Evidence { log_odds, margin, entropy, energy, cosine, mahalanobis, background, drift };
         let mut better = evidence;
-        match Feature::ALL[which] {
+        match Feature::ANSWER[which] {
             Feature::LogOdds => better.log_odds += more,
             Feature::Margin => better.margin += more,
             Feature::Entropy => better.entropy -= more,
             Feature::Energy => better.energy += more,
             Feature::Cosine => better.cosine += more,
-            Feature::Mahalanobis => better.mahalanobis -= more,
-            Feature::Drift => better.drift = (better.drift - more).max(0.0),
+            other => prop_assert!(false, "{other:?} says what light it is"),
         }
         let (before, after) = (MODEL.confidence(&evidence), MODEL.confidence(&better));
         prop_assert!(before > 0.0 && before <= after && after < 1.0, "{before} {after}");
