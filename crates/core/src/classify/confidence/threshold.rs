@@ -33,7 +33,9 @@ pub struct Cost {
 /// What a threshold is chosen for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
-    /// At least this share of the answers called known is right, `0..1`.
+    /// At least this share of the answers called known is right, `0..1`: of those to images as they are, and of those under
+    /// interventions, too. In the mean over both, a light where most answers are wrong would hide behind one where hardly
+    /// any is.
     Precision(f64),
     /// At most this share of the images of classes that the bank does not have is called known, `0..1`.
     FalseAccept(f64),
@@ -49,7 +51,8 @@ pub struct Threshold {
     pub threshold: f32,
     /// The share of calibration answers that reach it, clean and changed ones weighed equally.
     pub accepted: f64,
-    /// The share of wrong ones among these; for [`Target::FalseAccept`], the share of unseen classes' images accepted.
+    /// The share of wrong ones among these; for [`Target::Precision`] among the clean or the changed ones, where there are
+    /// more; for [`Target::FalseAccept`], the share of unseen classes' images accepted.
     pub risk: f64,
     /// What the risk stays below with the probability that was asked for.
     pub bound: f64,
@@ -140,11 +143,21 @@ fn cases(outcomes: &[Outcome]) -> Vec<Case> {
         .collect()
 }
 
-/// A threshold to test, and the risk that was counted there.
-#[derive(Clone, Copy)]
+/// A threshold to test, and the risks that were counted there, all of which must be low. That is a test at the level of
+/// each: it passes only if every one does.
+#[derive(Clone)]
 struct Step {
     threshold: f32,
-    risk: Share,
+    risks: Vec<Share>,
+}
+
+impl Step {
+    /// The risk with the highest bound.
+    fn worst(&self, level: f64) -> Share {
+        let worst = self.risks.iter().copied();
+        let worst = worst.max_by(|a, b| a.upper(level).total_cmp(&b.upper(level)));
+        worst.unwrap_or_else(|| Share::of(&[]))
+    }
 }
 
 /// The answers that thresholds are tested on.
@@ -164,13 +177,19 @@ impl<'a> Trial<'a> {
             .into_iter()
             .map(|threshold| Step {
                 threshold,
-                risk: self.share(threshold, |o| !o.right()),
+                risks: self.in_each_light(threshold, |o| !o.right()),
             })
             .collect();
         // Counts images alone: the start must not depend on which answers were right.
         let level = 1.0 - PARTS[0] * (1.0 - self.level);
         let enough = |errors: f64| {
-            let images = |s: &Step| self.share(s.threshold, |_| false).effective;
+            let images = |s: &Step| {
+                let lights = self.in_each_light(s.threshold, |_| false);
+                lights
+                    .iter()
+                    .map(|l| l.effective)
+                    .fold(f64::INFINITY, f64::min)
+            };
             steps
                 .iter()
                 .position(|s| upper_bound(errors, images(s), level) <= limit)
@@ -186,7 +205,8 @@ impl<'a> Trial<'a> {
         let step = |i: u8| {
             let threshold = f32::from(i) / 100.0;
             let risk = share_by_image(unseen.iter().map(|o| (1.0, o.image, hit(o, threshold))));
-            Step { threshold, risk }
+            let risks = vec![risk];
+            Step { threshold, risks }
         };
         let steps: Vec<Step> = (1..=100).rev().map(step).collect();
         self.walk(&steps, 0, limit, class)
@@ -195,7 +215,13 @@ impl<'a> Trial<'a> {
     fn by_cost(&self, cost: Cost, class: u32) -> Resolved {
         let threshold = narrow((1.0 - cost.refused / cost.wrong).clamp(0.0, 1.0));
         let risk = self.share(threshold, |o| !o.right());
-        let at = self.result(Step { threshold, risk }, self.level);
+        let at = self.result(
+            &Step {
+                threshold,
+                risks: vec![risk],
+            },
+            self.level,
+        );
         Resolved {
             class: Some(class),
             reached: true,
@@ -226,6 +252,22 @@ impl<'a> Trial<'a> {
         share_by_image(accepted.map(|c| (c.weight, c.outcome.image, hit(&c.outcome))))
     }
 
+    /// The share of hits among the clean answers that are accepted, and among the changed ones.
+    fn in_each_light(&self, threshold: f32, hit: impl Fn(&Outcome) -> bool) -> Vec<Share> {
+        let light = |changed: bool| {
+            let of_light = self
+                .cases
+                .iter()
+                .filter(move |c| c.outcome.changed == changed);
+            let mut of_light = of_light.peekable();
+            of_light.peek()?;
+            let accepted = of_light.filter(|c| c.outcome.accepted(threshold));
+            let answers = accepted.map(|c| (c.weight, c.outcome.image, hit(&c.outcome)));
+            Some(share_by_image(answers))
+        };
+        [false, true].into_iter().filter_map(light).collect()
+    }
+
     /// The last step that passes.
     fn walk(&self, steps: &[Step], start: usize, limit: f64, class: Option<u32>) -> Resolved {
         let rest = steps.len() - start;
@@ -233,8 +275,8 @@ impl<'a> Trial<'a> {
         for (i, step) in steps.iter().enumerate().skip(start) {
             let part = (0..PARTS.len()).find(|k| i == start + k * rest / PARTS.len());
             error += part.map_or(0.0, |k| PARTS[k] * (1.0 - self.level));
-            if error > 0.0 && step.risk.upper(1.0 - error) <= limit {
-                passed = Some(self.result(*step, 1.0 - error));
+            if error > 0.0 && step.worst(1.0 - error).upper(1.0 - error) <= limit {
+                passed = Some(self.result(step, 1.0 - error));
             } else {
                 error = 0.0;
             }
@@ -252,7 +294,7 @@ impl<'a> Trial<'a> {
     fn unreached(&self, steps: &[Step], class: Option<u32>) -> Resolved {
         // Bonferroni: the best of all is chosen.
         let level = 1.0 - (1.0 - self.level) / steps.len().max(1) as f64;
-        let bounds = steps.iter().map(|s| self.result(*s, level));
+        let bounds = steps.iter().map(|s| self.result(s, level));
         let at = bounds.min_by(|a, b| a.bound.total_cmp(&b.bound));
         Resolved {
             class,
@@ -261,7 +303,8 @@ impl<'a> Trial<'a> {
         }
     }
 
-    fn result(&self, step: Step, level: f64) -> Threshold {
+    fn result(&self, step: &Step, level: f64) -> Threshold {
+        let risk = step.worst(level);
         let all: f64 = self.cases.iter().map(|c| c.weight).sum();
         let reach = self
             .cases
@@ -271,9 +314,9 @@ impl<'a> Trial<'a> {
         Threshold {
             threshold: step.threshold,
             accepted: if all > 0.0 { reach / all } else { 0.0 },
-            risk: step.risk.estimate,
-            bound: step.risk.upper(level),
-            images: step.risk.effective,
+            risk: risk.estimate,
+            bound: risk.upper(level),
+            images: risk.effective,
         }
     }
 }

@@ -101,6 +101,35 @@ fn the_risk_of_a_calibrated_classifier_holds() {
 }
 
 #[test]
+fn a_target_holds_under_interventions_and_not_only_in_the_mean() {
+    // Surer than 0.9: all are right. Between 0.6 and 0.9: clean answers are right, half of the changed ones are wrong.
+    let outcome = |i: u32| {
+        let (image, changed, sure) = (i / 4, i % 2 == 1, i % 4 < 2);
+        let wrong = changed && !sure && image % 2 == 0;
+        Outcome {
+            confidence: if sure || !changed { 0.95 } else { 0.7 },
+            image,
+            answer: 0,
+            truth: Some(u32::from(wrong)),
+            changed,
+        }
+    };
+    let outcomes: Vec<Outcome> = (0..4000).map(outcome).collect();
+    let at = |of: &[Outcome]| {
+        let resolved = Target::Precision(0.8).resolve(of, &[], LEVEL, None)[0];
+        resolved
+            .at
+            .filter(|_| resolved.reached)
+            .map(|t| t.threshold)
+    };
+    // An eighth of all is wrong from 0.7 on, but a quarter of what interventions changed.
+    assert_eq!(at(&outcomes), Some(0.95));
+    let clean: Vec<Outcome> = outcomes.iter().copied().filter(|o| !o.changed).collect();
+    assert_eq!(at(&clean), Some(0.95));
+    assert!(risk(&outcomes, 0.7) < 0.2);
+}
+
+#[test]
 fn what_cannot_be_reached_is_said_with_what_can() {
     let mut rng = fastrand::Rng::with_seed(12);
     let outcomes = outcomes(60, &mut rng);
