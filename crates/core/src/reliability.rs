@@ -93,6 +93,13 @@ impl Sums {
         self.right += if right { times } else { 0.0 };
         self.variance += times * score * (1.0 - score);
     }
+
+    fn take_in(&mut self, other: &Self) {
+        self.answers += other.answers;
+        self.confidence += other.confidence;
+        self.right += other.right;
+        self.variance += other.variance;
+    }
 }
 
 impl Ranked {
@@ -268,23 +275,28 @@ impl Ranked {
     }
 
     /// The sums of at most `bins` bins with an equal share of the answers each, as far as equal
-    /// scores allow.
+    /// scores allow. None has less than half of its share, unless there is only one.
     fn sums(&self, times: &[u32], bins: usize) -> Vec<Sums> {
         let total: u32 = times.iter().sum();
         let share = f64::from(total) / bins.max(1) as f64;
         let (mut all, mut bin, mut seen, mut start) = (Vec::new(), Sums::default(), 0.0, 0);
+        // Bins end at multiples of a share; a large run of equal scores takes several at once.
+        let mut until = share;
         for &end in &self.ends {
             for (i, &times) in times.iter().enumerate().take(end).skip(start) {
                 bin.add(self.scores[i], self.right[i], times.into());
                 seen += f64::from(times);
             }
             start = end;
-            if bin.answers > 0.0 && seen + 1e-9 >= share * (all.len() + 1) as f64 {
+            if bin.answers > 0.0 && seen + 1e-9 >= until {
                 all.push(std::mem::take(&mut bin));
+                until = ((seen + 1e-9) / share + 0.5).ceil() * share;
             }
         }
-        if bin.answers > 0.0 {
-            all.push(bin);
+        match all.last_mut() {
+            Some(last) if bin.answers < 0.5 * share => last.take_in(&bin),
+            _ if bin.answers > 0.0 => all.push(bin),
+            _ => {}
         }
         all
     }
@@ -322,6 +334,34 @@ mod tests {
         assert!(bins.iter().all(|bin| bin.answers == 25) && bins.len() == 4);
         assert!((bins[0].confidence - 0.87).abs() < 1e-12, "{bins:?}");
         assert!(bins[0].right.low > 0.8 && bins[0].right.high > 0.999);
+    }
+
+    #[test]
+    fn equal_scores_leave_no_bin_of_single_answers() {
+        // 70 equal scores in the middle take most of four bins of 25.
+        let score = |i: u32| {
+            if (12..82).contains(&i) {
+                0.5
+            } else {
+                1.0 - f64::from(i) / 100.0
+            }
+        };
+        let answers: Vec<(f64, bool)> = (0..100).map(|i| (score(i), true)).collect();
+        let sizes = |bins: usize| -> Vec<usize> {
+            ranked(&answers)
+                .bins(bins)
+                .iter()
+                .map(|bin| bin.answers)
+                .collect()
+        };
+        assert_eq!(sizes(4), [82, 18]);
+        assert_eq!(sizes(10), [10, 72, 8, 10]);
+        assert_eq!(sizes(20), [5, 5, 72, 3, 5, 5, 5]);
+        // The last answers are fewer than half of a share.
+        let few: Vec<(f64, bool)> = (0..100)
+            .map(|i| (if i < 97 { 0.9 } else { 0.1 }, true))
+            .collect();
+        assert_eq!(ranked(&few).bins(10).len(), 1);
     }
 
     #[test]
