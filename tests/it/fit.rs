@@ -51,7 +51,8 @@ impl Workspace {
             .current_dir(self.0.path())
             .arg("fit")
             .args(args)
-            .env("XDG_CACHE_HOME", self.path("cache"));
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env_remove("RUST_LOG");
         command.env("SOURCE_DATE_EPOCH", "1767225600");
         command
     }

@@ -13,7 +13,8 @@ fn demo(args: &[&str]) -> (Command, tempfile::TempDir) {
         .arg("demo")
         .args(args)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("TMPDIR", temporary.path());
+        .env("TMPDIR", temporary.path())
+        .env_remove("RUST_LOG");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     (command, temporary)
 }

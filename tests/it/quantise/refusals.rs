@@ -80,6 +80,7 @@ fn a_failed_write_leaves_the_old_file() {
     let binary = env!("CARGO_BIN_EXE_constancy");
     let output = std::process::Command::new("sh")
         .args(["-c", &script, binary])
+        .env_remove("RUST_LOG")
         .output()
         .expect("it runs");
     assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));

@@ -91,6 +91,7 @@ impl Setup {
             .args(&self.args)
             .args(["run", "--config"])
             .arg(self.config())
+            .env_remove("RUST_LOG")
             .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

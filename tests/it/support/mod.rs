@@ -59,7 +59,9 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// The binary under test.
 pub fn constancy() -> assert_cmd::Command {
-    assert_cmd::Command::new(env!("CARGO_BIN_EXE_constancy"))
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_constancy"));
+    command.env_remove("RUST_LOG");
+    command
 }
 
 /// A program's stderr as text.

@@ -31,6 +31,6 @@ pub fn unprivileged(folder: &Path) -> Command {
     } else {
         Command::new(&program)
     };
-    command.current_dir(folder);
+    command.current_dir(folder).env_remove("RUST_LOG");
     command
 }
