@@ -182,3 +182,10 @@ impl Feature {
         }
     }
 }
+
+/// Its name in a bank's file: `log_odds`.
+impl std::fmt::Display for Feature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}

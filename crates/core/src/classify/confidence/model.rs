@@ -152,15 +152,15 @@ fn positive(name: &str, v: f32) -> Result<(), String> {
 fn check_terms(terms: &[Term], direction: f32) -> Result<(), String> {
     for (i, t) in terms.iter().enumerate() {
         let name = t.feature;
-        positive(&format!("{name:?} with a scale of"), t.scale)?;
+        positive(&format!("`{name}` with a scale of"), t.scale)?;
         if terms[..i].iter().any(|other| other.feature == name) {
-            return Err(format!("has {name:?} twice"));
+            return Err(format!("has `{name}` twice"));
         }
         let finite = [t.center, t.weight, t.low, t.high]
             .iter()
             .all(|v| v.is_finite());
         if !finite || t.low > t.high || t.weight * name.sign() * direction < 0.0 {
-            return Err(format!("has impossible values for {name:?}"));
+            return Err(format!("has impossible values for `{name}`"));
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Confidence in a class bank's file: metadata `confidence` and tensors whose names begin with `confidence_`. A program
 //! that does not know them reads the bank without.
 
-use super::geometry::{Drift, Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, Tails};
+use super::geometry::{Drift, Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, Tails, product};
 use super::model::ConfidenceModel;
 use super::open_set::OpenSet;
 use super::outcome::Outcome;
@@ -14,6 +14,8 @@ const KEY: &str = "confidence";
 const COLUMNS: usize = 5;
 /// Indices up to here are exact in f32.
 const MAX_INDEX: f32 = 16_777_216.0;
+/// How far from orthonormal directions may be by rounding.
+const TOLERANCE: f32 = 1e-3;
 
 /// What a confidence rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -234,6 +236,9 @@ fn assemble(entry: Entry, m: Matrices, classes: usize, width: usize) -> Result<C
         width,
     )?;
     expect_matrix("centers", &m.centers, centers, classes, rank)?;
+    expect_directions("within", &m.within, true)?;
+    expect_directions("background", &m.background, true)?;
+    expect_directions("drift", &m.drift, false)?;
     let outcomes = |rows: &[Vec<f32>]| -> Result<Vec<Outcome>, String> {
         rows.iter().map(|r| outcome(r, classes)).collect()
     };
@@ -278,6 +283,25 @@ fn expect_matrix(
             "has `confidence_{name}` [{}, {found}], expected [{count}, {width}] and at most {most} rows",
             rows.len()
         ));
+    }
+    Ok(())
+}
+
+/// Directions must be of unit length and, if they span a covariance, at right angles: distances assume so.
+fn expect_directions(name: &str, rows: &[Vec<f32>], at_right_angles: bool) -> Result<(), String> {
+    for (i, row) in rows.iter().enumerate() {
+        let others = if at_right_angles { 0 } else { i };
+        for (j, other) in rows.iter().enumerate().take(i + 1).skip(others) {
+            let expected = if i == j { 1.0 } else { 0.0 };
+            let off = (product(row, other) - expected).abs();
+            // A NaN does not fit.
+            let fits = off <= TOLERANCE;
+            if !fits {
+                return Err(format!(
+                    "has directions in `confidence_{name}` that are not orthonormal (off by {off:.4})"
+                ));
+            }
+        }
     }
     Ok(())
 }

@@ -143,17 +143,17 @@ fn damaged_values_are_refused_by_name() {
         (|c| c.model.limit = 0.7, "limit of 0.7"),
         (
             |c| c.model.terms[0].scale = -1.0,
-            "LogOdds with a scale of -1",
+            "`log_odds` with a scale of -1",
         ),
         (
             |c| c.model.terms[0].weight = -1.0,
-            "impossible values for LogOdds",
+            "impossible values for `log_odds`",
         ),
         (
             |c| c.model.terms[0].low = 1e9,
-            "impossible values for LogOdds",
+            "impossible values for `log_odds`",
         ),
-        (|c| c.model.terms.push(c.model.terms[0]), "LogOdds twice"),
+        (|c| c.model.terms.push(c.model.terms[0]), "`log_odds` twice"),
         (
             |c| changed_light(c).odds.intercept = f32::NAN,
             "metadata `confidence`",
@@ -184,6 +184,22 @@ fn damaged_values_are_refused_by_name() {
             "`confidence_drift`",
         ),
         (|c| c.geometry.drift.weights[0] = -1.0, "measure of drift"),
+        (
+            |c| c.geometry.within.axes[1] = c.geometry.within.axes[0].clone(),
+            "`confidence_within` that are not orthonormal",
+        ),
+        (
+            |c| {
+                c.geometry.background.axes[0]
+                    .iter_mut()
+                    .for_each(|v| *v *= 1e18)
+            },
+            "`confidence_background` that are not orthonormal",
+        ),
+        (
+            |c| c.geometry.drift.axes[0].fill(0.0),
+            "`confidence_drift` that are not orthonormal",
+        ),
         (|c| c.outcomes[5].answer = 4, "impossible outcome"),
     ];
     for (damage, named) in damages {
