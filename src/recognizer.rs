@@ -42,6 +42,7 @@ pub struct FrameInput<'a> {
 pub struct Recognizer {
     frame_encoder: FrameEncoder,
     classifier: Classifier,
+    limits: Limits,
     /// First 12 hex digits of the encoder's SHA-256.
     pub model_digest: String,
     /// Digest of the projection, or [`IDENTITY`].
@@ -59,11 +60,13 @@ impl Recognizer {
             .as_ref()
             .map_or(IDENTITY, |p| &p.digest)
             .to_owned();
+        let limits = Limits::usual(&bank);
         let classifier = classifier(frame_encoder.encoder(), projection, bank)?;
         let model_digest = frame_encoder.encoder().sha256()[..12].to_owned();
         Ok(Self {
             frame_encoder,
             classifier,
+            limits,
             model_digest,
             projection_digest,
         })
@@ -92,9 +95,16 @@ impl Recognizer {
         }
         let classifier = self.classifier.with_limits(top_k, limits.threshold);
         Self {
-            classifier: classifier.with_class_thresholds(limits.of_classes),
+            classifier: classifier.with_class_thresholds(limits.of_classes.clone()),
+            limits,
             ..self
         }
+    }
+
+    /// From when on answers are known, and what that rests on.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     #[must_use]

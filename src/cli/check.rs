@@ -5,7 +5,7 @@ use super::{CliError, exit};
 use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, Warning};
 use crate::publish;
-use crate::recognizer::Recognizer;
+use crate::recognizer::{Limits, Recognizer};
 use clap::Args;
 use constancy_core::classify::Classifier;
 use constancy_engine::{Device, Driver, GpuDevice, GpuError};
@@ -160,7 +160,7 @@ fn model(settings: &Settings) -> Finding {
         Ok(recognizer) => {
             let name = &recognizer.encoder().manifest().encoder.name;
             let classes = recognizer.classifier().labels().len();
-            let trust = trust(recognizer.classifier());
+            let trust = trust(recognizer.classifier(), recognizer.limits());
             let seconds = start.elapsed().as_secs_f64();
             let (model, projection) = (&recognizer.model_digest, &recognizer.projection_digest);
             let place = recognizer
@@ -180,15 +180,21 @@ fn model(settings: &Settings) -> Finding {
 }
 
 /// What known answers rest on.
-fn trust(classifier: &Classifier) -> String {
+fn trust(classifier: &Classifier, limits: &Limits) -> String {
     let threshold = classifier.threshold();
     if classifier.has_confidence() {
-        let own = if classifier.has_class_thresholds() {
-            " or a class's own threshold"
-        } else {
-            ""
-        };
-        return format!(", known from a confidence of {threshold:.2}{own} on");
+        let of_classes = || limits.of_classes.iter().copied();
+        let own = of_classes()
+            .reduce(f32::min)
+            .map_or_else(String::new, |lowest| {
+                let highest = of_classes().fold(lowest, f32::max);
+                format!(", of {lowest:.2} to {highest:.2} by class")
+            });
+        let basis = limits.basis.as_ref();
+        let basis = basis.map_or_else(String::new, |basis| format!(" ({basis})"));
+        let unknown = limits.unknown.as_ref();
+        let unknown = unknown.map_or_else(String::new, |unknown| format!("; {unknown}"));
+        return format!(", known from a confidence of {threshold:.2} on{own}{basis}{unknown}");
     }
     let unlike = if classifier.has_support() {
         ""

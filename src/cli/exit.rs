@@ -130,6 +130,8 @@ pub(super) fn recognizer(error: &RecognizerError) -> u8 {
         RecognizerError::Vetting(VettingError::Stopped) => UNAVAILABLE,
         RecognizerError::Text(_)
         | RecognizerError::NotCalibrated { .. }
+        | RecognizerError::FewClasses { .. }
+        | RecognizerError::NoneLeftOut
         | RecognizerError::NoSuchClass { .. } => CONFIG,
     }
 }

@@ -32,6 +32,14 @@ pub enum RecognizerError {
         "`{key}` needs a class bank that knows how far to trust its answers; calibrate it with `constancy calibrate`, or set `classes.threshold`"
     )]
     NotCalibrated { key: &'static str },
+    #[error(
+        "`classes.max_false_accept` needs a class bank of at least three classes, each of which was left out in turn; this one has {classes}. Add classes, or set `classes.threshold`"
+    )]
+    FewClasses { classes: usize },
+    #[error(
+        "`classes.max_false_accept` needs a class bank that was calibrated on images in one folder per class, each of which was left out in turn; calibrate it so with `constancy calibrate`, or set `classes.threshold`"
+    )]
+    NoneLeftOut,
     #[error("`{key}` names `{label}`, but the classes are {labels}; correct the name")]
     NoSuchClass {
         key: &'static str,

@@ -172,6 +172,28 @@ fn what_is_asked_of_known_answers_becomes_a_threshold() {
         "{log}"
     );
     assert!(from("target_precision = 0.6").0.as_str() >= "0.50");
+    // What that rests on is said.
+    for (lines, said) in [
+        (
+            "",
+            "how often it takes another class for one of these is not known",
+        ),
+        (
+            "target_precision = 0.6",
+            "(`classes.target_precision`: of the known answers of calibration (worth ",
+        ),
+        (
+            "target_precision = 0.999",
+            "(calibration does not show `classes.target_precision`)",
+        ),
+        (
+            "cost = { dark = { wrong = 4.0, refused = 1.0 } }",
+            "on, of 0.75 to 0.90 by class (`classes.cost`: 1 - refused / wrong of each class, on a confidence calibrated on 30 images)",
+        ),
+    ] {
+        let printed = stdout(&check(&bank, lines));
+        assert!(printed.contains(said), "{lines}: {printed}");
+    }
 }
 
 #[test]
@@ -199,6 +221,11 @@ fn what_cannot_be_asked_is_refused_with_the_way_out() {
             "`classes.cost` names `grey`",
         ),
         (&bank, "max_false_accept = 2.0", "max_false_accept"),
+        (
+            &bank,
+            "max_false_accept = 0.1",
+            "`classes.max_false_accept` needs a class bank of at least three classes, each of which was left out in turn; this one has 2. Add classes",
+        ),
         (
             &plain,
             "target_precision = 0.9",

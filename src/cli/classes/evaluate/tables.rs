@@ -187,11 +187,15 @@ pub(super) fn unknown(report: &Report) -> Table {
     };
     let columns = [
         ("as they are, %", of(|t| t.unknown.as_they_are)),
+        ("the bank states, %", of(|t| t.unknown.stated)),
         (
             "under interventions, %",
             of(|t| t.unknown.under_interventions),
         ),
-        ("the bank states, %", of(|t| t.unknown.stated)),
+        (
+            "the bank states, %",
+            of(|t| t.unknown.stated_under_interventions),
+        ),
     ];
     let columns: Vec<_> = columns
         .into_iter()

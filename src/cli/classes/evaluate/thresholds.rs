@@ -59,8 +59,11 @@ pub(super) struct Unknown {
     /// The share called known; `None` without such images.
     pub as_they_are: Option<Interval>,
     pub under_interventions: Option<Interval>,
-    /// What the bank states: the share of its own classes' images that were called known while each was left out.
+    /// What the bank states of images as they are: the share of its own classes' images that were called known while each
+    /// was left out. The interval is that of the next class.
     pub stated: Option<Interval>,
+    /// The same under interventions.
+    pub stated_under_interventions: Option<Interval>,
 }
 
 impl Known {
@@ -83,8 +86,17 @@ pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtTh
     let all = held.those(Answer::of_bank);
     let row = |(threshold, origin): (f32, Origin)| {
         let accepted = |answers: &[Answer]| share(answers, |a| a.outcome.accepted(threshold));
-        let stated = bank.confidence.as_ref();
-        let stated = stated.and_then(|c| c.open_set(threshold));
+        let stated = |changed: bool| {
+            let OpenSet {
+                rate, low, high, ..
+            } = bank.confidence.as_ref()?.open_set(threshold, changed)?;
+            let estimate = rate;
+            Some(Interval {
+                estimate,
+                low,
+                high,
+            })
+        };
         Some(AtThreshold {
             threshold,
             origin,
@@ -94,11 +106,8 @@ pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtTh
             unknown: Unknown {
                 as_they_are: accepted(&unknown),
                 under_interventions: accepted(&unknown_changed),
-                stated: stated.map(|o: OpenSet| Interval {
-                    estimate: o.rate,
-                    low: o.low,
-                    high: o.high,
-                }),
+                stated: stated(false),
+                stated_under_interventions: changed.first().and_then(|_| stated(true)),
             },
         })
     };

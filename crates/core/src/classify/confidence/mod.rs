@@ -16,6 +16,7 @@ mod evidence;
 mod geometry;
 mod judge;
 mod model;
+mod next_class;
 mod open_set;
 mod outcome;
 mod reason;

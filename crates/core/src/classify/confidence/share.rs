@@ -27,11 +27,7 @@ impl Share {
     /// ```
     #[must_use]
     pub fn of(groups: &[(f64, f64)]) -> Self {
-        Self::capped(groups, kish(groups.iter().map(|g| g.0)))
-    }
-
-    /// The same, where `images` of them are the most that groups of several images are worth.
-    pub(super) fn capped(groups: &[(f64, f64)], images: f64) -> Self {
+        let images = kish(groups.iter().map(|g| g.0));
         let total: f64 = groups.iter().map(|g| g.0).sum();
         if total <= 0.0 {
             return Self {
@@ -85,7 +81,7 @@ fn few(groups: f64) -> f64 {
 }
 
 /// Kish's effective number of observations with these weights: (Σw)² / Σw².
-pub(super) fn kish(weights: impl Iterator<Item = f64>) -> f64 {
+fn kish(weights: impl Iterator<Item = f64>) -> f64 {
     let (sum, squares) = weights.fold((0.0, 0.0), |(s, q), w| (s + w, q + w * w));
     if squares > 0.0 {
         sum * sum / squares
@@ -123,7 +119,7 @@ pub fn upper_bound(hits: f64, n: f64, level: f64) -> f64 {
 
 /// The regularised incomplete beta function I_x(a, b) by its continued fraction (DLMF 8.17.22), evaluated by Lentz's
 /// method.
-fn beta_cdf(a: f64, b: f64, x: f64) -> f64 {
+pub(super) fn beta_cdf(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);
     }
@@ -154,7 +150,7 @@ fn beta_cdf(a: f64, b: f64, x: f64) -> f64 {
 }
 
 /// ln Γ(x) for x > 0: Stirling's series above 10 (DLMF 5.11.1), reached by the recurrence.
-fn ln_gamma(x: f64) -> f64 {
+pub(super) fn ln_gamma(x: f64) -> f64 {
     let (mut x, mut below) = (x, 0.0);
     while x < 10.0 {
         below += x.ln();

@@ -49,16 +49,18 @@ pub struct Confidence {
 }
 
 impl Confidence {
-    /// The thresholds of a target: one for all answers, or one for each of the bank's `classes`.
+    /// The thresholds of a target: one for all answers, or one for each of the bank's `classes`. None is below 0.5, unless
+    /// costs say so: a class that the bank does not have would be accepted.
     #[must_use]
     pub fn resolve(&self, target: &Target, level: f64, classes: Option<u32>) -> Vec<Resolved> {
-        target.resolve(&self.outcomes, &self.unseen, level, classes)
+        target.resolve_of_bank(&self.outcomes, &self.unseen, level, classes)
     }
 
-    /// How often a class that the bank does not have is accepted at `threshold`; `None` if that was not measured.
+    /// How often images of a class that the bank does not have are accepted at `threshold`, as they are or `changed` by
+    /// interventions; `None` if that was not measured.
     #[must_use]
-    pub fn open_set(&self, threshold: f32) -> Option<OpenSet> {
-        OpenSet::at(&self.unseen, threshold)
+    pub fn open_set(&self, threshold: f32, changed: bool) -> Option<OpenSet> {
+        OpenSet::at(&self.unseen, threshold, changed)
     }
 
     /// k, the width of the invariant embeddings that it takes.

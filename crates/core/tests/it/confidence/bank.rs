@@ -287,7 +287,7 @@ fn few_classes_and_one_sided_answers_give_sane_numbers() {
             let images = sphere.images(images, 1);
             let bank = sphere.bank();
             let fitted = calibrated(&bank, &images);
-            assert_eq!(fitted.open_set(0.5).is_some(), classes > 2);
+            assert_eq!(fitted.open_set(0.5, false).is_some(), classes > 2);
             let n = images.len() as f32;
             let decision = classifier(&bank, fitted).classify(&sphere.draw(0));
             let confidence = decision.confidence.expect("confidence");
