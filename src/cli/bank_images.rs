@@ -1,15 +1,14 @@
-//! Images that a class bank is calibrated on or judged by: embedded under interventions, with the classes that their folders
-//! name.
+//! Images that a class bank is made from, calibrated on or judged by: embedded under interventions, each once.
 
 use super::CliError;
-use super::image_embeddings::{EmbeddingArgs, Families, LoadedEncoder, label_of_folder};
+use super::image_embeddings::{EmbeddingArgs, Families, LoadedEncoder};
 use crate::embedding_cache::{ImageEmbeddings, InterventionPlan};
 use crate::recognizer::LoadedProjection;
 use constancy_core::classify::calibrate::Truth;
-use constancy_core::classify::{BankOrigin, ClassBank, class_means};
-use constancy_core::icm::{Domains, Interventions};
+use constancy_core::classify::{BankOrigin, ClassBank, CopyOf, class_means, contradiction, copies};
+use constancy_core::icm::Interventions;
 use constancy_core::numeric::dot;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How near a class's images must be to its row for the row to be made from them.
 const SAME_IMAGES: f32 = 1.0 - 1e-5;
@@ -23,60 +22,58 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Embeds images as they are and under each family of interventions.
-    pub(super) fn embed(&self, images: &[PathBuf]) -> Result<ImageEmbeddings, CliError> {
+    /// Embeds images of these `classes` as they are and under each family of interventions. Copies are left out, and told.
+    pub(super) fn embed(
+        &self,
+        images: &[PathBuf],
+        classes: &[usize],
+    ) -> Result<ImageEmbeddings, CliError> {
         let plan = InterventionPlan {
             families: self.interventions.0.clone(),
             draws: 1,
             seed: self.embedding.seed,
         };
-        self.embedding.embed_images(self.loaded, images, &plan)
+        let embedded = self.embedding.embed_images(self.loaded, images, &plan)?;
+        Ok(without_copies(embedded, images, classes))
     }
 }
 
-/// The class that a folder is named after: `hex_bolt` may be `hex bolt`.
-fn class_named(labels: &[String], folder: &str) -> Option<usize> {
-    let spaced = label_of_folder(folder);
-    labels.iter().position(|l| l == folder || *l == spaced)
-}
-
-/// Whether any folder is named after a class of the bank.
-pub(super) fn names_a_class(labels: &[String], domains: &Domains) -> bool {
-    let mut folders = domains.classes.iter();
-    folders.any(|folder| class_named(labels, folder).is_some())
-}
-
-/// The class of the bank that each class of folders is. Folders that are no class of the bank are told. `or` is another way
-/// out where none is.
-pub(super) fn truths(
-    labels: &[String],
-    domains: &Domains,
-    folder: &Path,
-    or: &str,
-) -> Result<Vec<Truth>, CliError> {
-    let truth = |name: &String| class_named(labels, name).map_or(Truth::Other, Truth::Class);
-    let classes: Vec<Truth> = domains.classes.iter().map(truth).collect();
-    let others: Vec<&str> = domains
-        .classes
-        .iter()
-        .zip(&classes)
-        .filter(|(_, truth)| **truth == Truth::Other)
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if others.len() == classes.len() {
-        return Err(CliError::Usage(format!(
-            "no subfolder of {} is named after a class of the bank, which has {}; rename them, or {or}",
-            folder.display(),
-            labels.join(", ")
-        )));
-    }
-    if !others.is_empty() {
+/// Leaves out images that show what another one shows: they would count as independent.
+fn without_copies(
+    embedded: ImageEmbeddings,
+    images: &[PathBuf],
+    classes: &[usize],
+) -> ImageEmbeddings {
+    let rows: Vec<Vec<f32>> = embedded.interventions.originals().rows().collect();
+    let kept = &embedded.kept;
+    let classes: Vec<usize> = kept.iter().map(|&i| classes[i]).collect();
+    let name = |i: usize| images[kept[i]].display();
+    if let Some((one, other)) = contradiction(&rows, &classes) {
         log::warn!(
-            "no class of the bank: {}; the images in these folders count as unknown to it",
-            others.join(", ")
+            "{} and {} are the same image in folders of two classes; delete the wrong one",
+            name(one),
+            name(other)
         );
     }
-    Ok(classes)
+    let found = copies(&rows, &classes);
+    let Some(CopyOf { image, of }) = found.first() else {
+        return embedded;
+    };
+    log::warn!(
+        "{} of {} images are copies and left out, since a copy shows nothing new: {} is one of {}",
+        found.len(),
+        rows.len(),
+        name(*image),
+        name(*of)
+    );
+    let mut single = vec![true; rows.len()];
+    found.iter().for_each(|copy| single[copy.image] = false);
+    let single: Vec<usize> = (0..rows.len()).filter(|&i| single[i]).collect();
+    ImageEmbeddings {
+        kept: single.iter().map(|&i| kept[i]).collect(),
+        interventions: embedded.interventions.pick(&single),
+        stats: embedded.stats,
+    }
 }
 
 /// Whether the bank's rows are the means of these images.

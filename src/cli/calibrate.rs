@@ -1,15 +1,16 @@
 //! `constancy calibrate`: learns from images how far a class bank's answers can be trusted.
 
 use super::CliError;
-use super::bank_images::{Source, made_from, names_a_class, truths};
+use super::bank_images::{Source, made_from};
+use super::class_folders::{names_a_class, tell_unsorted, truths};
 use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::output::{Failures, Target, check_targets, line, write_file};
 use crate::files::{Layout, labelled_images, list_images};
-use crate::recognizer::IDENTITY;
+use crate::recognizer::{IDENTITY, Limits};
 use clap::Args;
 use constancy_core::classify::calibrate::{Calibration, CalibrationImage, Truth};
 use constancy_core::classify::{ClassBank, Confidence};
-use constancy_core::icm::{Domains, Interventions};
+use constancy_core::icm::{Domains, FoldersError, Interventions};
 use std::path::{Path, PathBuf};
 
 /// With fewer images nothing can be said of answers.
@@ -82,8 +83,12 @@ pub(super) fn describe(bank: &ClassBank) -> String {
             format!(", {:.1} % right {name}", v * 100.0)
         })
     };
+    let Limits {
+        threshold, unknown, ..
+    } = Limits::usual(bank);
+    let unknown = unknown.unwrap_or_default();
     format!(
-        " on {} images{}{}",
+        " on {} images{}{}. At a confidence of {threshold:.2}: {unknown}",
         basis.images,
         share(basis.accuracy_clean, "as they are"),
         share(basis.accuracy_changed, "under interventions"),
@@ -119,28 +124,52 @@ impl Source<'_> {
         }
         let paths = labelled_images(folder, Layout::Any)?;
         let in_root = |path: &PathBuf| path.parent() == Some(folder);
-        if paths.iter().any(in_root) {
+        if paths.iter().all(in_root) {
             return self.unsorted(&paths);
         }
         let domains = match Domains::arrange_any(folder, &paths) {
             Ok(domains) if !lenient || names_a_class(labels, &domains) => domains,
-            Err(error) if !lenient => return Err(error.into()),
-            _ => return self.unsorted(&paths),
+            Err(FoldersError::OneClass { class, .. }) if !lenient => {
+                return Err(CliError::Usage(format!(
+                    "{} has images of one class alone, `{class}`, which says nothing of the others; add subfolders with theirs, or give a folder without subfolders",
+                    folder.display()
+                )));
+            }
+            arranged if lenient || paths.iter().any(in_root) => {
+                tell_unsorted(
+                    labels,
+                    folder,
+                    arranged.as_ref().map_err(FoldersError::clone),
+                );
+                return self.unsorted(&paths);
+            }
+            Ok(domains) => domains,
+            Err(error) => return Err(error.into()),
         };
         let or = "give a folder without subfolders";
         let classes = truths(labels, &domains, folder, or)?;
-        let items = domains.items.into_iter();
-        let (truths, paths): (Vec<Truth>, Vec<PathBuf>) =
-            items.map(|item| (classes[item.class], item.path)).unzip();
-        self.embedded(&truths, &paths)
+        let items = || domains.items.iter();
+        let folders: Vec<usize> = items().map(|item| item.class).collect();
+        let truths: Vec<Truth> = folders.iter().map(|&c| classes[c]).collect();
+        let paths: Vec<PathBuf> = items().map(|item| item.path.clone()).collect();
+        self.embedded(&truths, &folders, &paths)
     }
 
     fn unsorted(&self, paths: &[PathBuf]) -> Result<Judged, CliError> {
-        self.embedded(&vec![Truth::Unlabelled; paths.len()], paths)
+        self.embedded(
+            &vec![Truth::Unlabelled; paths.len()],
+            &vec![0; paths.len()],
+            paths,
+        )
     }
 
-    fn embedded(&self, truths: &[Truth], paths: &[PathBuf]) -> Result<Judged, CliError> {
-        let embedded = self.embed(paths)?;
+    fn embedded(
+        &self,
+        truths: &[Truth],
+        folders: &[usize],
+        paths: &[PathBuf],
+    ) -> Result<Judged, CliError> {
+        let embedded = self.embed(paths, folders)?;
         Ok(Judged {
             truths: embedded.kept.iter().map(|&i| truths[i]).collect(),
             embedded: embedded.interventions,
@@ -172,7 +201,10 @@ impl Source<'_> {
         own: bool,
     ) -> Result<(), CliError> {
         if bank.labels.len() < 2 {
-            log::warn!("a bank of one class is not calibrated: its answer is always the same");
+            log::warn!(
+                "a bank of one class is not calibrated: its answer is always the same, and how often it takes something else for `{}` is not known",
+                bank.labels.first().map_or("", String::as_str)
+            );
             return Ok(());
         }
         let encoder = self.loaded.frame_encoder.encoder();

@@ -6,6 +6,7 @@ mod calibrate;
 mod camera;
 mod captions;
 mod check;
+mod class_folders;
 mod classes;
 mod classify;
 mod demo;

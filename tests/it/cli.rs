@@ -3,10 +3,12 @@
 mod calibrate;
 mod camera;
 mod check;
+mod class_folders;
 mod classes;
 mod classify;
 mod evaluate;
 mod outputs;
+mod unknown;
 
 use super::support::{constancy, fixture, json_lines, stderr, stdout, tiny_model, write_images};
 use serde_json::Value;
@@ -153,4 +155,24 @@ fn bench_reports_latency_memory_and_time_per_operator() {
         plain.contains(" on tract, ") && !plain.contains("attention"),
         "{plain}"
     );
+}
+
+/// Each kind of child that tests start.
+#[test]
+fn a_users_own_rust_log_changes_no_test() {
+    for test in [
+        "cli::classify::a_closed_pipe_is_not_an_error",
+        "cli::class_folders::names_of_classes_are_checked_before_their_images_cost_time",
+    ] {
+        let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", test])
+            .env("RUST_LOG", "trace")
+            .output()
+            .expect("it runs");
+        let printed = stdout(&output);
+        assert!(
+            output.status.success() && printed.contains("1 passed"),
+            "{printed}"
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::CliError;
 use crate::cli::bank_images::Source;
+use crate::cli::class_folders::check_class_folders;
 use crate::cli::output::{Failures, line};
 use crate::embedding_cache::{EmbedError, ImageEmbeddings};
 use crate::files::{Class, ImagesError, images_of_classes};
@@ -108,6 +109,7 @@ fn examples(
             folder.display()
         )));
     }
+    check_class_folders(&classes)?;
     let limit = per_class.map_or(usize::MAX, |n| n as usize);
     let (mut class_of, mut paths): (Vec<usize>, Vec<PathBuf>) = (Vec::new(), Vec::new());
     for (class, Class { images, .. }) in classes.iter().enumerate() {
@@ -118,7 +120,7 @@ fn examples(
         kept,
         interventions,
         stats,
-    } = source.embed(&paths)?;
+    } = source.embed(&paths, &class_of)?;
     let class_of: Vec<usize> = kept.iter().map(|&i| class_of[i]).collect();
     let mut rows = vec![Vec::new(); classes.len()];
     for (&class, row) in class_of.iter().zip(interventions.originals().rows()) {

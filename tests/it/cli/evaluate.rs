@@ -217,13 +217,14 @@ fn proposals_can_be_pasted_and_keep_their_word() {
 fn interventions_and_environments_have_figures_and_the_page_has_all() {
     let workspace = Workspace::new();
     let held = workspace.folder.path().join("two");
-    for environment in ["noon", "night"] {
+    for (environment, skipped) in [("noon", 0), ("night", 6)] {
         let from = workspace.folder.path().join("held");
         std::fs::create_dir_all(held.join(environment)).expect("folder");
         for class in ["bright", "dark"] {
             let to = held.join(environment).join(class);
             std::fs::create_dir_all(&to).expect("folder");
-            for file in std::fs::read_dir(from.join(class)).expect("class").take(6) {
+            let files = std::fs::read_dir(from.join(class)).expect("class");
+            for file in files.skip(skipped).take(6) {
                 let file = file.expect("file");
                 std::fs::copy(file.path(), to.join(file.file_name())).expect("copy");
             }

@@ -9,6 +9,7 @@ mod bank;
 pub mod calibrate;
 mod classifier;
 mod confidence;
+mod copies;
 mod debounce;
 mod label;
 mod probe;
@@ -25,6 +26,7 @@ pub use confidence::{
     Feature, Geometry, LowRank, MAX_DRIFT_RANK, MAX_RANK, OpenSet, Outcome, Place, Reason,
     Resolved, Share, Sum, Tails, Target, Term, Threshold, balanced_weights, upper_bound,
 };
+pub use copies::{CopyOf, contradiction, copies};
 pub use debounce::{DebounceRules, Debouncer};
 pub use label::{MAX_LABEL_CHARS, check_label};
 pub use probe::{Probe, ProbeError};

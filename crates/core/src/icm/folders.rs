@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Why a folder is not a data set of several environments.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum FoldersError {
     #[error("{root} holds no images; expected {root}/ENVIRONMENT/CLASS/IMAGE")]
     NoImages { root: PathBuf },
@@ -104,12 +104,21 @@ impl Domains {
                 environment: environment.clone(),
             });
         }
-        Self::sorted(root, environments, found)
+        let domains = Self::sorted(root, environments, found)?;
+        domains.check_classes(root)?;
+        Ok(domains)
     }
 
     /// Arranges images of a single environment, `class/image`, or of any number of environments. A
     /// single environment gets the name of the folder `root`.
     pub fn arrange_any(root: &Path, images: &[PathBuf]) -> Result<Self, FoldersError> {
+        let domains = Self::arrange_few(root, images)?;
+        domains.check_classes(root)?;
+        Ok(domains)
+    }
+
+    /// The same, where one class is enough.
+    pub fn arrange_few(root: &Path, images: &[PathBuf]) -> Result<Self, FoldersError> {
         let in_class_folders = |path: &PathBuf| {
             path.strip_prefix(root)
                 .is_ok_and(|inside| inside.iter().count() == 2)
@@ -145,15 +154,8 @@ impl Domains {
         mut found: BTreeMap<(String, String), BTreeSet<&PathBuf>>,
     ) -> Result<Self, FoldersError> {
         let classes: Vec<String> = distinct(found.keys().map(|(_, class)| class));
-        match &classes[..] {
-            [] => return Err(FoldersError::NoImages { root: root.into() }),
-            [class] => {
-                return Err(FoldersError::OneClass {
-                    root: root.into(),
-                    class: class.clone(),
-                });
-            }
-            _ => {}
+        if classes.is_empty() {
+            return Err(FoldersError::NoImages { root: root.into() });
         }
         let (mut items, mut missing) = (Vec::new(), Vec::new());
         for (e, environment) in environments.iter().enumerate() {
@@ -179,6 +181,17 @@ impl Domains {
             items,
             missing,
         })
+    }
+
+    /// Refuses a single class.
+    fn check_classes(&self, root: &Path) -> Result<(), FoldersError> {
+        match &self.classes[..] {
+            [class] => Err(FoldersError::OneClass {
+                root: root.into(),
+                class: class.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -331,6 +344,9 @@ mod tests {
             any(&["/data/ok/1.jpg"]),
             Err(FoldersError::OneClass { .. })
         ));
+        let few = [PathBuf::from("/data/ok/1.jpg")];
+        let few = Domains::arrange_few(Path::new("/data"), &few).unwrap();
+        assert_eq!((&few.classes[..], few.items.len()), (&["ok".into()][..], 1));
         assert!(matches!(
             any(&["/data/ok/1.jpg", "/data/line/bad/2.jpg"]),
             Err(FoldersError::Depth { .. })

@@ -1,7 +1,8 @@
 //! The bank's answers to held-out images, as they are and under interventions.
 
 use crate::cli::CliError;
-use crate::cli::bank_images::{Source, made_from, truths};
+use crate::cli::bank_images::{Source, made_from};
+use crate::cli::class_folders::truths;
 use crate::files::{Layout, labelled_images};
 use constancy_core::classify::calibrate::Truth;
 use constancy_core::classify::{ClassBank, Classifier, Outcome, Reason};
@@ -60,11 +61,12 @@ impl HeldOut {
             let path = folder.into();
             return Err(CliError::Read { path, source });
         }
-        let domains = Domains::arrange_any(folder, &labelled_images(folder, Layout::Any)?)?;
+        let domains = Domains::arrange_few(folder, &labelled_images(folder, Layout::Any)?)?;
         let or = "give held-out images of these classes";
         let classes = truths(&bank.labels, &domains, folder, or)?;
         let paths: Vec<PathBuf> = domains.items.iter().map(|i| i.path.clone()).collect();
-        let embedded = source.embed(&paths)?;
+        let of_items: Vec<usize> = domains.items.iter().map(|i| i.class).collect();
+        let embedded = source.embed(&paths, &of_items)?;
         let items: Vec<_> = embedded.kept.iter().map(|&i| &domains.items[i]).collect();
         let truths: Vec<Truth> = items.iter().map(|item| classes[item.class]).collect();
         let unreadable = embedded.stats.unreadable;
