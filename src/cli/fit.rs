@@ -10,11 +10,12 @@ use super::output::{Target, check_targets, created, image_files, json_line, writ
 use crate::embedding_cache::{EmbedError, ImageEmbeddings, InterventionPlan};
 use crate::files::{self, Layout, MAX_TENSOR_BYTES, labelled_images};
 use captions::TextArgs;
-use choice::{ChoiceArgs, FitData};
+use choice::{ChoiceArgs, FitData, is_whitened};
 use clap::Args;
 use constancy_core::icm::captions::CAPTIONS;
 use constancy_core::icm::{
-    Domains, Fitter, FoldersError, Labelled, Map, MapSpec, Moments, Provenance, Selection,
+    Covariances, Domains, Fitter, FoldersError, Labelled, Map, MapSpec, Moments, Provenance,
+    Selection,
 };
 use report::{FitRecord, Report, Seconds};
 use std::path::{Path, PathBuf};
@@ -139,7 +140,9 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
         args.choice
             .choose(&data, judged.as_ref(), plan.seed, &loaded, &args.captions)?;
     report.seconds.choosing = choosing.elapsed().as_secs_f64();
-    finish(args, &moments, spec, selection.as_ref(), report, start)?;
+    let covariances = is_whitened(&spec).then(|| data.covariances()).flatten();
+    let fitted = (&moments, covariances);
+    finish(args, fitted, spec, selection.as_ref(), report, start)?;
     if stats.unreadable > 0 {
         return Err(some_failed());
     }
@@ -192,20 +195,31 @@ fn from_moments(args: &FitArgs) -> Result<(), CliError> {
     args.write_moments(&moments)?;
     let mut report = Report::new(&args.output, &moments);
     report.add_merged(&args.merge);
-    finish(args, &moments, spec, None, report, start)
+    let covariances = is_whitened(&spec).then(|| Covariances::of_moments(&moments));
+    finish(
+        args,
+        (&moments, covariances.flatten()),
+        spec,
+        None,
+        report,
+        start,
+    )
 }
 
 /// Fits the map, writes the projection, and prints the report.
 fn finish<'a>(
     args: &'a FitArgs,
-    moments: &Moments,
+    (moments, covariances): (&Moments, Option<Covariances>),
     spec: MapSpec,
     selection: Option<&'a Selection>,
     mut report: Report<'a>,
     start: Instant,
 ) -> Result<(), CliError> {
     let fitting = Instant::now();
-    let fitter = Fitter::new(moments)?;
+    let mut fitter = Fitter::new(moments)?;
+    if let Some(covariances) = covariances {
+        fitter = fitter.with_covariances(covariances);
+    }
     let map = fitter.fit(&spec)?;
     report.add_map(&map, fitter.removed(&map), selection, fitter.warning());
     for warning in &report.warnings {

@@ -44,6 +44,9 @@ pub(super) enum CriterionArg {
     Interventions,
     /// How often an unseen intervention changes the answer; needs classes, and no labels of images
     Agreement,
+    /// Whitening by interventions and within-class covariance, by accuracy on held-out images as they are and under
+    /// unseen interventions; needs CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE
+    WithinClass,
 }
 
 impl From<CriterionArg> for Criterion {
@@ -53,6 +56,7 @@ impl From<CriterionArg> for Criterion {
             CriterionArg::Environments => Self::LeftOutEnvironment,
             CriterionArg::Interventions => Self::LeftOutIntervention,
             CriterionArg::Agreement => Self::Agreement,
+            CriterionArg::WithinClass => Self::HeldOutImages,
         }
     }
 }

@@ -23,11 +23,12 @@ pub(in crate::cli) struct EvalArgs {
     pub sets: Vec<FamilySetArg>,
     /// Criteria for choosing maps, comma-separated; only source images are used
     ///
-    /// Defaults to identification, plus environments if there are at least three of them. With --hold-out-families,
-    /// defaults to identification.
+    /// Defaults to identification and within-class, plus environments if there are at least three of them. With
+    /// --hold-out-families, defaults to identification and within-class.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "BY")]
     pub select: Vec<CriterionArg>,
-    /// Evaluate these maps instead of choosing: soft:0.1/1/10, remove:10/50, icm:lambda:1/10,rank:256/448 or identity
+    /// Evaluate these maps instead of choosing: soft:0.1/1/10, soft:1/3,within:1/10, remove:10/50,
+    /// icm:lambda:1/10,rank:256/448 or identity
     ///
     /// Lists are separated by / and combined; `rank` is the number of directions that are left, and λ' may be inf. A
     /// key without values stands for usual ones, as in `icm:lambda,rank`. May be repeated.

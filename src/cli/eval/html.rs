@@ -107,7 +107,7 @@ fn curves(report: &Report) -> String {
         report
             .choices
             .iter()
-            .filter(|c| c.candidates == Candidates::Icm)
+            .filter(|c| [Candidates::Icm, Candidates::Whitened].contains(&c.candidates))
     };
     if report.choices.is_empty() {
         return String::new();
@@ -118,6 +118,7 @@ fn curves(report: &Report) -> String {
         Criterion::LeftOutEnvironment,
         Criterion::LeftOutIntervention,
         Criterion::Agreement,
+        Criterion::HeldOutImages,
     ] {
         for (set, families) in report.sets.iter().enumerate() {
             let chosen: Vec<&ChoiceReport> = icm()

@@ -19,6 +19,7 @@ fn style_of(figures: &Figures) -> (String, Mark) {
     let mark = match (figures.row.candidates, figures.row.criterion) {
         (Candidates::Raw, _) => Mark::Tick,
         (_, Some(Criterion::LeftOutEnvironment)) => Mark::Diamond,
+        (Candidates::Whitened, _) => Mark::Square,
         _ => Mark::Dot,
     };
     (class, mark)
@@ -125,7 +126,9 @@ impl CandidatePoints {
     fn new(choices: &[&ChoiceReport]) -> Self {
         Self {
             hard: mean_points(choices, |kind| matches!(kind, MapKind::Hard { .. })),
-            soft: mean_points(choices, |kind| matches!(kind, MapKind::Soft { .. })),
+            soft: mean_points(choices, |kind| {
+                matches!(kind, MapKind::Soft { .. } | MapKind::Whitened(_))
+            }),
             identity: mean_points(choices, |kind| *kind == MapKind::Identity),
         }
     }

@@ -185,5 +185,6 @@ pub(super) fn by(criterion: Criterion) -> &'static str {
         Criterion::LeftOutEnvironment => "by environments",
         Criterion::LeftOutIntervention => "by interventions",
         Criterion::Agreement => "by agreement",
+        Criterion::HeldOutImages => "by held-out images",
     }
 }

@@ -7,9 +7,9 @@ use crate::cli::model_args::labels_of_file;
 use crate::embedding_cache::EmbedError;
 use clap::{Args, ValueEnum};
 use constancy_core::icm::{
-    DEFAULT_C, Domains, Embeddings, Grid, Interventions, Labelled, MapSpec, Method, Moments,
-    Sampling, Selection, by_agreement, by_environment, by_gentle_identification, by_identification,
-    by_intervention,
+    Covariances, DEFAULT_C, Domains, Embeddings, Grid, Interventions, Labelled, MapKind, MapSpec,
+    Method, Moments, Sampling, Selection, by_agreement, by_environment, by_gentle_identification,
+    by_held_out_images, by_identification, by_intervention,
 };
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,8 @@ pub(super) struct ChoiceArgs {
     /// Classifier that --select environments or interventions evaluates
     #[arg(long, value_enum, default_value_t = PredictorArg::Means, conflicts_with = "map")]
     predictor: PredictorArg,
-    /// Fit this map instead of choosing one: remove:20 (directions), soft:1 (strength), lambda:10,remove:50, or identity
+    /// Fit this map instead of choosing one: remove:20 (directions), soft:1 (strength), lambda:10,remove:50, identity, or
+    /// soft:1,within:3, which takes labels from folders
     #[arg(long, value_name = "MAP")]
     map: Option<MapSpec>,
     /// Subtract the images' mean before the map; without --map, try each candidate both ways
@@ -85,6 +86,14 @@ impl<'a> FitData<'a> {
         }
     }
 
+    /// What a whitening needs; `None` without labels.
+    pub(super) fn covariances(&self) -> Option<Covariances> {
+        match self {
+            Self::Unlabelled(_) => None,
+            Self::Labelled(images, _) => Covariances::of(images),
+        }
+    }
+
     fn images(&self) -> &Interventions {
         match self {
             Self::Unlabelled(images) => images,
@@ -103,8 +112,12 @@ impl ChoiceArgs {
     pub(super) fn needs_labels(&self) -> bool {
         matches!(
             self.select,
-            Some(CriterionArg::Environments | CriterionArg::Interventions)
-        )
+            Some(
+                CriterionArg::Environments
+                    | CriterionArg::Interventions
+                    | CriterionArg::WithinClass
+            )
+        ) || self.map.is_some_and(|map| is_whitened(&map))
     }
 
     /// Whether folders must be environments.
@@ -144,6 +157,9 @@ impl ChoiceArgs {
             (Some(CriterionArg::Interventions), FitData::Labelled(images, domains), _) => {
                 let method = self.method(loaded, captions, domains)?;
                 by_intervention(images, &grid, &[method], &how)?
+            }
+            (Some(CriterionArg::WithinClass), FitData::Labelled(images, _), _) => {
+                by_held_out_images(images, seed)?
             }
             (Some(CriterionArg::Agreement), ..) => {
                 let classes = classes()?.ok_or_else(|| {
@@ -221,6 +237,11 @@ impl ChoiceArgs {
             PredictorArg::ZeroShot => Method::ZeroShot(captions.zero_shot(loaded, domains)?),
         })
     }
+}
+
+/// Whether a map needs [`Covariances`].
+pub(super) fn is_whitened(map: &MapSpec) -> bool {
+    matches!(map.kind, MapKind::Whitened(_))
 }
 
 /// How the classes of folders may come to be told apart: by their means, and by their names if there is a text tower. A

@@ -86,6 +86,7 @@ pub(in crate::cli) enum Mark {
     Tick,
     Dot,
     Diamond,
+    Square,
 }
 
 /// A plot under construction.
@@ -224,6 +225,11 @@ impl Plot {
                     y - 4.4
                 )
             }
+            Mark::Square => format!(
+                "<path class=\"hollow {class}\" d=\"M{:.1} {:.1}h7v7h-7Z\"",
+                x - 3.5,
+                y - 3.5
+            ),
         };
         let end = shape
             .split([' ', '>'])

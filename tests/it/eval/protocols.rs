@@ -1,6 +1,6 @@
 //! The protocols: what is held out, and the figures of the report.
 
-use super::{Workspace, assert_consistent, number, rows};
+use super::{Workspace, assert_consistent, is_whitened, number, rows};
 use crate::support::{pocket_model, stdout, tiny_model};
 use serde_json::Value;
 
@@ -109,8 +109,13 @@ fn environments_are_left_out_in_turn_and_all_report_formats_agree() {
         "pocket was trained in daylight: {noon}"
     );
     assert_eq!(report["embeddings"]["computed"], 72 * 6);
-    // Three targets, two sets, two criteria, all maps and soft ones.
-    assert_eq!(report["choices"].as_array().map(Vec::len), Some(24));
+    // Three targets, two sets; two criteria among all maps and soft ones, and a whitening.
+    assert_eq!(report["choices"].as_array().map(Vec::len), Some(30));
+    let whitened = |predictor| {
+        let rows = rows(section, predictor).into_iter();
+        rows.filter(|row| is_whitened(row)).count()
+    };
+    assert_eq!((whitened("class means"), whitened("linear probe")), (2, 2));
     assert_eq!(report["spectra"][0].as_array().map(Vec::len), Some(192));
 
     let read = |name: &str| std::fs::read_to_string(workspace.path(name)).expect("a report");
@@ -236,6 +241,39 @@ fn same_class_pairs_join_a_set_of_families() {
 }
 
 #[test]
+fn a_whitening_is_chosen_from_the_sources_and_sets_that_differ_in_same_class_share_it() {
+    let workspace = Workspace::with_renders(&["noon"], 3, 14);
+    let sets = [
+        "--interventions",
+        "exposure,gamma,infrared,low-light",
+        "--interventions",
+        "exposure,gamma,infrared,low-light,same-class",
+        "--predictors",
+        "means,probe",
+        "--select",
+        "within-class",
+    ];
+    let args = [&FROM_FEW[..], &sets].concat();
+    let report = workspace.report(&pocket_model(), &args);
+    for predictor in ["class means", "linear probe"] {
+        let rows = rows(&report["sections"][0], predictor);
+        assert!(rows.len() == 2 && is_whitened(rows[1]), "{report}");
+        assert_eq!(rows[1]["row"]["criterion"], "held_out_images");
+    }
+    let choices = report["choices"].as_array().expect("choices");
+    // Four families and the images as they are.
+    assert_eq!(choices.len(), 5);
+    for choice in choices {
+        let trials = choice["selection"]["trials"].as_array().expect("trials");
+        let left_out = choice["target"].as_str().expect("a name");
+        assert!(trials[0]["map"] == "identity", "{left_out}: {trials:?}");
+    }
+    let text = stdout(&workspace.run(&pocket_model(), &args));
+    let row = "whitened, exposure,gamma,infrared,low-light, by held-out images";
+    assert!(text.contains(row), "{text}");
+}
+
+#[test]
 fn holding_out_families_needs_images_families_and_no_environments() {
     let workspace = Workspace::with_renders(&["noon"], 3, 14);
     let hold_out = [CLASSES, "--hold-out-families"];
@@ -268,7 +306,7 @@ fn with_two_environments_identification_chooses_and_a_warning_says_so() {
     assert_consistent(&report["sections"][0], &["class means"], 2, 3);
     // With fewer pairs than dimensions all candidates are soft, so both choices are one row.
     assert_eq!(maps(&report["sections"][0]), "ICM and soft");
-    assert_eq!(rows(&report["sections"][0], "class means").len(), 2);
+    assert_eq!(rows(&report["sections"][0], "class means").len(), 3);
     let warnings = report["warnings"].to_string();
     assert!(
         warnings.contains("with two environments the sources are one"),

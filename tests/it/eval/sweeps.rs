@@ -19,6 +19,8 @@ fn lambda_and_rank_are_swept() {
         "icm:lambda:1/10,rank:24/40",
         "--map",
         "soft:1",
+        "--map",
+        "soft:1,within:3/10",
         "--csv",
         "r.csv",
     ];
@@ -36,6 +38,8 @@ fn lambda_and_rank_are_swept() {
             "λ' = 10, without the 24 most variant directions",
             "λ' = 10, without the 8 most variant directions",
             "soft, strength 1",
+            "whitened, interventions 1, within classes 3",
+            "whitened, interventions 1, within classes 10",
         ]
     );
     assert_eq!(rows[0]["row"]["candidates"], "raw");

@@ -61,6 +61,31 @@ fn interventions_choose_the_map_if_folders_name_classes() {
 }
 
 #[test]
+fn a_whitening_is_chosen_or_named_where_folders_name_classes() {
+    let workspace = Workspace::with_environments(&["noon", "dusk"], &["gear", "bolt"], 8);
+    let families = ["--interventions", "exposure,haze,gamma"];
+    for folder in ["images", "images/noon"] {
+        let chosen = [&[folder][..], &families, &["--select", "within-class"]].concat();
+        let report = workspace.report(&chosen);
+        assert_eq!(report["selection"]["criterion"], "held_out_images");
+        assert_eq!(report["selection"]["trials"][0]["map"], "identity");
+    }
+    let named = [&families[..], &["--map", "soft:1,within:3"]].concat();
+    let report = workspace.report(&[&["images/noon"][..], &named].concat());
+    assert_eq!(report["map"], "whitened, interventions 1, within classes 3");
+    let projection = workspace.projection("projection.safetensors");
+    assert_eq!(
+        (projection.kind(), projection.rank()),
+        (ProjectionKind::Soft, WIDTH)
+    );
+    workspace.assert_refused(
+        &[&["images/noon/gear/1.jpg"][..], &named].concat(),
+        64,
+        &["labels come from folder names"],
+    );
+}
+
+#[test]
 fn environments_cannot_choose_if_there_is_at_most_one() {
     let workspace = Workspace::with_environments(&["noon"], &["gear", "bolt"], 2);
     let choose = ["--select", "environments"];

@@ -16,6 +16,7 @@ use super::moments::Moments;
 use super::pooled_moments::PooledMoments;
 use super::spec::{Lambda, MapKind, MapSpec};
 use super::spectrum::Spectrum;
+use super::whitening::{Covariances, Strengths};
 use nalgebra::{DMatrix, DVector};
 use serde::Serialize;
 use std::fmt;
@@ -46,6 +47,10 @@ pub enum FitError {
     Lambda(f64),
     #[error("strength {0} is not a number above 0")]
     Strength(f64),
+    #[error(
+        "within-class covariance needs a class with two images; give a folder laid out as CLASS/IMAGE or ENVIRONMENT/CLASS/IMAGE"
+    )]
+    NoClasses,
     #[error("the eigenvalue solver did not converge; the moments are damaged, make them again")]
     NotConverged,
 }
@@ -76,6 +81,8 @@ pub(super) enum Objective {
     Variance,
     /// C / tr C − λ'·Δ / tr Δ with λ' = `times`; C is taken about the mean if `centred`.
     Penalised { times: f64, centred: bool },
+    /// −(a·Δ̃ + b·S̃), in the directions where Δ̃ + S̃ is largest.
+    Whitened(Strengths),
 }
 
 impl Objective {
@@ -88,6 +95,7 @@ impl Objective {
                 times,
                 centred: spec.centred,
             },
+            MapKind::Whitened(strengths) => Self::Whitened(strengths),
             _ => Self::Variance,
         }
     }
@@ -121,6 +129,8 @@ pub struct Fitter {
     pairs: u64,
     /// The width of the encoder's embeddings; D is smaller after `Interventions::compact`.
     encoder_width: usize,
+    /// What [`MapKind::Whitened`] takes.
+    covariances: Option<Covariances>,
 }
 
 impl Fitter {
@@ -157,7 +167,17 @@ impl Fitter {
             mean: moments.mean(),
             pairs,
             encoder_width: moments.width(),
+            covariances: None,
         })
+    }
+
+    /// Adds the covariances of labelled images, for [`MapKind::Whitened`].
+    #[must_use]
+    pub fn with_covariances(self, covariances: Covariances) -> Self {
+        Self {
+            covariances: Some(covariances),
+            ..self
+        }
     }
 
     /// Sets the width of the encoder's embeddings if the moments are in fewer coordinates (see
@@ -193,7 +213,7 @@ impl Fitter {
                 .vectors
                 .columns(0, self.width() - removed)
                 .into_owned(),
-            MapKind::Soft { .. } => {
+            MapKind::Soft { .. } | MapKind::Whitened(_) => {
                 &spectrum.vectors * DMatrix::from_diagonal(&weights) * spectrum.vectors.transpose()
             }
         };
@@ -256,6 +276,10 @@ impl Fitter {
 
     pub(super) fn spectrum<T: Real>(&self, objective: Objective) -> Result<Spectrum<T>, FitError> {
         let matrix: DMatrix<f64> = match objective {
+            Objective::Whitened(strengths) => {
+                let covariances = self.covariances.as_ref().ok_or(FitError::NoClasses)?;
+                return covariances.spectrum(strengths);
+            }
             Objective::Variance => -&self.delta,
             Objective::Penalised { times, .. } if !(times.is_finite() && times > 0.0) => {
                 return Err(FitError::Lambda(times));
@@ -306,6 +330,10 @@ impl Fitter {
             MapKind::Soft { strength } if !(strength.is_finite() && strength > 0.0) => {
                 Err(FitError::Strength(strength))
             }
+            MapKind::Whitened(_) => Ok(spectrum.values.map(|value| {
+                let variance = (-T::in_f64(value)).max(0.0);
+                nalgebra::convert((1.0 + variance).sqrt().recip())
+            })),
             MapKind::Soft { strength } => Ok(spectrum.values.map(|value| {
                 // The spectrum is that of −Δ / tr Δ; rounding may push a variance just below 0.
                 let scaled = (-T::in_f64(value) * self.encoder_width as f64).max(0.0);

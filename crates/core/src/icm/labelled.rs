@@ -166,6 +166,11 @@ impl Labelled {
         }
     }
 
+    /// Whether [`SAME_CLASS`] is one of the families.
+    pub(super) fn has_same_class(&self) -> bool {
+        self.same_class
+    }
+
     /// The names of all families, [`SAME_CLASS`] included.
     pub(super) fn families(&self) -> Vec<&str> {
         let mut names = self.images.family_names();
@@ -221,10 +226,10 @@ impl Labelled {
     }
 
     /// The moments of the pairs that belong to no single environment: pairs of other things, and
-    /// [`SAME_CLASS`] among the images at `indices`.
-    pub(super) fn shared_moments(&self, indices: &[usize]) -> Moments {
+    /// [`SAME_CLASS`] among the images at `indices` if it is `wanted`.
+    pub(super) fn shared_moments(&self, indices: &[usize], wanted: bool) -> Moments {
         let mut moments = self.images.moments_of_pairs(UNNAMED_ENCODER);
-        if self.same_class {
+        if wanted {
             let classes = self.classes_of(indices);
             add_same_class(
                 &mut moments,

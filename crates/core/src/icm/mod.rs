@@ -71,11 +71,14 @@ pub use map::Map;
 pub use moments::{Moments, MomentsError};
 pub use projection::{Projection, ProjectionError, ProjectionKind, Provenance};
 pub use select::{
-    Criterion, Grid, MAX_ACCURACY_LOSS, MAX_IMAGES_REMOVED, MIN_GAIN_ERRORS, PENALTIES, Sampling,
-    SelectError, SelectWarning, Selection, Trial, by_agreement, by_environment,
-    by_gentle_identification, by_identification, by_intervention, penalty_by_environment,
+    Criterion, Grid, MAX_ACCURACY_LOSS, MAX_FAMILY_LOSS, MAX_IMAGES_REMOVED, MIN_GAIN_ERRORS,
+    PENALTIES, Sampling, SelectError, SelectWarning, Selection, Trial, by_agreement,
+    by_environment, by_gentle_identification, by_identification, by_intervention,
+    penalty_by_environment,
 };
 pub use spec::{Lambda, MapKind, MapSpec, UnknownMap};
 pub(crate) use spectrum::Spectrum;
 pub use sweep::{Sweep, SweepError};
-pub use whitening::{Covariances, Strengths, Whitening, WhiteningChoice, choose_whitening};
+pub use whitening::{
+    Covariances, Strengths, Whitening, WhiteningChoice, by_held_out_images, choose_whitening,
+};

@@ -11,6 +11,7 @@
 
 use super::map::Map;
 use super::spec::{Lambda, MapKind};
+use super::whitening::Strengths;
 use crate::numeric::unit;
 use crate::tensor_file::{self, TensorFile, TensorFileError, Values, to_json};
 use nalgebra::{DMatrix, DVector};
@@ -219,7 +220,7 @@ impl Map {
     pub fn projection(&self) -> Projection {
         let kind = match self.spec().kind {
             MapKind::Identity | MapKind::Hard { .. } => ProjectionKind::Hard,
-            MapKind::Soft { .. } => ProjectionKind::Soft,
+            MapKind::Soft { .. } | MapKind::Whitened(_) => ProjectionKind::Soft,
         };
         Projection {
             kind,
@@ -243,7 +244,7 @@ impl Map {
         let lambda = match self.spec().kind {
             MapKind::Identity => "0".to_owned(),
             MapKind::Hard { lambda, .. } => lambda.to_string(),
-            MapKind::Soft { .. } => Lambda::Infinite.to_string(),
+            MapKind::Soft { .. } | MapKind::Whitened(_) => Lambda::Infinite.to_string(),
         };
         let mut metadata = HashMap::from([
             (
@@ -258,10 +259,20 @@ impl Map {
             ("created".to_owned(), provenance.created.to_owned()),
         ]);
         let mut version = 1;
-        if let MapKind::Soft { strength } = self.spec().kind {
+        let strengths = match self.spec().kind {
+            MapKind::Soft { strength } => vec![("strength", strength)],
+            MapKind::Whitened(Strengths {
+                interventions,
+                within_class,
+            }) => vec![("strength", interventions), ("within_class", within_class)],
+            MapKind::Identity | MapKind::Hard { .. } => Vec::new(),
+        };
+        if !strengths.is_empty() {
             version = SOFT_VERSION;
             metadata.insert("kind".to_owned(), "soft".to_owned());
-            metadata.insert("strength".to_owned(), strength.to_string());
+        }
+        for (name, strength) in strengths {
+            metadata.insert(name.to_owned(), strength.to_string());
         }
         let rows: Vec<f32> = self
             .columns()

@@ -48,11 +48,11 @@ pub(super) use identification::identification_scores;
 pub use identification::{by_gentle_identification, by_identification};
 pub(super) use intervention::{agreement_scores, intervention_scores, stratified_halves};
 pub use intervention::{by_agreement, by_intervention};
-pub(super) use scores::Scores;
+pub(super) use scores::{CandidateScores, Scores};
 pub(super) use search_space::SearchSpace;
 pub use selection::{
-    Criterion, MAX_ACCURACY_LOSS, MAX_IMAGES_REMOVED, MIN_GAIN_ERRORS, SelectWarning, Selection,
-    Trial,
+    Criterion, MAX_ACCURACY_LOSS, MAX_FAMILY_LOSS, MAX_IMAGES_REMOVED, MIN_GAIN_ERRORS,
+    SelectWarning, Selection, Trial,
 };
 pub use splits::Sampling;
 pub(super) use splits::{family_folds, split_count};

@@ -1,5 +1,6 @@
 //! Which map to fit: its parameters, and the text form that configurations and command lines use.
 
+use super::whitening::Strengths;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -34,6 +35,9 @@ pub enum MapKind {
     /// Shrinks each direction according to how variant it is: (I + `strength`·Δ̃)^(−1/2), where
     /// Δ̃ = D·Δ / tr Δ has eigenvalues with mean 1.
     Soft { strength: f64 },
+    /// Shrinks the directions that interventions move, and those in which images of one class
+    /// differ: (I + a·Δ̃ + b·S̃)^(−1/2), see [`Whitening`](super::Whitening). Needs classes.
+    Whitened(Strengths),
 }
 
 /// A map to fit.
@@ -43,6 +47,7 @@ pub enum MapKind {
 ///
 /// assert_eq!("remove:20".parse(), Ok(MapSpec::without(20)));
 /// assert_eq!("soft:1".parse(), Ok(MapSpec::soft(1.0)));
+/// assert_eq!("soft:1,within:3".parse(), Ok(MapSpec::whitened(1.0, 3.0)));
 /// let penalised: MapSpec = "lambda:10,remove:50".parse()?;
 /// let (lambda, removed) = (Lambda::Times(10.0), 50);
 /// assert_eq!(penalised.kind, MapKind::Hard { lambda, removed });
@@ -86,6 +91,19 @@ impl MapSpec {
         }
     }
 
+    /// The whitening of these strengths: `interventions` of what these move, and `within_class` of
+    /// what differs within classes. Not centred.
+    #[must_use]
+    pub fn whitened(interventions: f64, within_class: f64) -> Self {
+        Self {
+            kind: MapKind::Whitened(Strengths {
+                interventions,
+                within_class,
+            }),
+            centred: false,
+        }
+    }
+
     /// The same map with `centred` set.
     #[must_use]
     pub fn centred(self, centred: bool) -> Self {
@@ -110,6 +128,13 @@ impl fmt::Display for MapSpec {
                 )?;
             }
             MapKind::Soft { strength } => write!(f, "soft, strength {strength}")?,
+            MapKind::Whitened(Strengths {
+                interventions,
+                within_class,
+            }) => write!(
+                f,
+                "whitened, interventions {interventions}, within classes {within_class}"
+            )?,
         }
         if self.centred {
             f.write_str(", centred")
@@ -122,7 +147,7 @@ impl fmt::Display for MapSpec {
 /// A text that names no map.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "there is no map `{text}`; write identity, remove:20, lambda:10,remove:50 or soft:1, with numbers above 0"
+    "there is no map `{text}`; write identity, remove:20, lambda:10,remove:50, soft:1, within:3 or soft:1,within:3, with numbers above 0"
 )]
 pub struct UnknownMap {
     pub text: String,
@@ -131,8 +156,8 @@ pub struct UnknownMap {
 impl FromStr for MapSpec {
     type Err = UnknownMap;
 
-    /// Parses `identity`, `remove:DIRECTIONS`, `lambda:TIMES,remove:DIRECTIONS` or `soft:STRENGTH`.
-    /// The result is not centred.
+    /// Parses `identity`, `remove:DIRECTIONS`, `lambda:TIMES,remove:DIRECTIONS`, `soft:STRENGTH` or
+    /// `[soft:STRENGTH,]within:STRENGTH`. The result is not centred.
     fn from_str(text: &str) -> Result<Self, UnknownMap> {
         fn key_value(part: &str) -> (&str, &str) {
             part.split_once(':')
@@ -151,6 +176,10 @@ impl FromStr for MapSpec {
                 [("identity", "")] => Some(Self::IDENTITY),
                 [("remove", count)] => directions(count).map(Self::without),
                 [("soft", strength)] => above_zero(strength).map(Self::soft),
+                [("within", strength)] => above_zero(strength).map(|b| Self::whitened(0.0, b)),
+                [("soft", a), ("within", b)] => above_zero(a)
+                    .zip(above_zero(b))
+                    .map(|(a, b)| Self::whitened(a, b)),
                 [("lambda", times), ("remove", count)] => above_zero(times)
                     .zip(directions(count))
                     .map(|(times, removed)| {
@@ -190,6 +219,8 @@ mod tests {
             ("remove:20", MapSpec::without(20)),
             ("soft: 0.3", MapSpec::soft(0.3)),
             ("lambda:10, remove:50", penalised),
+            ("within: 0.3", MapSpec::whitened(0.0, 0.3)),
+            ("soft:1, within:10", MapSpec::whitened(1.0, 10.0)),
         ] {
             assert_eq!(text.parse(), Ok(spec));
         }
@@ -203,6 +234,9 @@ mod tests {
             "remove:-1",
             "remove:20,lambda:10",
             "lambda:10",
+            "within",
+            "soft:0,within:3",
+            "within:3,soft:1",
         ] {
             let error = MapSpec::from_str(text).unwrap_err().to_string();
             assert!(

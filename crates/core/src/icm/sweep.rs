@@ -37,6 +37,8 @@ pub struct Sweep {
 enum Maps {
     Identity,
     Soft(Vec<f64>),
+    /// Strengths of interventions, and within classes.
+    Whitened(Vec<f64>, Vec<f64>),
     Hard(Vec<Lambda>, Directions),
 }
 
@@ -53,7 +55,7 @@ enum Directions {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SweepError {
     #[error(
-        "there are no maps `{text}`; write soft:0.1/1/10, remove:10/50, icm:lambda:1/10,rank:256/448 or icm:lambda,rank, with numbers above 0"
+        "there are no maps `{text}`; write soft:0.1/1/10, soft:1/3,within:1/10, remove:10/50, icm:lambda:1/10,rank:256/448 or icm:lambda,rank, with numbers above 0"
     )]
     Unknown { text: String },
     #[error(
@@ -71,7 +73,7 @@ pub enum SweepError {
 impl FromStr for Sweep {
     type Err = SweepError;
 
-    /// Parses `identity`, `soft[:STRENGTHS]`, and `[icm:][lambda[:TIMES],]remove[:DIRECTIONS]` or the same with `rank`
+    /// Parses `identity`, `soft[:STRENGTHS]`, `[soft[:STRENGTHS],]within[:STRENGTHS]`, and `[icm:][lambda[:TIMES],]remove[:DIRECTIONS]` or the same with `rank`
     /// instead of `remove`. Values are separated by `/`; λ' may be `inf`.
     fn from_str(text: &str) -> Result<Self, SweepError> {
         let hard = text.trim().strip_prefix("icm:");
@@ -88,6 +90,13 @@ impl FromStr for Sweep {
             [("identity", None)] if hard.is_none() => Some(Maps::Identity),
             [("soft", values)] if hard.is_none() => {
                 numbers(values, &STRENGTHS, above_zero).map(Maps::Soft)
+            }
+            [("within", values)] if hard.is_none() => numbers(values, &STRENGTHS, above_zero)
+                .map(|within| Maps::Whitened(vec![0.0], within)),
+            [("soft", soft), ("within", within)] if hard.is_none() => {
+                numbers(soft, &STRENGTHS, above_zero)
+                    .zip(numbers(within, &STRENGTHS, above_zero))
+                    .map(|(soft, within)| Maps::Whitened(soft, within))
             }
             [number] => {
                 directions(number).map(|directions| hard_maps((vec![Lambda::Infinite], directions)))
@@ -112,6 +121,12 @@ impl Sweep {
         Ok(match &self.maps {
             Maps::Identity => vec![MapSpec::IDENTITY],
             Maps::Soft(strengths) => strengths.iter().map(|&s| MapSpec::soft(s)).collect(),
+            Maps::Whitened(soft, within) => {
+                let pairs = soft
+                    .iter()
+                    .flat_map(|&a| within.iter().map(move |&b| (a, b)));
+                pairs.map(|(a, b)| MapSpec::whitened(a, b)).collect()
+            }
             Maps::Hard(lambdas, directions) => {
                 let removed = self.removed(directions, width)?;
                 let pairs = lambdas
@@ -208,7 +223,14 @@ mod tests {
 
     #[test]
     fn every_map_that_a_fit_takes_is_a_sweep_of_one() {
-        for text in ["identity", "remove:20", "soft: 0.3", "lambda:10, remove:50"] {
+        for text in [
+            "identity",
+            "remove:20",
+            "soft: 0.3",
+            "lambda:10, remove:50",
+            "within:3",
+            "soft:1, within:3",
+        ] {
             let spec: MapSpec = text.parse().unwrap();
             assert_eq!(text.parse::<Sweep>().unwrap().maps(128), Ok(vec![spec]));
         }
@@ -228,6 +250,13 @@ mod tests {
         assert_eq!(names("icm:remove", 48).len(), 3, "5, 10 and 20 of 48");
         assert_eq!(names("soft", 48).len(), STRENGTHS.len());
         assert_eq!(
+            names("soft:1/3,within:10", 48),
+            [
+                "whitened, interventions 1, within classes 10",
+                "whitened, interventions 3, within classes 10",
+            ]
+        );
+        assert_eq!(
             names("icm:rank", 512)[5],
             "without the 21 most variant directions"
         );
@@ -239,6 +268,8 @@ mod tests {
             "",
             "icm:",
             "icm:soft:1",
+            "icm:within:1",
+            "within:0",
             "icm:lambda",
             "soft:",
             "remove:0",

@@ -8,10 +8,14 @@
 //! bank's file and the work per frame stay small: all other directions are left as they are.
 
 mod choice;
+mod coordinates;
 mod covariances;
+mod hits;
 
-pub use choice::{WhiteningChoice, choose_whitening};
+pub(super) use choice::choose_strengths;
+pub use choice::{WhiteningChoice, by_held_out_images, choose_whitening};
 pub use covariances::Covariances;
+pub(super) use hits::Evidence;
 
 use crate::numeric::unit;
 use nalgebra::{DMatrix, DVector};

@@ -3,6 +3,7 @@
 
 mod golden;
 mod truth;
+mod whitening;
 
 use constancy_core::icm::{
     ChangedImages, Embeddings, Fitter, Grid, Head, HeldOut, Interventions, Labelled, Map, MapSpec,

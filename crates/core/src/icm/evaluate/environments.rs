@@ -26,8 +26,8 @@ pub struct LeaveOneEnvironmentOut<'a> {
 }
 
 impl<'a> LeaveOneEnvironmentOut<'a> {
-    /// Prepares the protocol. An empty [`Plan::criteria`] means identification and, with three
-    /// environments or more, environments. With `open_classes`, fit and choice use the first half
+    /// Prepares the protocol. An empty [`Plan::criteria`] means identification, with three
+    /// environments or more also environments, and whitening. With `open_classes`, fit and choice use the first half
     /// of the classes only. Refuses a single environment, and open classes where half of them are
     /// fewer than two.
     pub fn new(
@@ -54,6 +54,7 @@ impl<'a> LeaveOneEnvironmentOut<'a> {
             } else {
                 plan.criteria.push(Criterion::LeftOutEnvironment);
             }
+            plan.add_whitening();
         }
         Ok(Self {
             labelled,

@@ -45,7 +45,7 @@ pub struct LeaveOneFamilyOut<'a> {
 
 impl<'a> LeaveOneFamilyOut<'a> {
     /// Draws the images to learn from, by [`Plan::seed`]. An empty [`Plan::criteria`] means
-    /// identification, and [`Plan::c`] defaults to [`DEFAULT_C`]. Refuses a class without an image
+    /// identification and whitening, and [`Plan::c`] defaults to [`DEFAULT_C`]. Refuses a class without an image
     /// left to judge by, and a choice by environments.
     pub fn new(
         labelled: &'a Labelled,
@@ -58,6 +58,7 @@ impl<'a> LeaveOneFamilyOut<'a> {
         }
         if plan.criteria.is_empty() {
             plan.criteria.push(Criterion::Identification);
+            plan.add_whitening();
         }
         plan.c = plan.c.or(Some(DEFAULT_C));
         let families = labelled.images().families().iter();

@@ -6,7 +6,7 @@ use super::plan::{Candidates, FamilySet, Plan, Predictor, Row};
 use crate::icm::fit::Fitter;
 use crate::icm::head::Method;
 use crate::icm::held_out::HeldOut;
-use crate::icm::labelled::{EnvironmentMoments, Labelled};
+use crate::icm::labelled::{EnvironmentMoments, Labelled, SAME_CLASS};
 use crate::icm::logistic::DEFAULT_C;
 use crate::icm::moments::Moments;
 use crate::icm::pooled_moments::PooledMoments;
@@ -16,6 +16,7 @@ use crate::icm::select::{
     penalty_by_environment,
 };
 use crate::icm::spec::{MapKind, MapSpec};
+use crate::icm::whitening::{Covariances, Evidence, choose_strengths};
 
 /// One row on one target.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ pub fn judge(
         .filter(|m| used.contains(&m.environment))
         .collect();
     let all: Vec<usize> = (0..seen.classes().len()).collect();
-    let shared = seen.shared_moments(&all);
+    let shared = seen.shared_moments(&all, true);
     let moments: Vec<&Moments> = by_environment
         .iter()
         .map(|m| &m.moments)
@@ -98,8 +99,15 @@ pub fn judge(
             other_pairs: false,
         };
         let allowed = |name: &str| space.allows(seen.images(), name);
-        let fitter = Fitter::pooled(PooledMoments(&moments), allowed)?;
+        let mut fitter = Fitter::pooled(PooledMoments(&moments), allowed)?;
         let rows = rows_of_set(plan, &choices, set);
+        if rows.iter().any(|(_, map)| is_whitened(map)) {
+            let width = seen.images().originals().width();
+            let pooled = PooledMoments(&moments);
+            if let Some(covariances) = Covariances::pooled(pooled, width, allowed) {
+                fitter = fitter.with_covariances(covariances);
+            }
+        }
         let maps = ChosenMaps::fit(&fitter, rows.iter().map(|(_, map)| *map))?;
         spectra.push(maps.spectrum());
         let identity = rows.iter().any(|(_, map)| *map == MapSpec::IDENTITY);
@@ -107,7 +115,11 @@ pub fn judge(
         for (method, (&predictor, outcomes)) in
             plan.predictors.iter().zip(&mut outcomes).enumerate()
         {
-            for &(row, map) in &rows {
+            // Class means and not names chose the whitening.
+            let of_others = |row: &Row| {
+                predictor == Predictor::ZeroShot && row.candidates == Candidates::Whitened
+            };
+            for &(row, map) in rows.iter().filter(|(row, _)| !of_others(row)) {
                 let of_map = maps
                     .index(&map)
                     .and_then(|index| answers[index].get(method));
@@ -146,6 +158,10 @@ fn rows_of_set(plan: &Plan, choices: &[Choice], set: usize) -> Vec<(Row, MapSpec
         .map(|&map| (Row::given(raw.predictor, set, map), map));
     let first = (set == 0).then_some((raw, MapSpec::IDENTITY));
     first.into_iter().chain(chosen).chain(given).collect()
+}
+
+fn is_whitened(map: &MapSpec) -> bool {
+    matches!(map.kind, MapKind::Whitened(_))
 }
 
 fn family_names(set: &FamilySet) -> Vec<&str> {
@@ -210,6 +226,10 @@ fn choices(
     let sampling = Sampling::new(plan.seed);
     let mut choices = Vec::new();
     for criterion in &plan.criteria {
+        if *criterion == Criterion::HeldOutImages {
+            choices.extend(whitenings(sources, moments, &names, plan.seed)?);
+            continue;
+        }
         let pooled = |of_methods: Vec<Vec<Scores>>| -> Vec<Scores> {
             of_methods.into_iter().filter_map(Scores::pooled).collect()
         };
@@ -231,6 +251,7 @@ fn choices(
                 let text = text.ok_or(SelectError::NoText)?;
                 agreement_scores(sources.images(), text, &spaces, &sampling)?
             }
+            Criterion::HeldOutImages => continue,
         };
         for (set, scores) in scores.iter().enumerate() {
             let soft = |map: &MapSpec| matches!(map.kind, MapKind::Soft { .. });
@@ -245,6 +266,42 @@ fn choices(
                 selection: scores.choose(soft)?,
             });
         }
+    }
+    Ok(choices)
+}
+
+/// Chooses a whitening for every set; one for sets that differ in [`SAME_CLASS`] alone, which is the
+/// covariance within classes.
+fn whitenings(
+    sources: &Labelled,
+    moments: &[&EnvironmentMoments],
+    sets: &[Vec<&str>],
+    seed: u64,
+) -> Result<Vec<Choice>, SelectError> {
+    let interventions = |set: &Vec<&'_ str>| -> Vec<String> {
+        let others = set.iter().filter(|family| **family != SAME_CLASS);
+        others.map(ToString::to_string).collect()
+    };
+    let mut choices = Vec::new();
+    for (set, names) in sets.iter().enumerate() {
+        let families = interventions(names);
+        if sets[..set]
+            .iter()
+            .any(|other| interventions(other) == families)
+        {
+            continue;
+        }
+        let selection = choose_strengths(&Evidence {
+            images: sources,
+            moments,
+            families: names,
+            seed,
+        })?;
+        choices.push(Choice {
+            set,
+            candidates: Candidates::Whitened,
+            selection,
+        });
     }
     Ok(choices)
 }

@@ -41,6 +41,9 @@ pub enum Candidates {
     Soft,
     /// [`Self::Icm`] and [`Self::Soft`], where both chose the same maps.
     Both,
+    /// Whitenings by what interventions move and by what differs within classes, as in `constancy
+    /// classes`.
+    Whitened,
     /// One map that was given, [`Row::map`].
     Given,
 }
@@ -52,6 +55,7 @@ impl fmt::Display for Candidates {
             Self::Icm => "ICM",
             Self::Soft => "soft",
             Self::Both => "ICM and soft",
+            Self::Whitened => "whitened",
             Self::Given => "given",
         })
     }
@@ -82,7 +86,8 @@ pub struct FamilySet {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub sets: Vec<FamilySet>,
-    /// How maps are chosen; ignored if [`Self::maps`] are given.
+    /// How maps are chosen; [`Criterion::HeldOutImages`] chooses whitenings, the others hard and
+    /// soft maps. Ignored if [`Self::maps`] are given.
     pub criteria: Vec<Criterion>,
     /// Maps to compare as they are, without a choice.
     pub maps: Vec<MapSpec>,
@@ -100,6 +105,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Adds the choice of whitenings to default criteria, if a head learns from images.
+    pub(super) fn add_whitening(&mut self) {
+        if self.predictors.iter().any(|&of| of != Predictor::ZeroShot) {
+            self.criteria.push(Criterion::HeldOutImages);
+        }
+    }
+
     /// The part of `images` that fit and choice may see.
     #[must_use]
     pub fn seen<'a>(&self, images: &'a Labelled) -> Cow<'a, Labelled> {

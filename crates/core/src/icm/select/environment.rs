@@ -64,7 +64,7 @@ pub(in crate::icm) fn environment_scores(
         if one_class.is_some() {
             continue;
         }
-        let shared = sources.shared_moments(&split.others);
+        let shared = sources.shared_moments(&split.others, sources.has_same_class());
         let of_others = moments
             .iter()
             .filter(|m| m.environment != environment)

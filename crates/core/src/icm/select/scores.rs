@@ -7,7 +7,7 @@ use crate::icm::spec::{MapKind, MapSpec};
 
 /// The scores of one candidate on the images that all are scored on, and how much it removes.
 #[derive(Debug, Clone)]
-pub(super) struct CandidateScores {
+pub(in crate::icm) struct CandidateScores {
     pub map: MapSpec,
     /// `[group][image]`.
     pub groups: Vec<Vec<f64>>,
@@ -24,7 +24,7 @@ pub(in crate::icm) struct Scores {
 }
 
 impl Scores {
-    pub(super) fn new(
+    pub(in crate::icm) fn new(
         criterion: Criterion,
         candidates: Vec<CandidateScores>,
         warnings: Vec<SelectWarning>,
@@ -80,7 +80,7 @@ impl Scores {
     }
 
     /// Drops `maps` and adds `warning`.
-    pub(super) fn drop_maps(&mut self, maps: &[MapSpec], warning: &SelectWarning) {
+    pub(in crate::icm) fn drop_maps(&mut self, maps: &[MapSpec], warning: &SelectWarning) {
         self.candidates.retain(|s| !maps.contains(&s.map));
         self.warnings.push(warning.clone());
     }
@@ -124,11 +124,13 @@ impl Scores {
         let (_, over_groups) = mean_and_error(&[means])?;
         let gain_error = match self.criterion {
             Criterion::LeftOutEnvironment => over_images.max(over_groups),
+            Criterion::HeldOutImages if gains.len() > 1 => over_images.max(over_groups),
             // Groups here are halves scored under different families: their difference means
             // nothing.
-            Criterion::Identification | Criterion::LeftOutIntervention | Criterion::Agreement => {
-                over_images
-            }
+            Criterion::Identification
+            | Criterion::LeftOutIntervention
+            | Criterion::Agreement
+            | Criterion::HeldOutImages => over_images,
         };
         Some(Trial {
             map: scored.map,

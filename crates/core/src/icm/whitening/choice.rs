@@ -1,15 +1,15 @@
 //! Chooses the strengths of a whitening: those that name most held-out images right, as they are and
-//! under interventions that were held out, too.
+//! under interventions that were held out, too, and that do no harm beyond doubt to any of these.
 
+use super::hits::{Evidence, Hits};
 use super::{Covariances, Strengths, Whitening};
-use crate::icm::head::{class_means, rows_of};
 use crate::icm::interval::{mean, mean_and_error};
-use crate::icm::labelled::Labelled;
+use crate::icm::labelled::{EnvironmentMoments, Labelled};
 use crate::icm::select::{
-    MAX_ACCURACY_LOSS, MIN_GAIN_ERRORS, family_folds, split_count, stratified_halves,
+    CandidateScores, Criterion, MAX_ACCURACY_LOSS, MAX_FAMILY_LOSS, MIN_GAIN_ERRORS, Scores,
+    SelectError, SelectWarning, Selection,
 };
-use crate::numeric::Rng;
-use nalgebra::{DMatrix, DVector};
+use crate::icm::spec::{MapKind, MapSpec};
 
 /// Strengths to try; 0 leaves a covariance out.
 const STRENGTHS: [f64; 6] = [0.0, 0.3, 1.0, 3.0, 10.0, 30.0];
@@ -26,38 +26,77 @@ pub struct WhiteningChoice {
     pub under: Option<(f64, f64)>,
 }
 
-/// Chooses by cross-validation: halves of the images take turns at learning means and covariances,
-/// the latter without a fifth of the families, and the other half is named as it is and under these.
-/// Strengths must gain more than [`MIN_GAIN_ERRORS`] standard errors, and cost no more than
-/// [`MAX_ACCURACY_LOSS`] on images as they are; of those within one standard error of the best, the
-/// least.
+/// Chooses the whitening of `images` by [`by_held_out_images`].
 ///
 /// `images` are in the space that the classifier works in, after its projection. `None` if no class
 /// has two images.
 #[must_use]
 pub fn choose_whitening(images: &Labelled, seed: u64) -> Option<WhiteningChoice> {
     let covariances = Covariances::of(images)?;
-    let candidates = candidates(&covariances);
-    let hits = Hits::count(images, &candidates, seed)?;
-    let chosen = hits.least_of_the_best();
-    let strengths = candidates[chosen];
-    let pair = |of: &[Vec<f64>]| (mean(&of[0]), mean(&of[chosen]));
+    let families = images.images().family_names();
+    let moments = moments_of_several(images);
+    let evidence = Evidence {
+        images,
+        moments: &moments.iter().collect::<Vec<_>>(),
+        families: &families,
+        seed,
+    };
+    let candidates = candidates(covariances.has_interventions, covariances.has_classes);
+    let hits = evidence.hits(&candidates)?;
+    let selection = choose(&hits, &candidates).ok()?;
+    let strengths = strengths_of(&selection.chosen.map);
+    let chosen = candidates.iter().position(|&of| of == strengths)?;
+    let whitening = (chosen > 0).then(|| covariances.whitening(strengths));
     Some(WhiteningChoice {
-        whitening: (chosen > 0)
-            .then(|| covariances.whitening(strengths))
-            .flatten(),
+        whitening: whitening.flatten(),
         strengths,
-        as_they_are: pair(&hits.as_they_are),
-        under: hits.under.as_deref().map(pair),
+        as_they_are: pair(&hits.as_they_are, chosen),
+        under: under(&hits, chosen),
     })
 }
 
+/// Chooses the whitening that names most held-out images of `sources` right by their class means.
+///
+/// Halves of the images take turns at learning means and covariances, or where there are several
+/// environments, each is left out in turn; the interventions' covariance is learnt without a fifth of
+/// the families. The images that were held out are named as they are and under these families; both
+/// count half. A whitening must gain more than [`MIN_GAIN_ERRORS`] standard errors, and is refused
+/// for harm: more than [`MAX_ACCURACY_LOSS`] on images as they are, or beyond doubt any loss in one
+/// environment or more than [`MAX_FAMILY_LOSS`] under one family. Of those within one standard error
+/// of the best, the gentlest is taken.
+pub fn by_held_out_images(sources: &Labelled, seed: u64) -> Result<Selection, SelectError> {
+    let families = sources.images().family_names();
+    let moments = moments_of_several(sources);
+    choose_strengths(&Evidence {
+        images: sources,
+        moments: &moments.iter().collect::<Vec<_>>(),
+        families: &families,
+        seed,
+    })
+}
+
+/// [`by_held_out_images`] with some of the families.
+pub(in crate::icm) fn choose_strengths(evidence: &Evidence<'_>) -> Result<Selection, SelectError> {
+    let interventions = !evidence.families.is_empty();
+    let candidates = candidates(interventions, true);
+    let hits = evidence.hits(&candidates).ok_or(SelectError::NoScores)?;
+    choose(&hits, &candidates)
+}
+
+/// Moments by environment where there are several; one alone is split by chance.
+fn moments_of_several(images: &Labelled) -> Vec<EnvironmentMoments> {
+    match images.used_environments()[..] {
+        [] | [_] => Vec::new(),
+        _ => images.moments_by_environment(),
+    }
+}
+
 /// The identity first, then from the least sum of strengths to the largest.
-fn candidates(covariances: &Covariances) -> Vec<Strengths> {
+fn candidates(interventions: bool, classes: bool) -> Vec<Strengths> {
     let some = |there: bool| &STRENGTHS[..if there { STRENGTHS.len() } else { 1 }];
     let mut all = Vec::new();
-    for &interventions in some(covariances.has_interventions) {
-        for &within_class in some(covariances.has_classes) {
+    for &interventions in some(interventions) {
+        for &within_class in some(classes) {
             all.push(Strengths {
                 interventions,
                 within_class,
@@ -71,250 +110,108 @@ fn candidates(covariances: &Covariances) -> Vec<Strengths> {
     all
 }
 
-/// How often each image was named right with each candidate, `[candidate][image]`, `0..=1`.
-struct Hits {
-    as_they_are: Vec<Vec<f64>>,
-    under: Option<Vec<Vec<f64>>>,
+fn map_of(strengths: Strengths) -> MapSpec {
+    if strengths == Strengths::NONE {
+        MapSpec::IDENTITY
+    } else {
+        MapSpec::whitened(strengths.interventions, strengths.within_class)
+    }
 }
 
-impl Hits {
-    /// `None` if no image can be judged.
-    fn count(images: &Labelled, candidates: &[Strengths], seed: u64) -> Option<Self> {
-        let count = images.classes().len();
-        let families = images.images().family_names();
-        let folds = if families.is_empty() {
-            vec![Vec::new()]
+fn strengths_of(map: &MapSpec) -> Strengths {
+    match map.kind {
+        MapKind::Whitened(strengths) => strengths,
+        _ => Strengths::NONE,
+    }
+}
+
+fn choose(hits: &Hits, candidates: &[Strengths]) -> Result<Selection, SelectError> {
+    let scored = |(c, &strengths): (usize, &Strengths)| CandidateScores {
+        map: map_of(strengths),
+        groups: score(hits, c),
+        removed: hits.removed[c],
+    };
+    let all = candidates.iter().enumerate().map(scored).collect();
+    let mut scores = Scores::new(Criterion::HeldOutImages, all, Vec::new());
+    let harmful = (1..candidates.len()).filter(|&c| is_harmful(hits, c));
+    let harmful: Vec<MapSpec> = harmful.map(|c| map_of(candidates[c])).collect();
+    if !harmful.is_empty() {
+        let maps = harmful.len();
+        scores.drop_maps(&harmful, &SelectWarning::Harmful { maps });
+    }
+    scores.choose(|_| true)
+}
+
+/// Half the accuracy on images as they are, half that under interventions, `[group][image]`.
+fn score(hits: &Hits, candidate: usize) -> Vec<Vec<f64>> {
+    let of_image = |&image: &usize| {
+        let clean = hits.as_they_are[candidate][image];
+        let under = hits.under.iter().map(|family| family[candidate][image]);
+        let under: Vec<f64> = under.filter(|share| share.is_finite()).collect();
+        if under.is_empty() {
+            clean
         } else {
-            family_folds(&families)
-        };
-        let mut tally = Tally::new(candidates.len(), count);
-        let mut rng = Rng::new(seed);
-        for _ in 0..split_count(count) {
-            let (first, second) = stratified_halves(images.classes(), &mut rng);
-            for (learnt, judged) in [(&first, &second), (&second, &first)] {
-                if learnt.is_empty() || judged.is_empty() {
-                    continue;
-                }
-                let learnt = images.pick(learnt).with_same_class(true);
-                let moments = learnt.moments("");
-                for left_out in &folds {
-                    let wanted = |family: &str| !left_out.contains(&family);
-                    if let Some(covariances) = Covariances::of_moments(&moments, wanted) {
-                        tally.add(
-                            &covariances,
-                            candidates,
-                            &learnt,
-                            (images, judged),
-                            left_out,
-                        );
-                    }
-                }
-            }
+            f64::midpoint(clean, mean(&under))
         }
-        tally.finish(!families.is_empty())
-    }
-
-    /// Half the accuracy on images as they are, half that under interventions, `[image]`.
-    fn score(&self, candidate: usize) -> Vec<f64> {
-        let clean = &self.as_they_are[candidate];
-        match &self.under {
-            Some(under) => clean
-                .iter()
-                .zip(&under[candidate])
-                .map(|(a, b)| f64::midpoint(*a, *b))
-                .collect(),
-            None => clean.clone(),
-        }
-    }
-
-    /// The first candidate within one standard error of the best; 0, the identity, if none is worth it.
-    fn least_of_the_best(&self) -> usize {
-        let clean = mean(&self.as_they_are[0]);
-        let scores: Vec<Vec<f64>> = (0..self.as_they_are.len()).map(|c| self.score(c)).collect();
-        // How much better the first of two candidates is, and the standard error of that.
-        let gain = |a: usize, b: usize| {
-            let gains = scores[a].iter().zip(&scores[b]).map(|(a, b)| a - b);
-            mean_and_error(&[gains.collect()]).unwrap_or((0.0, 0.0))
-        };
-        let worth_it = |&c: &usize| {
-            let (gain, error) = gain(c, 0);
-            gain > MIN_GAIN_ERRORS * error
-                && mean(&self.as_they_are[c]) >= clean - MAX_ACCURACY_LOSS
-        };
-        let best = (1..scores.len())
-            .filter(worth_it)
-            .max_by(|&a, &b| mean(&scores[a]).total_cmp(&mean(&scores[b])))
-            .unwrap_or(0);
-        let near = |&c: &usize| {
-            let (loss, error) = gain(best, c);
-            loss <= error
-        };
-        (1..scores.len()).filter(worth_it).find(near).unwrap_or(0)
-    }
+    };
+    let groups = hits.groups.iter();
+    groups
+        .map(|images| images.iter().map(of_image).collect())
+        .collect()
 }
 
-/// Sums of hits while they are counted.
-struct Tally {
-    as_they_are: Vec<Vec<f64>>,
-    under: Vec<Vec<f64>>,
-    /// How often each image was judged as it is, and under interventions.
-    judged: Vec<(f64, f64)>,
-}
-
-impl Tally {
-    fn new(candidates: usize, images: usize) -> Self {
-        Self {
-            as_they_are: vec![vec![0.0; images]; candidates],
-            under: vec![vec![0.0; images]; candidates],
-            judged: vec![(0.0, 0.0); images],
-        }
-    }
-
-    /// Names the images `judged` as they are and under the families `left_out`.
-    fn add(
-        &mut self,
-        covariances: &Covariances,
-        candidates: &[Strengths],
-        learnt: &Labelled,
-        (all, judged): (&Labelled, &[usize]),
-        left_out: &[&str],
-    ) {
-        let means = Means::of(learnt);
-        let held = all.pick(judged);
-        let is_judged: Vec<bool> = held
-            .classes()
+/// Whether a candidate loses too much against the identity on images as they are, or beyond doubt
+/// under one family or in one environment.
+fn is_harmful(hits: &Hits, candidate: usize) -> bool {
+    let gains = |hits: &[Vec<f64>], images: &[usize]| -> Vec<f64> {
+        let gain = |&image: &usize| hits[candidate][image] - hits[0][image];
+        images
             .iter()
-            .map(|c| means.classes.contains(c))
-            .collect();
-        let clean = Coordinates::new(
-            covariances,
-            held.images().originals().columns(),
-            &means.columns,
-        );
-        let changed: Vec<_> = held
-            .images()
-            .families()
-            .iter()
-            .filter(|family| left_out.contains(&family.name.as_str()))
-            .map(|family| {
-                let columns = family.changed.columns();
-                (
-                    Coordinates::new(covariances, columns, &means.columns),
-                    &family.of,
-                )
-            })
-            .collect();
-        for (i, &image) in judged.iter().enumerate().filter(|(i, _)| is_judged[*i]) {
-            self.judged[image].0 += 1.0;
-            let versions = changed.iter().flat_map(|(_, of)| of.iter());
-            self.judged[image].1 += versions.filter(|&&original| original == i).count() as f64;
-        }
-        let right =
-            |of: usize, row: usize| is_judged[of] && means.classes[row] == held.classes()[of];
-        for (c, &strengths) in candidates.iter().enumerate() {
-            let Some((vectors, weights)) = covariances.weights(strengths) else {
-                continue;
-            };
-            for (i, row) in clean.nearest(&vectors, &weights).into_iter().enumerate() {
-                self.as_they_are[c][judged[i]] += f64::from(right(i, row));
-            }
-            for (coordinates, of) in &changed {
-                for (&i, row) in of.iter().zip(coordinates.nearest(&vectors, &weights)) {
-                    self.under[c][judged[i]] += f64::from(right(i, row));
-                }
-            }
-        }
-    }
-
-    /// The shares, of the images that were judged.
-    fn finish(self, interventions: bool) -> Option<Hits> {
-        let kept: Vec<usize> = (0..self.judged.len())
-            .filter(|&i| self.judged[i].0 > 0.0 && (!interventions || self.judged[i].1 > 0.0))
-            .collect();
-        let share = |hits: &[Vec<f64>], times: &dyn Fn(usize) -> f64| {
-            hits.iter()
-                .map(|image| kept.iter().map(|&i| image[i] / times(i)).collect())
-                .collect()
-        };
-        (!kept.is_empty()).then(|| Hits {
-            as_they_are: share(&self.as_they_are, &|i| self.judged[i].0),
-            under: interventions.then(|| share(&self.under, &|i| self.judged[i].1)),
-        })
-    }
-}
-
-/// The unit means of the classes that have images.
-struct Means {
-    classes: Vec<usize>,
-    /// `[k, classes]`.
-    columns: DMatrix<f64>,
-}
-
-impl Means {
-    fn of(images: &Labelled) -> Self {
-        let (classes, rows) = rows_of(images.classes());
-        let columns = images.images().originals().columns();
-        Self {
-            columns: class_means(columns, &rows, classes.len()),
-            classes,
-        }
-    }
-}
-
-/// Images and class means in the basis of covariances, and their products outside of it.
-struct Coordinates {
-    /// `[r, n]`.
-    images: DMatrix<f64>,
-    /// `[r, classes]`.
-    means: DMatrix<f64>,
-    /// Products of what lies outside the basis, `[n, classes]`.
-    outside: DMatrix<f64>,
-    /// Squared lengths of the means' parts outside the basis, `[classes]`.
-    means_outside: Vec<f64>,
-}
-
-impl Coordinates {
-    fn new(covariances: &Covariances, images: &DMatrix<f64>, means: &DMatrix<f64>) -> Self {
-        let (c, m) = (
-            covariances.basis.tr_mul(images),
-            covariances.basis.tr_mul(means),
-        );
-        let lengths = means.column_iter().zip(m.column_iter());
-        Self {
-            outside: images.tr_mul(means) - c.tr_mul(&m),
-            means_outside: lengths
-                .map(|(whole, inside)| (whole.norm_squared() - inside.norm_squared()).max(0.0))
-                .collect(),
-            images: c,
-            means: m,
-        }
-    }
-
-    /// The row of the class mean that is nearest to each image under `W`.
-    fn nearest(&self, vectors: &DMatrix<f64>, weights: &DVector<f64>) -> Vec<usize> {
-        let scaled = |columns: &DMatrix<f64>| {
-            let mut mapped = vectors.tr_mul(columns);
-            for mut column in mapped.column_iter_mut() {
-                column.component_mul_assign(weights);
-            }
-            mapped
-        };
-        let (images, means) = (scaled(&self.images), scaled(&self.means));
-        let products = &self.outside + images.tr_mul(&means);
-        let lengths = means.column_iter().zip(&self.means_outside);
-        let lengths: Vec<f64> = lengths
-            .map(|(inside, outside)| (inside.norm_squared() + outside).sqrt())
-            .collect();
-        products
-            .row_iter()
-            .map(|row| {
-                let cosine = |c: &usize| row[*c] / lengths[*c].max(f64::MIN_POSITIVE);
-                (0..lengths.len())
-                    .max_by(|a, b| cosine(a).total_cmp(&cosine(b)))
-                    .unwrap_or(0)
-            })
+            .map(gain)
+            .filter(|gain| gain.is_finite())
             .collect()
-    }
+    };
+    let loses = |gains: Vec<f64>, allowed: f64| {
+        let (gain, error) = mean_and_error(&[gains]).unwrap_or((0.0, 0.0));
+        gain + MIN_GAIN_ERRORS * error < -allowed
+    };
+    let clean: Vec<Vec<f64>> = hits
+        .groups
+        .iter()
+        .map(|images| gains(&hits.as_they_are, images))
+        .collect();
+    let all: Vec<usize> = hits.groups.iter().flatten().copied().collect();
+    mean_and_error(&clean).is_some_and(|(gain, _)| gain < -MAX_ACCURACY_LOSS)
+        || clean.into_iter().any(|gains| loses(gains, 0.0))
+        || hits
+            .under
+            .iter()
+            .any(|family| loses(gains(family, &all), MAX_FAMILY_LOSS))
+}
+
+fn pair(hits: &[Vec<f64>], chosen: usize) -> (f64, f64) {
+    let accuracy = |candidate: usize| {
+        let known = hits[candidate]
+            .iter()
+            .copied()
+            .filter(|share| share.is_finite());
+        mean(&known.collect::<Vec<_>>())
+    };
+    (accuracy(0), accuracy(chosen))
+}
+
+/// The mean over families of [`pair`].
+fn under(hits: &Hits, chosen: usize) -> Option<(f64, f64)> {
+    let pairs: Vec<(f64, f64)> = hits
+        .under
+        .iter()
+        .map(|family| pair(family, chosen))
+        .collect();
+    let (before, after): (Vec<f64>, Vec<f64>) = pairs
+        .into_iter()
+        .filter(|(before, _)| before.is_finite())
+        .unzip();
+    (!before.is_empty()).then(|| (mean(&before), mean(&after)))
 }
 
 #[cfg(test)]
@@ -322,6 +219,7 @@ mod tests {
     use super::*;
     use crate::icm::embeddings::Embeddings;
     use crate::icm::interventions::{ChangedImages, Interventions};
+    use crate::numeric::Rng;
 
     /// Images of two classes that differ in the first of 12 axes by 0.3; within classes they differ
     /// by up to `noise` in the second.

@@ -10,7 +10,7 @@ use safetensors::SafeTensors;
 const FAMILIES: [&str; 3] = ["blur", "dark", "tint"];
 
 /// The shape and values of a tensor, in row-major order.
-fn tensor(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f64>) {
+pub(super) fn tensor(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f64>) {
     let file = SafeTensors::deserialize(bytes).expect("safetensors");
     let view = file
         .tensor(name)
@@ -41,16 +41,16 @@ fn tensor(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f64>) {
     (view.shape().to_vec(), values)
 }
 
-fn matrix(bytes: &[u8], name: &str) -> DMatrix<f64> {
+pub(super) fn matrix(bytes: &[u8], name: &str) -> DMatrix<f64> {
     let (shape, values) = tensor(bytes, name);
     DMatrix::from_row_slice(shape[0], *shape.get(1).unwrap_or(&1), &values)
 }
 
-fn read(name: &str) -> Vec<u8> {
+pub(super) fn read(name: &str) -> Vec<u8> {
     std::fs::read(fixture("icm").join(name)).expect("fixture")
 }
 
-fn rows(bytes: &[u8], name: &str) -> Vec<Vec<f32>> {
+pub(super) fn rows(bytes: &[u8], name: &str) -> Vec<Vec<f32>> {
     matrix(bytes, name)
         .row_iter()
         .map(|row| row.iter().map(|&v| v as f32).collect())
