@@ -7,13 +7,8 @@ use super::folders::{Domains, Item};
 use super::head::rows_of;
 use super::held_out::HeldOut;
 use super::interventions::{Interventions, SourceError, UNNAMED_ENCODER};
-use super::moments::Moments;
+use super::moments::{Moments, SAME_CLASS};
 use super::projection::Projection;
-
-/// The family of pairs that labels give. Two images of one class share what names them and differ
-/// in what should not matter to it, like an image and its version under an intervention. No
-/// intervention shows the difference in grain from one casting to the next.
-pub const SAME_CLASS: &str = "same-class";
 
 /// Images with interventions, a class and an environment each.
 #[derive(Debug, Clone)]

@@ -64,11 +64,11 @@ pub use head::{Head, Method};
 pub use held_out::HeldOut;
 pub use interval::{Bootstrap, DEFAULT_DRAWS, DEFAULT_LEVEL, mean_and_error};
 pub use interventions::{ChangedImages, Interventions, SourceError};
-pub use labelled::{EnvironmentMoments, Labelled, SAME_CLASS};
+pub use labelled::{EnvironmentMoments, Labelled};
 pub(crate) use linalg::{gram, product};
 pub use logistic::{DEFAULT_C, Logistic, LogisticError};
 pub use map::Map;
-pub use moments::{Moments, MomentsError};
+pub use moments::{Moments, MomentsError, SAME_CLASS};
 pub use projection::{Projection, ProjectionError, ProjectionKind, Provenance};
 pub use select::{
     Criterion, Grid, MAX_ACCURACY_LOSS, MAX_FAMILY_LOSS, MAX_IMAGES_REMOVED, MIN_GAIN_ERRORS,

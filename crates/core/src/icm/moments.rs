@@ -13,6 +13,11 @@ use nalgebra::{DMatrix, DVector};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
+/// The family of pairs that labels give. Two images of one class share what names them and differ
+/// in what should not matter to it, like an image and its version under an intervention. No
+/// intervention shows the difference in grain from one casting to the next.
+pub const SAME_CLASS: &str = "same-class";
+
 /// Why moments were refused; the caller names the file.
 #[derive(Debug, Error)]
 pub enum MomentsError {

@@ -6,9 +6,9 @@ use super::plan::{Candidates, FamilySet, Plan, Predictor, Row};
 use crate::icm::fit::Fitter;
 use crate::icm::head::Method;
 use crate::icm::held_out::HeldOut;
-use crate::icm::labelled::{EnvironmentMoments, Labelled, SAME_CLASS};
+use crate::icm::labelled::{EnvironmentMoments, Labelled};
 use crate::icm::logistic::DEFAULT_C;
-use crate::icm::moments::Moments;
+use crate::icm::moments::{Moments, SAME_CLASS};
 use crate::icm::pooled_moments::PooledMoments;
 use crate::icm::select::{
     Criterion, Grid, PENALTIES, Sampling, Scores, SearchSpace, SelectError, Selection,

@@ -2,7 +2,7 @@
 
 use crate::icm::captions::CAPTIONS;
 use crate::icm::interventions::Interventions;
-use crate::icm::labelled::SAME_CLASS;
+use crate::icm::moments::SAME_CLASS;
 use crate::icm::select::grid::Grid;
 
 /// The families that maps may be fitted to, possibly with [`SAME_CLASS`] and [`CAPTIONS`], and the

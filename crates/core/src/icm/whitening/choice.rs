@@ -26,6 +26,16 @@ pub struct WhiteningChoice {
     pub under: Option<(f64, f64)>,
 }
 
+impl Covariances {
+    /// The covariances of `images` and of all their versions under interventions; `None` if nothing
+    /// moves: no class has two different images, and there are no interventions.
+    #[must_use]
+    pub fn of(images: &Labelled) -> Option<Self> {
+        let moments = images.clone().with_same_class(true).moments("");
+        Self::of_moments(&moments)
+    }
+}
+
 /// Chooses the whitening of `images` by [`by_held_out_images`].
 ///
 /// `images` are in the space that the classifier works in, after its projection. `None` if no class

@@ -2,9 +2,8 @@
 
 use super::{MAX_RANK, Strengths, Whitening};
 use crate::icm::fit::FitError;
-use crate::icm::labelled::{Labelled, SAME_CLASS};
 use crate::icm::linalg::{Real, product, transposed_product};
-use crate::icm::moments::Moments;
+use crate::icm::moments::{Moments, SAME_CLASS};
 use crate::icm::pooled_moments::PooledMoments;
 use crate::icm::spectrum::Spectrum;
 use nalgebra::{DMatrix, DVector};
@@ -25,15 +24,8 @@ pub struct Covariances {
 }
 
 impl Covariances {
-    /// The covariances of `images` and of all their versions under interventions; `None` if nothing
-    /// moves: no class has two different images, and there are no interventions.
-    #[must_use]
-    pub fn of(images: &Labelled) -> Option<Self> {
-        let moments = images.clone().with_same_class(true).moments("");
-        Self::of_moments(&moments)
-    }
-
-    /// The covariances of moments, within classes if they have [`SAME_CLASS`].
+    /// The covariances of moments, within classes if they have [`SAME_CLASS`]; `None` if nothing
+    /// moves.
     #[must_use]
     pub fn of_moments(moments: &Moments) -> Option<Self> {
         Self::pooled(PooledMoments(&[moments]), moments.width(), |_| true)

@@ -4,8 +4,8 @@
 use super::coordinates::{Coordinates, Means};
 use super::{Covariances, Strengths};
 use crate::icm::captions::CAPTIONS;
-use crate::icm::labelled::{EnvironmentMoments, Labelled, SAME_CLASS};
-use crate::icm::moments::Moments;
+use crate::icm::labelled::{EnvironmentMoments, Labelled};
+use crate::icm::moments::{Moments, SAME_CLASS};
 use crate::icm::pooled_moments::PooledMoments;
 use crate::icm::select::{family_folds, split_count, stratified_halves};
 use crate::numeric::Rng;

@@ -99,11 +99,12 @@ fn bayes(rows: &[Vec<f32>], classes: &[usize]) -> f64 {
 }
 
 fn accuracy(learnt: &Labelled, target: &HeldOut, map: &MapSpec) -> f64 {
-    let fitter = Fitter::new(&learnt.moments("")).unwrap();
-    let fitter = fitter.with_covariances(Covariances::of(learnt).unwrap());
-    let map = fitter.fit(map).unwrap();
+    let fitter = Fitter::new(&learnt.moments("")).expect("made for the test");
+    let fitter = fitter.with_covariances(Covariances::of(learnt).expect("made for the test"));
+    let map = fitter.fit(map).expect("made for the test");
     let images = learnt.images().originals();
-    let head = Head::fit(&Method::ClassMeans, images, learnt.classes(), &map).unwrap();
+    let head =
+        Head::fit(&Method::ClassMeans, images, learnt.classes(), &map).expect("made for the test");
     let hits = target.hits(&map, &head);
     hits.iter().sum::<f64>() / hits.len() as f64
 }
