@@ -84,6 +84,7 @@ fn measure(name: &str, sink: Sink, count: u64, each: u64, pause: Duration) {
         reason: None,
         in_support: Some(true),
         shift: Some(0.3),
+        drift: Some(1.1),
     };
     // Until the connection is up and the file is open.
     std::thread::sleep(Duration::from_millis(1500));

@@ -16,6 +16,7 @@ pub use limits::Limits;
 pub use prompt_encoder::PromptEncoder;
 
 use crate::config::Settings;
+use constancy_core::camera_health::Glance;
 use constancy_core::classify::{ClassBank, Classifier, Decision};
 use constancy_core::frame::Frame;
 use constancy_core::icm::Projection;
@@ -36,6 +37,13 @@ pub struct FrameInput<'a> {
     pub view: &'a View,
     /// The classifier; defaults to the recogniser's own.
     pub classifier: Option<&'a Classifier>,
+}
+
+/// What a frame shows, and how well it shows it.
+#[derive(Debug, Clone)]
+pub struct Recognition {
+    pub decision: Decision,
+    pub glance: Glance,
 }
 
 /// Encoder and classifier: turns a frame into a decision.
@@ -123,16 +131,28 @@ impl Recognizer {
         Ok(classify(&self.classifier, &embedding, latency))
     }
 
-    /// The decisions on several frames, one result per frame in order; see [`FrameEncoder::embed_all`].
-    pub fn recognize_all(&mut self, inputs: &[FrameInput<'_>]) -> Vec<PerFrame<Decision>> {
+    /// What several frames show, one result per frame in order; see [`FrameEncoder::embed_all`].
+    pub fn recognize_all(&mut self, inputs: &[FrameInput<'_>]) -> Vec<PerFrame<Recognition>> {
         let frames: Vec<(&Frame, &View)> = inputs.iter().map(|i| (i.frame, i.view)).collect();
-        let embedded = self.frame_encoder.embed_all(&frames);
-        let decide = |(input, embedded): (&FrameInput<'_>, PerFrame<Vec<f32>>)| {
+        let mask_colour = self.mask_colour();
+        let mut glances = vec![None; inputs.len()];
+        let embedded = self
+            .frame_encoder
+            .embed_all(&frames, &mut |index, picture| {
+                let hidden = (*inputs[index].view != View::WHOLE).then_some(mask_colour);
+                glances[index] = catch_panic(|| Glance::at(picture, hidden)).ok();
+            });
+        let decide = |((input, glance), embedded): ((&FrameInput<'_>, Option<Glance>), _)| {
             let classifier = input.classifier.unwrap_or(&self.classifier);
-            let (embedding, latency) = embedded?;
-            catch_panic(|| classify(classifier, &embedding, latency)).map_err(FrameError::Internal)
+            let (embedding, latency): (Vec<f32>, StageLatency) = embedded?;
+            let glance =
+                glance.ok_or_else(|| FrameError::Internal("a frame was not looked at".into()))?;
+            let decided = catch_panic(|| classify(classifier, &embedding, latency));
+            let (decision, latency) = decided.map_err(FrameError::Internal)?;
+            Ok((Recognition { decision, glance }, latency))
         };
-        inputs.iter().zip(embedded).map(decide).collect()
+        let looked_at = inputs.iter().zip(glances);
+        looked_at.zip(embedded).map(decide).collect()
     }
 
     /// The visible part of a frame as a picture for people.

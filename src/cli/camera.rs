@@ -1,4 +1,6 @@
-//! `constancy camera`: lists cameras, their formats and controls, and saves a frame.
+//! `constancy camera`: lists cameras, their formats and controls, saves a frame, and shows references.
+
+mod reference;
 
 use super::CliError;
 use super::output::{Target, check_targets, json_line, line, write_file};
@@ -48,6 +50,8 @@ enum CameraCommand {
     },
     /// Save one frame as PNG, with the camera's region and masks applied, or as the camera's own JPEG
     Grab(GrabArgs),
+    /// Show or renew the reference picture by which the daemon tells a camera's faults
+    Reference(reference::ReferenceArgs),
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +75,7 @@ pub(super) fn run(args: &CameraArgs) -> Result<(), CliError> {
         CameraCommand::Formats { device, json } => formats(device, *json),
         CameraCommand::Controls { device, json } => controls(device, *json),
         CameraCommand::Grab(args) => grab(args),
+        CameraCommand::Reference(args) => reference::run(args),
     }
 }
 
@@ -168,17 +173,7 @@ fn grab(args: &GrabArgs) -> Result<(), CliError> {
 
 fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
     if let Some(config) = &args.config {
-        let settings = Settings::read(config)?;
-        let names: Vec<String> = settings.cameras.iter().map(|c| c.name.clone()).collect();
-        let found = settings.cameras.into_iter().find(|c| c.name == args.camera);
-        return found.ok_or_else(|| {
-            CliError::Usage(format!(
-                "there is no camera `{}` in {}; it names {}",
-                args.camera,
-                config.display(),
-                names.join(", ")
-            ))
-        });
+        return configured_camera(&Settings::read(config)?, &args.camera, config);
     }
     Ok(CameraSettings {
         name: "grab".into(),
@@ -195,6 +190,23 @@ fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
         stall_s: 5.0,
         publish: crate::config::PublishSettings::default(),
         view: View::WHOLE,
+    })
+}
+
+/// The camera of this name; `config` is where the settings are from.
+fn configured_camera(
+    settings: &Settings,
+    name: &str,
+    config: &Path,
+) -> Result<CameraSettings, CliError> {
+    let found = settings.cameras.iter().find(|c| c.name == name);
+    found.cloned().ok_or_else(|| {
+        let names: Vec<&str> = settings.cameras.iter().map(|c| c.name.as_str()).collect();
+        CliError::Usage(format!(
+            "there is no camera `{name}` in {}; it names {}",
+            config.display(),
+            names.join(", ")
+        ))
     })
 }
 

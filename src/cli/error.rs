@@ -68,6 +68,8 @@ pub enum CliError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("{path}: {reason}; renew it with `--renew`")]
+    Reference { path: PathBuf, reason: String },
     #[error("{path} cannot be written: {source}")]
     Write {
         path: PathBuf,

@@ -48,6 +48,7 @@ impl CliError {
             | Self::Caption(_)
             | Self::Moments(_)
             | Self::MomentsFile { .. }
+            | Self::Reference { .. }
             | Self::Select(_)
             | Self::Fit(_)
             | Self::Embed(EmbedError::Embedding(_) | EmbedError::Source(_)) => DATA,

@@ -85,7 +85,7 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// List cameras with their formats and controls, or save a frame
+    /// List cameras with their formats and controls, save a frame, or show a reference picture
     Camera(camera::CameraArgs),
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]

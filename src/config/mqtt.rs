@@ -92,10 +92,18 @@ pub enum CommandName {
     Threshold,
     /// Publish the next frame as a JPEG.
     Snapshot,
+    /// Learn a new reference picture.
+    Reference,
 }
 
 impl CommandName {
-    pub const ALL: [Self; 4] = [Self::Enabled, Self::Labels, Self::Threshold, Self::Snapshot];
+    pub const ALL: [Self; 5] = [
+        Self::Enabled,
+        Self::Labels,
+        Self::Threshold,
+        Self::Snapshot,
+        Self::Reference,
+    ];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -104,6 +112,7 @@ impl CommandName {
             Self::Labels => "labels",
             Self::Threshold => "threshold",
             Self::Snapshot => "snapshot",
+            Self::Reference => "reference",
         }
     }
 }

@@ -10,6 +10,7 @@ mod frozen;
 mod loading;
 mod pipeline;
 mod publish_policy;
+pub(crate) mod reference_file;
 mod service;
 mod slot;
 mod snapshots;
@@ -121,6 +122,7 @@ impl Daemon {
                 return Ok(reason);
             }
             self.pipeline.run_commands(&self.settings.classes.prompts)?;
+            self.pipeline.notice_removed_references();
             self.feed_watchdog();
             let pipeline = &mut self.pipeline;
             self.manager.status(|| pipeline.describe());

@@ -6,16 +6,18 @@
 mod camera;
 mod commands;
 mod relabelling;
+mod state;
+mod watch;
 
 use super::error::DaemonError;
 use super::slot::CameraFrame;
 use super::snapshots::SnapshotWriter;
 use crate::clock;
 use crate::config::Settings;
-use crate::publish::{CameraState, Event, LatencyMs, PublishError, Sink, rfc3339};
-use crate::recognizer::{FrameError, FrameInput, PerFrame, Recognizer, StageLatency};
-use camera::{Cameras, Published, SWITCHED_OFF};
-use constancy_core::classify::{Debouncer, Decision};
+use crate::publish::{Event, LatencyMs, PublishError, Sink, rfc3339};
+use crate::recognizer::{FrameError, FrameInput, PerFrame, Recognition, Recognizer, StageLatency};
+use camera::{Cameras, SWITCHED_OFF};
+use constancy_core::classify::Classifier;
 use constancy_core::frame::Frame;
 use relabelling::Relabelling;
 use std::sync::Arc;
@@ -78,7 +80,7 @@ pub(super) struct Pipeline {
 impl Pipeline {
     pub(super) fn new(settings: &Settings, recognizer: Recognizer, sink: Sink) -> Self {
         let mut cameras = Cameras::default();
-        cameras.configure(&settings.cameras);
+        cameras.configure(&settings.cameras, settings.queue.folder.as_deref());
         Self {
             recognizer,
             sink,
@@ -115,10 +117,10 @@ impl Pipeline {
         let started_ns = clock::monotonic_ns();
         for (frame, result) in on.iter().zip(self.recognize(&on)) {
             let result = match result {
-                Ok((decision, stages)) => {
+                Ok((recognition, stages)) => {
                     self.model_panics = 0;
                     let latency = latency_ms(&frame.frame, started_ns, stages);
-                    self.publish_or_skip(frame, &decision, latency)?;
+                    self.publish_or_skip(frame, &recognition, latency)?;
                     Ok(())
                 }
                 Err(error) => {
@@ -134,7 +136,7 @@ impl Pipeline {
     }
 
     /// One result per frame, in order, each by its camera's view and classifier.
-    fn recognize(&mut self, batch: &[&CameraFrame]) -> Vec<PerFrame<Decision>> {
+    fn recognize(&mut self, batch: &[&CameraFrame]) -> Vec<PerFrame<Recognition>> {
         if batch.is_empty() {
             return Vec::new();
         }
@@ -175,10 +177,10 @@ impl Pipeline {
     fn publish_or_skip(
         &mut self,
         frame: &CameraFrame,
-        decision: &Decision,
+        recognition: &Recognition,
         latency: LatencyMs,
     ) -> Result<(), PublishError> {
-        match self.publish(frame, decision, latency) {
+        match self.publish(frame, recognition, latency) {
             Err(PublishError::Json(e)) => {
                 let reason = format!("its event cannot be written as JSON: {e}");
                 self.skip(frame, &FrameError::Internal(reason));
@@ -192,18 +194,26 @@ impl Pipeline {
     fn publish(
         &mut self,
         frame: &CameraFrame,
-        decision: &Decision,
+        recognition: &Recognition,
         latency: LatencyMs,
     ) -> Result<(), PublishError> {
+        let decision = &recognition.decision;
         let camera = &mut self.cameras[frame.camera];
         camera.recent_frames += 1;
+        let captured_at = frame.frame.captured_at;
+        camera.watch.update(
+            recognition,
+            classifier_of(camera.classifier.as_ref(), &self.recognizer),
+            captured_at.monotonic_ns,
+            &rfc3339(captured_at.unix_ns),
+        );
         let rules = &camera.settings.publish;
         let captured_ns = frame.frame.captured_at.monotonic_ns;
         let changed = camera
             .debouncer
             .update(decision, captured_ns, &rules.steadiness());
         if camera.policy.is_due(changed, captured_ns, rules) {
-            self.publish_event(frame, decision, latency)?;
+            self.publish_event(frame, recognition, latency)?;
         }
         self.publish_state(frame, decision)
     }
@@ -211,7 +221,7 @@ impl Pipeline {
     fn publish_event(
         &mut self,
         CameraFrame { camera, frame, .. }: &CameraFrame,
-        decision: &Decision,
+        Recognition { decision, .. }: &Recognition,
         latency_ms: LatencyMs,
     ) -> Result<(), PublishError> {
         let camera = &mut self.cameras[*camera];
@@ -235,6 +245,9 @@ impl Pipeline {
             reason: decision.reason,
             in_support: decision.in_support,
             shift: decision.shift,
+            sight: camera
+                .watch
+                .sight(classifier_of(camera.classifier.as_ref(), &self.recognizer)),
             top: &decision.top,
             latency_ms,
             model: &self.recognizer.model_digest,
@@ -248,43 +261,6 @@ impl Pipeline {
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.keep(name, &self.boot_id, seq, frame, &camera.settings.view);
         }
-        Ok(())
-    }
-
-    /// Publishes the camera's present answer if it differs from the published one.
-    fn publish_state(
-        &mut self,
-        frame: &CameraFrame,
-        decision: &Decision,
-    ) -> Result<(), PublishError> {
-        let camera = &mut self.cameras[frame.camera];
-        let Some(class) = camera.debouncer.current() else {
-            return Ok(());
-        };
-        let present = Published::Class(class.map(str::to_owned));
-        if camera.published.as_ref() == Some(&present) {
-            return Ok(());
-        }
-        // An unknown state still names the best class of this frame.
-        let named = class.unwrap_or(&decision.top[0].class);
-        self.sink.state(&CameraState {
-            schema: 1,
-            device: &self.device,
-            camera: camera.name(),
-            class: Some(named),
-            score: decision
-                .top
-                .iter()
-                .find(|c| c.class == named)
-                .map(|c| c.score),
-            confidence: decision
-                .confidence
-                .filter(|_| named == decision.top[0].class),
-            known: class.is_some(),
-            ts: rfc3339(frame.frame.captured_at.unix_ns),
-            fault: None,
-        })?;
-        camera.published = Some(present);
         Ok(())
     }
 
@@ -312,35 +288,12 @@ impl Pipeline {
         );
     }
 
-    /// Takes note that a camera does not work: its retained state must not keep naming the last class.
-    pub(super) fn fault(&mut self, index: usize, message: &str) -> Result<(), PublishError> {
-        let camera = &mut self.cameras[index];
-        // Frames from before the fault say nothing about those after it.
-        camera.debouncer = Debouncer::default();
-        let present = Published::Fault(message.to_owned());
-        if camera.published.as_ref() != Some(&present) {
-            self.sink.state(&CameraState {
-                schema: 1,
-                device: &self.device,
-                camera: camera.name(),
-                class: None,
-                score: None,
-                confidence: None,
-                known: false,
-                ts: rfc3339(clock::now().unix_ns),
-                fault: Some(message),
-            })?;
-            camera.published = Some(present);
-        }
-        self.answer_picture(index, &Err(message.to_owned()));
-        Ok(())
-    }
-
     /// Takes a new configuration, except for the sink. Cameras that keep their name keep their memory.
     pub(super) fn configure(&mut self, settings: &Settings, recognizer: Recognizer) {
         self.recognizer = recognizer;
         self.device.clone_from(&settings.device);
-        self.cameras.configure(&settings.cameras);
+        let folder = settings.queue.folder.as_deref();
+        self.cameras.configure(&settings.cameras, folder);
     }
 
     /// Publishes every camera's state again: the broker or the topics may be new.
@@ -357,6 +310,11 @@ impl Pipeline {
         parts.push(self.sink.describe());
         parts.join("; ")
     }
+}
+
+/// A camera's own classifier, if a command gave it one, or everybody's.
+fn classifier_of<'a>(own: Option<&'a Classifier>, recognizer: &'a Recognizer) -> &'a Classifier {
+    own.unwrap_or_else(|| recognizer.classifier())
 }
 
 /// The latency of a frame whose recognition began at `started_ns` of `CLOCK_MONOTONIC`.

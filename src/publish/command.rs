@@ -23,6 +23,8 @@ pub enum Command {
     Threshold(f32),
     /// Publish its next frame as a JPEG.
     Snapshot,
+    /// Learn a new reference picture.
+    Reference,
 }
 
 impl Command {
@@ -33,6 +35,7 @@ impl Command {
             Self::Labels(_) => CommandName::Labels,
             Self::Threshold(_) => CommandName::Threshold,
             Self::Snapshot => CommandName::Snapshot,
+            Self::Reference => CommandName::Reference,
         }
     }
 }
@@ -160,6 +163,8 @@ impl CommandPolicy {
             CommandName::Threshold => parse_threshold(payload),
             CommandName::Snapshot if payload.is_empty() => Ok(Command::Snapshot),
             CommandName::Snapshot => Err("expected an empty payload".into()),
+            CommandName::Reference if payload.trim_ascii() == b"renew" => Ok(Command::Reference),
+            CommandName::Reference => Err("expected renew".into()),
         }
     }
 }
@@ -225,6 +230,7 @@ mod tests {
                 CommandName::Labels,
                 CommandName::Threshold,
                 CommandName::Snapshot,
+                CommandName::Reference,
             ],
             cameras: vec!["belt".into()],
         }
@@ -248,6 +254,7 @@ mod tests {
             Ok(Command::Labels(vec!["a".into(), "b c".into()]))
         );
         assert_eq!(parse("snapshot", ""), Ok(Command::Snapshot));
+        assert_eq!(parse("reference", "renew\n"), Ok(Command::Reference));
     }
 
     #[test]
@@ -276,6 +283,7 @@ mod tests {
             ),
             ("labels", "[\"a\", \"a\"]", "given twice"),
             ("snapshot", "/etc/passwd", "expected an empty payload"),
+            ("reference", "/etc/passwd", "expected renew"),
             (
                 "threshold",
                 &huge,
@@ -284,7 +292,7 @@ mod tests {
             (
                 "reboot",
                 "now",
-                "expected enabled, labels, threshold, snapshot",
+                "expected enabled, labels, threshold, snapshot, reference",
             ),
         ];
         for (command, payload, expected) in cases {

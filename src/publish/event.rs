@@ -1,6 +1,7 @@
 //! The event and the camera's state, as published. `docs/event.schema.json` and `docs/state.schema.json` describe them.
 
-use constancy_core::classify::{Reason, Scored};
+use constancy_core::camera_health::{CameraHealth, ImageStatistics};
+use constancy_core::classify::{Light, Reason, Scored};
 use constancy_core::frame::GroundTruth;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -39,6 +40,8 @@ pub struct Event<'a> {
     pub in_support: Option<bool>,
     /// 0 at a typical example, 1 at the edge of support; `None` if the class bank cannot tell.
     pub shift: Option<f32>,
+    #[serde(flatten)]
+    pub sight: Sight,
     /// The best classes, best first.
     pub top: &'a [Scored],
     pub latency_ms: LatencyMs,
@@ -56,6 +59,37 @@ pub struct Event<'a> {
     /// What a rendered frame shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truth: Option<&'a GroundTruth>,
+}
+
+/// How well a camera sees, over its recent frames.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Sight {
+    /// The light beside that of the calibration; `None` if the class bank does not measure drift.
+    pub light: Option<Light>,
+    /// How far the light is from that of the calibration.
+    pub drift: Option<Drift>,
+    /// What is wrong with the camera; `None` while it does not work.
+    pub camera_health: Option<CameraHealth>,
+    /// Statistics of the picture itself.
+    pub image: Option<ImageStatistics>,
+}
+
+/// The median distance of recent frames from the calibration, inside the directions that light moves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Drift {
+    /// 1 is usual for clean calibration images.
+    pub level: f32,
+    /// The share of clean calibration images that are nearer, `0..=1`.
+    pub quantile: f32,
+}
+
+/// What a camera's faults are told by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CameraReference {
+    /// When it was learnt, RFC 3339, UTC.
+    pub ts: String,
+    /// Whether something in the picture always stays in its place, so that a moved camera can be told.
+    pub background: bool,
 }
 
 /// Milliseconds of each stage of a frame's path.
@@ -95,6 +129,10 @@ pub struct CameraState<'a> {
     /// calibrated.
     pub confidence: Option<f32>,
     pub known: bool,
+    #[serde(flatten)]
+    pub sight: Sight,
+    /// `None` until it is learnt.
+    pub reference: Option<&'a CameraReference>,
     /// When the state began, RFC 3339, UTC.
     pub ts: String,
     pub fault: Option<&'a str>,

@@ -119,8 +119,8 @@ fn text<'c>(component: &'c Value, key: &str) -> &'c str {
         .unwrap_or_default()
 }
 
-/// Its class, and whether it works.
-fn camera_components(id: &str, camera: &str, topics: &Topics) -> [(String, Value); 2] {
+/// Its class, whether it works, how well it sees, and the drift of its light.
+fn camera_components(id: &str, camera: &str, topics: &Topics) -> [(String, Value); 5] {
     let state = topics.state(camera);
     let class = json!({
         "p": "sensor", "unique_id": format!("{id}_{camera}_class"), "name": camera,
@@ -134,9 +134,38 @@ fn camera_components(id: &str, camera: &str, topics: &Topics) -> [(String, Value
         "entity_category": "diagnostic", "state_topic": state,
         "value_template": "{{ 'ON' if value_json.fault else 'OFF' }}",
     });
+    let health = json!({
+        "p": "binary_sensor", "unique_id": format!("{id}_{camera}_health"),
+        "name": format!("{camera} view"), "device_class": "problem",
+        "entity_category": "diagnostic", "state_topic": state, "json_attributes_topic": state,
+        "json_attributes_template": "{{ {'health': value_json.camera_health, 'image': value_json.image} | tojson }}",
+        "value_template":
+            "{{ 'OFF' if value_json.camera_health in ['good', 'learning', 'dark', none] else 'ON' }}",
+    });
+    let diagnostic = |part: &str, icon: &str, template: &str| {
+        json!({
+            "p": "sensor", "unique_id": format!("{id}_{camera}_{part}"), "name": format!("{camera} {part}"),
+            "icon": icon, "entity_category": "diagnostic", "state_topic": state, "value_template": template,
+        })
+    };
+    // `None` makes the state unknown.
+    let light = diagnostic(
+        "light",
+        "mdi:brightness-6",
+        "{{ value_json.light or 'None' }}",
+    );
+    let mut drift = diagnostic(
+        "drift",
+        "mdi:chart-bell-curve",
+        "{{ value_json.drift.level if value_json.drift else 'None' }}",
+    );
+    drift["state_class"] = "measurement".into();
     [
         (format!("{camera}_class"), class),
         (format!("{camera}_problem"), problem),
+        (format!("{camera}_health"), health),
+        (format!("{camera}_light"), light),
+        (format!("{camera}_drift"), drift),
     ]
 }
 

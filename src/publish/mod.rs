@@ -8,13 +8,13 @@ mod homeassistant;
 mod mqtt;
 mod queue;
 mod sparkplug;
-mod state_file;
+pub(crate) mod state_file;
 mod stdout;
 mod tls;
 mod topics;
 
 pub use command::{Command, Request};
-pub use event::{CameraState, Event, LatencyMs, rfc3339};
+pub use event::{CameraReference, CameraState, Drift, Event, LatencyMs, Sight, rfc3339};
 pub use mqtt::{BrokerError, DemoSubscriber, MAX_PICTURE_BYTES, MqttPublisher, Undelivered, probe};
 pub use stdout::StdoutPrinter;
 pub use tls::TlsError;

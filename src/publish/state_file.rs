@@ -66,7 +66,7 @@ pub(super) fn unfinished(path: &Path) -> PathBuf {
 }
 
 /// Puts a whole file in the place of an earlier one; after a power cut, either is there.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let new = unfinished(path);
     let mut file = create(&new)?;
     file.write_all(bytes)?;
@@ -79,7 +79,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The first `limit` bytes of a file.
-pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let Some(file) = open(path)? else {
         return Ok(None);
     };

@@ -71,7 +71,7 @@ impl FrameEncoder {
 
     /// The embedding `[width]` of the whole frame, not normalised.
     pub fn embed(&mut self, frame: &Frame) -> PerFrame<Vec<f32>> {
-        self.embed_all(&[(frame, &View::WHOLE)])
+        self.embed_all(&[(frame, &View::WHOLE)], &mut |_, _| {})
             .pop()
             .unwrap_or_else(|| {
                 let reason = "the encoder returned no result for a frame";
@@ -81,12 +81,18 @@ impl FrameEncoder {
 
     /// The embeddings of the visible parts of several frames, one result per frame in order. The encoder runs once for
     /// the batch, so `embed_ms` of each frame is the time for all of them. A frame that fails, by a panic even, fails
-    /// alone.
-    pub fn embed_all(&mut self, frames: &[(&Frame, &View)]) -> Vec<PerFrame<Vec<f32>>> {
+    /// alone. `look` gets the visible part of each frame that can be decoded, with the frame's index; its time is part of
+    /// `preprocess_ms`.
+    pub fn embed_all(
+        &mut self,
+        frames: &[(&Frame, &View)],
+        look: &mut dyn FnMut(usize, &RgbImage),
+    ) -> Vec<PerFrame<Vec<f32>>> {
         let (mut input, mut prepared) = (Vec::new(), Vec::new());
-        for (frame, view) in frames {
+        for (index, (frame, view)) in frames.iter().enumerate() {
             let start = Instant::now();
             prepared.push(self.prepare(frame, view).map(|tensor| {
+                look(index, self.preprocessor.decoded());
                 input.extend_from_slice(&tensor);
                 ms_since(start)
             }));
@@ -98,9 +104,10 @@ impl FrameEncoder {
                 let width = self.encoder.manifest().output.width;
                 assign_embeddings(prepared, &values, width, ms_since(start))
             }
+            // All have been looked at.
             Err(_) if frames.len() > 1 => frames
                 .iter()
-                .flat_map(|frame| self.embed_all(std::slice::from_ref(frame)))
+                .flat_map(|frame| self.embed_all(std::slice::from_ref(frame), &mut |_, _| {}))
                 .collect(),
             Err(error) => vec![Err(error)],
         }

@@ -59,6 +59,7 @@ fn fill(device: &Sink, name: &str) {
         reason: None,
         in_support: None,
         shift: None,
+        drift: None,
     };
     let captured_at = Timestamp {
         monotonic_ns: 1,

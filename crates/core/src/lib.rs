@@ -7,6 +7,7 @@
 //! - [`intervene`]: changes an image in ways that leave its class unchanged.
 //! - [`icm`]: fits, selects, evaluates and applies invariant projections.
 //! - [`classify`]: class banks, tokenizer, scores, rejection, and a state that does not flicker.
+//! - [`camera_health`]: whether a camera still sees what it should.
 //! - [`workshop`]: a rendered camera whose causes are all known.
 //! - [`reliability`]: whether a confidence is true, and how well a score ranks answers.
 //! - [`tensor_file`], [`foreign_file`], [`stats`], [`numeric`], [`jpeg`]: shared by the others.
@@ -16,6 +17,7 @@
 //! Times are nanoseconds (`_ns`), milliseconds (`_ms`) or seconds (`_s`), as the name says. Scores and margins lie in
 //! `0..=1`. Image sizes are width × height in pixels; tensor shapes are written `[N, C, H, W]`.
 
+pub mod camera_health;
 pub mod classify;
 pub mod foreign_file;
 pub mod frame;

@@ -2,11 +2,13 @@
 
 use super::super::publish_policy::PublishPolicy;
 use super::super::slot::CameraFrame;
+use super::watch::Watch;
 use crate::config::CameraSettings;
+use crate::publish::Sight;
 use constancy_core::classify::{Classifier, Debouncer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +21,17 @@ pub(super) enum Published {
     /// The class, or `None` for unknown.
     Class(Option<String>),
     Fault(String),
+}
+
+/// What a camera sees, as its retained state says it: of the frame that began the state.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) class: String,
+    pub(super) score: Option<f32>,
+    pub(super) confidence: Option<f32>,
+    pub(super) known: bool,
+    /// RFC 3339.
+    pub(super) ts: String,
 }
 
 /// A configured camera. It keeps its memory over reloads for as long as the daemon runs.
@@ -37,6 +50,12 @@ pub(super) struct Camera {
     pub(super) policy: PublishPolicy,
     /// The retained state as last published.
     pub(super) published: Option<Published>,
+    /// What it says, while the camera works.
+    pub(super) answer: Option<Answer>,
+    /// How well the camera sees.
+    pub(super) watch: Watch,
+    /// What the retained state last said of that, and when.
+    pub(super) told: Option<(Sight, Instant)>,
     /// Recognised frames since the status line was last written.
     pub(super) recent_frames: u64,
     /// A command switched the camera off.
@@ -48,8 +67,10 @@ pub(super) struct Camera {
 }
 
 impl Camera {
-    pub(super) fn new(settings: CameraSettings) -> Self {
+    /// `folder` outlives restarts.
+    pub(super) fn new(settings: CameraSettings, folder: Option<&Path>) -> Self {
         Self {
+            watch: Watch::new(&settings, folder),
             settings,
             next_seq: 0,
             dropped: 0,
@@ -58,6 +79,8 @@ impl Camera {
             debouncer: Debouncer::default(),
             policy: PublishPolicy::default(),
             published: None,
+            answer: None,
+            told: None,
             recent_frames: 0,
             is_off: false,
             classifier: None,
@@ -73,6 +96,20 @@ impl Camera {
     pub(super) fn count_lost(&mut self, frame: &CameraFrame) {
         self.dropped += frame.dropped;
         self.damaged += frame.damaged;
+    }
+
+    /// Takes new settings, and keeps its memory.
+    fn configured(self, settings: &CameraSettings, folder: Option<&Path>) -> Self {
+        let mut camera = Self {
+            settings: settings.clone(),
+            ..self
+        };
+        // The class bank may be another.
+        camera.watch.forget_light();
+        if !camera.watch.fits(settings, folder) {
+            camera.watch = Watch::new(settings, folder);
+        }
+        camera
     }
 
     /// Undoes what commands changed, except for a picture that is still to come.
@@ -108,7 +145,7 @@ pub(super) struct Cameras {
 
 impl Cameras {
     /// Takes the cameras of a new configuration; a camera that keeps its name keeps its memory.
-    pub(super) fn configure(&mut self, settings: &[CameraSettings]) {
+    pub(super) fn configure(&mut self, settings: &[CameraSettings], folder: Option<&Path>) {
         let mut known = std::mem::take(&mut self.removed);
         for camera in self.configured.drain(..) {
             known.insert(camera.settings.name.clone(), camera);
@@ -116,11 +153,8 @@ impl Cameras {
         self.configured = settings
             .iter()
             .map(|settings| match known.remove(&settings.name) {
-                Some(camera) => Camera {
-                    settings: settings.clone(),
-                    ..camera
-                },
-                None => Camera::new(settings.clone()),
+                Some(camera) => camera.configured(settings, folder),
+                None => Camera::new(settings.clone(), folder),
             })
             .collect();
         self.removed = known;
@@ -185,9 +219,12 @@ mod tests {
     #[test]
     fn cameras_keep_their_memory_by_name_over_reloads() {
         let mut cameras = Cameras::default();
-        cameras.configure(&[settings("belt"), settings("gate")]);
+        cameras.configure(&[settings("belt"), settings("gate")], None);
         (cameras[0].next_seq, cameras[1].next_seq) = (5, 7);
-        cameras.configure(&[settings("gate"), settings("dock"), settings("belt")]);
+        cameras.configure(
+            &[settings("gate"), settings("dock"), settings("belt")],
+            None,
+        );
         let seqs = |cameras: &Cameras| {
             cameras
                 .configured
@@ -196,11 +233,11 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(seqs(&cameras), [7, 0, 5]);
-        cameras.configure(&[settings("dock")]);
+        cameras.configure(&[settings("dock")], None);
         assert_eq!(seqs(&cameras), [0]);
         let error = cameras.index_of("belt").expect_err("it was removed");
         assert!(error.contains("there are dock"), "{error}");
-        cameras.configure(&[settings("belt"), settings("dock")]);
+        cameras.configure(&[settings("belt"), settings("dock")], None);
         assert_eq!(seqs(&cameras), [5, 0], "no event id comes twice");
         assert_eq!(cameras.index_of("dock"), Ok(1));
     }
@@ -208,14 +245,14 @@ mod tests {
     #[test]
     fn a_reload_undoes_commands_on_every_camera() {
         let mut cameras = Cameras::default();
-        cameras.configure(&[settings("belt"), settings("gate")]);
+        cameras.configure(&[settings("belt"), settings("gate")], None);
         for camera in cameras.configured_mut() {
             camera.is_off = true;
             camera.published = Some(Published::Fault(SWITCHED_OFF.into()));
         }
-        cameras.configure(&[settings("gate")]);
+        cameras.configure(&[settings("gate")], None);
         cameras.reset_commands();
-        cameras.configure(&[settings("belt")]);
+        cameras.configure(&[settings("belt")], None);
         assert!(!cameras[0].is_off && cameras[0].published.is_none());
     }
 }

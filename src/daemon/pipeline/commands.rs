@@ -48,6 +48,7 @@ impl Pipeline {
             Command::Threshold(threshold) => Some(Ok(self.set_threshold(camera, threshold))),
             Command::Labels(labels) => self.start_labels(camera, labels, prompts).err().map(Err),
             Command::Snapshot => self.request_picture(camera).err().map(Err),
+            Command::Reference => Some(Ok(self.renew_reference(camera))),
         };
         if let Some(outcome) = outcome {
             self.answer(self.cameras[camera].name(), name, &outcome);
@@ -129,7 +130,19 @@ impl Pipeline {
             .unwrap_or_else(|| self.recognizer.classifier());
         camera.classifier = Some(classifier.with_bank(bank, &self.recognizer.projection_digest));
         camera.debouncer = Debouncer::default();
+        camera.watch.forget_light();
         detail
+    }
+
+    fn renew_reference(&mut self, camera: usize) -> String {
+        self.cameras[camera].watch.renew();
+        "a new reference picture is learnt from the frames of the next minute".into()
+    }
+
+    /// Learns new references for cameras whose reference files somebody has removed.
+    pub(in super::super) fn notice_removed_references(&mut self) {
+        let cameras = self.cameras.configured_mut();
+        cameras.for_each(|camera| camera.watch.notice_removal());
     }
 
     fn request_picture(&mut self, camera: usize) -> Result<(), String> {

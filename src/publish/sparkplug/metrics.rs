@@ -4,7 +4,7 @@ use super::payload::{DataType, Metric, Value};
 use serde_json::Value as Json;
 
 /// The metrics: each one's JSON pointer in the event, which without the first `/` is its name, and its type.
-const METRICS: [(&str, DataType); 19] = [
+const METRICS: [(&str, DataType); 27] = [
     ("/class", DataType::String),
     ("/known", DataType::Boolean),
     ("/reason", DataType::String),
@@ -13,6 +13,14 @@ const METRICS: [(&str, DataType); 19] = [
     ("/margin", DataType::Float),
     ("/in_support", DataType::Boolean),
     ("/shift", DataType::Float),
+    ("/light", DataType::String),
+    ("/drift/level", DataType::Float),
+    ("/drift/quantile", DataType::Float),
+    ("/camera_health", DataType::String),
+    ("/image/brightness", DataType::Float),
+    ("/image/clipped", DataType::Float),
+    ("/image/sharpness", DataType::Float),
+    ("/image/noise", DataType::Float),
     ("/top", DataType::String),
     ("/id", DataType::String),
     ("/monotonic_ns", DataType::UInt64),

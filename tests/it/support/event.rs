@@ -1,6 +1,6 @@
 //! An event without a daemon. The benches also use it.
 
-use constancy::publish::{Event, LatencyMs, rfc3339};
+use constancy::publish::{Event, LatencyMs, Sight, rfc3339};
 use constancy_core::classify::Decision;
 use constancy_core::frame::Timestamp;
 
@@ -31,6 +31,7 @@ pub fn event<'a>(
         reason: decision.reason,
         in_support: decision.in_support,
         shift: decision.shift,
+        sight: Sight::default(),
         top: &decision.top,
         latency_ms: LatencyMs {
             capture: 1.0,

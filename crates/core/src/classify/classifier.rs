@@ -1,7 +1,8 @@
 //! Scores an embedding against every class: cosines or a probe's logits, softmax, top-k.
 
 use super::bank::ClassBank;
-use super::confidence::{Evidence, Judge, Locator, Reason, Verdict};
+use super::confidence::{Drift, Evidence, Judge, Locator, Reason, Verdict};
+use super::light::LightLimits;
 use super::probe::Probe;
 use super::space::Space;
 use super::support::Support;
@@ -44,6 +45,9 @@ pub struct Decision {
     pub in_support: Option<bool>,
     /// How far out of distribution, by [`Support::shift`].
     pub shift: Option<f32>,
+    /// How far the light is from that of the calibration, by [`Drift::distance`](super::Drift::distance); `None` if the
+    /// bank has no [`Confidence`](super::Confidence), or no directions of drift.
+    pub drift: Option<f32>,
 }
 
 /// Classifies embeddings by the nearest class, or by the bank's probe if there is one.
@@ -222,6 +226,30 @@ impl Classifier {
         self.judge.is_some()
     }
 
+    /// What [`Decision::drift`] is measured by; `None` if it is not measured.
+    fn drift(&self) -> Option<&Drift> {
+        let judge = self.judge.as_ref()?;
+        let drift = &judge.locator.geometry().drift;
+        (!drift.axes.is_empty() && !drift.quantiles.is_empty()).then_some(drift)
+    }
+
+    /// The share of clean calibration images that are nearer than this [`Decision::drift`], `0..=1`.
+    #[must_use]
+    pub fn drift_quantile(&self, distance: f32) -> Option<f32> {
+        Some(self.drift()?.quantile(distance))
+    }
+
+    /// What medians of [`Decision::drift`] mean.
+    #[must_use]
+    pub fn light_limits(&self) -> Option<LightLimits> {
+        let drift = self.drift()?;
+        Some(LightLimits {
+            near: drift.distance_at(0.85),
+            usual: drift.distance_at(0.95),
+            tail: self.judge.as_ref()?.tails.drift,
+        })
+    }
+
     /// The invariant embedding `[k]` of an embedding `[D]`.
     pub(super) fn invariant(&self, embedding: &[f32]) -> Vec<f32> {
         self.space.map(embedding)
@@ -295,6 +323,7 @@ impl Classifier {
             reason,
             in_support,
             shift,
+            drift: verdict.filter(|_| self.drift().is_some()).map(|v| v.drift),
         }
     }
 }

@@ -32,6 +32,7 @@ pub struct DebounceRules {
 ///     reason: None,
 ///     in_support: None,
 ///     shift: None,
+///     drift: None,
 /// };
 /// let rules = DebounceRules { agree: 2, of: 3, stay_threshold: None, dwell: Duration::ZERO };
 /// let mut debouncer = Debouncer::default();
@@ -129,6 +130,7 @@ mod tests {
             reason: None,
             in_support: None,
             shift: None,
+            drift: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! - [`ClassBank`]: class embeddings, from example images or from prompts ([`class_embeddings`]).
 //! - [`Classifier`]: cosines or a [`Probe`]'s logits, softmax, top-k, and rejection by threshold and [`Support`].
 //! - [`Confidence`]: how probable it is that an answer is right, and thresholds for a [`Target`]; [`calibrate`] fits it.
+//! - [`DriftMeter`], [`Light`]: how far a camera's light is from that of the calibration, over many frames.
 //! - [`Debouncer`]: turns the decisions of single frames into a state that does not flicker.
 
 mod bank;
@@ -12,6 +13,7 @@ mod confidence;
 mod copies;
 mod debounce;
 mod label;
+mod light;
 mod probe;
 mod space;
 mod support;
@@ -29,6 +31,7 @@ pub use confidence::{
 pub use copies::{CopyOf, contradiction, copies};
 pub use debounce::{DebounceRules, Debouncer};
 pub use label::{MAX_LABEL_CHARS, check_label};
+pub use light::{DriftMeter, Light, LightLimits};
 pub use probe::{Probe, ProbeError};
 pub use space::Space;
 pub use support::Support;

@@ -98,6 +98,12 @@ impl Preprocessor {
         Ok(&self.decoded)
     }
 
+    /// The visible part of the frame that was last decoded, in the camera's own resolution.
+    #[must_use]
+    pub fn decoded(&self) -> &RgbImage {
+        &self.decoded
+    }
+
     fn crop_view(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
         self.decode_view(frame, view)?;
         let Self {

@@ -65,6 +65,23 @@ impl Drift {
         axes.map(square).sum::<f32>().sqrt()
     }
 
+    /// The distance that a share `0..=1` of clean calibration images do not exceed; 0 if none were measured.
+    #[must_use]
+    pub fn distance_at(&self, share: f32) -> f32 {
+        let steps = self.quantiles.len().saturating_sub(1) as f32;
+        let at = share.clamp(0.0, 1.0) * steps;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and the number of quantiles"
+        )]
+        let below = at as usize;
+        let of = |i: usize| self.quantiles.get(i).or(self.quantiles.last());
+        let (low, high) = (of(below), of(below + 1));
+        low.zip(high)
+            .map_or(0.0, |(low, high)| low + (high - low) * (at - below as f32))
+    }
+
     /// The share of clean calibration images that are nearer, `0..=1`; 0 if none were measured.
     #[must_use]
     pub fn quantile(&self, distance: f32) -> f32 {
