@@ -2,6 +2,7 @@
 
 use constancy::config::Settings;
 use constancy::{fuzz_capture, fuzz_publish};
+use constancy_core::camera_health::Reference;
 use constancy_core::classify::{ClassBank, Tokenizer};
 use constancy_core::frame::{Frame, PixelFormat, Timestamp};
 use constancy_core::icm::{Moments, Projection};
@@ -90,9 +91,10 @@ fn onnx(data: &[u8]) {
     fuzz_onnx(&path);
 }
 
-/// Projections, class banks and moments share a format.
+/// Projections, class banks, moments and references share a format.
 fn tensors(data: &[u8]) {
     let _ = Moments::parse(data);
+    let _ = Reference::parse(data);
     if let Ok(bank) = ClassBank::parse(data) {
         bank.to_bytes().expect("what was read can be written");
     }

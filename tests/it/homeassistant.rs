@@ -53,8 +53,14 @@ fn discovery_describes_the_device() {
     assert_valid(&first);
     let all = [
         "belt_class",
+        "belt_drift",
+        "belt_health",
+        "belt_light",
         "belt_problem",
         "gate_class",
+        "gate_drift",
+        "gate_health",
+        "gate_light",
         "gate_problem",
         "queue_dropped",
         "queue_waiting",
@@ -97,6 +103,9 @@ fn a_removed_camera_is_removed_from_home_assistant() {
         components(&last),
         [
             "belt_class",
+            "belt_drift",
+            "belt_health",
+            "belt_light",
             "belt_problem",
             "queue_dropped",
             "queue_waiting"
@@ -188,6 +197,11 @@ fn home_assistant_shows_what_the_daemon_publishes() {
         "{state}: {shows}"
     );
     assert_eq!(shows["belt_problem"], "OFF");
+    // A camera that learns its reference has no fault; labels do not measure drift.
+    assert_eq!(
+        ["belt_health", "belt_light", "belt_drift"].map(|name| &shows[name]),
+        ["OFF", "None", "None"]
+    );
     assert_eq!(
         (&shows["gone_class"], &shows["gone_problem"]),
         (&json!("unknown"), &json!("ON"))

@@ -49,6 +49,7 @@ mod queue_fleet;
 mod real_images;
 mod reload;
 mod service;
+mod sight;
 mod skips;
 mod snapshots;
 mod soak;
