@@ -1,20 +1,23 @@
 //! Patches in which detail is lost although the rest of the picture shows it: dirt on the lens.
 //!
 //! Dirt lies far out of focus, so it has no outline. What lies in front of the camera has one, however smooth it is, and
-//! its outline is detail.
+//! its outline is detail. And dirt stays while the scene changes: only frames that show another scene than the one before
+//! count, so that a smooth part at rest is none. Where nothing ever changes, dirt cannot be told.
 
 use super::glance::{Glance, TILE_COLUMNS, TILES};
 use super::latch::above;
 use super::reference::Reference;
 
+/// A frame shows the same scene as another if its cells agree that much: 1 all, 0 as by chance.
+const SAME_SCENE: f32 = 0.85;
 /// Tiles with less than this of the usual detail of a picture cannot lose any.
 const LEAST_USUAL: f32 = 0.25;
 /// A tile is lost with less than this share of its own usual detail.
 const LOST: f32 = 0.2;
 /// A patch has at least this many tiles.
-const LEAST_TILES: usize = 5;
+const LEAST_TILES: usize = 4;
 /// The mean share of the usual detail left around a patch, at most: more is an outline.
-const OUTLINE: f32 = 0.6;
+const OUTLINE: f32 = 0.7;
 /// The share of tiles that dirt takes, above which it is told, and below which it is over.
 const DIRTY: (f32, f32) = (0.013, 0.006);
 /// More than this is not dirt but another fault.
@@ -25,13 +28,27 @@ const MOST: f32 = 0.6;
 pub(super) struct Patches {
     /// Relative to the frame's median; NaN until it was seen.
     detail: Vec<f32>,
+    /// The [`Glance::signs`] of the last scene that was counted; empty before the first.
+    scene: Vec<f32>,
 }
 
 impl Patches {
     pub(super) fn new() -> Self {
         Self {
             detail: vec![f32::NAN; TILES],
+            scene: Vec::new(),
         }
+    }
+
+    /// Whether a frame shows another scene than the last one that was counted, which it then becomes.
+    fn is_other_scene(&mut self, glance: &Glance) -> bool {
+        let products = glance.signs.iter().zip(&self.scene).map(|(a, b)| a * b);
+        let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
+        let other = sum <= SAME_SCENE * size;
+        if other {
+            self.scene.clone_from(&glance.signs);
+        }
+        other
     }
 
     /// Takes a frame; whether there is dirt, `None` if that cannot be told.
@@ -41,7 +58,7 @@ impl Patches {
         reference: &Reference,
         weight: f32,
     ) -> Option<bool> {
-        if glance.profile.is_empty() {
+        if glance.profile.is_empty() || !self.is_other_scene(glance) {
             return None;
         }
         for (mean, &now) in self.detail.iter_mut().zip(&glance.profile) {

@@ -44,6 +44,8 @@ const MOST_CLIPPED: f32 = 0.2;
 const LEAST_LUMA: f32 = 8.0;
 /// Squared relative difference below which a tile shows nothing.
 pub(super) const LEAST_DETAIL: f32 = 1e-5;
+/// In a frame that shows detail, the median tile has at least as much of it as noise adds.
+const ABOVE_NOISE: f32 = 3.0;
 /// No tile counts as more than this many times the usual detail.
 const MOST_DETAIL: f32 = 3.0;
 
@@ -122,7 +124,7 @@ fn profile(tiles: &[Tile]) -> Vec<f32> {
         .map(|t| t.noise)
         .sum::<f32>()
         / known.len().max(1) as f32;
-    if known.len() < TILES / 4 || median < LEAST_DETAIL.max(3.0 * noise) {
+    if known.len() < TILES / 4 || median < LEAST_DETAIL.max(ABOVE_NOISE * noise) {
         return Vec::new();
     }
     let relative = |t: &Tile| {
