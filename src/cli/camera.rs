@@ -1,5 +1,6 @@
 //! `constancy camera`: lists cameras, their formats and controls, saves a frame, and shows references.
 
+mod named;
 mod reference;
 
 use super::CliError;
@@ -173,7 +174,7 @@ fn grab(args: &GrabArgs) -> Result<(), CliError> {
 
 fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
     if let Some(config) = &args.config {
-        return configured_camera(&Settings::read(config)?, &args.camera, config);
+        return named::camera(&Settings::read(config)?, &args.camera, config);
     }
     Ok(CameraSettings {
         name: "grab".into(),
@@ -190,23 +191,6 @@ fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
         stall_s: 5.0,
         publish: crate::config::PublishSettings::default(),
         view: View::WHOLE,
-    })
-}
-
-/// The camera of this name; `config` is where the settings are from.
-fn configured_camera(
-    settings: &Settings,
-    name: &str,
-    config: &Path,
-) -> Result<CameraSettings, CliError> {
-    let found = settings.cameras.iter().find(|c| c.name == name);
-    found.cloned().ok_or_else(|| {
-        let names: Vec<&str> = settings.cameras.iter().map(|c| c.name.as_str()).collect();
-        CliError::Usage(format!(
-            "there is no camera `{name}` in {}; it names {}",
-            config.display(),
-            names.join(", ")
-        ))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::CliError;
 use super::super::output::line;
-use super::configured_camera;
+use super::named;
 use crate::config::Settings;
 use crate::daemon::reference_file::{self, Known};
 use clap::Args;
@@ -23,7 +23,7 @@ pub(super) struct ReferenceArgs {
 
 pub(super) fn run(args: &ReferenceArgs) -> Result<(), CliError> {
     let settings = Settings::read(&args.config)?;
-    let camera = configured_camera(&settings, &args.camera, &args.config)?;
+    let camera = named::camera(&settings, &args.camera, &args.config)?;
     let folder = settings.queue.folder.as_deref().ok_or_else(|| {
         CliError::Usage(
             "references are kept in `queue.folder`, and there is none: set it, or STATE_DIRECTORY as the service does \
