@@ -1,6 +1,8 @@
 //! How well a camera sees: faults told by its reference picture, and the drift of its light, from the real daemon.
 
-use super::support::{Broker, LIMIT, Setup, Subscriber, constancy, pocket_model, stderr, stdout};
+use super::support::{
+    Broker, LIMIT, Message, Setup, Subscriber, constancy, pocket_model, stderr, stdout,
+};
 use constancy_core::camera_health::{Glance, HealthMonitor, ReferenceOrigin};
 use constancy_core::preprocess::{RgbImage, View};
 use constancy_core::workshop::{ENVIRONMENTS, Scene, render};
@@ -106,7 +108,7 @@ fn a_covered_camera_is_told_and_a_new_reference_forgets_the_old_one() {
     );
     daemon.wait_log("camera belt: covered");
     subscriber.wait("an event of the covered camera", |messages| {
-        let events = messages.iter().filter(|m| m.is_event()).map(|m| m.json());
+        let events = messages.iter().filter(|m| m.is_event()).map(Message::json);
         events.into_iter().find(|e| e["camera_health"] == "covered")
     });
     subscriber.publish("constancy/bench/belt/set/reference", b"renew", false);
