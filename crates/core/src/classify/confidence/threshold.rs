@@ -210,7 +210,10 @@ impl Risk {
 
     fn images(&self) -> f64 {
         match self {
-            Self::Wrong(shares) => shares.iter().map(|s| s.effective).fold(f64::INFINITY, f64::min),
+            Self::Wrong(shares) => shares
+                .iter()
+                .map(|s| s.effective)
+                .fold(f64::INFINITY, f64::min),
             Self::Unseen(kinds) => kinds.iter().map(|(l, _)| l.images).max().unwrap_or(0) as f64,
         }
     }

@@ -137,7 +137,7 @@ fn a_bank_is_bound_to_projection_and_encoder() {
 #[test]
 fn damaged_values_are_refused_by_name() {
     type Damage = fn(&mut Confidence);
-    let damages: [(Damage, &str); 16] = [
+    let damages: [(Damage, &str); 19] = [
         (|c| c.model.temperature = f32::NAN, "metadata `confidence`"),
         (|c| c.model.temperature = 0.0, "temperature of 0"),
         (|c| c.model.limit = 0.7, "limit of 0.7"),
