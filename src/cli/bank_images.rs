@@ -67,7 +67,9 @@ fn without_copies(
         name(*of)
     );
     let mut single = vec![true; rows.len()];
-    found.iter().for_each(|copy| single[copy.image] = false);
+    for copy in &found {
+        single[copy.image] = false;
+    }
     let single: Vec<usize> = (0..rows.len()).filter(|&i| single[i]).collect();
     ImageEmbeddings {
         kept: single.iter().map(|&i| kept[i]).collect(),

@@ -37,7 +37,10 @@ pub(super) fn hand(canvas: &mut Canvas, rng: &mut Rng) {
     for finger in &fingers {
         let [base, tip] = *finger;
         canvas.metal(&[&circle(tip, width * 0.3)], 1.18);
-        let middle = [(base[0] + tip[0]) / 2.0, (base[1] + tip[1]) / 2.0];
+        let middle = [
+            f32::midpoint(base[0], tip[0]),
+            f32::midpoint(base[1], tip[1]),
+        ];
         canvas.rod(
             &[[middle[0] - 0.05, middle[1]], [middle[0] + 0.05, middle[1]]],
             0.014,

@@ -292,9 +292,9 @@ mod tests {
             let mut answers = [0; 8];
             for fold in folds.iter().filter(|f| f.images.contains(&0)) {
                 answers[7] += usize::from(fold.versions.answered(None));
-                for family in 0..7 {
+                for (family, count) in answers[..7].iter_mut().enumerate() {
                     if fold.versions.answered(Some(family)) {
-                        answers[family] += 1;
+                        *count += 1;
                         assert!(!fold.versions.learnt(family));
                     }
                 }

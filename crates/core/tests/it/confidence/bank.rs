@@ -192,7 +192,7 @@ fn damaged_values_are_refused_by_name() {
             |c| {
                 c.geometry.background.axes[0]
                     .iter_mut()
-                    .for_each(|v| *v *= 1e18)
+                    .for_each(|v| *v *= 1e18);
             },
             "`confidence_background` that are not orthonormal",
         ),
