@@ -295,7 +295,7 @@ def train(model, words, batches, check, options, device):
         for optimiser in optimisers_:
             optimiser.step()
         sums.append(loss.item())
-        if (step + 1) % options.report == 0:
+        if (step + 1) % options.report == 0 and step + 1 < steps:
             report()
     report(len(check[1]))
     return log

@@ -161,11 +161,11 @@ fn damaged_values_are_refused_by_name() {
         // What is far would pass for known light.
         (
             |c| changed_light(c).odds.terms[0].weight = -1.0,
-            "impossible values for Drift",
+            "impossible values for `drift`",
         ),
         (
             |c| changed_light(c).answer.terms[0].weight = -1.0,
-            "impossible values for LogOdds",
+            "impossible values for `log_odds`",
         ),
         (
             |c| c.geometry.mean[3] = f32::INFINITY,
