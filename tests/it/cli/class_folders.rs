@@ -144,8 +144,8 @@ fn names_of_classes_are_checked_before_their_images_cost_time() {
 
 #[test]
 fn images_to_calibrate_on_that_name_no_class_are_taken_as_unsorted_and_told() {
-    let folder = example_folder(12);
-    let bank = text(&folder.path().join("bank"));
+    let (folder, elsewhere) = (example_folder(12), tempfile::tempdir().expect("folder"));
+    let bank = text(&elsewhere.path().join("bank"));
     let (model, images) = (model(), text(folder.path()));
     let args = [
         "classes", "--model", &model, "--output", &bank, "--like", &images,

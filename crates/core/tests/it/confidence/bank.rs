@@ -189,11 +189,7 @@ fn damaged_values_are_refused_by_name() {
             "`confidence_within` that are not orthonormal",
         ),
         (
-            |c| {
-                c.geometry.background.axes[0]
-                    .iter_mut()
-                    .for_each(|v| *v *= 1e18);
-            },
+            |c| c.geometry.background.axes[0].fill(1e18),
             "`confidence_background` that are not orthonormal",
         ),
         (
