@@ -13,7 +13,7 @@ const SAME_SCENE: f32 = 0.85;
 /// Tiles with less than this of the usual detail of a picture cannot lose any.
 const LEAST_USUAL: f32 = 0.25;
 /// A tile is lost with less than this share of its own usual detail.
-const LOST: f32 = 0.2;
+const LOST: f32 = 0.25;
 /// A patch has at least this many tiles.
 const LEAST_TILES: usize = 4;
 /// The mean share of the usual detail left around a patch, at most: more is an outline.
