@@ -80,7 +80,7 @@ fn a_large_message_on_the_devices_own_discovery_topic_stops_nothing() {
         wait_for("the device's own message", || {
             let last = late().json();
             let own = last["cmps"].as_object()?;
-            (own.len() == 4 && own.contains_key("belt_class")).then_some(())
+            (own.len() == 7 && own.contains_key("belt_class")).then_some(())
         });
         assert_eq!(count(&daemon.log(), ": connected"), 1, "{}", daemon.log());
     }

@@ -196,7 +196,7 @@ fn scores() -> BTreeMap<&'static str, Score> {
 
 /// The accuracy in other environments is printed, and not asserted.
 #[test]
-fn zero_shot_is_accurate_in_light_like_that_of_training_and_the_projection_helps_in_other_light() {
+fn zero_shot_is_accurate_in_light_like_that_of_training_and_the_projection_harms_nowhere() {
     let scores = scores();
     println!(
         "{:<16} {:>6} {:>26}{:>26}{:>26}{:>26}{:>18}",
@@ -222,21 +222,22 @@ fn zero_shot_is_accurate_in_light_like_that_of_training_and_the_projection_helps
     println!("{}", seen.row("= seen"));
     let unseen = sum(false);
     println!("{}", unseen.row("= unseen"));
-    assert!(seen.part[0] * 100 >= seen.frames * 95, "parts");
+    assert!(seen.part[0] * 100 >= seen.frames * 97, "parts");
     assert!(
-        seen.part_condition[0] * 100 >= seen.frames * 85,
+        seen.part_condition[0] * 100 >= seen.frames * 93,
         "parts in their condition"
     );
-    // A loss of one point, and another for the error of counting.
     assert!(
-        seen.part_condition[1] * 100 + 2 * seen.frames >= seen.part_condition[0] * 100,
-        "the projection harms"
+        unseen.part_condition[0] * 100 >= unseen.frames * 80,
+        "parts in their condition, in other light"
     );
-    let (gain, half) = unseen.gain();
-    assert!(
-        gain > half,
-        "in other light the projection gains {gain:.1} ± {half:.1} points"
-    );
+    for score in [seen, unseen] {
+        // A loss of one point, and another for the error of counting.
+        assert!(
+            score.part_condition[1] * 100 + 2 * score.frames >= score.part_condition[0] * 100,
+            "the projection harms"
+        );
+    }
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn environments_are_left_out_in_turn_and_all_report_formats_agree() {
         rows.filter(|row| is_whitened(row)).count()
     };
     assert_eq!((whitened("class means"), whitened("linear probe")), (2, 2));
-    assert_eq!(report["spectra"][0].as_array().map(Vec::len), Some(192));
+    assert_eq!(report["spectra"][0].as_array().map(Vec::len), Some(256));
 
     let read = |name: &str| std::fs::read_to_string(workspace.path(name)).expect("a report");
     let accuracy = class_means_accuracy(section);

@@ -58,6 +58,16 @@ pub(super) fn rectangle(left: f32, top: f32, right: f32, bottom: f32) -> Vec<Poi
     vec![[left, top], [right, top], [right, bottom], [left, bottom]]
 }
 
+/// Shades a vertical cylinder between two heights in strips.
+pub(super) fn cylinder(canvas: &mut Canvas, top: f32, bottom: f32, half: f32) {
+    const STRIPS: [f32; 8] = [0.55, 0.8, 1.02, 1.2, 1.12, 0.95, 0.75, 0.52];
+    let width = 2.0 * half / STRIPS.len() as f32;
+    for (i, tone) in STRIPS.iter().enumerate() {
+        let left = -half + width * i as f32;
+        canvas.metal(&[&rectangle(left, top, left + width * 1.04, bottom)], *tone);
+    }
+}
+
 /// A part's layer, and its place in the image.
 pub(super) struct Canvas {
     pub(super) pixmap: Pixmap,

@@ -1,7 +1,6 @@
 //! Draws what is no factory part: a hand and tools, as they get in front of a camera.
 
-use super::draw::{Canvas, Point, Rgb, arc, circle, polar, rectangle};
-use super::parts::cylinder;
+use super::draw::{Canvas, Point, Rgb, arc, circle, cylinder, polar, rectangle};
 use crate::numeric::Rng;
 
 const STEEL: Rgb = [172.0, 172.0, 176.0];

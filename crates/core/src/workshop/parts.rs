@@ -1,7 +1,7 @@
 //! Draws the parts, each with the proportions of its specimen's random numbers.
 
 use super::causes::Part;
-use super::draw::{Canvas, Point, arc, circle, polar, polygon, rectangle};
+use super::draw::{Canvas, Point, arc, circle, cylinder, polar, polygon, rectangle};
 use super::others;
 use crate::numeric::Rng;
 
@@ -96,16 +96,6 @@ fn bolt(canvas: &mut Canvas, rng: &mut Rng) {
     );
     canvas.rod(&[[-facet, top + 0.05], [-facet, neck - 0.02]], 0.016, 0.5);
     canvas.rod(&[[facet, top + 0.05], [facet, neck - 0.02]], 0.016, 0.5);
-}
-
-/// Shades a vertical cylinder between two heights in strips.
-pub(super) fn cylinder(canvas: &mut Canvas, top: f32, bottom: f32, half: f32) {
-    const STRIPS: [f32; 8] = [0.55, 0.8, 1.02, 1.2, 1.12, 0.95, 0.75, 0.52];
-    let width = 2.0 * half / STRIPS.len() as f32;
-    for (i, tone) in STRIPS.iter().enumerate() {
-        let left = -half + width * i as f32;
-        canvas.metal(&[&rectangle(left, top, left + width * 1.04, bottom)], *tone);
-    }
 }
 
 /// A hexagon nut from above.

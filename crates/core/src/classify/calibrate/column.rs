@@ -3,6 +3,9 @@
 use crate::classify::confidence::{Evidence, Feature, Term, narrow};
 use crate::stats::quantile;
 
+/// Images with a right answer, and with a wrong one, that weights need.
+pub(super) const MIN_IMAGES: usize = 10;
+
 /// The tail of calibration answers beyond which features gain nothing more.
 const TAIL: f64 = 0.005;
 /// How far beyond calibration features may still lower confidence, in ranges of calibration.

@@ -1,7 +1,6 @@
 //! Learns to tell images in changed light from images as they are.
 
-use super::column::{Case, Column};
-use super::regression::MIN_IMAGES;
+use super::column::{Case, Column, MIN_IMAGES};
 use crate::classify::confidence::{Feature, Sum, narrow, sigmoid};
 use crate::icm::Logistic;
 use nalgebra::DMatrix;

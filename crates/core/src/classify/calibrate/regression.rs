@@ -6,7 +6,7 @@
 //! weight whose sign contradicts [`Feature::sign`] drops its feature from its set. The strength is chosen by
 //! cross-validation over images with the one-standard-error rule.
 
-use super::column::{Case, Column, correlation};
+use super::column::{Case, Column, MIN_IMAGES, correlation};
 use super::light::Light;
 use crate::classify::confidence::{
     ChangedLight, ConfidenceModel, Feature, Sum, Term, balanced_weights, blend, narrow, sigmoid,
@@ -19,8 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const STRENGTHS: [f64; 6] = [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0];
 /// Folds of the cross-validation.
 const FOLDS: u32 = 5;
-/// Images with a right answer, and with a wrong one, that weights need.
-pub(super) const MIN_IMAGES: usize = 10;
 /// Features that correlate by more than this with an earlier one are left out.
 const SAME: f64 = 0.999;
 
