@@ -293,6 +293,7 @@ fn sure_classifier(rng: &mut fastrand::Rng) -> Classifier {
         },
         outcomes: Vec::new(),
         unseen: Vec::new(),
+        reference: None,
         basis: Basis {
             images: 1,
             answers: 1,

@@ -376,7 +376,7 @@ impl ClassBank {
             .map(confidence::Stored::new)
             .transpose()?;
         if let Some(stored) = &stored {
-            metadata.extend([stored.metadata()]);
+            metadata.extend(stored.metadata());
             tensors.extend(stored.tensors());
         }
         Ok(tensor_file::to_bytes(FORMAT, 1, &tensors, metadata)?)

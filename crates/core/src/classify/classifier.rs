@@ -1,6 +1,7 @@
 //! Scores an embedding against every class: cosines or a probe's logits, softmax, top-k.
 
 use super::bank::ClassBank;
+use super::condition::Reference;
 use super::confidence::{Drift, Evidence, Judge, Locator, Reason, Verdict};
 use super::light::LightLimits;
 use super::probe::Probe;
@@ -83,6 +84,8 @@ pub struct Classifier {
     support: Option<Support>,
     probe: Option<Probe>,
     judge: Option<Judge>,
+    /// The light of the judge's calibration.
+    pub(super) reference: Option<Reference>,
     logit_scale: f32,
     top_k: usize,
     /// Least confidence of a known class, or least score if there is no confidence, `0..=1`.
@@ -113,14 +116,21 @@ impl Classifier {
         let rows: Vec<Vec<f32>> = bank.rows.iter().map(|row| space.map(row)).collect();
         let width = rows.first().map_or(0, Vec::len);
         let fits = |c: &super::Confidence| c.projection == projection_digest && c.width() == width;
-        let judge = bank.confidence.filter(fits).map(|c| Judge {
-            model: c.model,
-            tails: c.tails,
-            locator: Locator::new(c.geometry, &rows),
-        });
+        let (judge, reference) = match bank.confidence.filter(fits) {
+            None => (None, None),
+            Some(c) => {
+                let judge = Judge {
+                    model: c.model,
+                    tails: c.tails,
+                    locator: Locator::new(c.geometry, &rows),
+                };
+                (Some(judge), c.reference)
+            }
+        };
         Self {
             rows,
             judge,
+            reference,
             support: bank.support.filter(|s| s.projection == projection_digest),
             probe: bank.probe.filter(|p| p.projection == projection_digest),
             labels: bank.labels,
@@ -185,6 +195,7 @@ impl Classifier {
     pub(super) fn without(&self, class: usize) -> Self {
         let mut other = Self {
             judge: None,
+            reference: None,
             class_thresholds: Vec::new(),
             ..self.clone()
         };
@@ -227,7 +238,7 @@ impl Classifier {
     }
 
     /// What [`Decision::drift`] is measured by; `None` if it is not measured.
-    fn drift(&self) -> Option<&Drift> {
+    pub(super) fn drift(&self) -> Option<&Drift> {
         let judge = self.judge.as_ref()?;
         let drift = &judge.locator.geometry().drift;
         (!drift.axes.is_empty() && !drift.quantiles.is_empty()).then_some(drift)
@@ -248,6 +259,10 @@ impl Classifier {
             usual: drift.distance_at(0.95),
             tail: self.judge.as_ref()?.tails.drift,
         })
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
     }
 
     /// The invariant embedding `[k]` of an embedding `[D]`.

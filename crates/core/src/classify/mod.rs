@@ -3,12 +3,14 @@
 //! - [`ClassBank`]: class embeddings, from example images or from prompts ([`class_embeddings`]).
 //! - [`Classifier`]: cosines or a [`Probe`]'s logits, softmax, top-k, and rejection by threshold and [`Support`].
 //! - [`Confidence`]: how probable it is that an answer is right, and thresholds for a [`Target`]; [`calibrate`] fits it.
+//! - [`condition`]: offsets for other light than that of the calibration.
 //! - [`DriftMeter`], [`Light`]: how far a camera's light is from that of the calibration, over many frames.
 //! - [`Debouncer`]: turns the decisions of single frames into a state that does not flicker.
 
 mod bank;
 pub mod calibrate;
 mod classifier;
+pub mod condition;
 mod confidence;
 mod copies;
 mod debounce;

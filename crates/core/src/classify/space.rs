@@ -23,4 +23,17 @@ impl Space {
             None => z,
         }
     }
+
+    /// [`Self::map`] without its scaling: of a unit embedding `[D]`, or, not `centred`, of a direction. The map of a sum is
+    /// the sum of the maps.
+    pub(super) fn linear(&self, vector: &[f32], centred: bool) -> Vec<f32> {
+        let z = match &self.projection {
+            Some(projection) => projection.linear(vector, centred),
+            None => vector.to_vec(),
+        };
+        match &self.whitening {
+            Some(whitening) => whitening.linear(&z),
+            None => z,
+        }
+    }
 }

@@ -208,6 +208,15 @@ impl Projection {
         let z = DVector::from_vec(unit(embedding)) - &self.mean;
         unit(self.columns.tr_mul(&z).as_slice())
     }
+
+    /// The linear part `[k]` of a vector `[D]`, less that of the mean if it is `centred`; not scaled.
+    pub(crate) fn linear(&self, vector: &[f32], centred: bool) -> Vec<f32> {
+        let mut z = DVector::from_column_slice(vector);
+        if centred {
+            z -= &self.mean;
+        }
+        self.columns.tr_mul(&z).as_slice().to_vec()
+    }
 }
 
 impl Map {

@@ -119,9 +119,14 @@ impl Whitening {
     /// Maps an embedding `[k]` to one of unit length.
     #[must_use]
     pub fn apply(&self, embedding: &[f32]) -> Vec<f32> {
+        unit(&self.linear(embedding))
+    }
+
+    /// [`Self::apply`] without the scaling.
+    pub(crate) fn linear(&self, embedding: &[f32]) -> Vec<f32> {
         let mut z = DVector::from_column_slice(embedding);
         let taken = self.basis.tr_mul(&z).component_mul(&self.shrink);
         z.gemv(-1.0, &self.basis, &taken, 1.0);
-        unit(z.as_slice())
+        z.as_slice().to_vec()
     }
 }

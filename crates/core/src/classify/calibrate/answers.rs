@@ -48,6 +48,10 @@ impl Projected {
 /// One answer by a classifier that was made without the image.
 pub(super) struct Answer {
     pub image: usize,
+    /// 0 for the image as it is, else one more than the index among [`CalibrationImage::changed`].
+    ///
+    /// [`CalibrationImage::changed`]: super::CalibrationImage::changed
+    pub version: usize,
     pub changed: bool,
     pub logits: Vec<f32>,
     pub place: Place,
@@ -140,6 +144,7 @@ impl Calibration<'_> {
                 let (cosines, logits) = fold.classifier.scores(&seen.z);
                 answers.push(Answer {
                     image,
+                    version,
                     changed: version > 0,
                     place: locator.place(&seen.unit, &seen.z, &cosines),
                     found: best(&logits),

@@ -6,6 +6,7 @@
 
 mod answers;
 mod column;
+mod condition;
 mod folds;
 mod geometry;
 mod input;
@@ -13,6 +14,7 @@ mod light;
 mod open_set;
 mod regression;
 mod run;
+mod streams;
 mod temperature;
 
 pub use column::Case;

@@ -107,6 +107,7 @@ impl Calibration<'_> {
             tails,
             locator: Locator::new(geometry.clone(), rows),
         };
+        let reference = self.reference(&folds, &projected, &answers, &geometry.drift);
         let unseen = self.unseen(&classifier, &projected, &judge);
         let outcomes = answers
             .iter()
@@ -122,6 +123,7 @@ impl Calibration<'_> {
             geometry,
             tails,
             basis: self.basis(&answers),
+            reference,
             outcomes: thinned(outcomes.collect(), MAX_OUTCOMES),
             unseen: thinned(unseen, MAX_UNSEEN),
         };

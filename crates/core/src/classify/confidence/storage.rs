@@ -6,6 +6,7 @@ use super::model::ConfidenceModel;
 use super::open_set::OpenSet;
 use super::outcome::Outcome;
 use super::threshold::{Resolved, Target};
+use crate::classify::condition::{self, Reference};
 use crate::tensor_file::{NamedTensor, TensorFile, TensorFileError, Values, to_json};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,8 @@ pub struct Confidence {
     /// What was answered to images of each class while it was left out; empty with fewer than three classes.
     pub unseen: Vec<Outcome>,
     pub basis: Basis,
+    /// The light that it was calibrated in; `None` if the images do not tell how those of one class differ from all.
+    pub reference: Option<Reference>,
 }
 
 impl Confidence {
@@ -97,6 +100,7 @@ struct Covariance {
 pub(in crate::classify) struct Stored {
     tensors: Vec<(&'static str, Vec<usize>, Vec<f32>)>,
     entry: String,
+    reference: Option<condition::Stored>,
 }
 
 impl Stored {
@@ -151,6 +155,11 @@ impl Stored {
         Ok(Self {
             tensors: tensors.into_iter().flatten().collect(),
             entry: to_json(KEY, &entry)?,
+            reference: confidence
+                .reference
+                .as_ref()
+                .map(condition::Stored::new)
+                .transpose()?,
         })
     }
 
@@ -158,10 +167,13 @@ impl Stored {
         self.tensors
             .iter()
             .map(|(name, shape, values)| (*name, shape.clone(), Values::F32(values)))
+            .chain(self.reference.iter().flat_map(condition::Stored::tensors))
     }
 
-    pub(in crate::classify) fn metadata(&self) -> (String, String) {
-        (KEY.to_owned(), self.entry.clone())
+    pub(in crate::classify) fn metadata(&self) -> impl Iterator<Item = (String, String)> {
+        let own = (KEY.to_owned(), self.entry.clone());
+        let reference = self.reference.iter().map(condition::Stored::metadata);
+        std::iter::once(own).chain(reference)
     }
 }
 
@@ -210,7 +222,14 @@ pub(in crate::classify) fn read(
         outcomes: matrix("confidence_outcomes", true)?,
         unseen: matrix("confidence_unseen", entry.unseen)?,
     };
-    Ok(Some(assemble(entry, matrices, classes, width)))
+    let reference = condition::read(file, width)?.transpose();
+    let confidence = assemble(entry, matrices, classes, width);
+    Ok(Some(confidence.and_then(|confidence| {
+        Ok(Confidence {
+            reference: reference?,
+            ..confidence
+        })
+    })))
 }
 
 /// The tensors as they were read.
@@ -269,6 +288,7 @@ fn assemble(entry: Entry, m: Matrices, classes: usize, width: usize) -> Result<C
                 quantiles: entry.drift_quantiles,
             },
         },
+        reference: None,
     })
 }
 

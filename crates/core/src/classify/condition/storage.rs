@@ -1,0 +1,92 @@
+//! The reference in a class bank's file: metadata `condition`, tensors `condition_mean` and `condition_axes`. A program that
+//! does not know them reads the bank without.
+
+use super::reference::{MAX_AXES, Reference, Running};
+use crate::tensor_file::{NamedTensor, TensorFile, TensorFileError, Values, to_json};
+use serde::{Deserialize, Serialize};
+
+const KEY: &str = "condition";
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    axes: usize,
+    limit: f32,
+    usual: [f32; 2],
+    running: Running,
+}
+
+/// The tensors to write, and the metadata.
+pub(in crate::classify) struct Stored {
+    mean: Vec<f32>,
+    axes: Vec<f32>,
+    entry: String,
+}
+
+impl Stored {
+    pub(in crate::classify) fn new(reference: &Reference) -> Result<Self, TensorFileError> {
+        let entry = Entry {
+            axes: reference.axes.len(),
+            limit: reference.limit,
+            usual: reference.usual,
+            running: reference.running.clone(),
+        };
+        Ok(Self {
+            mean: reference.mean.clone(),
+            axes: reference.axes.concat(),
+            entry: to_json(KEY, &entry)?,
+        })
+    }
+
+    pub(in crate::classify) fn tensors(&self) -> impl Iterator<Item = NamedTensor<'_>> {
+        let width = self.mean.len();
+        let mean = ("condition_mean", vec![width], Values::F32(&self.mean));
+        let rows = self.axes.len() / width.max(1);
+        let axes = ("condition_axes", vec![rows, width], Values::F32(&self.axes));
+        std::iter::once(mean).chain((rows > 0).then_some(axes))
+    }
+
+    pub(in crate::classify) fn metadata(&self) -> (String, String) {
+        (KEY.to_owned(), self.entry.clone())
+    }
+}
+
+/// Reads the reference of a bank with embeddings of `width`, if it has one. The inner error says what is damaged.
+pub(in crate::classify) fn read(
+    file: &TensorFile<'_>,
+    width: usize,
+) -> Result<Option<Result<Reference, String>>, TensorFileError> {
+    if file.optional(KEY).is_none() {
+        return Ok(None);
+    }
+    let entry: Entry = file.json(KEY)?;
+    if entry.axes > MAX_AXES {
+        return Ok(Some(Err(format!(
+            "has {} axes of light, expected at most {MAX_AXES}",
+            entry.axes
+        ))));
+    }
+    let axes = match entry.axes {
+        0 => Vec::new(),
+        _ => {
+            let (shape, values) = file.f32("condition_axes", 2)?;
+            if shape[0] != entry.axes {
+                return Ok(Some(Err(format!(
+                    "has {} axes of light, expected {}",
+                    shape[0], entry.axes
+                ))));
+            }
+            values
+                .chunks(shape[1].max(1))
+                .map(<[f32]>::to_vec)
+                .collect()
+        }
+    };
+    let reference = Reference {
+        mean: file.vector("condition_mean", width)?,
+        axes,
+        limit: entry.limit,
+        usual: entry.usual,
+        running: entry.running,
+    };
+    Ok(Some(reference.check(width).map(|()| reference)))
+}
