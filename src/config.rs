@@ -7,6 +7,7 @@ mod camera;
 mod check;
 mod classes;
 mod error;
+mod light;
 mod load;
 mod mqtt;
 mod publish;
@@ -20,6 +21,7 @@ pub use camera::{
 };
 pub use classes::{ClassCost, ClassSettings, Wanted};
 pub use error::ConfigError;
+pub use light::{Adapt, LightSettings};
 pub use mqtt::{BrokerAddress, CommandName, MqttSettings, PayloadFormat, is_topic_name};
 pub use publish::{PublishSettings, PublishWhen};
 pub use queue::QueueSettings;

@@ -15,8 +15,9 @@ pub use frame_encoder::{FrameEncoder, LoadedProjection, PerFrame, StageLatency};
 pub use limits::Limits;
 pub use prompt_encoder::PromptEncoder;
 
-use crate::config::Settings;
+use crate::config::{Adapt, Settings};
 use constancy_core::camera_health::Glance;
+use constancy_core::classify::condition::Binding;
 use constancy_core::classify::{ClassBank, Classifier, Decision};
 use constancy_core::frame::Frame;
 use constancy_core::icm::Projection;
@@ -37,6 +38,8 @@ pub struct FrameInput<'a> {
     pub view: &'a View,
     /// The classifier; defaults to the recogniser's own.
     pub classifier: Option<&'a Classifier>,
+    /// The name of its light, and what is subtracted from its unit embedding there, `[D]`.
+    pub condition: Option<(&'a str, &'a [f32])>,
 }
 
 /// What a frame shows, and how well it shows it.
@@ -44,6 +47,10 @@ pub struct FrameInput<'a> {
 pub struct Recognition {
     pub decision: Decision,
     pub glance: Glance,
+    /// `[D]`, before anything is subtracted.
+    pub embedding: Vec<f32>,
+    /// The name of its light, if it is not that of the calibration.
+    pub condition: Option<String>,
 }
 
 /// Encoder and classifier: turns a frame into a decision.
@@ -55,6 +62,8 @@ pub struct Recognizer {
     pub model_digest: String,
     /// Digest of the projection, or [`IDENTITY`].
     pub projection_digest: String,
+    /// First 12 hex digits of the class bank's SHA-256, as this version writes it.
+    pub bank_digest: String,
 }
 
 impl Recognizer {
@@ -69,6 +78,7 @@ impl Recognizer {
             .map_or(IDENTITY, |p| &p.digest)
             .to_owned();
         let limits = Limits::usual(&bank);
+        let bank_digest = bank_digest(&bank)?;
         let classifier = classifier(frame_encoder.encoder(), projection, bank)?;
         let model_digest = frame_encoder.encoder().sha256()[..12].to_owned();
         Ok(Self {
@@ -77,6 +87,7 @@ impl Recognizer {
             limits,
             model_digest,
             projection_digest,
+            bank_digest,
         })
     }
 
@@ -92,7 +103,21 @@ impl Recognizer {
         let classes = &settings.classes;
         let bank = frame_encoder.configured_bank(classes)?;
         let limits = Limits::of(classes, &bank)?;
+        if settings.light.adapt == Adapt::Auto {
+            check_may_follow(&bank)?;
+        }
         Ok(Self::new(frame_encoder, projection, bank)?.with_limits(classes.top_k, limits))
+    }
+
+    /// What the condition profiles of a camera belong to.
+    #[must_use]
+    pub fn binding(&self, camera: &str) -> Binding {
+        Binding {
+            camera: camera.to_owned(),
+            encoder_sha256: self.encoder().sha256().to_owned(),
+            projection: self.projection_digest.clone(),
+            bank: self.bank_digest.clone(),
+        }
     }
 
     /// Sets how many classes a decision lists, and which answers are known. Logs the limits' warning.
@@ -128,7 +153,7 @@ impl Recognizer {
     /// The decision on a whole frame.
     pub fn recognize(&mut self, frame: &Frame) -> PerFrame<Decision> {
         let (embedding, latency) = self.frame_encoder.embed(frame)?;
-        Ok(classify(&self.classifier, &embedding, latency))
+        Ok(classify(&self.classifier, &embedding, None, latency))
     }
 
     /// What several frames show, one result per frame in order; see [`FrameEncoder::embed_all`].
@@ -147,9 +172,16 @@ impl Recognizer {
             let (embedding, latency): (Vec<f32>, StageLatency) = embedded?;
             let glance =
                 glance.ok_or_else(|| FrameError::Internal("a frame was not looked at".into()))?;
-            let decided = catch_panic(|| classify(classifier, &embedding, latency));
+            let offset = input.condition.map(|(_, offset)| offset);
+            let decided = catch_panic(|| classify(classifier, &embedding, offset, latency));
             let (decision, latency) = decided.map_err(FrameError::Internal)?;
-            Ok((Recognition { decision, glance }, latency))
+            let recognition = Recognition {
+                decision,
+                glance,
+                embedding,
+                condition: input.condition.map(|(name, _)| name.to_owned()),
+            };
+            Ok((recognition, latency))
         };
         let looked_at = inputs.iter().zip(glances);
         looked_at.zip(embedded).map(decide).collect()
@@ -174,6 +206,24 @@ impl Recognizer {
     #[must_use]
     pub fn engine(&self) -> &EngineOptions {
         self.frame_encoder.engine()
+    }
+}
+
+/// First 12 hex digits of a class bank's SHA-256, as this version writes it.
+pub fn bank_digest(bank: &ClassBank) -> Result<String, RecognizerError> {
+    let bytes = bank.to_bytes().map_err(RecognizerError::Probe)?;
+    Ok(frame_encoder::short_digest(&bytes))
+}
+
+/// Refuses `light.adapt = "auto"` where a simulated stream lost by it, or none was simulated.
+fn check_may_follow(bank: &ClassBank) -> Result<(), RecognizerError> {
+    let reference = bank.confidence.as_ref().and_then(|c| c.reference.as_ref());
+    match reference {
+        Some(reference) if reference.running.allowed => Ok(()),
+        Some(reference) => Err(RecognizerError::MayNotFollow(reference.describe())),
+        None => Err(RecognizerError::MayNotFollow(
+            "does not know the light that it was calibrated in".into(),
+        )),
     }
 }
 
@@ -205,10 +255,11 @@ pub fn classifier(
 fn classify(
     classifier: &Classifier,
     embedding: &[f32],
+    offset: Option<&[f32]>,
     mut latency: StageLatency,
 ) -> (Decision, StageLatency) {
     let start = Instant::now();
-    let decision = classifier.classify(embedding);
+    let decision = classifier.classify_in(embedding, offset);
     latency.classify_ms = ms_since(start);
     (decision, latency)
 }

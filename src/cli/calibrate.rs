@@ -1,4 +1,7 @@
-//! `constancy calibrate`: learns from images how far a class bank's answers can be trusted.
+//! `constancy calibrate`: learns from images how far a class bank's answers can be trusted, and calibrates a camera for
+//! another light.
+
+mod condition;
 
 use super::CliError;
 use super::bank_images::{Source, made_from};
@@ -6,8 +9,10 @@ use super::class_folders::{names_a_class, tell_unsorted, truths};
 use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::output::{Failures, Target, check_targets, line, write_file};
 use crate::files::{Layout, labelled_images, list_images};
+use crate::publish::CALIBRATE_FRAMES;
 use crate::recognizer::{IDENTITY, Limits};
 use clap::Args;
+use condition::Ask;
 use constancy_core::classify::calibrate::{Calibration, CalibrationImage, Truth};
 use constancy_core::classify::{ClassBank, Confidence};
 use constancy_core::icm::{Domains, FoldersError, Interventions};
@@ -17,12 +22,27 @@ use std::path::{Path, PathBuf};
 const MIN_IMAGES: usize = 20;
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["images", "frames", "undo", "list"]))]
 pub(super) struct CalibrateArgs {
     /// Folder with one subfolder of images per class, named after the class, or a folder of unsorted images
     ///
     /// Subfolders that are no class of the bank show what the bank does not know. What the model itself answers on an
-    /// unsorted image counts as right, and a different answer under an intervention as wrong.
-    images: PathBuf,
+    /// unsorted image counts as right, and a different answer under an intervention as wrong. With --camera: a folder of
+    /// unsorted images of another light, which the camera is calibrated for.
+    images: Option<PathBuf>,
+    /// Calibrate a camera of the running daemon for the present light, from its next N frames, while things of all classes
+    /// pass it
+    #[arg(long, value_name = "N", value_parser = frames)]
+    frames: Option<u32>,
+    /// Forget the camera's last calibration for another light
+    #[arg(long)]
+    undo: bool,
+    /// List the lights that the camera was calibrated for
+    #[arg(long)]
+    list: bool,
+    /// Name of the camera in the configuration; needed where it has several
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["classes", "output", "projection", "interventions"])]
+    camera: Option<String>,
     #[command(flatten)]
     embedding: EmbeddingArgs,
     /// Projection file to apply; defaults to the one in --config, or to none
@@ -40,7 +60,26 @@ pub(super) struct CalibrateArgs {
     output: Option<PathBuf>,
 }
 
+/// Parses the number of frames that a calibration takes.
+fn frames(text: &str) -> Result<u32, String> {
+    let (least, most) = (CALIBRATE_FRAMES.start(), CALIBRATE_FRAMES.end());
+    let number = text.parse().ok();
+    let fits = number.filter(|&n: &u32| CALIBRATE_FRAMES.contains(&(n as usize)));
+    fits.ok_or_else(|| format!("expected {least} to {most} frames"))
+}
+
 pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
+    match (&args.images, args.frames) {
+        (Some(folder), _) if args.camera.is_some() => condition::from_images(args, folder),
+        (Some(folder), _) => confidence(args, folder),
+        (None, Some(frames)) => condition::ask(args, &Ask::Frames(frames)),
+        (None, None) if args.undo => condition::ask(args, &Ask::Undo),
+        (None, None) => condition::ask(args, &Ask::List),
+    }
+}
+
+/// Calibrates the confidence of a class bank.
+fn confidence(args: &CalibrateArgs, folder: &Path) -> Result<(), CliError> {
     check_targets(args.output.iter().map(|path| Target::File(path)))?;
     let loaded = args.embedding.load()?;
     let projection = loaded.projection(args.projection.as_deref())?;
@@ -62,7 +101,7 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
         projection: projection.as_ref(),
         interventions: &args.interventions,
     };
-    let images = source.judged(&bank.labels, &args.images, &Unnamed::Refuse)?;
+    let images = source.judged(&bank.labels, folder, &Unnamed::Refuse)?;
     source.calibrate(&mut bank, &images)?;
     write_file(output, &bank.to_bytes()?)?;
     line(&format!(
@@ -75,7 +114,10 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
 
 /// What calibration found, for a person; nothing without a calibration.
 pub(super) fn describe(bank: &ClassBank) -> String {
-    let Some(Confidence { basis, .. }) = &bank.confidence else {
+    let Some(Confidence {
+        basis, reference, ..
+    }) = &bank.confidence
+    else {
         return String::new();
     };
     let share = |of: Option<f32>, name: &str| {
@@ -87,8 +129,11 @@ pub(super) fn describe(bank: &ClassBank) -> String {
         threshold, unknown, ..
     } = Limits::usual(bank);
     let unknown = unknown.unwrap_or_default();
+    let light = reference.as_ref().map_or_else(String::new, |reference| {
+        format!("; an offset {}", reference.describe())
+    });
     format!(
-        " on {} images{}{}. At a confidence of {threshold:.2}: {unknown}",
+        " on {} images{}{}{light}. At a confidence of {threshold:.2}: {unknown}",
         basis.images,
         share(basis.accuracy_clean, "as they are"),
         share(basis.accuracy_changed, "under interventions"),

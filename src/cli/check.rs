@@ -194,7 +194,14 @@ fn trust(classifier: &Classifier, limits: &Limits) -> String {
         let basis = basis.map_or_else(String::new, |basis| format!(" ({basis})"));
         let unknown = limits.unknown.as_ref();
         let unknown = unknown.map_or_else(String::new, |unknown| format!("; {unknown}"));
-        return format!(", known from a confidence of {threshold:.2} on{own}{basis}{unknown}");
+        let light = classifier
+            .reference()
+            .map_or_else(String::new, |reference| {
+                format!("; an offset {}", reference.describe())
+            });
+        return format!(
+            ", known from a confidence of {threshold:.2} on{own}{basis}{unknown}{light}"
+        );
     }
     let unlike = if classifier.has_support() {
         ""

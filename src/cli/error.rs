@@ -21,6 +21,8 @@ use thiserror::Error;
 pub enum CliError {
     #[error("{0}")]
     Usage(String),
+    #[error("camera {camera}: {reason}")]
+    Refused { camera: String, reason: String },
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error(transparent)]

@@ -49,6 +49,7 @@ impl CliError {
             | Self::Moments(_)
             | Self::MomentsFile { .. }
             | Self::Reference { .. }
+            | Self::Refused { .. }
             | Self::Select(_)
             | Self::Fit(_)
             | Self::Embed(EmbedError::Embedding(_) | EmbedError::Source(_)) => DATA,
@@ -133,6 +134,7 @@ pub(super) fn recognizer(error: &RecognizerError) -> u8 {
         | RecognizerError::NotCalibrated { .. }
         | RecognizerError::FewClasses { .. }
         | RecognizerError::NoneLeftOut
+        | RecognizerError::MayNotFollow(_)
         | RecognizerError::NoSuchClass { .. } => CONFIG,
     }
 }

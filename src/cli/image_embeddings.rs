@@ -176,6 +176,11 @@ pub(super) fn label_of_folder(name: &str) -> String {
 }
 
 impl EmbeddingArgs {
+    /// The configuration file, if one is named.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.encoder.config()
+    }
+
     /// Loads the encoder.
     pub(super) fn load(&self) -> Result<LoadedEncoder, CliError> {
         let ResolvedEncoder {

@@ -110,6 +110,11 @@ pub(super) struct ResolvedEncoder {
 }
 
 impl EncoderArgs {
+    /// The configuration file, if one is named.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     pub(super) fn resolve(&self) -> Result<ResolvedEncoder, CliError> {
         if let Some(config) = &self.config {
             let settings = Settings::read(config)?;

@@ -94,15 +94,18 @@ pub enum CommandName {
     Snapshot,
     /// Learn a new reference picture.
     Reference,
+    /// Make a condition profile from the next frames, undo the last one, or list them.
+    Calibrate,
 }
 
 impl CommandName {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Enabled,
         Self::Labels,
         Self::Threshold,
         Self::Snapshot,
         Self::Reference,
+        Self::Calibrate,
     ];
 
     #[must_use]
@@ -113,6 +116,7 @@ impl CommandName {
             Self::Threshold => "threshold",
             Self::Snapshot => "snapshot",
             Self::Reference => "reference",
+            Self::Calibrate => "calibrate",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::camera::CameraSettings;
 use super::classes::ClassSettings;
+use super::light::LightSettings;
 use super::mqtt::MqttSettings;
 use super::queue::QueueSettings;
 use constancy_engine::EngineOptions;
@@ -19,6 +20,8 @@ pub struct Settings {
     #[serde(default = "EngineOptions::for_daemon")]
     pub engine: EngineOptions,
     pub classes: ClassSettings,
+    #[serde(default)]
+    pub light: LightSettings,
     /// At least one; names are unique.
     #[serde(rename = "camera", default)]
     pub cameras: Vec<CameraSettings>,

@@ -9,6 +9,7 @@ mod freshness;
 mod frozen;
 mod loading;
 mod pipeline;
+pub(crate) mod profile_files;
 mod publish_policy;
 pub(crate) mod reference_file;
 mod service;

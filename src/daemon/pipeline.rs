@@ -5,6 +5,7 @@
 
 mod camera;
 mod commands;
+mod conditions;
 mod relabelling;
 mod state;
 mod watch;
@@ -81,7 +82,7 @@ impl Pipeline {
     pub(super) fn new(settings: &Settings, recognizer: Recognizer, sink: Sink) -> Self {
         let mut cameras = Cameras::default();
         cameras.configure(&settings.cameras, settings.queue.folder.as_deref());
-        Self {
+        let mut pipeline = Self {
             recognizer,
             sink,
             snapshots: None,
@@ -92,6 +93,20 @@ impl Pipeline {
             since_status: Instant::now(),
             max_batch: 1,
             model_panics: 0,
+        };
+        pipeline.configure_conditions(settings);
+        pipeline
+    }
+
+    fn configure_conditions(&mut self, settings: &Settings) {
+        let folder = settings.queue.folder.as_deref();
+        for camera in self.cameras.configured_mut() {
+            let binding = self.recognizer.binding(camera.name());
+            let classifier = self.recognizer.classifier();
+            let adapt = settings.light.adapt;
+            camera
+                .conditions
+                .configure(binding, folder, adapt, classifier);
         }
     }
 
@@ -147,6 +162,9 @@ impl Pipeline {
                 frame,
                 view: &camera.settings.view,
                 classifier: camera.classifier.as_ref(),
+                condition: camera
+                    .conditions
+                    .applied(classifier_of(camera.classifier.as_ref(), &self.recognizer)),
             });
         }
         let start = Instant::now();
@@ -207,6 +225,13 @@ impl Pipeline {
             captured_at.monotonic_ns,
             &rfc3339(captured_at.unix_ns),
         );
+        let classifier = classifier_of(camera.classifier.as_ref(), &self.recognizer);
+        let calibrated = camera.conditions.update(
+            &recognition.embedding,
+            classifier,
+            captured_at.monotonic_ns,
+            camera.watch.light(classifier),
+        );
         let rules = &camera.settings.publish;
         let captured_ns = frame.frame.captured_at.monotonic_ns;
         let changed = camera
@@ -215,13 +240,21 @@ impl Pipeline {
         if camera.policy.is_due(changed, captured_ns, rules) {
             self.publish_event(frame, recognition, latency)?;
         }
-        self.publish_state(frame, decision)
+        self.publish_state(frame, recognition)?;
+        if let Some(outcome) = calibrated {
+            self.answer_calibrate(frame.camera, &outcome);
+        }
+        Ok(())
     }
 
     fn publish_event(
         &mut self,
         CameraFrame { camera, frame, .. }: &CameraFrame,
-        Recognition { decision, .. }: &Recognition,
+        Recognition {
+            decision,
+            condition,
+            ..
+        }: &Recognition,
         latency_ms: LatencyMs,
     ) -> Result<(), PublishError> {
         let camera = &mut self.cameras[*camera];
@@ -248,6 +281,7 @@ impl Pipeline {
             sight: camera
                 .watch
                 .sight(classifier_of(camera.classifier.as_ref(), &self.recognizer)),
+            condition: condition.as_deref(),
             top: &decision.top,
             latency_ms,
             model: &self.recognizer.model_digest,
@@ -294,6 +328,7 @@ impl Pipeline {
         self.device.clone_from(&settings.device);
         let folder = settings.queue.folder.as_deref();
         self.cameras.configure(&settings.cameras, folder);
+        self.configure_conditions(settings);
     }
 
     /// Publishes every camera's state again: the broker or the topics may be new.

@@ -1,5 +1,6 @@
 //! The event and the camera's state, as published. `docs/event.schema.json` and `docs/state.schema.json` describe them.
 
+use super::proposal::Proposal;
 use constancy_core::camera_health::{CameraHealth, ImageStatistics};
 use constancy_core::classify::{Light, Reason, Scored};
 use constancy_core::frame::GroundTruth;
@@ -42,6 +43,8 @@ pub struct Event<'a> {
     pub shift: Option<f32>,
     #[serde(flatten)]
     pub sight: Sight,
+    /// The condition profile that the answer was given with, or `auto`; `None` in the light of the calibration.
+    pub condition: Option<&'a str>,
     /// The best classes, best first.
     pub top: &'a [Scored],
     pub latency_ms: LatencyMs,
@@ -131,6 +134,10 @@ pub struct CameraState<'a> {
     pub known: bool,
     #[serde(flatten)]
     pub sight: Sight,
+    /// The condition profile in use, or `auto`; `None` in the light of the calibration.
+    pub condition: Option<&'a str>,
+    /// What a calibration would change, while the light is another and no profile fits it.
+    pub proposal: Option<&'a Proposal>,
     /// `None` until it is learnt.
     pub reference: Option<&'a CameraReference>,
     /// When the state began, RFC 3339, UTC.

@@ -21,7 +21,7 @@ name = "belt"
 path = "images"
 [mqtt]
 broker = "mqtt://localhost"
-commands = ["enabled", "labels", "threshold", "snapshot", "reference"]
+commands = ["enabled", "labels", "threshold", "snapshot", "reference", "calibrate"]
 [homeassistant]
 discovery = true
 "#;

@@ -6,6 +6,7 @@ mod event;
 pub mod fuzz;
 mod homeassistant;
 mod mqtt;
+mod proposal;
 mod queue;
 mod sparkplug;
 pub(crate) mod state_file;
@@ -13,9 +14,12 @@ mod stdout;
 mod tls;
 mod topics;
 
-pub use command::{Command, Request};
+pub use command::{CALIBRATE_FRAMES, CalibrateCommand, Command, DEFAULT_CALIBRATE_FRAMES, Request};
 pub use event::{CameraReference, CameraState, Drift, Event, LatencyMs, Sight, rfc3339};
-pub use mqtt::{BrokerError, DemoSubscriber, MAX_PICTURE_BYTES, MqttPublisher, Undelivered, probe};
+pub use mqtt::{
+    BrokerError, DemoSubscriber, MAX_PICTURE_BYTES, MqttPublisher, Undelivered, probe, send_command,
+};
+pub use proposal::Proposal;
 pub use stdout::StdoutPrinter;
 pub use tls::TlsError;
 

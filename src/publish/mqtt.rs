@@ -6,6 +6,7 @@
 
 mod backoff;
 mod bd_seq;
+mod commander;
 mod connection;
 mod connector;
 mod demo_subscriber;
@@ -28,6 +29,7 @@ mod state;
 mod subscriptions;
 mod takeovers;
 
+pub use commander::send_command;
 pub(super) use connector::Connector;
 pub use demo_subscriber::DemoSubscriber;
 pub use error::BrokerError;

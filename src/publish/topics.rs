@@ -53,6 +53,11 @@ impl Topics {
         format!("{}/+/set/+", self.base)
     }
 
+    /// Where a command is sent.
+    pub(super) fn command(&self, camera: &str, command: &str) -> String {
+        format!("{}/{camera}/set/{command}", self.base)
+    }
+
     /// The answers to a command.
     pub(super) fn result(&self, camera: &str, command: &str) -> String {
         format!("{}/{camera}/set/{command}/result", self.base)

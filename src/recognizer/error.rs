@@ -40,6 +40,10 @@ pub enum RecognizerError {
         "`classes.max_false_accept` needs a class bank that was calibrated on images in one folder per class, each of which was left out in turn; calibrate it so with `constancy calibrate`, or set `classes.threshold`"
     )]
     NoneLeftOut,
+    #[error(
+        "`light.adapt` is \"auto\", but the class bank {0}; set it to \"propose\", or calibrate the bank on more images with `constancy calibrate`"
+    )]
+    MayNotFollow(String),
     #[error("`{key}` names `{label}`, but the classes are {labels}; correct the name")]
     NoSuchClass {
         key: &'static str,

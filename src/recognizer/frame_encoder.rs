@@ -216,7 +216,7 @@ pub(super) fn ms_since(start: Instant) -> f64 {
 }
 
 /// First 12 hex digits of the SHA-256 of `bytes`.
-fn short_digest(bytes: &[u8]) -> String {
+pub(super) fn short_digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes)[..6])
 }
 

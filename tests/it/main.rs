@@ -20,6 +20,7 @@ mod cameras;
 mod cli;
 mod clock;
 mod commands;
+mod conditions;
 mod config_files;
 mod docs;
 mod encoder;

@@ -68,6 +68,15 @@ pub(in crate::cli) struct EvalArgs {
     /// Number of times the images to learn from are drawn; needs --hold-out-families
     #[arg(long, value_name = "N", default_value_t = 5, requires = "hold_out_families", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub draws: u32,
+    /// Learn from this environment alone; every other is a target
+    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "hold_out_families")]
+    pub source: Option<String>,
+    /// Also calibrate each map for the target's light on N of its images without their labels, judged by the others: N of
+    /// all classes, and N of each class alone, to see what that costs
+    ///
+    /// Not for the probe.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=1000))]
+    pub calibrate: Option<u32>,
     /// Use at most N random images of each class in each environment
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub sample: Option<u32>,

@@ -5,7 +5,7 @@ use crate::text::one_line;
 use constancy_core::icm::Interval;
 use constancy_core::icm::evaluate::{Figure, Figures, Ranker, Trust};
 
-const HEAD: &str = "section,predictor,maps,interventions,chosen_by,group,images,accuracy,low,high,gain,gain_low,gain_high,chosen";
+const HEAD: &str = "section,predictor,maps,interventions,chosen_by,calibrated,group,images,accuracy,low,high,gain,gain_low,gain_high,chosen";
 
 pub(super) fn table(report: &Report) -> String {
     let columns = Ranker::ALL
@@ -70,6 +70,7 @@ fn line(report: &Report, section: &str, figures: &Figures, figure: &Figure) -> S
         row.criterion.map_or(String::new(), |c| {
             by(c).trim_start_matches("by ").to_owned()
         }),
+        row.calibrated.map_or(String::new(), |on| on.to_string()),
         quoted(&figure.name),
         figure.images.to_string(),
         numbers(Some(figure.accuracy)),

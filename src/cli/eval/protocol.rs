@@ -50,15 +50,19 @@ fn plan(args: &EvalArgs, inputs: &EvalInputs) -> Result<Plan, CliError> {
         text: inputs.text.clone(),
         c: args.c,
         known_classes: None,
+        calibrate: args.calibrate.map_or(0, |n| n as usize),
         seed: args.embedding.seed,
     })
 }
 
 fn environments(args: &EvalArgs, inputs: &EvalInputs, plan: Plan) -> Result<Summary, CliError> {
     let protocol = LeaveOneEnvironmentOut::new(&inputs.labelled, plan, args.open);
-    let protocol = protocol.map_err(refused)?;
+    let mut protocol = protocol.map_err(refused)?;
+    if let Some(source) = &args.source {
+        protocol = protocol.from_source(source).map_err(refused)?;
+    }
     let targets = protocol.targets().len();
-    let moments = in_parallel("moments", targets, |i| Ok(protocol.moments(i)))?;
+    let moments = in_parallel("moments", protocol.parts(), |i| Ok(protocol.moments(i)))?;
     let verdicts = in_parallel("environments", targets, |i| {
         protocol.judge(i, &moments).map_err(refused)
     })?;

@@ -137,6 +137,7 @@ impl Report {
             Some(maps.unwrap_or_else(|| row.candidates.to_string())),
             set.map(String::from),
             row.criterion.map(|c| by(c).to_owned()),
+            row.calibrated.map(|on| on.to_string()),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
@@ -174,7 +175,10 @@ fn protocol(args: &EvalArgs) -> String {
         (false, true) => {
             "each environment is left out in turn; fit and choice know the first half of the classes".into()
         }
-        (false, false) => "each environment is left out in turn".into(),
+        (false, false) => match &args.source {
+            Some(source) => format!("everything is learnt from {source}; the others are targets"),
+            None => "each environment is left out in turn".into(),
+        },
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::super::publish_policy::PublishPolicy;
 use super::super::slot::CameraFrame;
+use super::conditions::Conditions;
 use super::watch::Watch;
 use crate::config::CameraSettings;
-use crate::publish::Sight;
+use crate::publish::{Proposal, Sight};
 use constancy_core::classify::{Classifier, Debouncer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
@@ -34,6 +35,15 @@ pub(super) struct Answer {
     pub(super) ts: String,
 }
 
+/// What a retained state said beside the answer.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) sight: Sight,
+    pub(super) condition: Option<String>,
+    pub(super) proposal: Option<Proposal>,
+    pub(super) at: Instant,
+}
+
 /// A configured camera. It keeps its memory over reloads for as long as the daemon runs.
 #[derive(Debug)]
 pub(super) struct Camera {
@@ -54,8 +64,10 @@ pub(super) struct Camera {
     pub(super) answer: Option<Answer>,
     /// How well the camera sees.
     pub(super) watch: Watch,
+    /// The lights that it was calibrated in.
+    pub(super) conditions: Conditions,
     /// What the retained state last said of that, and when.
-    pub(super) told: Option<(Sight, Instant)>,
+    pub(super) told: Option<Told>,
     /// Recognised frames since the status line was last written.
     pub(super) recent_frames: u64,
     /// A command switched the camera off.
@@ -71,6 +83,7 @@ impl Camera {
     pub(super) fn new(settings: CameraSettings, folder: Option<&Path>) -> Self {
         Self {
             watch: Watch::new(&settings, folder),
+            conditions: Conditions::default(),
             settings,
             next_seq: 0,
             dropped: 0,

@@ -2,11 +2,11 @@
 //! remains authoritative.
 
 use super::super::slot::CameraFrame;
-use super::Pipeline;
 use super::camera::SWITCHED_OFF;
 use super::relabelling::Relabelling;
+use super::{Pipeline, classifier_of};
 use crate::config::{CameraSettings, CommandName};
-use crate::publish::{Command, PublishError, Request};
+use crate::publish::{CalibrateCommand, Command, PublishError, Request};
 use constancy_core::classify::{ClassBank, Debouncer};
 use constancy_core::preprocess::jpeg_within;
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ impl Pipeline {
         }
         self.finish_labels();
         self.expire_pictures();
+        self.finish_calibrations();
         Ok(())
     }
 
@@ -49,6 +50,7 @@ impl Pipeline {
             Command::Labels(labels) => self.start_labels(camera, labels, prompts).err().map(Err),
             Command::Snapshot => self.request_picture(camera).err().map(Err),
             Command::Reference => Some(Ok(self.renew_reference(camera))),
+            Command::Calibrate(command) => self.calibrate(camera, command),
         };
         if let Some(outcome) = outcome {
             self.answer(self.cameras[camera].name(), name, &outcome);
@@ -131,7 +133,36 @@ impl Pipeline {
         camera.classifier = Some(classifier.with_bank(bank, &self.recognizer.projection_digest));
         camera.debouncer = Debouncer::default();
         camera.watch.forget_light();
+        camera.conditions.forget_light();
         detail
+    }
+
+    /// Begins a calibration, or changes what there is.
+    fn calibrate(&mut self, camera: usize, command: CalibrateCommand) -> Option<Outcome> {
+        let camera = &mut self.cameras[camera];
+        let classifier = classifier_of(camera.classifier.as_ref(), &self.recognizer);
+        match command {
+            CalibrateCommand::Frames(_) if camera.is_off => {
+                Some(Err("the camera is switched off".into()))
+            }
+            CalibrateCommand::Frames(frames) => {
+                camera.conditions.collect(frames, classifier).err().map(Err)
+            }
+            CalibrateCommand::Undo => camera.conditions.undo(classifier),
+            CalibrateCommand::List => Some(Ok(camera.conditions.list())),
+        }
+    }
+
+    pub(super) fn answer_calibrate(&self, camera: usize, outcome: &Outcome) {
+        self.answer(self.cameras[camera].name(), CommandName::Calibrate, outcome);
+    }
+
+    fn finish_calibrations(&mut self) {
+        for index in self.cameras.indices() {
+            if let Some(outcome) = self.cameras[index].conditions.finished() {
+                self.answer_calibrate(index, &outcome);
+            }
+        }
     }
 
     fn renew_reference(&mut self, camera: usize) -> String {
@@ -208,6 +239,9 @@ impl Pipeline {
             self.answer(name, CommandName::Labels, &reason());
         }
         for index in self.cameras.indices() {
+            if self.cameras[index].conditions.cancel() {
+                self.answer_calibrate(index, &reason());
+            }
             let name = self.cameras[index].name();
             if cameras.iter().all(|camera| camera.name != name) {
                 self.answer_picture(index, &reason());

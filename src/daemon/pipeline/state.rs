@@ -1,10 +1,11 @@
 //! A camera's retained state: published when it changes, and now and then for its numbers.
 
 use super::super::slot::CameraFrame;
-use super::camera::{Answer, Published};
+use super::camera::{Answer, Camera, Published, Told};
 use super::{Pipeline, classifier_of};
 use crate::clock;
 use crate::publish::{CameraState, PublishError, Sight, rfc3339};
+use crate::recognizer::Recognition;
 use constancy_core::classify::{Debouncer, Decision};
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,9 @@ impl Pipeline {
     pub(super) fn publish_state(
         &mut self,
         frame: &CameraFrame,
-        decision: &Decision,
+        recognition: &Recognition,
     ) -> Result<(), PublishError> {
+        let decision = &recognition.decision;
         let camera = &mut self.cameras[frame.camera];
         let Some(class) = camera.debouncer.current() else {
             return Ok(());
@@ -29,7 +31,7 @@ impl Pipeline {
         if camera.published.as_ref() != Some(&present) {
             let ts = rfc3339(frame.frame.captured_at.unix_ns);
             camera.answer = Some(answer(class, decision, ts));
-        } else if !is_news(camera.told.as_ref(), &sight) {
+        } else if !is_news(camera, &sight, recognition.condition.as_deref()) {
             return Ok(());
         }
         let Some(answer) = &camera.answer else {
@@ -44,12 +46,19 @@ impl Pipeline {
             confidence: answer.confidence,
             known: answer.known,
             sight: sight.clone(),
+            condition: recognition.condition.as_deref(),
+            proposal: camera.conditions.proposal(),
             reference: camera.watch.reference(),
             ts: answer.ts.clone(),
             fault: None,
         })?;
         camera.published = Some(present);
-        camera.told = Some((sight, Instant::now()));
+        camera.told = Some(Told {
+            sight,
+            condition: recognition.condition.clone(),
+            proposal: camera.conditions.proposal().cloned(),
+            at: Instant::now(),
+        });
         Ok(())
     }
 
@@ -73,6 +82,8 @@ impl Pipeline {
                 confidence: None,
                 known: false,
                 sight: Sight::default(),
+                condition: None,
+                proposal: None,
                 reference: camera.watch.reference(),
                 ts: rfc3339(clock::now().unix_ns),
                 fault: Some(message),
@@ -101,10 +112,13 @@ fn answer(class: Option<&str>, decision: &Decision, ts: String) -> Answer {
     }
 }
 
-/// Whether what was told of the camera's sight is to be told anew.
-fn is_news(told: Option<&(Sight, Instant)>, now: &Sight) -> bool {
-    told.is_none_or(|(before, at)| {
-        let changed = (before.light, before.camera_health) != (now.light, now.camera_health);
-        changed || (before != now && at.elapsed() >= RENEW_EVERY)
+/// Whether what was told beside the answer is to be told anew.
+fn is_news(camera: &Camera, now: &Sight, condition: Option<&str>) -> bool {
+    camera.told.as_ref().is_none_or(|told| {
+        let before = &told.sight;
+        let changed = (before.light, before.camera_health) != (now.light, now.camera_health)
+            || told.condition.as_deref() != condition
+            || told.proposal.as_ref() != camera.conditions.proposal();
+        changed || (before != now && told.at.elapsed() >= RENEW_EVERY)
     })
 }

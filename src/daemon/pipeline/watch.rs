@@ -167,6 +167,12 @@ impl Watch {
         });
     }
 
+    /// The light beside that of the calibration; `None` if drift is not measured.
+    pub(super) fn light(&self, classifier: &Classifier) -> Option<Light> {
+        let measured = self.meter.level().zip(classifier.light_limits());
+        measured.map(|_| self.light)
+    }
+
     /// What events and states say.
     pub(super) fn sight(&self, classifier: &Classifier) -> Sight {
         let drift = self.meter.level().and_then(|level| {

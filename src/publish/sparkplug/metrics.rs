@@ -4,7 +4,7 @@ use super::payload::{DataType, Metric, Value};
 use serde_json::Value as Json;
 
 /// The metrics: each one's JSON pointer in the event, which without the first `/` is its name, and its type.
-const METRICS: [(&str, DataType); 27] = [
+const METRICS: [(&str, DataType); 28] = [
     ("/class", DataType::String),
     ("/known", DataType::Boolean),
     ("/reason", DataType::String),
@@ -17,6 +17,7 @@ const METRICS: [(&str, DataType); 27] = [
     ("/drift/level", DataType::Float),
     ("/drift/quantile", DataType::Float),
     ("/camera_health", DataType::String),
+    ("/condition", DataType::String),
     ("/image/brightness", DataType::Float),
     ("/image/clipped", DataType::Float),
     ("/image/sharpness", DataType::Float),

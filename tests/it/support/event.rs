@@ -32,6 +32,7 @@ pub fn event<'a>(
         in_support: decision.in_support,
         shift: decision.shift,
         sight: Sight::default(),
+        condition: None,
         top: &decision.top,
         latency_ms: LatencyMs {
             capture: 1.0,

@@ -261,8 +261,13 @@ impl Classifier {
         })
     }
 
-    pub(super) fn space(&self) -> &Space {
+    pub(crate) fn space(&self) -> &Space {
         &self.space
+    }
+
+    /// The class that an invariant embedding `[k]` is answered.
+    pub(crate) fn answer(&self, z: &[f32]) -> usize {
+        best(&self.scores(z).1)
     }
 
     /// The invariant embedding `[k]` of an embedding `[D]`.

@@ -26,7 +26,7 @@ impl Space {
 
     /// [`Self::map`] without its scaling: of a unit embedding `[D]`, or, not `centred`, of a direction. The map of a sum is
     /// the sum of the maps.
-    pub(super) fn linear(&self, vector: &[f32], centred: bool) -> Vec<f32> {
+    pub(crate) fn linear(&self, vector: &[f32], centred: bool) -> Vec<f32> {
         let z = match &self.projection {
             Some(projection) => projection.linear(vector, centred),
             None => vector.to_vec(),

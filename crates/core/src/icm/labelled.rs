@@ -250,6 +250,12 @@ impl Labelled {
         indices.iter().map(|&i| self.classes[i]).collect()
     }
 
+    /// The images of one environment.
+    pub(super) fn of_environment(&self, environment: usize) -> Self {
+        let own = (0..self.environments.len()).filter(|&i| self.environments[i] == environment);
+        self.pick(&own.collect::<Vec<_>>())
+    }
+
     /// Splits off one environment: the others to learn from, and that one as the target.
     pub fn leave_out(&self, environment: &str) -> Result<(Self, HeldOut), SourceError> {
         let wanted = self

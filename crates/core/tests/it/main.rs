@@ -14,6 +14,7 @@
 )]
 
 mod cameras;
+mod condition;
 mod confidence;
 mod formats;
 mod icm;

@@ -11,6 +11,12 @@ impl Classifier {
         self.reference.as_ref()
     }
 
+    /// The classifier with another knowledge of its light.
+    pub(crate) fn with_reference(mut self, reference: Option<Reference>) -> Self {
+        self.reference = reference;
+        self
+    }
+
     /// Classifies an embedding `[D]` of another light, whose offset `[D]` is subtracted from the unit embedding first.
     /// [`Decision::drift`] remains that of the light itself.
     #[must_use]

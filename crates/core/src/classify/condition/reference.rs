@@ -102,9 +102,12 @@ impl Reference {
             "may not follow the light by itself"
         };
         if gains.is_empty() {
-            return format!("{verdict}: no interventions were simulated");
+            return format!("{verdict} (no interventions were simulated)");
         }
-        format!("{verdict}; simulated streams, points: {}", gains.join(", "))
+        format!(
+            "{verdict} (simulated streams, points: {})",
+            gains.join(", ")
+        )
     }
 
     /// The coordinates of a unit embedding `[D]` along the axes, less those of the mean.

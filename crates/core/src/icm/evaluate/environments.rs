@@ -8,6 +8,7 @@ use super::protocol::{
     target_choices,
 };
 use super::trust::{Batch, OpenScores};
+use crate::icm::interventions::SourceError;
 use crate::icm::labelled::{EnvironmentMoments, Labelled};
 use crate::icm::select::{Criterion, SelectError};
 use std::borrow::Cow;
@@ -20,8 +21,10 @@ pub struct LeaveOneEnvironmentOut<'a> {
     /// The images that fit and choice may use.
     known: Cow<'a, Labelled>,
     plan: Plan,
-    /// The environments that have images.
+    /// The environments that are targets.
     environments: Vec<usize>,
+    /// The only environment to learn from; `None` for all but the target.
+    source: Option<usize>,
     warnings: Vec<String>,
 }
 
@@ -61,8 +64,28 @@ impl<'a> LeaveOneEnvironmentOut<'a> {
             known: plan.seen(labelled),
             plan,
             environments,
+            source: None,
             warnings,
         })
+    }
+
+    /// Learns from the environment of this name alone; every other is a target.
+    pub fn from_source(mut self, name: &str) -> Result<Self, ProtocolError> {
+        let names = self.labelled.environment_names();
+        let source = self.environments.iter().position(|&e| names[e] == name);
+        let source = source.ok_or_else(|| SourceError::NoEnvironment(name.into()))?;
+        self.source = Some(self.environments.remove(source));
+        let by_environments = Criterion::LeftOutEnvironment;
+        if self.plan.criteria.len() > 1 {
+            self.plan.criteria.retain(|&c| c != by_environments);
+        }
+        Ok(self)
+    }
+
+    /// The number of parts that [`Self::moments`] gives.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.source.map_or(self.environments.len(), |_| 1)
     }
 
     /// The environments that are left out, in order.
@@ -75,13 +98,14 @@ impl<'a> LeaveOneEnvironmentOut<'a> {
             .collect()
     }
 
-    /// The moments of the environment of target `index`, as far as fit and choice may use it.
+    /// The moments of part `index` of what is learnt from, as far as fit and choice may use it.
     #[must_use]
     pub fn moments(&self, index: usize) -> EnvironmentMoments {
-        self.known.moments_of_environment(self.environments[index])
+        let environment = self.source.unwrap_or_else(|| self.environments[index]);
+        self.known.moments_of_environment(environment)
     }
 
-    /// Judges by target `index`; `moments` are those of all targets.
+    /// Judges by target `index`; `moments` are those of all parts.
     pub fn judge(
         &self,
         index: usize,
@@ -89,6 +113,9 @@ impl<'a> LeaveOneEnvironmentOut<'a> {
     ) -> Result<Verdict, ProtocolError> {
         let name = &self.labelled.environment_names()[self.environments[index]];
         let (sources, target) = self.labelled.leave_out(name)?;
+        let sources = self
+            .source
+            .map_or(sources.clone(), |only| sources.of_environment(only));
         Ok(judge(&sources, &target, &self.plan, moments)?)
     }
 

@@ -187,6 +187,7 @@ mod tests {
             set: None,
             criterion: None,
             map: None,
+            calibrated: None,
         };
         let groups = |hits: &[&[f64]]| {
             let group = |(i, hits): (usize, &&[f64])| Group {

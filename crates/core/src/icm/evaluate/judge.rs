@@ -1,6 +1,7 @@
 //! One target: choose a map on the sources, learn from the sources, count right answers on the
 //! target.
 
+use super::calibrated::{CalibratedOn, Calibrating};
 use super::chosen_maps::{Answers, ChosenMaps, Judging};
 use super::plan::{Candidates, FamilySet, Plan, Predictor, Row};
 use crate::icm::fit::Fitter;
@@ -89,6 +90,13 @@ pub fn judge(
     } else {
         Vec::new()
     };
+    let calibrating = Calibrating {
+        sources,
+        target,
+        logit_scale: plan.logit_scale,
+        frames: plan.calibrate,
+        seed: plan.seed,
+    };
     let mut outcomes: Vec<Vec<Outcome>> = plan.predictors.iter().map(|_| Vec::new()).collect();
     let mut spectra = Vec::new();
     for (set, families) in plan.sets.iter().enumerate() {
@@ -126,6 +134,14 @@ pub fn judge(
                 let answers = of_map.ok_or(SelectError::NoScores)?.clone();
                 let row = Row { predictor, ..row };
                 outcomes.push(Outcome { row, map, answers });
+                if plan.calibrate > 0 && row.set.is_some() && predictor != Predictor::Probe {
+                    let calibrated = calibrating.answers(&fitter.fit(&map)?, &methods[method])?;
+                    for (on, answers) in CalibratedOn::EACH.into_iter().zip(calibrated) {
+                        let calibrated = Some(on);
+                        let row = Row { calibrated, ..row };
+                        outcomes.push(Outcome { row, map, answers });
+                    }
+                }
             }
         }
     }

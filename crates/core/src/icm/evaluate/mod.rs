@@ -13,6 +13,7 @@
 //! Both protocols give every target to its caller, who may spread the work over threads: this crate
 //! starts none.
 
+mod calibrated;
 mod chosen_maps;
 mod environments;
 mod evidence;
@@ -27,6 +28,7 @@ mod sample;
 mod temperature;
 mod trust;
 
+pub use calibrated::CalibratedOn;
 pub use chosen_maps::Answers;
 pub use environments::{LeaveOneEnvironmentOut, known_classes};
 pub use families::{FewShot, LeaveOneFamilyOut};

@@ -1,5 +1,6 @@
 //! What an evaluation compares.
 
+use super::calibrated::CalibratedOn;
 use crate::icm::embeddings::Embeddings;
 use crate::icm::labelled::Labelled;
 use crate::icm::select::Criterion;
@@ -100,6 +101,9 @@ pub struct Plan {
     pub c: Option<f64>,
     /// The number of classes, in their order, that fit and choice may see; defaults to all.
     pub known_classes: Option<usize>,
+    /// The number of the target's images, without their labels, that the fitted maps are calibrated on as well; 0 for none.
+    /// Probes are not.
+    pub calibrate: usize,
     /// The seed for splitting images.
     pub seed: u64,
 }
@@ -136,6 +140,9 @@ pub struct Row {
     /// The map that was given; `None` if one was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub map: Option<MapSpec>,
+    /// What it was calibrated on; `None` if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrated: Option<CalibratedOn>,
 }
 
 impl Row {
@@ -146,6 +153,7 @@ impl Row {
             set: None,
             criterion: None,
             map: None,
+            calibrated: None,
         }
     }
 

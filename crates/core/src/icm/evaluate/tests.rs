@@ -42,6 +42,7 @@ fn plan(criteria: &[Criterion]) -> Plan {
         logit_scale: 100.0,
         c: None,
         known_classes: None,
+        calibrate: 0,
         seed: 1,
     }
 }

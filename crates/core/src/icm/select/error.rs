@@ -1,5 +1,6 @@
 //! Why no map was chosen.
 
+use crate::classify::calibrate::CalibrationError;
 use crate::icm::fit::FitError;
 use crate::icm::logistic::LogisticError;
 use thiserror::Error;
@@ -25,6 +26,8 @@ pub enum SelectError {
     Fit(#[from] FitError),
     #[error(transparent)]
     Probe(#[from] LogisticError),
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     #[error("agreement of answers needs the text tower's classes; evaluate zero-shot as well")]
     NoText,
     #[error("no candidate could be scored; give each environment images of at least two classes")]
