@@ -359,3 +359,6 @@ impl Conditions {
         self.collecting.take().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

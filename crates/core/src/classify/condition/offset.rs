@@ -77,7 +77,10 @@ impl Classifier {
             let least = MIN_FRAMES;
             return Err(Refusal::Few { frames, least });
         }
-        let share = self.share_of(&units).ok_or(Refusal::Still { frames })?;
+        let (mean, weights) = mean(&units);
+        let usual = units.iter().zip(&weights).filter(|(_, w)| **w > 0.5);
+        let share = self.share_of(usual.map(|(u, _)| u));
+        let share = share.ok_or(Refusal::Still { frames })?;
         let several = share > reference.limit;
         if !several && !(reference.running.helps() && !reference.axes.is_empty()) {
             let (limit, usual) = (reference.limit, reference.usual[0]);
@@ -88,9 +91,8 @@ impl Classifier {
                 usual,
             });
         }
-        let (mean, moved) = (mean(&units), reference);
         let vector = if several {
-            let difference = mean.iter().zip(&moved.mean).map(|(m, r)| m - r);
+            let difference = mean.iter().zip(&reference.mean).map(|(m, r)| m - r);
             difference.map(|d| d * shrunk(frames, SHRINK)).collect()
         } else {
             limited(reference, &mean, frames)
@@ -107,9 +109,8 @@ impl Classifier {
     }
 
     /// The share of the scatter of unit embeddings that lies between classes.
-    fn share_of(&self, units: &[Vec<f32>]) -> Option<f32> {
+    fn share_of<'a>(&self, units: impl Iterator<Item = &'a Vec<f32>>) -> Option<f32> {
         let placed: Vec<(Vec<f32>, Vec<f32>)> = units
-            .iter()
             .map(|u| {
                 let z = self.invariant(u);
                 let (_, logits) = self.scores(&z);
@@ -132,8 +133,9 @@ pub(in crate::classify) fn shrunk(frames: usize, shrink: f64) -> f32 {
     narrow(n / (n + shrink))
 }
 
-/// The mean of unit embeddings, in which those far from the others count less, by their distance over the median one.
-fn mean(units: &[Vec<f32>]) -> Vec<f32> {
+/// The mean of unit embeddings, in which those far from the others count less, by their distance over the median one; and
+/// the weight of each.
+fn mean(units: &[Vec<f32>]) -> (Vec<f32>, Vec<f64>) {
     let mut weights = vec![1.0; units.len()];
     let mut mean = weighted_mean(units, &weights);
     for _ in 0..ROUNDS {
@@ -154,7 +156,7 @@ fn mean(units: &[Vec<f32>]) -> Vec<f32> {
         }
         mean = weighted_mean(units, &weights);
     }
-    mean
+    (mean, weights)
 }
 
 fn weighted_mean(units: &[Vec<f32>], weights: &[f64]) -> Vec<f32> {

@@ -173,12 +173,8 @@ fn a_known_light_is_found_again_and_single_frames_do_not_change_it() {
     let mut chooser = Chooser::default();
     let mut feed = |chooser: &mut Chooser, at: usize, frames: usize| {
         for i in 0..frames {
-            let noise = || rng.f32() - 0.5;
-            let mut place: Vec<f32> = places[at].clone();
-            place
-                .iter_mut()
-                .zip([noise, noise])
-                .for_each(|(p, mut n)| *p += n());
+            let mut place = places[at].clone();
+            place.iter_mut().for_each(|p| *p += rng.f32() - 0.5);
             if i % 9 == 8 {
                 place = vec![50.0, -50.0];
             }

@@ -24,9 +24,11 @@ impl World {
     pub fn image(&mut self, class: usize, light: f32) -> Vec<f32> {
         let mut v: Vec<f32> = (0..WIDTH).map(|_| 0.07 * self.normal()).collect();
         v[0] += 1.0;
-        v[1 + class] += 0.3;
-        v[10] += light + self.along * (class as f32 - 1.5);
+        // Where light moves what tells classes apart, little else does.
+        v[1 + class] += if self.along > 0.0 { 0.06 } else { 0.3 };
         // Light moves what tells classes apart, too, and everything a little.
+        let light = light + self.along * (class as f32 - 1.5);
+        v[10] += light;
         v[1] += 0.8 * light;
         v[20] -= 0.5 * light;
         v
