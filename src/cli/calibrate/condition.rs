@@ -104,7 +104,7 @@ pub(super) fn from_images(args: &CalibrateArgs, folder: &Path) -> Result<(), Cli
         interventions: &Families(Vec::new()),
     };
     let paths = list_images(folder)?;
-    let embedded = source.embed(&paths)?;
+    let embedded = source.embed(&paths, &vec![0; paths.len()])?;
     let frames: Vec<Vec<f32>> = embedded.interventions.originals().rows().collect();
     let classifier = recognizer::classifier(encoder, projection.clone(), bank)?
         .with_threshold(limits.threshold)

@@ -1,7 +1,7 @@
 //! The light of the calibration images: their mean, and how frames of one class differ from frames of all.
 
 use super::answers::{Answer, Projected};
-use super::folds::Fold;
+use super::folds::{Fold, Versions};
 use super::input::{Calibration, CalibrationError, Truth};
 use super::streams::simulate;
 use crate::classify::condition::{MAX_AXES, Reference, between_share};
@@ -40,7 +40,7 @@ impl Calibration<'_> {
             answers.extend(self.answers(fold, &projected));
         }
         let all: Vec<usize> = (0..self.images.len()).collect();
-        let drift = self.drift(&projected, &all);
+        let drift = self.drift(&projected, &all, &Versions::All);
         Ok(self.reference(&folds, &projected, &answers, &drift))
     }
 
