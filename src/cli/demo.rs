@@ -1,20 +1,22 @@
-//! `constancy demo`: the daemon and a broker at work on a rendered workshop, by default for twenty seconds.
+//! `constancy demo`: the daemon and a broker at work on a rendered workshop, by default for half a minute.
 //!
-//! The daemon is `constancy run` in a process of its own. The demo subscribes to its events, renders each scene again to
-//! classify it with raw CLIP, and counts correct answers.
+//! The daemon is `constancy run` in a process of its own. The demo subscribes to its events, asks it by command to calibrate
+//! when the light becomes one that the model has never seen, renders each scene again to classify it with raw CLIP and
+//! with the projection alone, and counts correct answers.
 
+mod operator;
+mod peers;
 mod processes;
 mod scores;
 
 use super::CliError;
 use super::output::line;
-use crate::clock;
 use crate::config::Settings;
-use crate::recognizer::{FrameEncoder, Recognizer};
 use clap::Args;
-use constancy_core::classify::ClassBank;
-use constancy_core::frame::{Frame, GroundTruth};
-use constancy_core::workshop::{ENVIRONMENTS, Environment, Scene, render};
+use constancy_core::frame::GroundTruth;
+use constancy_core::workshop::{ENVIRONMENTS, Environment};
+use operator::Operator;
+use peers::Peers;
 use processes::Processes;
 use scores::{Answer, Scores};
 use serde::Deserialize;
@@ -28,7 +30,9 @@ use std::time::{Duration, Instant};
 const MODEL_FOLDERS: [&str; 2] = ["models/pocket", "/usr/share/constancy/models/pocket"];
 /// Width and height of a frame, pixels.
 const SIZE: (u32, u32) = (640, 480);
-/// Where the daemon of [`config`] publishes its events.
+/// The camera of [`config`].
+const CAMERA: &str = "workshop";
+/// Where its daemon publishes its events.
 const TOPIC: &str = "constancy/demo/workshop/event";
 /// If no event arrives for this long, something is wrong.
 const SILENCE_LIMIT: Duration = Duration::from_secs(15);
@@ -36,7 +40,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
     /// Duration in seconds
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Frames per second
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=100))]
@@ -55,7 +59,14 @@ struct ReceivedEvent {
     class: String,
     confidence: Option<f32>,
     known: bool,
+    drift: Option<ReceivedDrift>,
+    condition: Option<String>,
     truth: Option<GroundTruth>,
+}
+
+#[derive(Deserialize)]
+struct ReceivedDrift {
+    level: f32,
 }
 
 pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
@@ -65,7 +76,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     }
     let model = model_folder(args)?;
     let mut processes = Processes::start(TOPIC, |port| config(&model, port, args))?;
-    let mut raw = raw_clip(&Settings::read(&processes.config())?)?;
+    let settings = Settings::read(&processes.config())?;
+    let mut peers = Peers::load(&settings)?;
+    let mut operator = Operator::new(settings, calibration_frames(args));
     let port = processes.port();
     line(&format!(
         "broker on port {port}, the daemon looks at a rendered workshop with pocket; one line per event"
@@ -75,13 +88,16 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let mut last_event = Instant::now();
     while Instant::now() < end && !stop.load(Ordering::Relaxed) {
-        if let Some(answer) = next_answer(&mut processes, &mut raw)? {
-            last_event = Instant::now();
-            scores.add(answer);
-            line(&scores.last_line())?;
-        } else {
+        let Some((answer, drift)) = next_answer(&mut processes, &mut peers)? else {
             processes.check(last_event.elapsed() >= SILENCE_LIMIT)?;
+            continue;
+        };
+        last_event = Instant::now();
+        for said in operator.watch(answer.environment, drift) {
+            line(&said)?;
         }
+        scores.add(answer);
+        line(&scores.last_line())?;
     }
     let (published, received) = processes.stop()?;
     line("")?;
@@ -93,23 +109,21 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     ))
 }
 
-/// The same model and classes without a projection. The bank's confidence is that of projected answers.
-fn raw_clip(settings: &Settings) -> Result<Recognizer, CliError> {
-    let frame_encoder = FrameEncoder::load(&settings.model.manifest, &settings.engine)?;
-    let bank = ClassBank {
-        confidence: None,
-        ..frame_encoder.configured_bank(&settings.classes)?
-    };
-    Ok(Recognizer::new(frame_encoder, None, bank)?)
+/// Frames that an environment is shown for. The demo shows every environment once.
+fn frames_each(args: &DemoArgs) -> u64 {
+    (args.seconds * args.rate / ENVIRONMENTS.len() as u64).max(1)
+}
+
+/// The first frames of an environment, that a calibration takes: fewer than half, so that most show its effect.
+fn calibration_frames(args: &DemoArgs) -> u64 {
+    frames_each(args) * 2 / 5
 }
 
 /// The daemon's configuration.
 fn config(model: &Path, port: u16, args: &DemoArgs) -> String {
     let model = model.display();
     let (width, height) = SIZE;
-    // The demo shows every environment once.
-    let environments = ENVIRONMENTS.len() as u64;
-    let frames_each = (args.seconds * args.rate / environments).max(1);
+    let frames_each = frames_each(args);
     let (rate, seed) = (args.rate, args.seed);
     format!(
         r#"device = "demo"
@@ -119,7 +133,7 @@ projection = "{model}/projection.safetensors"
 [classes]
 bank = "{model}/classes.safetensors"
 [[camera]]
-name = "workshop"
+name = "{CAMERA}"
 [camera.synthetic]
 rate = {rate}
 seed = {seed}
@@ -132,11 +146,11 @@ broker = "mqtt://127.0.0.1:{port}"
     )
 }
 
-/// The next event's answer, with that of raw CLIP for the same scene.
+/// The next event's answer with those of the peers to the same scene, and the level of drift.
 fn next_answer(
     processes: &mut Processes,
-    raw: &mut Recognizer,
-) -> Result<Option<Answer>, CliError> {
+    peers: &mut Peers,
+) -> Result<Option<(Answer, Option<f32>)>, CliError> {
     let Some(payload) = processes.next_event(Duration::from_millis(100))? else {
         return Ok(None);
     };
@@ -147,27 +161,18 @@ fn next_answer(
     let Some(environment) = Environment::named(&truth.environment) else {
         return Ok(None);
     };
-    let frame = render_again(&truth, environment);
-    let (decision, _) = raw.recognize(&frame)?;
-    Ok(Some(Answer {
+    let [raw, projected] = peers.answers(truth.seed, environment)?;
+    let answer = Answer {
         environment: environment.name,
-        raw: decision.top[0].class.clone(),
-        projected: event.class,
+        raw,
+        projected,
+        daemon: event.class,
+        calibrated: event.condition.is_some(),
         confidence: event.confidence,
         known: event.known,
         truth: truth.class,
-    }))
-}
-
-/// Renders the frame that the daemon saw; the same scene gives the same bytes.
-fn render_again(truth: &GroundTruth, environment: &Environment) -> Frame {
-    let (width, height) = SIZE;
-    Frame::rgb(
-        render(&Scene::from_seed(truth.seed, environment), width, height),
-        width,
-        height,
-        clock::now(),
-    )
+    };
+    Ok(Some((answer, event.drift.map(|d| d.level))))
 }
 
 fn model_folder(args: &DemoArgs) -> Result<PathBuf, CliError> {

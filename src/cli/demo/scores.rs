@@ -5,12 +5,17 @@ use constancy_core::workshop::ENVIRONMENTS;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
-/// The true class of a frame, and both answers.
+/// The true class of a frame, and the answers.
 pub(super) struct Answer {
     pub(super) environment: &'static str,
     pub(super) truth: String,
     pub(super) raw: String,
+    /// With the projection alone.
     pub(super) projected: String,
+    /// The daemon's answer.
+    pub(super) daemon: String,
+    /// Whether the daemon answered with a condition profile.
+    pub(super) calibrated: bool,
     /// The confidence of the daemon's answer.
     pub(super) confidence: Option<f32>,
     /// Whether the daemon calls its answer known.
@@ -23,8 +28,15 @@ struct Count {
     frames: u64,
     /// Frames that raw CLIP classified correctly.
     raw: u64,
-    /// Frames that the daemon classified correctly.
+    /// Frames that the projection alone classified correctly.
     projected: u64,
+    /// Frames that the daemon classified correctly.
+    right: u64,
+    /// Frames that the daemon answered with a condition profile.
+    calibrated: u64,
+    /// Of these, those that the daemon, and the projection alone, classified correctly.
+    calibrated_right: u64,
+    calibrated_projected: u64,
     /// Frames whose answer the daemon called known.
     known: u64,
     known_right: u64,
@@ -36,6 +48,10 @@ impl Count {
             frames: self.frames + other.frames,
             raw: self.raw + other.raw,
             projected: self.projected + other.projected,
+            right: self.right + other.right,
+            calibrated: self.calibrated + other.calibrated,
+            calibrated_right: self.calibrated_right + other.calibrated_right,
+            calibrated_projected: self.calibrated_projected + other.calibrated_projected,
             known: self.known + other.known,
             known_right: self.known_right + other.known_right,
         }
@@ -51,18 +67,23 @@ pub(super) struct Scores {
 pub(super) fn heading() -> String {
     format!(
         "{:<14} {:<24} {:<31} {:<31} {:>14}",
-        "environment", "what is there", "raw CLIP", "projected, confidence", "right so far"
+        "environment", "what is there", "raw CLIP", "the daemon, confidence", "right so far"
     )
 }
 
 impl Scores {
     pub(super) fn add(&mut self, answer: Answer) {
         let count = self.counts.entry(answer.environment).or_default();
-        let right = answer.projected == answer.truth;
+        let right = answer.daemon == answer.truth;
+        let projected = answer.projected == answer.truth;
         *count = count.plus(Count {
             frames: 1,
             raw: u64::from(answer.raw == answer.truth),
-            projected: u64::from(right),
+            projected: u64::from(projected),
+            right: u64::from(right),
+            calibrated: u64::from(answer.calibrated),
+            calibrated_right: u64::from(answer.calibrated && right),
+            calibrated_projected: u64::from(answer.calibrated && projected),
             known: u64::from(answer.known),
             known_right: u64::from(answer.known && right),
         });
@@ -79,10 +100,10 @@ impl Scores {
             .get(answer.environment)
             .copied()
             .unwrap_or_default();
-        let (raw, projected) = (
+        let (raw, daemon) = (
             mark(&answer.raw, &answer.truth, true, None),
             mark(
-                &answer.projected,
+                &answer.daemon,
                 &answer.truth,
                 answer.known,
                 answer.confidence,
@@ -91,10 +112,10 @@ impl Scores {
         let so_far = format!(
             "{} | {}",
             percent(count.raw, count.frames),
-            percent(count.projected, count.frames)
+            percent(count.right, count.frames)
         );
         format!(
-            "{:<14} {:<24} {raw} {projected} {so_far:>14}",
+            "{:<14} {:<24} {raw} {daemon} {so_far:>14}",
             answer.environment, answer.truth
         )
     }
@@ -106,9 +127,10 @@ impl Scores {
             "environment",
             "frames",
             "raw CLIP right, %",
-            "projected right, %",
+            "projected, %",
+            "calibrated: before, after",
             "called known",
-            "of these right, %",
+            "of these right",
         ];
         let mut rows = vec![row(head.map(String::from))];
         let environments = |daylight_like: bool| {
@@ -116,7 +138,7 @@ impl Scores {
                 .iter()
                 .filter(move |e| e.daylight_like == daylight_like)
         };
-        for (title, daylight_like) in [("like daylight", true), ("never trained on", false)] {
+        for (title, daylight_like) in [("like daylight", true), ("never seen", false)] {
             let mut sum = Count::default();
             for environment in environments(daylight_like) {
                 let count = self
@@ -133,17 +155,24 @@ impl Scores {
     }
 }
 
-fn row(cells: [String; 6]) -> String {
-    let [name, frames, raw, projected, known, right] = cells;
-    format!("{name:<18} {frames:>6}  {raw:>22}  {projected:>22}  {known:>12}  {right:>17}")
+fn row(cells: [String; 7]) -> String {
+    let [name, frames, raw, projected, calibrated, known, right] = cells;
+    format!("{name:<15} {frames:>6}  {raw:>17}  {projected:>17}  {calibrated:>24}  {known:>12}  {right:>14}")
 }
 
 fn cells(name: &str, count: Count) -> String {
+    let of_calibrated = |hits| percent(hits, count.calibrated);
     row([
         name.to_owned(),
         count.frames.to_string(),
         with_interval(count.raw, count.frames),
         with_interval(count.projected, count.frames),
+        if count.calibrated == 0 {
+            "–".into()
+        } else {
+            let (before, after) = (count.calibrated_projected, count.calibrated_right);
+            format!("{}, {}", of_calibrated(before), of_calibrated(after))
+        },
         count.known.to_string(),
         percent(count.known_right, count.known),
     ])
@@ -202,6 +231,8 @@ mod tests {
             truth: "rusty nut".into(),
             raw: raw.into(),
             projected: "rusty nut".into(),
+            daemon: "rusty nut".into(),
+            calibrated: true,
             confidence: Some(0.95),
             known: true,
         };
@@ -212,7 +243,7 @@ mod tests {
         let table = scores.table();
         assert_eq!(table.len(), 5, "{table:?}");
         assert!(
-            table[4].starts_with("= never trained on") && table[4].contains("50.0"),
+            table[4].starts_with("= never seen") && table[4].contains("50.0"),
             "{table:?}"
         );
         assert!(scores.last_line().contains("✗ broken nut"));

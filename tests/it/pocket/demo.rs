@@ -40,7 +40,7 @@ fn the_demo_ends_by_itself_and_loses_nothing() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", stderr(&output));
     assert!(
-        text.contains("= like daylight") && text.contains("= never trained on"),
+        text.contains("= like daylight") && text.contains("= never seen"),
         "{text}"
     );
     let last = text.lines().last().expect("a summary");
