@@ -50,7 +50,10 @@ impl Operator {
         let new = Environment::named(environment).is_some_and(|e| !e.daylight_like);
         let enough = usize::try_from(self.frames).is_ok_and(|n| CALIBRATE_FRAMES.contains(&n));
         if new && enough && self.calibration.is_none() {
-            said.push(format!("-- calibrating on its first {} frames", self.frames));
+            said.push(format!(
+                "-- calibrating on its first {} frames",
+                self.frames
+            ));
             self.calibrate();
         }
         said

@@ -157,7 +157,9 @@ impl Scores {
 
 fn row(cells: [String; 7]) -> String {
     let [name, frames, raw, projected, calibrated, known, right] = cells;
-    format!("{name:<15} {frames:>6}  {raw:>17}  {projected:>17}  {calibrated:>24}  {known:>12}  {right:>14}")
+    format!(
+        "{name:<15} {frames:>6}  {raw:>17}  {projected:>17}  {calibrated:>24}  {known:>12}  {right:>14}"
+    )
 }
 
 fn cells(name: &str, count: Count) -> String {

@@ -137,12 +137,12 @@ fn shares(
         between_share(placed).map(f64::from)
     };
     for shown in conditions {
-        for class in 0..classes {
+        for (class, enough) in enough.iter_mut().enumerate() {
             let own: Vec<&Shown<'_>> = shown.iter().copied().filter(|s| s.class == class).collect();
             if own.len() < MIN_OF_CLASS {
                 continue;
             }
-            enough[class] = true;
+            *enough = true;
             let draws = if own.len() > WINDOW + WINDOW / 2 {
                 DRAWS
             } else {

@@ -140,7 +140,7 @@ fn frames(
         frame.right = answering[fold].answer(&frame, &[]) == frame.class;
         Some(frame)
     };
-    let mut of = |shown: &&Vec<&Shown<'_>>| {
+    let of = |shown: &&Vec<&Shown<'_>>| {
         let order = rng.permutation(shown.len());
         order
             .iter()
@@ -148,7 +148,7 @@ fn frames(
             .filter_map(|&i| frame(shown[i]))
             .collect()
     };
-    chosen.iter().map(|shown| of(shown)).collect()
+    chosen.iter().map(of).collect()
 }
 
 /// Right answers by class: frames, right without, right with.

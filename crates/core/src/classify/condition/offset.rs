@@ -82,7 +82,8 @@ impl Classifier {
         let share = self.share_of(usual.map(|(u, _)| u));
         let share = share.ok_or(Refusal::Still { frames })?;
         let several = share > reference.limit;
-        if !several && !(reference.running.helps() && !reference.axes.is_empty()) {
+        let can_limit = reference.running.helps() && !reference.axes.is_empty();
+        if !several && !can_limit {
             let (limit, usual) = (reference.limit, reference.usual[0]);
             return Err(Refusal::OneClass {
                 frames,

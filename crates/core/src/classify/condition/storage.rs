@@ -65,21 +65,18 @@ pub(in crate::classify) fn read(
             entry.axes
         ))));
     }
-    let axes = match entry.axes {
-        0 => Vec::new(),
-        _ => {
-            let (shape, values) = file.f32("condition_axes", 2)?;
-            if shape[0] != entry.axes {
-                return Ok(Some(Err(format!(
-                    "has {} axes of light, expected {}",
-                    shape[0], entry.axes
-                ))));
-            }
-            values
-                .chunks(shape[1].max(1))
-                .map(<[f32]>::to_vec)
-                .collect()
+    let axes = if entry.axes == 0 {
+        Vec::new()
+    } else {
+        let (shape, values) = file.f32("condition_axes", 2)?;
+        if shape[0] != entry.axes {
+            return Ok(Some(Err(format!(
+                "has {} axes of light, expected {}",
+                shape[0], entry.axes
+            ))));
         }
+        let rows = values.chunks(shape[1].max(1));
+        rows.map(<[f32]>::to_vec).collect()
     };
     let reference = Reference {
         mean: file.vector("condition_mean", width)?,

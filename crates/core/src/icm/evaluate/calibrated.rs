@@ -178,7 +178,9 @@ impl<'a> Target<'a> {
             let offset = self.classifier.estimate(&frames).ok();
             let moved = offset.map(|o| self.classifier.space().linear(&o.vector, false));
             let mut judged = vec![true; counts.len()];
-            window.iter().for_each(|&i| judged[i] = false);
+            for &i in window {
+                judged[i] = false;
+            }
             for i in (0..counts.len()).filter(|&i| judged[i]) {
                 counts[i].0 += f64::from(u8::from(self.right(i, moved.as_deref())));
                 counts[i].1 += 1.0;

@@ -67,7 +67,8 @@ fn a_profile_is_read_back_where_it_belongs_and_refused_by_name_elsewhere() {
         Profile::parse(&bytes, &binding(), WIDTH).expect("profile"),
         profile()
     );
-    let others: [(fn(&mut Binding), &str); 4] = [
+    type Change = fn(&mut Binding);
+    let others: [(Change, &str); 4] = [
         (
             |b| b.camera = "gate".into(),
             "belongs to camera belt, and gate is loaded",

@@ -174,7 +174,9 @@ fn a_known_light_is_found_again_and_single_frames_do_not_change_it() {
     let mut feed = |chooser: &mut Chooser, at: usize, frames: usize| {
         for i in 0..frames {
             let mut place = places[at].clone();
-            place.iter_mut().for_each(|p| *p += rng.f32() - 0.5);
+            for p in place.iter_mut() {
+                *p += rng.f32() - 0.5;
+            }
             if i % 9 == 8 {
                 place = vec![50.0, -50.0];
             }
