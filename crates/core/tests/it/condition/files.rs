@@ -60,6 +60,8 @@ fn a_damaged_light_is_refused() {
     assert!(error.to_string().contains("impossible light"), "{error}");
 }
 
+type Change = fn(&mut Binding);
+
 #[test]
 fn a_profile_is_read_back_where_it_belongs_and_refused_by_name_elsewhere() {
     let bytes = profile().to_bytes(&binding()).expect("bytes");
@@ -67,7 +69,6 @@ fn a_profile_is_read_back_where_it_belongs_and_refused_by_name_elsewhere() {
         Profile::parse(&bytes, &binding(), WIDTH).expect("profile"),
         profile()
     );
-    type Change = fn(&mut Binding);
     let others: [(Change, &str); 4] = [
         (
             |b| b.camera = "gate".into(),

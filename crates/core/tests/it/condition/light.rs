@@ -174,7 +174,7 @@ fn a_known_light_is_found_again_and_single_frames_do_not_change_it() {
     let mut feed = |chooser: &mut Chooser, at: usize, frames: usize| {
         for i in 0..frames {
             let mut place = places[at].clone();
-            for p in place.iter_mut() {
+            for p in &mut place {
                 *p += rng.f32() - 0.5;
             }
             if i % 9 == 8 {
