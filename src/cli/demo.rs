@@ -142,6 +142,7 @@ width = {width}
 height = {height}
 [mqtt]
 broker = "mqtt://127.0.0.1:{port}"
+commands = ["calibrate"]
 "#
     )
 }

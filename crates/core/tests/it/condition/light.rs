@@ -68,7 +68,7 @@ fn odd_frames_hardly_count() {
 #[test]
 fn frames_of_one_class_are_refused_where_following_them_costs() {
     // Classes differ along the light's direction, too: a stream of one class looks like another light.
-    let mut world = World::new(0.35, 3);
+    let mut world = World::new(1.0, 3);
     let bank = world.bank(40);
     let classifier = classifier(&bank);
     let reference = classifier.reference().expect("a reference").clone();
