@@ -69,12 +69,16 @@ fn frames(text: &str) -> Result<u32, String> {
 }
 
 pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
+    let camera = args.camera.as_deref();
+    let ask = |what| condition::ask(&args.embedding, camera, &what);
     match (&args.images, args.frames) {
-        (Some(folder), _) if args.camera.is_some() => condition::from_images(args, folder),
-        (Some(folder), _) => confidence(args, folder),
-        (None, Some(frames)) => condition::ask(args, &Ask::Frames(frames)),
-        (None, None) if args.undo => condition::ask(args, &Ask::Undo),
-        (None, None) => condition::ask(args, &Ask::List),
+        (Some(folder), _) => match camera {
+            Some(camera) => condition::from_images(&args.embedding, camera, folder),
+            None => confidence(args, folder),
+        },
+        (None, Some(frames)) => ask(Ask::Frames(frames)),
+        (None, None) if args.undo => ask(Ask::Undo),
+        (None, None) => ask(Ask::List),
     }
 }
 

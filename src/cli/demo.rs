@@ -15,8 +15,8 @@ use crate::config::Settings;
 use clap::Args;
 use constancy_core::frame::GroundTruth;
 use constancy_core::workshop::{ENVIRONMENTS, Environment};
-use operator::Operator;
-use peers::Peers;
+use operator::{CAMERA, Operator};
+use peers::{Peers, SIZE};
 use processes::Processes;
 use scores::{Answer, Scores};
 use serde::Deserialize;
@@ -28,11 +28,7 @@ use std::time::{Duration, Instant};
 
 /// Folders to look for the shipped model in: a checkout's, and the package's.
 const MODEL_FOLDERS: [&str; 2] = ["models/pocket", "/usr/share/constancy/models/pocket"];
-/// Width and height of a frame, pixels.
-const SIZE: (u32, u32) = (640, 480);
-/// The camera of [`config`].
-const CAMERA: &str = "workshop";
-/// Where its daemon publishes its events.
+/// Where the daemon of [`config`] publishes its events.
 const TOPIC: &str = "constancy/demo/workshop/event";
 /// If no event arrives for this long, something is wrong.
 const SILENCE_LIMIT: Duration = Duration::from_secs(15);

@@ -1,9 +1,8 @@
 //! Condition profiles: by the running daemon, from its own frames, or from a folder of images of the new light.
 
-use super::CalibrateArgs;
 use crate::cli::CliError;
 use crate::cli::bank_images::Source;
-use crate::cli::image_embeddings::Families;
+use crate::cli::image_embeddings::{EmbeddingArgs, Families};
 use crate::cli::output::{Failures, line};
 use crate::config::{CommandName, Settings};
 use crate::daemon::profile_files::{self, describe, make_profile};
@@ -27,10 +26,14 @@ pub(super) enum Ask {
 }
 
 /// Sends the command, and prints the answer.
-pub(super) fn ask(args: &CalibrateArgs, ask: &Ask) -> Result<(), CliError> {
-    let path = args.embedding.config().unwrap_or(Path::new(SERVICE_CONFIG));
+pub(super) fn ask(
+    embedding: &EmbeddingArgs,
+    camera: Option<&str>,
+    ask: &Ask,
+) -> Result<(), CliError> {
+    let path = embedding.config().unwrap_or(Path::new(SERVICE_CONFIG));
     let settings = Settings::read(path)?;
-    let camera = camera(&settings, args.camera.as_deref(), path)?;
+    let camera = named_camera(&settings, camera, path)?;
     if settings.mqtt.broker.is_none() {
         return Err(CliError::Usage(format!(
             "the running daemon is asked over its broker, and {} has no `mqtt.broker`; give a folder of images of the new light instead",
@@ -56,7 +59,11 @@ pub(super) fn ask(args: &CalibrateArgs, ask: &Ask) -> Result<(), CliError> {
 }
 
 /// The camera of this name, or the only one.
-fn camera(settings: &Settings, name: Option<&str>, config: &Path) -> Result<String, CliError> {
+fn named_camera(
+    settings: &Settings,
+    name: Option<&str>,
+    config: &Path,
+) -> Result<String, CliError> {
     let names: Vec<&str> = settings.cameras.iter().map(|c| c.name.as_str()).collect();
     let listed = names.join(", ");
     match (name, &names[..]) {
@@ -74,14 +81,18 @@ fn camera(settings: &Settings, name: Option<&str>, config: &Path) -> Result<Stri
 }
 
 /// Makes a profile from images of the new light, and writes it where the daemon of the configuration finds it.
-pub(super) fn from_images(args: &CalibrateArgs, folder: &Path) -> Result<(), CliError> {
-    let loaded = args.embedding.load()?;
-    let Some((settings, config)) = loaded.settings.as_ref().zip(args.embedding.config()) else {
+pub(super) fn from_images(
+    embedding: &EmbeddingArgs,
+    camera: &str,
+    folder: &Path,
+) -> Result<(), CliError> {
+    let loaded = embedding.load()?;
+    let Some((settings, config)) = loaded.settings.as_ref().zip(embedding.config()) else {
         return Err(CliError::Usage(
             "--camera belongs to a configuration; name it with --config".into(),
         ));
     };
-    let camera = camera(settings, args.camera.as_deref(), config)?;
+    let camera = named_camera(settings, Some(camera), config)?;
     let state = state_folder(settings)?;
     let projection = loaded.projection(None)?;
     let digest = projection
@@ -98,7 +109,7 @@ pub(super) fn from_images(args: &CalibrateArgs, folder: &Path) -> Result<(), Cli
     };
     let limits = Limits::of(&settings.classes, &bank)?;
     let source = Source {
-        embedding: &args.embedding,
+        embedding,
         loaded: &loaded,
         projection: projection.as_ref(),
         interventions: &Families(Vec::new()),

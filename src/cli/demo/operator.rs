@@ -1,12 +1,13 @@
 //! The person who looks after the daemon: when the light becomes one that it has never seen, they have it calibrate.
 
-use super::CAMERA;
 use crate::config::{CommandName, Settings};
 use crate::publish::{CALIBRATE_FRAMES, send_command};
 use constancy_core::workshop::Environment;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+/// The camera that the daemon looks at.
+pub(super) const CAMERA: &str = "workshop";
 /// How long a calibration may take.
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -1,12 +1,15 @@
 //! What others answer to the frames that the daemon sees: raw CLIP, and the projection without a condition profile.
 
-use super::{CliError, SIZE};
+use crate::cli::CliError;
 use crate::clock;
 use crate::config::Settings;
 use crate::recognizer::{self, FrameEncoder};
 use constancy_core::classify::{ClassBank, Classifier};
 use constancy_core::frame::Frame;
 use constancy_core::workshop::{Environment, Scene, render};
+
+/// Width and height of a frame, pixels.
+pub(super) const SIZE: (u32, u32) = (640, 480);
 
 pub(super) struct Peers {
     frame_encoder: FrameEncoder,
