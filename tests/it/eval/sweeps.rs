@@ -50,7 +50,7 @@ fn lambda_and_rank_are_swept() {
     );
     let csv = std::fs::read_to_string(workspace.path("r.csv")).expect("CSV");
     let line =
-        ",class means,\"λ' = 10, without the 8 most variant directions\",\"exposure,haze\",,mean,";
+        ",class means,\"λ' = 10, without the 8 most variant directions\",\"exposure,haze\",,,mean,";
     assert!(csv.contains(line), "{csv}");
 }
 
