@@ -1,4 +1,4 @@
-# make demo       runs the daemon on a rendered workshop, with a broker of its own (20 s)
+# make demo       runs the daemon on a rendered workshop, with a broker of its own (30 s)
 # make test       runs every test that this machine can run
 # make test-isa   runs the engine's tests once per instruction set; ISA=avx2 runs one
 # make test-long  runs the queue's tests at full length: 20 kills of daemon or broker, a day's backlog, 1,000 devices

@@ -201,7 +201,7 @@ fn light_that_the_calibration_knows_is_told_from_light_that_it_does_not() {
     println!("noon: {} {}", noon["light"], noon["drift"]);
     assert_eq!(noon["light"], "as calibrated", "{noon}");
     assert!(noon["drift"]["quantile"].as_f64() < Some(0.95), "{noon}");
-    for environment in ["night-ir", "red-signal"] {
+    for environment in ["backlight", "red-signal"] {
         let last = last_event(environment);
         println!("{environment}: {} {}", last["light"], last["drift"]);
         assert_ne!(last["light"], "as calibrated", "{last}");
