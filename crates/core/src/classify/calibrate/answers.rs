@@ -94,6 +94,15 @@ pub(super) fn index(i: usize) -> u32 {
     u32::try_from(i).unwrap_or(u32::MAX)
 }
 
+/// An answer that a window is drawn from.
+pub(super) struct Shown<'a> {
+    pub answer: &'a Answer,
+    /// The class that counts as its own.
+    pub class: usize,
+    /// 0 for images as they are, else one more than the index of the family.
+    pub condition: usize,
+}
+
 impl Calibration<'_> {
     fn seen(&self, classifier: &Classifier, image: usize) -> Vec<Seen> {
         let given = &self.images[image];

@@ -1,6 +1,6 @@
 //! The light of the calibration images: their mean, and how frames of one class differ from frames of all.
 
-use super::answers::{Answer, Projected};
+use super::answers::{Answer, Projected, Shown};
 use super::folds::{Fold, Versions};
 use super::input::{Calibration, CalibrationError, Truth};
 use super::streams::simulate;
@@ -19,15 +19,6 @@ const DRAWS: usize = 3;
 const PASSING: f64 = 0.05;
 /// Any fixed number: a bank made again is the same.
 const SEED: u64 = 21;
-
-/// An answer that a window is drawn from.
-pub(super) struct Shown<'a> {
-    pub answer: &'a Answer,
-    /// The class that counts as its own.
-    pub class: usize,
-    /// 0 for images as they are, else one more than the index of the family.
-    pub condition: usize,
-}
 
 impl Calibration<'_> {
     /// The light of the images alone, without a confidence.

@@ -1,8 +1,7 @@
 //! Streams of the bank's images under interventions, answered with an offset that follows them: what it gains, and whether it
 //! may run without a person.
 
-use super::answers::Projected;
-use super::condition::Shown;
+use super::answers::{Projected, Shown};
 use super::folds::Fold;
 use crate::classify::classifier::{Classifier, best};
 use crate::classify::condition::{Reference, Running, RunningOffset, Stream, StreamResult};
