@@ -9,10 +9,9 @@ use super::class_folders::{names_a_class, tell_unsorted, truths};
 use super::image_embeddings::{EmbeddingArgs, Families, parse_interventions};
 use super::output::{Failures, Target, check_targets, line, write_file};
 use crate::files::{Layout, labelled_images, list_images};
-use crate::publish::CALIBRATE_FRAMES;
+use crate::publish::{CALIBRATE_FRAMES, CalibrateCommand};
 use crate::recognizer::{IDENTITY, Limits};
 use clap::Args;
-use condition::Ask;
 use constancy_core::classify::calibrate::{Calibration, CalibrationImage, Truth};
 use constancy_core::classify::{ClassBank, Confidence};
 use constancy_core::icm::{Domains, FoldersError, Interventions};
@@ -33,7 +32,7 @@ pub(super) struct CalibrateArgs {
     /// Calibrate a camera of the running daemon for the present light, from its next N frames, while things of all classes
     /// pass it
     #[arg(long, value_name = "N", value_parser = frames)]
-    frames: Option<u32>,
+    frames: Option<usize>,
     /// Forget the camera's last calibration for another light
     #[arg(long)]
     undo: bool,
@@ -61,24 +60,24 @@ pub(super) struct CalibrateArgs {
 }
 
 /// Parses the number of frames that a calibration takes.
-fn frames(text: &str) -> Result<u32, String> {
+fn frames(text: &str) -> Result<usize, String> {
     let (least, most) = (CALIBRATE_FRAMES.start(), CALIBRATE_FRAMES.end());
     let number = text.parse().ok();
-    let fits = number.filter(|&n: &u32| CALIBRATE_FRAMES.contains(&(n as usize)));
+    let fits = number.filter(|n| CALIBRATE_FRAMES.contains(n));
     fits.ok_or_else(|| format!("expected {least} to {most} frames"))
 }
 
 pub(super) fn run(args: &CalibrateArgs) -> Result<(), CliError> {
     let camera = args.camera.as_deref();
-    let ask = |what| condition::ask(&args.embedding, camera, &what);
+    let ask = |command| condition::ask(&args.embedding, camera, command);
     match (&args.images, args.frames) {
         (Some(folder), _) => match camera {
             Some(camera) => condition::from_images(&args.embedding, camera, folder),
             None => confidence(args, folder),
         },
-        (None, Some(frames)) => ask(Ask::Frames(frames)),
-        (None, None) if args.undo => ask(Ask::Undo),
-        (None, None) => ask(Ask::List),
+        (None, Some(frames)) => ask(CalibrateCommand::Frames(frames)),
+        (None, None) if args.undo => ask(CalibrateCommand::Undo),
+        (None, None) => ask(CalibrateCommand::List),
     }
 }
 

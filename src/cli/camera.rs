@@ -1,10 +1,9 @@
 //! `constancy camera`: lists cameras, their formats and controls, saves a frame, and shows references.
 
-mod named;
 mod reference;
 
-use super::CliError;
 use super::output::{Target, check_targets, json_line, line, write_file};
+use super::{CliError, configured};
 use crate::capture::v4l::{self, ControlInfo};
 use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, SourceSettings, V4lFormat, V4lSettings};
@@ -174,7 +173,8 @@ fn grab(args: &GrabArgs) -> Result<(), CliError> {
 
 fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
     if let Some(config) = &args.config {
-        return named::camera(&Settings::read(config)?, &args.camera, config);
+        let settings = Settings::read(config)?;
+        return configured::camera(&settings, Some(&args.camera), config).cloned();
     }
     Ok(CameraSettings {
         name: "grab".into(),

@@ -1,5 +1,6 @@
 //! `constancy check`: tries the configuration, GPU, model, cameras, broker and queue without running the daemon.
 
+use super::configured::SERVICE_CONFIG;
 use super::output::{json_line, line};
 use super::{CliError, exit};
 use crate::capture::{self, CaptureError, Next};
@@ -19,7 +20,7 @@ const BROKER_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Configuration file
-    #[arg(short, long, default_value = "/etc/constancy/constancy.toml")]
+    #[arg(short, long, default_value = SERVICE_CONFIG)]
     config: PathBuf,
     /// Print one JSON object per line
     #[arg(long)]

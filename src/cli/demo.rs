@@ -111,8 +111,8 @@ fn frames_each(args: &DemoArgs) -> u64 {
 }
 
 /// The first frames of an environment, that a calibration takes: fewer than half, so that most show its effect.
-fn calibration_frames(args: &DemoArgs) -> u64 {
-    frames_each(args) * 2 / 5
+fn calibration_frames(args: &DemoArgs) -> usize {
+    usize::try_from(frames_each(args) * 2 / 5).unwrap_or(usize::MAX)
 }
 
 /// The daemon's configuration.

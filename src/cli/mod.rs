@@ -9,6 +9,7 @@ mod check;
 mod class_folders;
 mod classes;
 mod classify;
+mod configured;
 mod demo;
 mod embed;
 mod error;
@@ -95,7 +96,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct ConfigArg {
     /// Configuration file
-    #[arg(short, long, default_value = "/etc/constancy/constancy.toml")]
+    #[arg(short, long, default_value = configured::SERVICE_CONFIG)]
     config: PathBuf,
 }
 

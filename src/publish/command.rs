@@ -3,11 +3,14 @@
 //! A command is a message to `<prefix>/<device>/<camera>/set/<name>` with a short payload, which is checked here. No
 //! command carries a path or a program, and none is accepted unless `mqtt.commands` lists it.
 
+mod calibrate;
+
+pub use calibrate::{CALIBRATE_FRAMES, CalibrateCommand};
+
 use super::topics::Topics;
 use crate::config::{CommandName, Settings};
 use constancy_core::classify::check_label;
-use serde::{Deserialize, Serialize};
-use std::ops::RangeInclusive;
+use serde::Serialize;
 
 /// Longer than any valid payload.
 const MAX_PAYLOAD_BYTES: usize = 16 << 10;
@@ -29,21 +32,6 @@ pub enum Command {
     /// What to do with the camera's condition profiles.
     Calibrate(CalibrateCommand),
 }
-
-/// The payload of `calibrate`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CalibrateCommand {
-    /// Make a profile from so many frames, [`CALIBRATE_FRAMES`].
-    Frames(usize),
-    /// Forget the newest profile.
-    Undo,
-    List,
-}
-
-/// How many frames a calibration may take.
-pub const CALIBRATE_FRAMES: RangeInclusive<usize> = 10..=1000;
-/// How many it takes unless told otherwise.
-pub const DEFAULT_CALIBRATE_FRAMES: usize = 40;
 
 impl Command {
     #[must_use]
@@ -184,7 +172,7 @@ impl CommandPolicy {
             CommandName::Snapshot => Err("expected an empty payload".into()),
             CommandName::Reference if payload.trim_ascii() == b"renew" => Ok(Command::Reference),
             CommandName::Reference => Err("expected renew".into()),
-            CommandName::Calibrate => parse_calibrate(payload).map(Command::Calibrate),
+            CommandName::Calibrate => CalibrateCommand::parse(payload).map(Command::Calibrate),
         }
     }
 }
@@ -212,47 +200,6 @@ fn parse_threshold(payload: &[u8]) -> Result<Command, String> {
     number
         .map(Command::Threshold)
         .ok_or_else(|| "expected a number from 0 to 1".into())
-}
-
-/// The fields of `calibrate`'s payload, of which one may be set.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CalibratePayload {
-    frames: Option<usize>,
-    #[serde(default)]
-    undo: bool,
-    #[serde(default)]
-    list: bool,
-}
-
-fn parse_calibrate(payload: &[u8]) -> Result<CalibrateCommand, String> {
-    let (least, most) = (CALIBRATE_FRAMES.start(), CALIBRATE_FRAMES.end());
-    let parsed: Option<CalibratePayload> = serde_json::from_slice(payload).ok();
-    match parsed {
-        Some(CalibratePayload {
-            frames,
-            undo: false,
-            list: false,
-        }) => {
-            let frames = frames.unwrap_or(DEFAULT_CALIBRATE_FRAMES);
-            let fits = CALIBRATE_FRAMES.contains(&frames);
-            fits.then_some(CalibrateCommand::Frames(frames))
-                .ok_or_else(|| format!("{frames} frames, expected {least} to {most}"))
-        }
-        Some(CalibratePayload {
-            frames: None,
-            undo: true,
-            list: false,
-        }) => Ok(CalibrateCommand::Undo),
-        Some(CalibratePayload {
-            frames: None,
-            undo: false,
-            list: true,
-        }) => Ok(CalibrateCommand::List),
-        _ => Err(format!(
-            "expected {{\"frames\": N}} with {least} to {most} frames, {{\"undo\": true}} or {{\"list\": true}}"
-        )),
-    }
 }
 
 fn parse_labels(payload: &[u8]) -> Result<Command, String> {
@@ -317,15 +264,10 @@ mod tests {
         );
         assert_eq!(parse("snapshot", ""), Ok(Command::Snapshot));
         assert_eq!(parse("reference", "renew\n"), Ok(Command::Reference));
-        let calibrate = |payload| parse("calibrate", payload);
-        let of = |command| Ok(Command::Calibrate(command));
-        assert_eq!(calibrate("{}"), of(CalibrateCommand::Frames(40)));
         assert_eq!(
-            calibrate("{\"frames\": 12}"),
-            of(CalibrateCommand::Frames(12))
+            parse("calibrate", "{\"undo\": true}"),
+            Ok(Command::Calibrate(CalibrateCommand::Undo))
         );
-        assert_eq!(calibrate("{\"undo\": true}"), of(CalibrateCommand::Undo));
-        assert_eq!(calibrate("{\"list\": true}"), of(CalibrateCommand::List));
     }
 
     #[test]

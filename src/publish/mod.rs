@@ -14,7 +14,7 @@ mod stdout;
 mod tls;
 mod topics;
 
-pub use command::{CALIBRATE_FRAMES, CalibrateCommand, Command, DEFAULT_CALIBRATE_FRAMES, Request};
+pub use command::{CALIBRATE_FRAMES, CalibrateCommand, Command, Request};
 pub use event::{CameraReference, CameraState, Drift, Event, LatencyMs, Sight, rfc3339};
 pub use mqtt::{
     BrokerError, DemoSubscriber, MAX_PICTURE_BYTES, MqttPublisher, Undelivered, probe, send_command,

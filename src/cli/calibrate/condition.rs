@@ -2,38 +2,30 @@
 
 use crate::cli::CliError;
 use crate::cli::bank_images::Source;
+use crate::cli::configured::{self, SERVICE_CONFIG};
 use crate::cli::image_embeddings::{EmbeddingArgs, Families};
 use crate::cli::output::{Failures, line};
 use crate::config::{CommandName, Settings};
 use crate::daemon::profile_files::{self, describe, make_profile};
 use crate::files::list_images;
-use crate::publish;
+use crate::publish::{self, CalibrateCommand};
 use crate::recognizer::{self, IDENTITY, Limits};
 use constancy_core::classify::condition::Binding;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-/// The configuration of the service.
-const SERVICE_CONFIG: &str = "/etc/constancy/constancy.toml";
 /// How long the daemon may take for the frames; it gives up itself where the camera gives none.
 const LIMIT: Duration = Duration::from_secs(1800);
-
-/// What is asked of the running daemon.
-pub(super) enum Ask {
-    Frames(u32),
-    Undo,
-    List,
-}
 
 /// Sends the command, and prints the answer.
 pub(super) fn ask(
     embedding: &EmbeddingArgs,
     camera: Option<&str>,
-    ask: &Ask,
+    command: CalibrateCommand,
 ) -> Result<(), CliError> {
     let path = embedding.config().unwrap_or(Path::new(SERVICE_CONFIG));
     let settings = Settings::read(path)?;
-    let camera = named_camera(&settings, camera, path)?;
+    let camera = configured::camera(&settings, camera, path)?.name.clone();
     if settings.mqtt.broker.is_none() {
         return Err(CliError::Usage(format!(
             "the running daemon is asked over its broker, and {} has no `mqtt.broker`; give a folder of images of the new light instead",
@@ -46,37 +38,11 @@ pub(super) fn ask(
             path.display()
         )));
     }
-    let payload = match ask {
-        Ask::Frames(frames) => format!("{{\"frames\": {frames}}}"),
-        Ask::Undo => "{\"undo\": true}".into(),
-        Ask::List => "{\"list\": true}".into(),
-    };
-    let answer = publish::send_command(&settings, &camera, CommandName::Calibrate, &payload, LIMIT);
+    let (name, payload) = (CommandName::Calibrate, command.payload());
+    let answer = publish::send_command(&settings, &camera, name, &payload, LIMIT);
     match answer? {
         Ok(detail) => line(&detail),
         Err(reason) => Err(CliError::Refused { camera, reason }),
-    }
-}
-
-/// The camera of this name, or the only one.
-fn named_camera(
-    settings: &Settings,
-    name: Option<&str>,
-    config: &Path,
-) -> Result<String, CliError> {
-    let names: Vec<&str> = settings.cameras.iter().map(|c| c.name.as_str()).collect();
-    let listed = names.join(", ");
-    match (name, &names[..]) {
-        (Some(name), _) if names.contains(&name) => Ok(name.to_owned()),
-        (Some(name), _) => Err(CliError::Usage(format!(
-            "there is no camera `{name}` in {}; it names {listed}",
-            config.display()
-        ))),
-        (None, [only]) => Ok((*only).to_owned()),
-        (None, _) => Err(CliError::Usage(format!(
-            "{} has several cameras; name one of {listed} with --camera",
-            config.display()
-        ))),
     }
 }
 
@@ -92,8 +58,10 @@ pub(super) fn from_images(
             "--camera belongs to a configuration; name it with --config".into(),
         ));
     };
-    let camera = named_camera(settings, Some(camera), config)?;
-    let state = state_folder(settings)?;
+    let camera = configured::camera(settings, Some(camera), config)?
+        .name
+        .clone();
+    let state = configured::state_folder(settings, "condition profiles")?;
     let projection = loaded.projection(None)?;
     let digest = projection
         .as_ref()
@@ -120,31 +88,23 @@ pub(super) fn from_images(
     let classifier = recognizer::classifier(encoder, projection.clone(), bank)?
         .with_threshold(limits.threshold)
         .with_class_thresholds(limits.of_classes);
-    let ids = profile_files::ids(&state, &binding.camera);
+    let ids = profile_files::ids(state, &binding.camera);
     let id = profile_files::next_id(ids.iter().map(String::as_str));
     let made = make_profile(id, &frames, None, &classifier);
     let profile = made.map_err(|refusal| CliError::Refused {
         camera: binding.camera.clone(),
         reason: refusal.to_string(),
     })?;
-    let path = profile_files::path(&state, &binding.camera, &profile.id);
+    let path = profile_files::path(state, &binding.camera, &profile.id);
     let unwritable = |reason: String| CliError::Write {
         path: path.clone(),
         source: std::io::Error::other(reason),
     };
-    profile_files::save(&state, &profile, &binding).map_err(unwritable)?;
+    profile_files::save(state, &profile, &binding).map_err(unwritable)?;
     line(&format!(
         "{}: {}; a running daemon takes it at its next reload",
         path.display(),
         describe(&profile)
     ))?;
     Failures::new(embedded.stats.unreadable, paths.len()).into_result()
-}
-
-fn state_folder(settings: &Settings) -> Result<PathBuf, CliError> {
-    settings.queue.folder.clone().ok_or_else(|| {
-        CliError::Usage(
-            "condition profiles are kept in `queue.folder`, and there is none: set it, or STATE_DIRECTORY as the service does (/var/lib/constancy)".into(),
-        )
-    })
 }

@@ -1,8 +1,8 @@
 //! `constancy camera reference`: shows or renews the reference picture that a camera's faults are told by.
 
 use super::super::CliError;
+use super::super::configured::{self, SERVICE_CONFIG};
 use super::super::output::line;
-use super::named;
 use crate::config::Settings;
 use crate::daemon::reference_file::{self, Known};
 use clap::Args;
@@ -14,7 +14,7 @@ pub(super) struct ReferenceArgs {
     /// Name of a camera in the configuration
     camera: String,
     /// Configuration file
-    #[arg(short, long, default_value = "/etc/constancy/constancy.toml")]
+    #[arg(short, long, default_value = SERVICE_CONFIG)]
     config: PathBuf,
     /// Remove it: the daemon notices within seconds and learns a new one from the next minute
     #[arg(long)]
@@ -23,14 +23,8 @@ pub(super) struct ReferenceArgs {
 
 pub(super) fn run(args: &ReferenceArgs) -> Result<(), CliError> {
     let settings = Settings::read(&args.config)?;
-    let camera = named::camera(&settings, &args.camera, &args.config)?;
-    let folder = settings.queue.folder.as_deref().ok_or_else(|| {
-        CliError::Usage(
-            "references are kept in `queue.folder`, and there is none: set it, or STATE_DIRECTORY as the service does \
-             (/var/lib/constancy); without it, a restart of the daemon renews them"
-                .into(),
-        )
-    })?;
+    let camera = configured::camera(&settings, Some(&args.camera), &args.config)?;
+    let folder = configured::state_folder(&settings, "reference pictures")?;
     let path = reference_file::path(folder, &camera.name);
     if args.renew {
         return match std::fs::remove_file(&path) {

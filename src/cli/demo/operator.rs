@@ -1,7 +1,7 @@
 //! The person who looks after the daemon: when the light becomes one that it has never seen, they have it calibrate.
 
 use crate::config::{CommandName, Settings};
-use crate::publish::{CALIBRATE_FRAMES, send_command};
+use crate::publish::{CALIBRATE_FRAMES, CalibrateCommand, send_command};
 use constancy_core::workshop::Environment;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -17,13 +17,13 @@ type Outcome = Result<String, String>;
 pub(super) struct Operator {
     settings: Settings,
     /// Frames for a calibration.
-    frames: u64,
+    frames: usize,
     environment: &'static str,
     calibration: Option<JoinHandle<Outcome>>,
 }
 
 impl Operator {
-    pub(super) fn new(settings: Settings, frames: u64) -> Self {
+    pub(super) fn new(settings: Settings, frames: usize) -> Self {
         Self {
             settings,
             frames,
@@ -49,7 +49,7 @@ impl Operator {
         let level = drift.map_or_else(String::new, |d| format!(", drift {d:.1}"));
         said.push(format!("-- the light changes to {environment}{level}"));
         let new = Environment::named(environment).is_some_and(|e| !e.daylight_like);
-        let enough = usize::try_from(self.frames).is_ok_and(|n| CALIBRATE_FRAMES.contains(&n));
+        let enough = CALIBRATE_FRAMES.contains(&self.frames);
         if new && enough && self.calibration.is_none() {
             said.push(format!(
                 "-- calibrating on its first {} frames",
@@ -63,7 +63,7 @@ impl Operator {
     fn calibrate(&mut self) {
         let (settings, frames) = (self.settings.clone(), self.frames);
         self.calibration = Some(thread::spawn(move || {
-            let payload = format!("{{\"frames\": {frames}}}");
+            let payload = CalibrateCommand::Frames(frames).payload();
             send_command(&settings, CAMERA, CommandName::Calibrate, &payload, LIMIT)
                 .unwrap_or_else(|e| Err(e.to_string()))
         }));
