@@ -219,21 +219,15 @@ impl Pipeline {
         let camera = &mut self.cameras[frame.camera];
         camera.recent_frames += 1;
         let captured_at = frame.frame.captured_at;
-        camera.watch.update(
-            recognition,
-            classifier_of(camera.classifier.as_ref(), &self.recognizer),
-            captured_at.monotonic_ns,
-            &rfc3339(captured_at.unix_ns),
-        );
+        let captured_ns = captured_at.monotonic_ns;
         let classifier = classifier_of(camera.classifier.as_ref(), &self.recognizer);
-        let calibrated = camera.conditions.update(
-            &recognition.embedding,
-            classifier,
-            captured_at.monotonic_ns,
-            camera.watch.light(classifier),
-        );
+        camera.watch.update(recognition, classifier, captured_at);
+        let light = camera.watch.light(classifier);
+        let embedding = &recognition.embedding;
+        let calibrated = camera
+            .conditions
+            .update(embedding, classifier, captured_ns, light);
         let rules = &camera.settings.publish;
-        let captured_ns = frame.frame.captured_at.monotonic_ns;
         let changed = camera
             .debouncer
             .update(decision, captured_ns, &rules.steadiness());

@@ -2,10 +2,11 @@
 
 use super::super::reference_file::{self, Known};
 use crate::config::CameraSettings;
-use crate::publish::{CameraReference, Drift, Sight};
+use crate::publish::{CameraReference, Drift, Sight, rfc3339};
 use crate::recognizer::Recognition;
 use constancy_core::camera_health::{Glance, HealthMonitor, ImageStatistics, ReferenceOrigin};
 use constancy_core::classify::{Classifier, DriftMeter, Light};
+use constancy_core::frame::Timestamp;
 use constancy_core::preprocess::View;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -101,30 +102,29 @@ impl Watch {
         }
     }
 
-    /// Takes a recognised frame, captured at these times.
+    /// Takes a recognised frame.
     pub(super) fn update(
         &mut self,
         recognition: &Recognition,
         classifier: &Classifier,
-        monotonic_ns: u64,
-        ts: &str,
+        captured_at: Timestamp,
     ) {
         self.image = Some(recognition.glance.statistics);
         if let Some(distance) = recognition.decision.drift {
-            self.meter.update(distance, monotonic_ns);
+            self.meter.update(distance, captured_at.monotonic_ns);
         }
         if let Some((level, limits)) = self.meter.level().zip(classifier.light_limits()) {
             self.light = self.light.next(level, &limits);
         }
-        self.update_health(&recognition.glance, monotonic_ns, ts);
+        self.update_health(&recognition.glance, captured_at);
     }
 
-    fn update_health(&mut self, glance: &Glance, monotonic_ns: u64, ts: &str) {
+    fn update_health(&mut self, glance: &Glance, captured_at: Timestamp) {
         let before = self.health.health();
-        let learnt = self.health.update(glance, monotonic_ns);
+        let learnt = self.health.update(glance, captured_at.monotonic_ns);
         let health = self.health.health();
         if learnt {
-            self.keep_reference(ts);
+            self.keep_reference(rfc3339(captured_at.unix_ns));
         } else if health != before {
             let name = &self.camera;
             if health.is_fault() {
@@ -135,7 +135,7 @@ impl Watch {
         }
     }
 
-    fn keep_reference(&mut self, ts: &str) {
+    fn keep_reference(&mut self, learnt: String) {
         let Some(reference) = self.health.reference() else {
             return;
         };
@@ -154,7 +154,7 @@ impl Watch {
             let origin = ReferenceOrigin {
                 camera: self.camera.clone(),
                 view: reference_file::view_text(&self.view),
-                learnt: ts.to_owned(),
+                learnt: learnt.clone(),
             };
             let (folder, reference) = (folder.clone(), reference.clone());
             let write = move || reference_file::save(&folder, &reference, &origin);
@@ -162,7 +162,7 @@ impl Watch {
             self.writer = writer.ok();
         }
         self.reference = Some(CameraReference {
-            ts: ts.to_owned(),
+            ts: learnt,
             background,
         });
     }
