@@ -131,7 +131,7 @@ fn figures_are_those_of_a_count() {
     ));
     assert_eq!(
         at["as_they_are"]["risk"]["estimate"],
-        at["weighed_risk"]["estimate"]
+        at["worst_risk"]["estimate"]
     );
     let wrong = count(&bright, |a| a["known"] == true && a["class"] != "bright")
         + count(&dark, |a| a["known"] == true && a["class"] != "dark");

@@ -17,15 +17,16 @@ pub(super) struct Proposal {
     pub toml: String,
 }
 
-/// One threshold, and what the held-out images say of it, as they are and under interventions weighed equally.
+/// One threshold, and what the held-out images say of it, as they are and under interventions.
 #[derive(Debug, Serialize)]
 pub(super) struct Proposed {
     /// The answers that name this class; `None`: all.
     pub class: Option<String>,
     /// The least threshold whose bound holds; `None` if none does.
     pub threshold: Option<f64>,
-    /// The share of answers that reach it, or the one with the best bound.
+    /// The share of answers that reach it, or the one with the best bound; both kinds of images weighed equally.
     pub known: Option<f64>,
+    /// The share of wrong ones among these, of the kind of images where there are more.
     pub risk: Option<f64>,
     /// What the risk stays below with a probability of 95 %.
     pub bound: Option<f64>,

@@ -161,7 +161,7 @@ pub(super) fn stated(report: &Report) -> Option<Table> {
             target(precision),
             format!("{:.3}", t.threshold),
             format!("{:.1}", stated_risk * 100.0),
-            share(t.weighed_risk),
+            share(t.worst_risk),
         ]),
         Origin::Fixed | Origin::Set => None,
     };
@@ -170,8 +170,11 @@ pub(super) fn stated(report: &Report) -> Option<Table> {
     let missing = missing.map(|&p| vec![target(p), "not shown".into(), "-".into(), "-".into()]);
     let rows: Vec<_> = reached.into_iter().chain(missing).collect();
     let head = ["target", "threshold", "wrong at most, %", "wrong here, %"];
-    let title =
-        "the bank's own thresholds, images as they are and under interventions weighed equally";
+    let title = if report.under_interventions.is_some() {
+        "the bank's own thresholds, images as they are or under interventions, whichever is worse"
+    } else {
+        "the bank's own thresholds"
+    };
     (!rows.is_empty()).then(|| table(title, head, rows))
 }
 

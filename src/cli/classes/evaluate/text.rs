@@ -77,7 +77,7 @@ fn summary(quality: &Quality) -> String {
 /// What proposals rest on.
 pub(super) fn proposed_from(report: &Report) -> String {
     let changed = if report.under_interventions.is_some() {
-        "these images as they are and under interventions, weighed equally"
+        "these images as they are and under interventions; each holds for both"
     } else {
         "these images as they are"
     };

@@ -2,12 +2,9 @@
 
 use super::answers::{Answer, HeldOut};
 use super::quality::share;
-use constancy_core::classify::{
-    ClassBank, DEFAULT_TARGET_LEVEL, OpenSet, Share, Target, Threshold, balanced_weights,
-};
-use constancy_core::stats::{Interval, wilson};
+use constancy_core::classify::{ClassBank, DEFAULT_TARGET_LEVEL, OpenSet, Target, Threshold};
+use constancy_core::stats::Interval;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// The thresholds that every bank is asked about.
 const FIXED: [f32; 7] = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -35,9 +32,8 @@ pub(super) struct AtThreshold {
     pub origin: Origin,
     pub as_they_are: Known,
     pub under_interventions: Option<Known>,
-    /// The share of wrong ones among all that are called known, images as they are and under interventions weighed equally,
-    /// as calibration does.
-    pub weighed_risk: Option<Interval>,
+    /// The risk of images as they are or under interventions, whichever is worse: a target holds for both.
+    pub worst_risk: Option<Interval>,
     /// Images that are no class of the bank.
     pub unknown: Unknown,
 }
@@ -80,10 +76,9 @@ impl Known {
 
 /// All thresholds, ascending.
 pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtThreshold> {
-    let (as_they_are, changed) = (held.as_they_are(), held.changed());
+    let (clean, changed) = (held.as_they_are(), held.changed());
     let unknown = |changed: bool| held.those(|a| !a.of_bank() && a.family.is_some() == changed);
     let (unknown, unknown_changed) = (unknown(false), unknown(true));
-    let all = held.those(Answer::of_bank);
     let row = |(threshold, origin): (f32, Origin)| {
         let accepted = |answers: &[Answer]| share(answers, |a| a.outcome.accepted(threshold));
         let stated = |changed: bool| {
@@ -97,12 +92,22 @@ pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtTh
                 high,
             })
         };
+        let as_they_are = Known::at(&clean, threshold)?;
+        let under_interventions = Known::at(&changed, threshold);
+        let risks = [
+            as_they_are.risk,
+            under_interventions.as_ref().and_then(|k| k.risk),
+        ];
+        let worst_risk = risks
+            .into_iter()
+            .flatten()
+            .max_by(|a, b| a.estimate.total_cmp(&b.estimate));
         Some(AtThreshold {
             threshold,
             origin,
-            as_they_are: Known::at(&as_they_are, threshold)?,
-            under_interventions: Known::at(&changed, threshold),
-            weighed_risk: weighed_risk(&all, threshold),
+            as_they_are,
+            under_interventions,
+            worst_risk,
             unknown: Unknown {
                 as_they_are: accepted(&unknown),
                 under_interventions: accepted(&unknown_changed),
@@ -114,25 +119,6 @@ pub(super) fn thresholds(bank: &ClassBank, held: &HeldOut, set: f32) -> Vec<AtTh
     let mut asked = asked(bank, set);
     asked.sort_by(|a, b| a.0.total_cmp(&b.0));
     asked.into_iter().filter_map(row).collect()
-}
-
-/// The risk among answers that are known, clean and changed ones weighed equally.
-fn weighed_risk(answers: &[Answer], threshold: f32) -> Option<Interval> {
-    let changed: Vec<bool> = answers.iter().map(|a| a.outcome.changed).collect();
-    let mut images: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-    for (answer, weight) in answers.iter().zip(balanced_weights(&changed)) {
-        if answer.outcome.accepted(threshold) {
-            let (all, wrong) = images.entry(answer.outcome.image).or_default();
-            *all += weight;
-            *wrong += if answer.right() { 0.0 } else { weight };
-        }
-    }
-    let images: Vec<(f64, f64)> = images.into_values().collect();
-    let Share {
-        estimate,
-        effective,
-    } = Share::of(&images);
-    (effective > 0.0).then(|| wilson(estimate * effective, effective))
 }
 
 fn asked(bank: &ClassBank, set: f32) -> Vec<(f32, Origin)> {
