@@ -176,12 +176,6 @@ impl Classifier {
         self.threshold
     }
 
-    /// Whether some classes have thresholds of their own.
-    #[must_use]
-    pub fn has_class_thresholds(&self) -> bool {
-        !self.class_thresholds.is_empty()
-    }
-
     /// Sets a threshold for each class, in the bank's order, in place of the one for all.
     #[must_use]
     pub fn with_class_thresholds(self, class_thresholds: Vec<f32>) -> Self {

@@ -2,9 +2,10 @@
 
 use crate::classify::confidence::{Evidence, Feature, Term, narrow};
 use crate::stats::quantile;
+use std::collections::BTreeSet;
 
 /// Images with a right answer, and with a wrong one, that weights need.
-pub(super) const MIN_IMAGES: usize = 10;
+const MIN_IMAGES: usize = 10;
 
 /// The tail of calibration answers beyond which features gain nothing more.
 const TAIL: f64 = 0.005;
@@ -18,6 +19,15 @@ pub struct Case {
     pub right: bool,
     pub image: u32,
     pub changed: bool,
+}
+
+/// Whether enough images stand behind the answers `rows` of either `kind`.
+pub(super) fn both_kinds(cases: &[Case], rows: &[usize], kind: impl Fn(&Case) -> bool) -> bool {
+    [true, false].into_iter().all(|wanted| {
+        let those = rows.iter().map(|&i| &cases[i]);
+        let images = those.filter(|&case| kind(case) == wanted).map(|c| c.image);
+        images.collect::<BTreeSet<_>>().len() >= MIN_IMAGES
+    })
 }
 
 /// A feature, standardised and clipped.

@@ -1,10 +1,9 @@
 //! Learns to tell images in changed light from images as they are.
 
-use super::column::{Case, Column, MIN_IMAGES};
+use super::column::{Case, Column, both_kinds};
 use crate::classify::confidence::{Feature, Sum, narrow, sigmoid};
 use crate::icm::Logistic;
 use nalgebra::DMatrix;
-use std::collections::BTreeSet;
 
 /// The inverse strength of the penalty. There are three features and hundreds of answers, so it hardly matters.
 const STRENGTH: f64 = 1.0;
@@ -19,14 +18,7 @@ pub(super) struct Light {
 impl Light {
     /// Learns from the answers `rows`; `None` if few of them are clean or changed, or if distance does not tell.
     pub(super) fn learn(cases: &[Case], weights: &[f64], rows: &[usize]) -> Option<Self> {
-        let images = |changed: bool| {
-            let those = rows.iter().filter(|&&i| cases[i].changed == changed);
-            those
-                .map(|&i| cases[i].image)
-                .collect::<BTreeSet<_>>()
-                .len()
-        };
-        if images(false) < MIN_IMAGES || images(true) < MIN_IMAGES {
+        if !both_kinds(cases, rows, |case| case.changed) {
             return None;
         }
         let columns = Feature::LIGHT.into_iter();

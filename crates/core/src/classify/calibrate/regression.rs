@@ -6,7 +6,7 @@
 //! weight whose sign contradicts [`Feature::sign`] drops its feature from its set. The strength is chosen by
 //! cross-validation over images with the one-standard-error rule.
 
-use super::column::{Case, Column, MIN_IMAGES, correlation};
+use super::column::{Case, Column, both_kinds, correlation};
 use super::light::Light;
 use crate::classify::confidence::{
     ChangedLight, ConfidenceModel, Feature, Sum, Term, balanced_weights, blend, narrow, sigmoid,
@@ -173,14 +173,7 @@ impl<'a> Design<'a> {
 
     /// Whether there are enough right and wrong answers to learn from.
     fn informative(&self, rows: &[usize]) -> bool {
-        let images = |right: bool| {
-            let those = rows.iter().filter(|&&i| self.cases[i].right == right);
-            those
-                .map(|&i| self.cases[i].image)
-                .collect::<BTreeSet<_>>()
-                .len()
-        };
-        images(true) >= MIN_IMAGES && images(false) >= MIN_IMAGES
+        both_kinds(self.cases, rows, |case| case.right)
     }
 
     /// The strongest penalty whose loss on images that were left out is within a standard error of the least.
