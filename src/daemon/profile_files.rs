@@ -140,10 +140,6 @@ pub(crate) fn describe(profile: &Profile) -> String {
     format!(
         "condition profile {} from {}",
         profile.id,
-        Proposal::text(
-            profile.offset.frames as usize,
-            profile.offset.kind,
-            &profile.shown
-        )
+        Proposal::text(&profile.offset, &profile.shown)
     )
 }

@@ -3,6 +3,9 @@
 use constancy_core::classify::condition::{Comparison, Offset, OffsetKind, Refusal, Summary};
 use serde::Serialize;
 
+/// Below this share, a person is told that another mix of classes may be what moved.
+const MOSTLY_LIGHT: f32 = 0.5;
+
 /// What a calibration on a camera's recent frames would change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Proposal {
@@ -54,7 +57,7 @@ impl Proposal {
         let detail = match (offset, shown) {
             (Ok(offset), Some(shown)) => format!(
                 "send the command `calibrate` to take it: {}",
-                Self::text(frames, offset.kind, shown)
+                Self::text(offset, shown)
             ),
             (Err(refusal), _) => format!("it cannot be calibrated on its recent frames: {refusal}"),
             (Ok(_), None) => String::new(),
@@ -70,8 +73,12 @@ impl Proposal {
     }
 
     /// What changes, for a person.
-    pub(crate) fn text(frames: usize, kind: OffsetKind, shown: &Comparison) -> String {
-        let limited = match kind {
+    pub(crate) fn text(offset: &Offset, shown: &Comparison) -> String {
+        let frames = offset.frames;
+        let limited = match offset.kind {
+            OffsetKind::Whole if offset.light < MOSTLY_LIGHT => {
+                ", whose mix of classes may be another, so hardly along what tells classes apart"
+            }
             OffsetKind::Whole => "",
             OffsetKind::Limited => " of few classes, so only where light moves most",
         };

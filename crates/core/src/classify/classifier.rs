@@ -269,6 +269,11 @@ impl Classifier {
         self.space.map(embedding)
     }
 
+    /// The directions `[C, k]` that logits grow along.
+    pub(super) fn directions(&self) -> &[Vec<f32>] {
+        self.probe.as_ref().map_or(&self.rows, |p| &p.weights)
+    }
+
     /// The cosines and the logits `[C]` of an invariant embedding.
     pub(super) fn scores(&self, z: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let cosines: Vec<f32> = self.rows.iter().map(|row| dot(z, row)).collect();

@@ -50,8 +50,10 @@ impl Calibration<'_> {
         let mut rng = Rng::new(SEED);
         let (one, all) = shares(&conditions, self.bank.rows.len(), projected, &mut rng);
         let (one, all) = (one?, sorted(all));
+        let mean = self.clean_mean(projected)?;
         let mut reference = Reference {
-            mean: self.clean_mean(projected)?,
+            mix: self.class_mix(folds, projected, &mean)?,
+            mean,
             axes: orthonormal(&drift.axes),
             limit: narrow(quantile(&one, 1.0 - PASSING)),
             usual: [narrow(quantile(&all, 0.5)), narrow(quantile(&one, 0.5))],

@@ -11,6 +11,7 @@ mod folds;
 mod geometry;
 mod input;
 mod light;
+mod mix;
 mod open_set;
 mod regression;
 mod run;

@@ -6,6 +6,7 @@
 //! classes instead. They are told by their scatter, and either bound to the few directions that light moves most, or
 //! refused ([`Refusal`]).
 //!
+//! - [`ClassMix`]: what another mix of classes would do to the mean of frames, which is no light.
 //! - [`Reference`]: what a calibrated class bank knows of its own light, and what simulated streams lost and gained.
 //! - [`Profile`]: an offset with what it belongs to, as a file; [`Chooser`] picks one when a known light returns.
 //! - [`RunningOffset`]: an offset that follows the light, within the few directions.
@@ -13,6 +14,7 @@
 mod applied;
 mod chooser;
 mod compare;
+mod mix;
 mod offset;
 mod profile;
 mod reference;
@@ -22,6 +24,8 @@ mod storage;
 
 pub use chooser::Chooser;
 pub use compare::{Comparison, Summary};
+pub use mix::ClassMix;
+pub(super) use mix::{Coordinates, MAX_CLASSES};
 pub use offset::{MIN_FRAMES, Offset, OffsetKind, Refusal};
 pub use profile::{Binding, Profile, ProfileError};
 pub use reference::{MAX_AXES, Reference, Running, Stream, StreamResult};

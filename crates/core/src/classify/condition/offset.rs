@@ -35,6 +35,9 @@ pub struct Offset {
     pub kind: OffsetKind,
     /// Frames that it rests on.
     pub frames: u32,
+    /// How much of what another mix of classes could have moved is undone all the same, `0..=1`, since no usual mix and no
+    /// chance moves so much; 1 for [`OffsetKind::Limited`].
+    pub light: f32,
 }
 
 /// Why there is no offset.
@@ -92,11 +95,10 @@ impl Classifier {
                 usual,
             });
         }
-        let vector = if several {
-            let difference = mean.iter().zip(&reference.mean).map(|(m, r)| m - r);
-            difference.map(|d| d * shrunk(frames, SHRINK)).collect()
+        let (vector, light) = if several {
+            self.whole(reference, &mean, frames)
         } else {
-            limited(reference, &mean, frames)
+            (limited(reference, &mean, frames), 1.0)
         };
         Ok(Offset {
             vector,
@@ -106,7 +108,21 @@ impl Classifier {
                 OffsetKind::Limited
             },
             frames: u32::try_from(frames).unwrap_or(u32::MAX),
+            light,
         })
+    }
+
+    /// The offset of frames of several classes. What another mix of classes could have moved is undone as far as no mix
+    /// would, and the rest of the move as far as so many frames show it.
+    fn whole(&self, reference: &Reference, mean: &[f32], frames: usize) -> (Vec<f32>, f32) {
+        let pairs = mean.iter().zip(&reference.mean);
+        let difference: Vec<f32> = pairs.map(|(m, r)| m - r).collect();
+        let split = reference.mix.split(self, &difference, frames);
+        let (of_mix, light) = split.unwrap_or_else(|| (vec![0.0; difference.len()], 1.0));
+        let factor = shrunk(frames, SHRINK);
+        let terms = difference.iter().zip(&of_mix);
+        let vector = terms.map(|(d, m)| factor * (d - m) + light * m);
+        (vector.collect(), light)
     }
 
     /// The share of the scatter of unit embeddings that lies between classes.

@@ -59,6 +59,7 @@ struct Entry {
     created: String,
     kind: OffsetKind,
     frames: u32,
+    light: f32,
     /// Values of the place.
     places: usize,
     shown: Comparison,
@@ -113,6 +114,7 @@ impl Profile {
                 vector: file.vector("offset", width)?,
                 kind: entry.kind,
                 frames: entry.frames,
+                light: entry.light,
             },
             place,
             shown: entry.shown,
@@ -123,7 +125,8 @@ impl Profile {
                 .id
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if named && fine(&profile.place) && fine(&profile.offset.vector) {
+        let share = (0.0..=1.0).contains(&profile.offset.light);
+        if named && share && fine(&profile.place) && fine(&profile.offset.vector) {
             Ok(profile)
         } else {
             Err(ProfileError::Damaged)
@@ -137,6 +140,7 @@ impl Profile {
             created: self.created.clone(),
             kind: self.offset.kind,
             frames: self.offset.frames,
+            light: self.offset.light,
             places: self.place.len(),
             shown: self.shown,
             binding: binding.clone(),

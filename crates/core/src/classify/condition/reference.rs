@@ -1,5 +1,6 @@
 //! What a class bank knows of the light that it was calibrated in.
 
+use super::mix::ClassMix;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -17,6 +18,8 @@ pub struct Reference {
     /// The directions that light moves most in proportion to how far images lie apart: orthonormal, `[q, D]`, q from 0 to
     /// [`MAX_AXES`].
     pub axes: Vec<Vec<f32>>,
+    /// Where the classes lie around the mean.
+    pub mix: ClassMix,
     /// Windows of frames whose scatter between classes is a larger share than this show several classes: the logarithm of
     /// the share that 95 % of the simulated windows of one class do not exceed.
     pub limit: f32,
@@ -134,7 +137,7 @@ impl Reference {
     pub(super) fn check(&self, width: usize) -> Result<(), String> {
         let finite = |v: &[f32]| v.len() == width && v.iter().all(|v| v.abs() < 1e3);
         let axes_fit = self.axes.len() <= MAX_AXES && self.axes.iter().all(|a| finite(a));
-        if !finite(&self.mean) || !axes_fit {
+        if !finite(&self.mean) || !axes_fit || self.mix.is_impossible(width) {
             return Err("has an impossible light of its calibration".into());
         }
         let numbers = [self.limit, self.usual[0], self.usual[1]];

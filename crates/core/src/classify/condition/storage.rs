@@ -1,6 +1,7 @@
-//! The reference in a class bank's file: metadata `condition`, tensors `condition_mean` and `condition_axes`. A program that
-//! does not know them reads the bank without.
+//! The reference in a class bank's file: metadata `condition`, tensors `condition_mean`, `condition_axes`,
+//! `condition_classes` and `condition_scatter`. A program that does not know them reads the bank without.
 
+use super::mix::ClassMix;
 use super::reference::{MAX_AXES, Reference, Running};
 use crate::tensor_file::{NamedTensor, TensorFile, TensorFileError, Values, to_json};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,8 @@ const KEY: &str = "condition";
 #[derive(Serialize, Deserialize)]
 struct Entry {
     axes: usize,
+    classes: Vec<u32>,
+    images: f32,
     limit: f32,
     usual: [f32; 2],
     running: Running,
@@ -19,6 +22,9 @@ struct Entry {
 pub(in crate::classify) struct Stored {
     mean: Vec<f32>,
     axes: Vec<f32>,
+    moves: Vec<f32>,
+    scatter: Vec<f32>,
+    classes: usize,
     entry: String,
 }
 
@@ -26,6 +32,8 @@ impl Stored {
     pub(in crate::classify) fn new(reference: &Reference) -> Result<Self, TensorFileError> {
         let entry = Entry {
             axes: reference.axes.len(),
+            classes: reference.mix.classes.clone(),
+            images: reference.mix.images,
             limit: reference.limit,
             usual: reference.usual,
             running: reference.running.clone(),
@@ -33,6 +41,9 @@ impl Stored {
         Ok(Self {
             mean: reference.mean.clone(),
             axes: reference.axes.concat(),
+            moves: reference.mix.moves.concat(),
+            scatter: reference.mix.scatter.clone(),
+            classes: reference.mix.classes.len(),
             entry: to_json(KEY, &entry)?,
         })
     }
@@ -42,7 +53,15 @@ impl Stored {
         let mean = ("condition_mean", vec![width], Values::F32(&self.mean));
         let rows = self.axes.len() / width.max(1);
         let axes = ("condition_axes", vec![rows, width], Values::F32(&self.axes));
-        std::iter::once(mean).chain((rows > 0).then_some(axes))
+        let n = self.classes;
+        let moves = (
+            "condition_classes",
+            vec![n, width],
+            Values::F32(&self.moves),
+        );
+        let scatter = ("condition_scatter", vec![n, n], Values::F32(&self.scatter));
+        let always = [mean, moves, scatter].into_iter();
+        always.chain((rows > 0).then_some(axes))
     }
 
     pub(in crate::classify) fn metadata(&self) -> (String, String) {
@@ -78,7 +97,17 @@ pub(in crate::classify) fn read(
         let rows = values.chunks(shape[1].max(1));
         rows.map(<[f32]>::to_vec).collect()
     };
+    let rows = |(shape, values): (Vec<usize>, Vec<f32>)| -> Vec<Vec<f32>> {
+        let rows = values.chunks(shape[1].max(1));
+        rows.map(<[f32]>::to_vec).collect()
+    };
     let reference = Reference {
+        mix: ClassMix {
+            classes: entry.classes,
+            moves: rows(file.f32("condition_classes", 2)?),
+            scatter: file.f32("condition_scatter", 2)?.1,
+            images: entry.images,
+        },
         mean: file.vector("condition_mean", width)?,
         axes,
         limit: entry.limit,

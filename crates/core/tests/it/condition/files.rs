@@ -18,6 +18,7 @@ fn profile() -> Profile {
         offset: Offset {
             vector: vec![0.25; WIDTH],
             kind: OffsetKind::Whole,
+            light: 0.75,
             frames: 40,
         },
         place: vec![0.5, -0.5],

@@ -40,6 +40,37 @@ fn frames_of_all_classes_give_the_light_and_answers_return() {
 }
 
 #[test]
+fn another_mix_of_classes_is_no_light() {
+    let mut world = World::new(0.0, 7);
+    let bank = world.bank(40);
+    let classifier = classifier(&bank);
+    let tells = |offset: &[f32]| {
+        // Along what tells the first class from the others.
+        (offset[1] - (offset[2] + offset[3] + offset[4]) / 3.0).abs()
+    };
+    for seed in 0..8 {
+        // The light of the calibration; two of five frames are of the first class, where it had a quarter.
+        let mut world = World::new(0.0, 100 + seed);
+        let window = world.frames(60, &[0, 1, 0, 2, 3], 0.0);
+        let offset = classifier.estimate(&window).expect("an offset");
+        assert_eq!(offset.kind, OffsetKind::Whole);
+        // 15 points more of its 0.3 would be 0.045.
+        assert!(
+            offset.light < 0.3 && tells(&offset.vector) < 0.02,
+            "{offset:?}"
+        );
+        // Light that moves along the same direction, but farther than a mix does, is undone.
+        let offset = classifier
+            .estimate(&world.frames(60, &ALL, 0.5))
+            .expect("an offset");
+        assert!(
+            offset.light > 0.8 && tells(&offset.vector) > 0.25,
+            "{offset:?}"
+        );
+    }
+}
+
+#[test]
 fn odd_frames_hardly_count() {
     let mut world = World::new(0.0, 2);
     let bank = world.bank(40);
