@@ -10,6 +10,9 @@ use constancy_core::icm::Embeddings;
 use constancy_core::icm::captions::{CaptionPair, Edit, parse_pairs};
 use std::path::PathBuf;
 
+/// Labels that are edited where nobody named them for that.
+const MAX_EDITED: usize = 50;
+
 #[derive(Debug, Args)]
 pub(super) struct CaptionArgs {
     /// File of caption pairs to use as interventions in text: a caption, a tab and the changed caption per line
@@ -40,36 +43,7 @@ impl CaptionArgs {
         labels: impl FnOnce() -> Result<Vec<String>, CliError>,
         templates: &[String],
     ) -> Result<Option<(Embeddings, Embeddings)>, CliError> {
-        let pairs = self.pairs(labels, templates)?;
-        if pairs.is_empty() {
-            return Ok(None);
-        }
-        let prompt_encoder = loaded.frame_encoder.load_prompt_encoder()?;
-        let width = loaded.frame_encoder.encoder().manifest().output.width;
-        let bar = progress(pairs.len(), "captions", true);
-        let (mut originals, mut changed) = (Vec::new(), Vec::new());
-        let mut last: Option<(&str, Vec<f32>)> = None;
-        for CaptionPair { caption, edited } in &pairs {
-            // Pairs of the same caption follow each other.
-            let original = match last {
-                Some((known, row)) if known == caption => row,
-                _ => prompt_encoder.embed(caption)?,
-            };
-            changed.push(prompt_encoder.embed(edited)?);
-            originals.push(original.clone());
-            last = Some((caption, original));
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        let rows = |rows: &[Vec<f32>], name: &dyn Fn(&CaptionPair) -> String| {
-            Embeddings::new(width, rows, |i| format!("caption `{}`", name(&pairs[i])))
-                .map_err(EmbedError::Embedding)
-        };
-        let originals = rows(&originals, &|pair| pair.caption.clone())?;
-        Ok(Some((
-            originals,
-            rows(&changed, &|pair| pair.edited.clone())?,
-        )))
+        embed(loaded, &self.pairs(labels, templates)?)
     }
 
     fn pairs(
@@ -86,15 +60,69 @@ impl CaptionArgs {
             pairs = parse_pairs(&path.display().to_string(), text.as_bytes())?;
         }
         if self.caption_edits {
-            let labels = labels()?;
-            constancy_core::classify::check_templates(templates)
-                .map_err(crate::recognizer::RecognizerError::Text)?;
-            let prompts: Vec<String> = labels
-                .iter()
-                .flat_map(|label| templates.iter().map(move |t| t.replace("{}", label)))
-                .collect();
-            pairs.extend(Edit::pairs(Edit::ALL, &prompts));
+            pairs.extend(edits(&labels()?, templates)?);
         }
         Ok(pairs)
     }
+}
+
+impl LoadedEncoder {
+    /// The embeddings of prompts of the labels, and of the built-in edits of these. Of many labels, some stand for all: a text
+    /// tower takes milliseconds for each.
+    pub(super) fn caption_edits(
+        &self,
+        labels: &[String],
+        templates: &[String],
+    ) -> Result<Option<(Embeddings, Embeddings)>, CliError> {
+        let step = labels.len().div_ceil(MAX_EDITED).max(1);
+        let some: Vec<String> = labels.iter().step_by(step).cloned().collect();
+        embed(self, &edits(&some, templates)?)
+    }
+}
+
+/// The built-in edits of the labels' prompts.
+fn edits(labels: &[String], templates: &[String]) -> Result<Vec<CaptionPair>, CliError> {
+    constancy_core::classify::check_templates(templates)
+        .map_err(crate::recognizer::RecognizerError::Text)?;
+    let prompts: Vec<String> = labels
+        .iter()
+        .flat_map(|label| templates.iter().map(move |t| t.replace("{}", label)))
+        .collect();
+    Ok(Edit::pairs(Edit::ALL, &prompts))
+}
+
+/// The embeddings of captions, and of the edited ones; `None` without any.
+fn embed(
+    loaded: &LoadedEncoder,
+    pairs: &[CaptionPair],
+) -> Result<Option<(Embeddings, Embeddings)>, CliError> {
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let prompt_encoder = loaded.frame_encoder.load_prompt_encoder()?;
+    let width = loaded.frame_encoder.encoder().manifest().output.width;
+    let bar = progress(pairs.len(), "captions", true);
+    let (mut originals, mut changed) = (Vec::new(), Vec::new());
+    let mut last: Option<(&str, Vec<f32>)> = None;
+    for CaptionPair { caption, edited } in pairs {
+        // Pairs of the same caption follow each other.
+        let original = match last {
+            Some((known, row)) if known == caption => row,
+            _ => prompt_encoder.embed(caption)?,
+        };
+        changed.push(prompt_encoder.embed(edited)?);
+        originals.push(original.clone());
+        last = Some((caption, original));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let rows = |rows: &[Vec<f32>], name: &dyn Fn(&CaptionPair) -> String| {
+        Embeddings::new(width, rows, |i| format!("caption `{}`", name(&pairs[i])))
+            .map_err(EmbedError::Embedding)
+    };
+    let originals = rows(&originals, &|pair| pair.caption.clone())?;
+    Ok(Some((
+        originals,
+        rows(&changed, &|pair| pair.edited.clone())?,
+    )))
 }

@@ -12,6 +12,7 @@ use crate::files::{self, Layout, MAX_TENSOR_BYTES, labelled_images};
 use captions::TextArgs;
 use choice::{ChoiceArgs, FitData, is_whitened};
 use clap::Args;
+use constancy_core::classify::BankOrigin;
 use constancy_core::icm::captions::CAPTIONS;
 use constancy_core::icm::{
     Covariances, Domains, Fitter, FoldersError, Labelled, Map, MapSpec, Moments, Provenance,
@@ -30,7 +31,8 @@ pub(super) struct FitArgs {
     embedding: EmbeddingArgs,
     /// Intervention families to apply to each image: comma-separated names, or the sets `paper`, `camera` and `all`
     ///
-    /// Add `same-class` to pair images of the same class as well.
+    /// Add `same-class` to pair images of the same class as well. With `all`, classes that are known by text are changed in
+    /// text, too, as with --caption-edits.
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = parse_families)]
     interventions: FamilySelection,
     /// Number of interventions of each family on each image
@@ -107,7 +109,12 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     let start = Instant::now();
     let input = input_images(args)?;
     let loaded = args.embedding.load()?;
-    let captions = args.captions.embeddings(&loaded, input.domains.as_ref())?;
+    let classes = args.choice.classes(&loaded, &args.captions)?;
+    let by_text = classes.as_ref().filter(|c| c.origin == BankOrigin::Text);
+    let by_text = by_text.filter(|_| args.interventions.everything);
+    let captions = args
+        .captions
+        .embeddings(&loaded, input.domains.as_ref(), by_text)?;
     let plan = InterventionPlan {
         families: args.interventions.interventions.clone(),
         draws: args.draws,
@@ -136,9 +143,14 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     report.add_images(domains, &stats, &plan);
     let choosing = Instant::now();
     let judged = judged_images(args, &loaded, &plan)?;
-    let (spec, selection) =
-        args.choice
-            .choose(&data, judged.as_ref(), plan.seed, &loaded, &args.captions)?;
+    let (spec, selection) = args.choice.choose(
+        &data,
+        judged.as_ref(),
+        classes.as_ref(),
+        plan.seed,
+        &loaded,
+        &args.captions,
+    )?;
     report.seconds.choosing = choosing.elapsed().as_secs_f64();
     let covariances = is_whitened(&spec).then(|| data.covariances()).flatten();
     let fitted = (&moments, covariances);

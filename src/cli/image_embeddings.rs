@@ -67,6 +67,8 @@ pub(super) struct FamilySelection {
     pub interventions: Vec<Family>,
     /// Whether images of the same class are paired as well.
     pub same_class: bool,
+    /// Whether all there are were asked for: through text, too, where classes are known by it.
+    pub everything: bool,
 }
 
 impl FamilySelection {
@@ -92,6 +94,7 @@ pub(super) fn parse_families(list: &str) -> Result<FamilySelection, String> {
     Ok(FamilySelection {
         interventions,
         same_class: !same_class.is_empty(),
+        everything: names == ["all"],
     })
 }
 

@@ -112,6 +112,7 @@ pub(super) fn parse_family_set(list: &str) -> Result<FamilySetArg, String> {
         FamilySelection {
             interventions: Vec::new(),
             same_class: false,
+            everything: false,
         }
     } else {
         parse_families(&others.join(","))?

@@ -5,6 +5,7 @@ use crate::cli::captions::CaptionArgs;
 use crate::cli::image_embeddings::{LoadedEncoder, labels_of_folders};
 use crate::cli::model_args::LabelArgs;
 use clap::Args;
+use constancy_core::classify::ClassBank;
 use constancy_core::icm::{Domains, Embeddings};
 
 #[derive(Debug, Args)]
@@ -21,12 +22,17 @@ impl TextArgs {
         &self.labels.prompts
     }
 
-    /// The embeddings of captions and of their edits; `None` if no captions are given.
+    /// The embeddings of captions and of their edits: those that are asked for, or else edits of the prompts of `classes`.
+    /// `None` without either.
     pub(super) fn embeddings(
         &self,
         loaded: &LoadedEncoder,
         domains: Option<&Domains>,
+        classes: Option<&ClassBank>,
     ) -> Result<Option<(Embeddings, Embeddings)>, CliError> {
+        if let Some(bank) = classes.filter(|_| self.captions.asked().is_none()) {
+            return loaded.caption_edits(&bank.labels, &bank.templates);
+        }
         let labels = || self.labels(loaded, domains);
         self.captions
             .embeddings(loaded, labels, &self.labels.prompts)

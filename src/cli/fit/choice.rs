@@ -6,6 +6,7 @@ use crate::cli::image_embeddings::{CriterionArg, LoadedEncoder};
 use crate::cli::model_args::labels_of_file;
 use crate::embedding_cache::EmbedError;
 use clap::{Args, ValueEnum};
+use constancy_core::classify::ClassBank;
 use constancy_core::icm::{
     Covariances, DEFAULT_C, Domains, Embeddings, Grid, Interventions, Labelled, MapKind, MapSpec,
     Method, Moments, Sampling, Selection, by_agreement, by_environment, by_gentle_identification,
@@ -135,11 +136,13 @@ impl ChoiceArgs {
         self.classes.as_deref().filter(|path| path.is_dir())
     }
 
-    /// The map to fit, and how it was chosen. `judged` are the images of [`Self::folder`].
+    /// The map to fit, and how it was chosen. `judged` are the images of [`Self::folder`], `classes`
+    /// those of [`Self::classes`].
     pub(super) fn choose(
         &self,
         data: &FitData<'_>,
         judged: Option<&Labelled>,
+        classes: Option<&ClassBank>,
         seed: u64,
         loaded: &LoadedEncoder,
         captions: &TextArgs,
@@ -148,7 +151,13 @@ impl ChoiceArgs {
             return Ok((map, None));
         }
         let (grid, how) = (self.grid(data.images()), Sampling::new(seed));
-        let classes = || self.class_embeddings(loaded, captions);
+        let known = classes.is_some();
+        let classes = || {
+            let bank = classes.ok_or_else(|| {
+                CliError::Usage("no classes are known; name them with --for".into())
+            })?;
+            class_embeddings(bank, loaded)
+        };
         let selection = match (self.select, data, judged) {
             (None, _, Some(judged)) => by_intervention(judged, &grid, &[Method::ClassMeans], &how)?,
             (Some(CriterionArg::Environments), FitData::Labelled(images, domains), _) => {
@@ -162,19 +171,16 @@ impl ChoiceArgs {
                 by_held_out_images(images, seed)?
             }
             (Some(CriterionArg::Agreement), ..) => {
-                let classes = classes()?.ok_or_else(|| {
-                    CliError::Usage("no classes are known; name them with --for".into())
-                })?;
-                by_agreement(data.images(), &classes, &grid, &how)?
+                by_agreement(data.images(), &classes()?, &grid, &how)?
             }
             (Some(_), ..) => by_identification(data.images(), &grid, &how)?,
-            (None, _, None) => match (classes()?, data) {
-                (Some(classes), _) => by_agreement(data.images(), &classes, &grid, &how)?,
-                (None, FitData::Labelled(images, domains)) => {
+            (None, _, None) => match (known, data) {
+                (true, _) => by_agreement(data.images(), &classes()?, &grid, &how)?,
+                (false, FitData::Labelled(images, domains)) => {
                     let methods = usual_methods(loaded, captions, domains)?;
                     by_intervention(images, &grid, &methods, &how)?
                 }
-                (None, FitData::Unlabelled(images)) => {
+                (false, FitData::Unlabelled(images)) => {
                     by_gentle_identification(images, &grid, &how)?
                 }
             },
@@ -182,14 +188,18 @@ impl ChoiceArgs {
         Ok((selection.chosen.map, Some(selection)))
     }
 
-    /// The embeddings of the classes that `--for` or the configuration names.
-    fn class_embeddings(
+    /// The classes that `--for` or the configuration names, where the map is chosen by agreement on them; a folder is none.
+    pub(super) fn classes(
         &self,
         loaded: &LoadedEncoder,
         captions: &TextArgs,
-    ) -> Result<Option<Embeddings>, CliError> {
+    ) -> Result<Option<ClassBank>, CliError> {
+        let by_agreement = matches!(self.select, None | Some(CriterionArg::Agreement));
+        if !by_agreement || self.map.is_some() || self.folder().is_some() {
+            return Ok(None);
+        }
         let encoder = &loaded.frame_encoder;
-        let bank = match (&self.classes, &loaded.settings) {
+        Ok(Some(match (&self.classes, &loaded.settings) {
             (Some(path), _) if path.extension().is_some_and(|e| e == "safetensors") => {
                 encoder.load_bank(path)?
             }
@@ -198,11 +208,7 @@ impl ChoiceArgs {
             }
             (None, Some(settings)) => encoder.configured_bank(&settings.classes)?,
             (None, None) => return Ok(None),
-        };
-        let width = encoder.encoder().manifest().output.width;
-        let name = |i: usize| format!("class `{}`", bank.labels[i]);
-        let rows = Embeddings::new(width, &bank.rows, name).map_err(EmbedError::Embedding)?;
-        Ok(Some(rows))
+        }))
     }
 
     /// The candidate maps.
@@ -256,4 +262,11 @@ fn usual_methods(
         methods.push(Method::ZeroShot(captions.zero_shot(loaded, domains)?));
     }
     Ok(methods)
+}
+
+fn class_embeddings(bank: &ClassBank, loaded: &LoadedEncoder) -> Result<Embeddings, CliError> {
+    let width = loaded.frame_encoder.encoder().manifest().output.width;
+    let name = |i: usize| format!("class `{}`", bank.labels[i]);
+    let rows = Embeddings::new(width, &bank.rows, name).map_err(EmbedError::Embedding)?;
+    Ok(rows)
 }

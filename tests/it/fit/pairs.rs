@@ -75,6 +75,22 @@ fn captions_join_the_fit() {
 }
 
 #[test]
+fn classes_known_by_text_are_changed_in_text_unless_families_are_named() {
+    let workspace = Workspace::with_environments(&["noon"], &["hex_bolt", "gear"], 12);
+    std::fs::write(workspace.path("labels.txt"), "a bolt\na gear\n").expect("labels");
+    let captions = |args: &[&str]| workspace.report(args)["pairs"]["captions"].clone();
+    let by_text = ["images", "--for", "labels.txt", "--prompt", "{}"];
+    // Thirty edits of two classes.
+    assert_eq!(captions(&by_text), 60);
+    let named = [&by_text[..], &["--interventions", "paper,camera"]].concat();
+    assert!(captions(&named).is_null(), "families were named");
+    assert!(
+        captions(&["images"]).is_null(),
+        "folders are known by images"
+    );
+}
+
+#[test]
 fn captions_that_cannot_be_used_are_refused() {
     let workspace = Workspace::with_environments(&["noon", "dusk"], &["hex_bolt", "gear"], 6);
     std::fs::write(
