@@ -15,8 +15,8 @@ const WINDOW: usize = 40;
 const MIN_OF_CLASS: usize = 8;
 /// Windows of each class under each family; one where there are few images to draw from.
 const DRAWS: usize = 3;
-/// The share of windows of one class that may pass for several.
-const PASSING: f64 = 0.05;
+/// Standard deviations above the mean that one in a hundred windows of one class exceeds, and then passes for several.
+const PASSING: f64 = 2.33;
 /// Any fixed number: a bank made again is the same.
 const SEED: u64 = 21;
 
@@ -55,7 +55,7 @@ impl Calibration<'_> {
             mix: self.class_mix(folds, projected, &mean)?,
             mean,
             axes: orthonormal(&drift.axes),
-            limit: narrow(quantile(&one, 1.0 - PASSING)),
+            limit: narrow(limit(&one)),
             usual: [narrow(quantile(&all, 0.5)), narrow(quantile(&one, 0.5))],
             running: crate::classify::condition::Running {
                 window: 50,
@@ -150,6 +150,14 @@ fn shares(
     let several = enough.iter().filter(|&&e| e).count() > 1;
     let one = (several && !one.is_empty() && !all.is_empty()).then(|| sorted(one));
     (one, all)
+}
+
+/// What windows of one class hardly exceed. Few are simulated, so their quantiles say less than mean and deviation.
+fn limit(one: &[f64]) -> f64 {
+    let count = one.len() as f64;
+    let mean = one.iter().sum::<f64>() / count;
+    let squares = one.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+    mean + PASSING * (squares / (count - 1.0).max(1.0)).sqrt()
 }
 
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {

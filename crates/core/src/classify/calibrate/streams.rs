@@ -106,11 +106,18 @@ fn frames(
     conditions: &[Vec<&Shown<'_>>],
     rng: &mut Rng,
 ) -> Vec<Vec<Frame>> {
-    let fold_of: BTreeMap<usize, usize> = folds
-        .iter()
-        .enumerate()
-        .flat_map(|(number, fold)| fold.images.iter().map(move |&image| (image, number)))
-        .collect();
+    let mut folds_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (number, fold) in folds.iter().enumerate() {
+        for &image in &fold.images {
+            folds_of.entry(image).or_default().push(number);
+        }
+    }
+    // The fold that was made without the image and its family.
+    let fold_of = |shown: &Shown<'_>| {
+        let family = shown.condition.checked_sub(1);
+        let mut numbers = folds_of.get(&shown.answer.image)?.iter().copied();
+        numbers.find(|&n| folds[n].versions.answered(family))
+    };
     let changed: Vec<&Vec<&Shown<'_>>> = conditions
         .iter()
         .skip(1)
@@ -127,7 +134,7 @@ fn frames(
     );
     let most = (MAPPING / (width * rank).max(1) / chosen.len().max(1)).clamp(100, 1000);
     let frame = |shown: &Shown<'_>| {
-        let fold = *fold_of.get(&shown.answer.image)?;
+        let fold = fold_of(shown)?;
         let seen = &projected.of(shown.answer.image)[shown.answer.version].unit;
         let mut frame = Frame {
             class: shown.class,

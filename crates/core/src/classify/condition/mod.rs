@@ -14,6 +14,7 @@
 mod applied;
 mod chooser;
 mod compare;
+mod coordinates;
 mod mix;
 mod offset;
 mod profile;
@@ -24,8 +25,9 @@ mod storage;
 
 pub use chooser::Chooser;
 pub use compare::{Comparison, Summary};
+pub(super) use coordinates::Coordinates;
 pub use mix::ClassMix;
-pub(super) use mix::{Coordinates, MAX_CLASSES};
+pub(super) use mix::MAX_CLASSES;
 pub use offset::{MIN_FRAMES, Offset, OffsetKind, Refusal};
 pub use profile::{Binding, Profile, ProfileError};
 pub use reference::{MAX_AXES, Reference, Running, Stream, StreamResult};

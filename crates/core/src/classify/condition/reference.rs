@@ -21,7 +21,7 @@ pub struct Reference {
     /// Where the classes lie around the mean.
     pub mix: ClassMix,
     /// Windows of frames whose scatter between classes is a larger share than this show several classes: the logarithm of
-    /// the share that 95 % of the simulated windows of one class do not exceed.
+    /// the share that 99 % of windows of one class do not exceed, if simulated ones are told by their mean and deviation.
     pub limit: f32,
     /// The usual logarithm of that share for all classes, and for one.
     pub usual: [f32; 2],
