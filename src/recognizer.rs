@@ -22,16 +22,16 @@ use constancy_core::classify::{ClassBank, Classifier, Decision};
 use constancy_core::frame::Frame;
 use constancy_core::icm::Projection;
 use constancy_core::preprocess::{RgbImage, View};
+use constancy_core::still::{Cells, StillScene};
 use constancy_engine::catch_panic;
 use constancy_engine::{Encoder, EngineOptions};
-use frame_encoder::ms_since;
+use frame_encoder::{Shown, ms_since};
 use std::time::Instant;
 
 /// The projection digest of a recogniser without a projection.
 pub const IDENTITY: &str = "identity";
 
 /// A frame to recognise.
-#[derive(Clone, Copy)]
 pub struct FrameInput<'a> {
     pub frame: &'a Frame,
     /// Its visible part.
@@ -40,6 +40,8 @@ pub struct FrameInput<'a> {
     pub classifier: Option<&'a Classifier>,
     /// The name of its light, and what is subtracted from its unit embedding there, `[D]`.
     pub condition: Option<(&'a str, &'a [f32])>,
+    /// What its camera has shown, and for how many nanoseconds an embedding may stand for a picture that stays the same.
+    pub still: Option<(&'a mut StillScene, u64)>,
 }
 
 /// What a frame shows, and how well it shows it.
@@ -51,6 +53,40 @@ pub struct Recognition {
     pub embedding: Vec<f32>,
     /// The name of its light, if it is not that of the calibration.
     pub condition: Option<String>,
+    /// The age of the embedding, nanoseconds, if it is an earlier frame's: the picture has stayed the same.
+    pub reused_ns: Option<u64>,
+}
+
+/// What is measured of a frame before it is embedded.
+struct Look {
+    glance: Glance,
+    /// For the camera's [`StillScene`], if it has one.
+    cells: Option<Cells>,
+    reused_ns: Option<u64>,
+}
+
+impl Look {
+    /// Looks at a frame whose mask has the colour `hidden`. Gives the embedding of an earlier one as well if the picture has
+    /// stayed the same.
+    fn at(
+        input: &mut FrameInput<'_>,
+        shown: &Shown<'_>,
+        hidden: Option<[u8; 3]>,
+    ) -> (Self, Option<Vec<f32>>) {
+        let now = input.frame.captured_at.monotonic_ns;
+        let (mut cells, mut known) = (None, None);
+        if let Some((scene, keep_ns)) = &mut input.still {
+            let seen = cells.insert(Cells::of(shown.seen));
+            let reused = scene.reuse(seen, now, *keep_ns);
+            known = reused.map(|(embedding, age)| (embedding.to_vec(), age));
+        }
+        let look = Self {
+            glance: Glance::at(shown.visible, hidden),
+            cells,
+            reused_ns: known.as_ref().map(|k| k.1),
+        };
+        (look, known.map(|k| k.0))
+    }
 }
 
 /// Encoder and classifier: turns a frame into a decision.
@@ -157,33 +193,42 @@ impl Recognizer {
     }
 
     /// What several frames show, one result per frame in order; see [`FrameEncoder::embed_all`].
-    pub fn recognize_all(&mut self, inputs: &[FrameInput<'_>]) -> Vec<PerFrame<Recognition>> {
+    pub fn recognize_all(&mut self, inputs: &mut [FrameInput<'_>]) -> Vec<PerFrame<Recognition>> {
         let frames: Vec<(&Frame, &View)> = inputs.iter().map(|i| (i.frame, i.view)).collect();
         let mask_colour = self.mask_colour();
-        let mut glances = vec![None; inputs.len()];
-        let embedded = self
-            .frame_encoder
-            .embed_all(&frames, &mut |index, picture| {
-                let hidden = (*inputs[index].view != View::WHOLE).then_some(mask_colour);
-                glances[index] = catch_panic(|| Glance::at(picture, hidden)).ok();
-            });
-        let decide = |((input, glance), embedded): ((&FrameInput<'_>, Option<Glance>), _)| {
+        let mut looks: Vec<Option<Look>> = inputs.iter().map(|_| None).collect();
+        let embedded = self.frame_encoder.embed_all(&frames, &mut |index, shown| {
+            let input = &mut inputs[index];
+            let hidden = (*input.view != View::WHOLE).then_some(mask_colour);
+            let (look, known) = catch_panic(|| Look::at(input, shown, hidden)).ok()?;
+            looks[index] = Some(look);
+            known
+        });
+        let decide = |((input, look), embedded): ((&mut FrameInput<'_>, Option<Look>), _)| {
             let classifier = input.classifier.unwrap_or(&self.classifier);
             let (embedding, latency): (Vec<f32>, StageLatency) = embedded?;
-            let glance =
-                glance.ok_or_else(|| FrameError::Internal("a frame was not looked at".into()))?;
+            let Look {
+                glance,
+                cells,
+                reused_ns,
+            } = look.ok_or_else(|| FrameError::Internal("a frame was not looked at".into()))?;
             let offset = input.condition.map(|(_, offset)| offset);
             let decided = catch_panic(|| classify(classifier, &embedding, offset, latency));
             let (decision, latency) = decided.map_err(FrameError::Internal)?;
+            if let (Some((scene, _)), Some(cells), None) = (&mut input.still, cells, reused_ns) {
+                scene.learn(&cells, &embedding, input.frame.captured_at.monotonic_ns);
+                scene.settle(classifier.is_sure(&decision));
+            }
             let recognition = Recognition {
                 decision,
                 glance,
                 embedding,
                 condition: input.condition.map(|(name, _)| name.to_owned()),
+                reused_ns,
             };
             Ok((recognition, latency))
         };
-        let looked_at = inputs.iter().zip(glances);
+        let looked_at = inputs.iter_mut().zip(looks);
         looked_at.zip(embedded).map(decide).collect()
     }
 

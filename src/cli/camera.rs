@@ -189,6 +189,7 @@ fn camera_settings(args: &GrabArgs) -> Result<CameraSettings, CliError> {
             controls: BTreeMap::new(),
         }),
         stall_s: 5.0,
+        reuse_s: 0.0,
         publish: crate::config::PublishSettings::default(),
         view: View::WHOLE,
     })

@@ -15,6 +15,8 @@ pub struct CameraSettings {
     pub source: SourceSettings,
     /// Seconds without a new frame after which the source counts as frozen and is reopened.
     pub stall_s: f64,
+    /// Seconds for which the answer may be reused while the picture stays the same; 0: every frame is embedded.
+    pub reuse_s: f64,
     pub publish: PublishSettings,
     /// The part of the picture that the model sees.
     pub view: View,
@@ -40,6 +42,8 @@ struct RawCamera {
     synthetic: Option<SyntheticSettings>,
     #[serde(default = "default_stall_s")]
     stall_s: f64,
+    #[serde(default)]
+    reuse_s: f64,
     #[serde(default)]
     publish: PublishSettings,
     #[serde(default)]
@@ -67,6 +71,7 @@ impl TryFrom<RawCamera> for CameraSettings {
             name: raw.name,
             source,
             stall_s: raw.stall_s,
+            reuse_s: raw.reuse_s,
             publish: raw.publish,
             view: raw.view,
         })

@@ -130,6 +130,9 @@ fn cameras(cameras: &[CameraSettings]) -> Result<(), Problem> {
         }
         let key = |k: &str| format!("camera.{k} ({})", camera.name);
         within(&key("stall_s"), camera.stall_s, 0.1, 3600.0)?;
+        if camera.reuse_s != 0.0 {
+            within(&key("reuse_s"), camera.reuse_s, 0.5, 3600.0)?;
+        }
         publish(&camera.publish, key)?;
         view(&camera.view, key)?;
         source(&camera.source, key)?;

@@ -20,6 +20,7 @@ use crate::recognizer::{FrameError, FrameInput, PerFrame, Recognition, Recognize
 use camera::{Cameras, SWITCHED_OFF};
 use constancy_core::classify::Classifier;
 use constancy_core::frame::Frame;
+use constancy_core::still::StillScene;
 use relabelling::Relabelling;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -155,8 +156,11 @@ impl Pipeline {
         if batch.is_empty() {
             return Vec::new();
         }
+        // A batch has at most one frame of each camera.
+        let take = |frame: &&CameraFrame| std::mem::take(&mut self.cameras[frame.camera].still);
+        let mut scenes: Vec<StillScene> = batch.iter().map(take).collect();
         let mut inputs = Vec::with_capacity(batch.len());
-        for CameraFrame { camera, frame, .. } in batch {
+        for (CameraFrame { camera, frame, .. }, scene) in batch.iter().zip(&mut scenes) {
             let camera = &self.cameras[*camera];
             inputs.push(FrameInput {
                 frame,
@@ -165,12 +169,20 @@ impl Pipeline {
                 condition: camera
                     .conditions
                     .applied(classifier_of(camera.classifier.as_ref(), &self.recognizer)),
+                still: camera.keep_ns().map(|keep_ns| (scene, keep_ns)),
             });
         }
         let start = Instant::now();
-        let results = self.recognizer.recognize_all(&inputs);
-        let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        self.max_batch = batch_that_fits(start.elapsed() / count);
+        let results = self.recognizer.recognize_all(&mut inputs);
+        drop(inputs);
+        for (frame, scene) in batch.iter().zip(scenes) {
+            self.cameras[frame.camera].still = scene;
+        }
+        let reused = |r: &PerFrame<Recognition>| matches!(r, Ok((r, _)) if r.reused_ns.is_some());
+        if !results.iter().any(reused) {
+            let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            self.max_batch = batch_that_fits(start.elapsed() / count);
+        }
         results
     }
 
@@ -223,10 +235,13 @@ impl Pipeline {
         let classifier = classifier_of(camera.classifier.as_ref(), &self.recognizer);
         camera.watch.update(recognition, classifier, captured_at);
         let light = camera.watch.light(classifier);
-        let embedding = &recognition.embedding;
-        let calibrated = camera
-            .conditions
-            .update(embedding, classifier, captured_ns, light);
+        // The embedding of an earlier frame says nothing new of the light.
+        let embedding = Some(&recognition.embedding).filter(|_| recognition.reused_ns.is_none());
+        let calibrated = embedding.and_then(|embedding| {
+            camera
+                .conditions
+                .update(embedding, classifier, captured_ns, light)
+        });
         let rules = &camera.settings.publish;
         let changed = camera
             .debouncer
@@ -247,6 +262,7 @@ impl Pipeline {
         Recognition {
             decision,
             condition,
+            reused_ns,
             ..
         }: &Recognition,
         latency_ms: LatencyMs,
@@ -277,6 +293,8 @@ impl Pipeline {
                 .sight(classifier_of(camera.classifier.as_ref(), &self.recognizer)),
             condition: condition.as_deref(),
             top: &decision.top,
+            reused: reused_ns.is_some(),
+            age_ms: reused_ns.map(|ns| (ns as f64 / 1e6).round()),
             latency_ms,
             model: &self.recognizer.model_digest,
             projection: &self.recognizer.projection_digest,

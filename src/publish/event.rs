@@ -47,6 +47,10 @@ pub struct Event<'a> {
     pub condition: Option<&'a str>,
     /// The best classes, best first.
     pub top: &'a [Scored],
+    /// The picture has stayed the same, and the answer is that of an earlier frame.
+    pub reused: bool,
+    /// How much earlier, milliseconds.
+    pub age_ms: Option<f64>,
     pub latency_ms: LatencyMs,
     /// Short digest of the encoder.
     pub model: &'a str,

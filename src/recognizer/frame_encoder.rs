@@ -32,6 +32,21 @@ pub struct StageLatency {
     pub classify_ms: f64,
 }
 
+/// What a frame shows.
+pub struct Shown<'a> {
+    /// The visible part, in the camera's resolution.
+    pub visible: &'a RgbImage,
+    /// What the encoder sees of it, before normalisation.
+    pub seen: &'a RgbImage,
+}
+
+/// A frame that was decoded.
+struct Prepared {
+    preprocess_ms: f64,
+    /// The embedding, if it is known without the encoder.
+    known: Option<Vec<f32>>,
+}
+
 /// Preprocessor and encoder: turns a frame into its embedding.
 pub struct FrameEncoder {
     preprocessor: Preprocessor,
@@ -71,7 +86,7 @@ impl FrameEncoder {
 
     /// The embedding `[width]` of the whole frame, not normalised.
     pub fn embed(&mut self, frame: &Frame) -> PerFrame<Vec<f32>> {
-        self.embed_all(&[(frame, &View::WHOLE)], &mut |_, _| {})
+        self.embed_all(&[(frame, &View::WHOLE)], &mut |_, _| None)
             .pop()
             .unwrap_or_else(|| {
                 let reason = "the encoder returned no result for a frame";
@@ -81,23 +96,33 @@ impl FrameEncoder {
 
     /// The embeddings of the visible parts of several frames, one result per frame in order. The encoder runs once for
     /// the batch, so `embed_ms` of each frame is the time for all of them. A frame that fails, by a panic even, fails
-    /// alone. `look` gets the visible part of each frame that can be decoded, with the frame's index; its time is part of
-    /// `preprocess_ms`.
+    /// alone. `look` gets what each frame that can be decoded shows, with the frame's index; its time is part of
+    /// `preprocess_ms`. A frame that it gives an embedding for is not embedded.
     pub fn embed_all(
         &mut self,
         frames: &[(&Frame, &View)],
-        look: &mut dyn FnMut(usize, &RgbImage),
+        look: &mut dyn FnMut(usize, &Shown<'_>) -> Option<Vec<f32>>,
     ) -> Vec<PerFrame<Vec<f32>>> {
         let (mut input, mut prepared) = (Vec::new(), Vec::new());
         for (index, (frame, view)) in frames.iter().enumerate() {
             let start = Instant::now();
             prepared.push(self.prepare(frame, view).map(|tensor| {
-                look(index, self.preprocessor.decoded());
-                input.extend_from_slice(&tensor);
-                ms_since(start)
+                let shown = Shown {
+                    visible: self.preprocessor.decoded(),
+                    seen: self.preprocessor.cropped(),
+                };
+                let known = look(index, &shown);
+                if known.is_none() {
+                    input.extend_from_slice(&tensor);
+                }
+                Prepared {
+                    preprocess_ms: ms_since(start),
+                    known,
+                }
             }));
         }
-        let batch = prepared.iter().filter(|p| p.is_ok()).count();
+        let missing = |p: &&Result<Prepared, FrameError>| matches!(p, Ok(p) if p.known.is_none());
+        let batch = prepared.iter().filter(missing).count();
         let start = Instant::now();
         match self.run(&input, batch) {
             Ok(values) => {
@@ -105,10 +130,16 @@ impl FrameEncoder {
                 assign_embeddings(prepared, &values, width, ms_since(start))
             }
             // All have been looked at.
-            Err(_) if frames.len() > 1 => frames
-                .iter()
-                .flat_map(|frame| self.embed_all(std::slice::from_ref(frame), &mut |_, _| {}))
-                .collect(),
+            Err(_) if frames.len() > 1 => {
+                let known = |p: Result<Prepared, FrameError>| p.ok().and_then(|p| p.known);
+                let known: Vec<Option<Vec<f32>>> = prepared.into_iter().map(known).collect();
+                let each = frames.iter().zip(known);
+                each.flat_map(|(frame, known)| {
+                    let again = &mut |_: usize, _: &Shown<'_>| known.clone();
+                    self.embed_all(std::slice::from_ref(frame), again)
+                })
+                .collect()
+            }
             Err(error) => vec![Err(error)],
         }
     }
@@ -186,27 +217,29 @@ impl FrameEncoder {
     }
 }
 
-/// Gives each prepared frame its embedding out of `values` `[batch, width]`; `prepared` holds the time that
-/// preprocessing took.
+/// Gives each prepared frame whose embedding is not known its own out of `values` `[batch, width]`.
 fn assign_embeddings(
-    prepared: Vec<Result<f64, FrameError>>,
+    prepared: Vec<Result<Prepared, FrameError>>,
     values: &[f32],
     width: usize,
     embed_ms: f64,
 ) -> Vec<PerFrame<Vec<f32>>> {
     let mut embeddings = values.chunks_exact(width.max(1));
-    let mut assign = |preprocess_ms| match embeddings.next() {
-        Some(embedding) => {
-            let latency = StageLatency {
-                preprocess_ms,
-                embed_ms,
-                classify_ms: 0.0,
-            };
-            Ok((embedding.to_vec(), latency))
-        }
-        None => Err(FrameError::Internal(
-            "the encoder returned no embedding for a frame".into(),
-        )),
+    let mut assign = |Prepared {
+                          preprocess_ms,
+                          known,
+                      }| {
+        let embed_ms = if known.is_some() { 0.0 } else { embed_ms };
+        let embedding = known.or_else(|| embeddings.next().map(<[f32]>::to_vec));
+        let embedding = embedding.ok_or_else(|| {
+            FrameError::Internal("the encoder returned no embedding for a frame".into())
+        })?;
+        let latency = StageLatency {
+            preprocess_ms,
+            embed_ms,
+            classify_ms: 0.0,
+        };
+        Ok((embedding, latency))
     };
     prepared.into_iter().map(|p| assign(p?)).collect()
 }
@@ -231,11 +264,21 @@ mod tests {
 
     #[test]
     fn each_frame_that_was_decoded_gets_its_embedding() {
-        let prepared = vec![Ok(0.25), Err(damaged()), Ok(0.5)];
+        let prepared = |preprocess_ms, known| Prepared {
+            preprocess_ms,
+            known,
+        };
+        let prepared = vec![
+            Ok(prepared(0.25, None)),
+            Err(damaged()),
+            Ok(prepared(0.3, Some(vec![5.0, 6.0]))),
+            Ok(prepared(0.5, None)),
+        ];
         let results = assign_embeddings(prepared, &[1.0, 2.0, 3.0, 4.0], 2, 8.0);
         let [
             Ok((first, stages)),
             Err(FrameError::Decode(_)),
+            Ok((known, reused)),
             Ok((third, _)),
         ] = &results[..]
         else {
@@ -243,5 +286,6 @@ mod tests {
         };
         assert_eq!((&first[..], &third[..]), (&[1.0, 2.0][..], &[3.0, 4.0][..]));
         assert_eq!((stages.preprocess_ms, stages.embed_ms), (0.25, 8.0));
+        assert_eq!((&known[..], reused.embed_ms), (&[5.0, 6.0][..], 0.0));
     }
 }

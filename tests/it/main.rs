@@ -55,6 +55,7 @@ mod skips;
 mod snapshots;
 mod soak;
 mod sparkplug;
+mod still;
 mod support;
 mod sustained;
 mod tls;

@@ -8,6 +8,7 @@
 //! - [`icm`]: fits, selects, evaluates and applies invariant projections.
 //! - [`classify`]: class banks, tokenizer, scores, rejection, and a state that does not flicker.
 //! - [`camera_health`]: whether a camera still sees what it should.
+//! - [`still`]: whether a picture stays the same, so that its embedding may be reused.
 //! - [`workshop`]: a rendered camera whose causes are all known.
 //! - [`reliability`]: whether a confidence is true, and how well a score ranks answers.
 //! - [`tensor_file`], [`foreign_file`], [`stats`], [`numeric`], [`jpeg`]: shared by the others.
@@ -28,5 +29,6 @@ pub mod numeric;
 pub mod preprocess;
 pub mod reliability;
 pub mod stats;
+pub mod still;
 pub mod tensor_file;
 pub mod workshop;

@@ -7,6 +7,7 @@ use super::watch::Watch;
 use crate::config::CameraSettings;
 use crate::publish::{Proposal, Sight};
 use constancy_core::classify::{Classifier, Debouncer};
+use constancy_core::still::StillScene;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ pub(super) struct Camera {
     pub(super) watch: Watch,
     /// The lights that it was calibrated in.
     pub(super) conditions: Conditions,
+    /// What it has shown, for reusing embeddings.
+    pub(super) still: StillScene,
     /// What the retained state last said of that, and when.
     pub(super) told: Option<Told>,
     /// Recognised frames since the status line was last written.
@@ -84,6 +87,7 @@ impl Camera {
         Self {
             watch: Watch::new(&settings, folder),
             conditions: Conditions::default(),
+            still: StillScene::default(),
             settings,
             next_seq: 0,
             dropped: 0,
@@ -111,14 +115,27 @@ impl Camera {
         self.damaged += frame.damaged;
     }
 
+    /// For how many nanoseconds an embedding may be reused; `None` if each frame must be embedded.
+    pub(super) fn keep_ns(&self) -> Option<u64> {
+        let seconds = self.settings.reuse_s;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0 to 3600 s"
+        )]
+        let keep = (seconds * 1e9) as u64;
+        (keep > 0 && !self.conditions.is_collecting()).then_some(keep)
+    }
+
     /// Takes new settings, and keeps its memory.
     fn configured(self, settings: &CameraSettings, folder: Option<&Path>) -> Self {
         let mut camera = Self {
             settings: settings.clone(),
             ..self
         };
-        // The class bank may be another.
+        // Class bank and model may be others.
         camera.watch.forget_light();
+        camera.still = StillScene::default();
         if !camera.watch.fits(settings, folder) {
             camera.watch = Watch::new(settings, folder);
         }

@@ -239,6 +239,11 @@ impl Conditions {
         Ok(())
     }
 
+    /// Whether frames are being collected for a calibration.
+    pub(super) fn is_collecting(&self) -> bool {
+        self.collecting.is_some()
+    }
+
     fn check_idle(&self) -> Result<(), String> {
         if self.collecting.is_some() || self.work.is_some() {
             return Err("a calibration of this camera is under way; send it again later".into());

@@ -110,7 +110,8 @@ impl Watch {
         captured_at: Timestamp,
     ) {
         self.image = Some(recognition.glance.statistics);
-        if let Some(distance) = recognition.decision.drift {
+        let fresh = recognition.reused_ns.is_none();
+        if let Some(distance) = recognition.decision.drift.filter(|_| fresh) {
             self.meter.update(distance, captured_at.monotonic_ns);
         }
         if let Some((level, limits)) = self.meter.level().zip(classifier.light_limits()) {

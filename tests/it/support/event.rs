@@ -34,6 +34,8 @@ pub fn event<'a>(
         sight: Sight::default(),
         condition: None,
         top: &decision.top,
+        reused: false,
+        age_ms: None,
         latency_ms: LatencyMs {
             capture: 1.0,
             preprocess: 2.0,

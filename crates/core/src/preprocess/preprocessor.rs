@@ -104,6 +104,13 @@ impl Preprocessor {
         &self.decoded
     }
 
+    /// What the image tower sees of the frame that was last prepared, before normalisation: 8-bit RGB of `size` × `size`
+    /// pixels.
+    #[must_use]
+    pub fn cropped(&self) -> &RgbImage {
+        &self.cropped
+    }
+
     fn crop_view(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
         self.decode_view(frame, view)?;
         let Self {
