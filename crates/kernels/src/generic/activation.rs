@@ -73,6 +73,34 @@ pub(super) unsafe fn gelu<V: Vector>(x: V) -> V {
     }
 }
 
+/// x · sigmoid(x).
+#[inline(always)]
+pub(super) unsafe fn silu<V: Vector>(x: V) -> V {
+    // SAFETY: this function inherits the caller's features.
+    unsafe { sigmoid_gate(x, x.mul(V::splat(-LOG2_E))) }
+}
+
+/// 1 / (1 + e^−x).
+#[inline(always)]
+pub(super) unsafe fn sigmoid<V: Vector>(x: V) -> V {
+    // SAFETY: this function inherits the caller's features.
+    unsafe { sigmoid_gate(V::splat(1.0), x.mul(V::splat(-LOG2_E))) }
+}
+
+/// x clamped to 0..=6.
+#[inline(always)]
+pub(super) unsafe fn relu6<V: Vector>(x: V) -> V {
+    // SAFETY: this function inherits the caller's features.
+    unsafe { x.max(V::splat(0.0)).min(V::splat(6.0)) }
+}
+
+/// x · clamp(x + 3, 0, 6) / 6.
+#[inline(always)]
+pub(super) unsafe fn hard_swish<V: Vector>(x: V) -> V {
+    // SAFETY: this function inherits the caller's features.
+    unsafe { x.mul(relu6(x.add(V::splat(3.0))).mul(V::splat(1.0 / 6.0))) }
+}
+
 /// Calls `$work` with a closure that computes `$activation`, so that a tile branches once, not once per vector.
 macro_rules! with_activation {
     ($activation:expr, $vector:ident, $work:ident($($argument:expr),*)) => {
@@ -82,6 +110,10 @@ macro_rules! with_activation {
             Activation::QuickGelu => $work::<$vector>($($argument,)* #[inline(always)] |x| quick_gelu(x)),
             Activation::Gelu => $work::<$vector>($($argument,)* #[inline(always)] |x| gelu(x)),
             Activation::GeluTanh => $work::<$vector>($($argument,)* #[inline(always)] |x| gelu_tanh(x)),
+            Activation::Silu => $work::<$vector>($($argument,)* #[inline(always)] |x| silu(x)),
+            Activation::Sigmoid => $work::<$vector>($($argument,)* #[inline(always)] |x| sigmoid(x)),
+            Activation::Relu6 => $work::<$vector>($($argument,)* #[inline(always)] |x| relu6(x)),
+            Activation::HardSwish => $work::<$vector>($($argument,)* #[inline(always)] |x| hard_swish(x)),
         }
     };
 }

@@ -18,6 +18,7 @@ impl Vector for Avx2 {
     const LEN: usize = 8;
     const TILE_ROWS: usize = 6;
     const TILE_VECTORS: usize = 2;
+    const DEPTHWISE_PIXELS: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -111,6 +112,7 @@ impl Vector for Avx512 {
     const LEN: usize = 16;
     const TILE_ROWS: usize = 12;
     const TILE_VECTORS: usize = 2;
+    const DEPTHWISE_PIXELS: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
