@@ -5,15 +5,18 @@
 //! share a [`Runtime`](crate::runtime::Runtime): the kernels for this machine, and threads.
 
 mod attention;
+mod depthwise;
 mod fused_node;
 mod fused_op;
 mod linear;
 mod norm;
 mod operator;
 mod patches;
+mod pixels;
 mod scratch;
 mod shape;
 mod weights;
+mod window;
 
 pub(crate) use fused_node::FusedNode;
 pub(crate) use fused_op::FusedOp;

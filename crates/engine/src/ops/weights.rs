@@ -216,7 +216,7 @@ fn scales_and_zeros(
 }
 
 /// The int8 value that is packed for a value of the file, given its column in `part`.
-fn stored_values(part: &WeightSpec, scales: &[f32]) -> impl Fn(usize, f32) -> i8 {
+fn stored_values<'a>(part: &'a WeightSpec, scales: &'a [f32]) -> impl Fn(usize, f32) -> i8 + 'a {
     let is_float = !part.is_int8();
     let offset = if part.data.element == ElementType::U8 {
         f32::from(UNSIGNED_OFFSET)
@@ -225,7 +225,7 @@ fn stored_values(part: &WeightSpec, scales: &[f32]) -> impl Fn(usize, f32) -> i8
     };
     move |c, value| {
         let value = if is_float {
-            (value / scales[c]).round_ties_even()
+            (part.dequantise(c, value) / scales[c]).round_ties_even()
         } else {
             value - offset
         };
@@ -240,6 +240,7 @@ fn float_scales(name: &str, part: &WeightSpec, scales: &mut [f32]) -> Result<(),
     let mut largest = vec![0.0f32; scales.len()];
     let mut finite = true;
     part.visit(0, scales.len(), |_, c, value| {
+        let value = part.dequantise(c, value);
         finite &= value.is_finite();
         largest[c] = largest[c].max(value.abs());
     });

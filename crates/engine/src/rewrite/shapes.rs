@@ -72,6 +72,12 @@ impl Shapes {
         })
     }
 
+    /// Adds the shape of an f32 value that is not in the file.
+    pub(super) fn insert(&mut self, name: &str, shape: Vec<usize>) {
+        self.floats.insert(name.to_owned());
+        self.dims.insert(name.to_owned(), shape);
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Vec<usize>> {
         self.dims.get(name)
     }

@@ -1,0 +1,108 @@
+//! Images `[B, H, W, C]` as convolutions and pooling read them: with the pixels around them that windows reach.
+
+use super::scratch::with_floats;
+use crate::spec::Window;
+use constancy_kernels::{Pool, SharedMut};
+
+/// Lines that one task copies.
+const LINES_PER_TASK: usize = 8;
+
+/// Images whose windows all lie within the lines.
+pub(super) struct Source<'a> {
+    values: &'a [f32],
+    window: &'a Window,
+    /// Distance of pixels, lines and images.
+    pub(super) pixel: usize,
+    pub(super) line: usize,
+    image: usize,
+}
+
+impl Source<'_> {
+    /// The first value of the window at the start of line `y` of the output for `image`.
+    pub(super) fn at(&self, image: usize, y: usize) -> *const f32 {
+        self.values[image * self.image + y * self.window.stride * self.line..].as_ptr()
+    }
+}
+
+/// Calls `work` with the images `x`, with `fill` around them where windows reach beyond them. Where `slack` is not 0, as many
+/// values may be read past the last window.
+pub(super) fn with_source<T>(
+    window: &Window,
+    pool: &Pool,
+    x: &[f32],
+    fill: f32,
+    slack: usize,
+    work: impl FnOnce(&Source<'_>) -> T,
+) -> T {
+    let pixel = window.channels;
+    if window.is_inside() && slack == 0 {
+        return work(&Source {
+            values: x,
+            window,
+            pixel,
+            line: window.width * pixel,
+            image: window.height * window.width * pixel,
+        });
+    }
+    let (height, width) = window.covered();
+    let (line, from_image) = (width * pixel, window.height * window.width * pixel);
+    let images = x.len() / from_image.max(1);
+    with_floats(images * height * line + slack, |padded| {
+        let lines = SharedMut::new(padded);
+        pool.run((images * height).div_ceil(LINES_PER_TASK), &|task| {
+            let first = task * LINES_PER_TASK;
+            for l in first..(images * height).min(first + LINES_PER_TASK) {
+                // SAFETY: every line is written by one task.
+                let to = unsafe { lines.slice(l * line, line) };
+                let image = &x[l / height * from_image..][..from_image];
+                copy_line(window, image, l % height, fill, to);
+            }
+        });
+        work(&Source {
+            values: padded,
+            window,
+            pixel,
+            line,
+            image: height * line,
+        })
+    })
+}
+
+/// Line `y` of the padded image.
+fn copy_line(window: &Window, image: &[f32], y: usize, fill: f32, to: &mut [f32]) {
+    let line = window.width * window.channels;
+    let Some(from) = y
+        .checked_sub(window.pad.0)
+        .filter(|&y| y < window.height)
+        .map(|y| &image[y * line..][..line])
+    else {
+        return to.fill(fill);
+    };
+    let left = (window.pad.1 * window.channels).min(to.len());
+    let count = line.min(to.len() - left);
+    to[..left].fill(fill);
+    to[left..left + count].copy_from_slice(&from[..count]);
+    to[left + count..].fill(fill);
+}
+
+/// Writes window `r` of `images` to `to` `[lines, columns, C]`.
+pub(super) fn copy_window(window: &Window, images: &[f32], r: usize, to: &mut [f32]) {
+    let pixels = window.out.0 * window.out.1;
+    let (image, pixel) = (r / pixels, r % pixels);
+    let first = (
+        pixel / window.out.1 * window.stride,
+        pixel % window.out.1 * window.stride,
+    );
+    let line = window.width * window.channels;
+    let image = &images[image * window.height * line..][..window.height * line];
+    for (k, to) in to.chunks_exact_mut(window.channels).enumerate() {
+        let y = (first.0 + k / window.size.1).checked_sub(window.pad.0);
+        let x = (first.1 + k % window.size.1).checked_sub(window.pad.1);
+        match (y, x) {
+            (Some(y), Some(x)) if y < window.height && x < window.width => {
+                to.copy_from_slice(&image[y * line + x * window.channels..][..window.channels]);
+            }
+            _ => to.fill(0.0),
+        }
+    }
+}
