@@ -31,6 +31,9 @@ pub(crate) enum Operator {
     Finish(FinishSpec, Arc<Runtime>),
 }
 
+/// Fewest channels of a convolution in int8.
+const SHALLOW: usize = 8;
+
 /// The operators of a graph, by the name of their output.
 pub(crate) type Operators = HashMap<String, Arc<Operator>>;
 
@@ -57,7 +60,9 @@ pub(crate) fn pack(
             let operator = match &specs[name] {
                 Spec::Linear(spec) => {
                     let patches = spec.patches.is_some() && spec.grid.is_none();
-                    let int8 = precision.is_int8(spec) || all_int8 && patches;
+                    // Windows of few channels, as of an image's colours, take longer to quantise than to multiply.
+                    let shallow = spec.window.is_some_and(|w| w.channels < SHALLOW);
+                    let int8 = precision.is_int8(spec) && !shallow || all_int8 && patches;
                     match Linear::new(name, spec, runtime, int8) {
                         Ok(linear) => Operator::Linear(Box::new(linear)),
                         Err(e) => return Some(Err(e)),
