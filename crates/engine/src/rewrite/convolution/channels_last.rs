@@ -74,7 +74,7 @@ impl Rewriter<'_> {
         {
             self.specs.remove(&output);
             self.operator(node, spec);
-        } else if !self.moved(node) && !self.factor(node) {
+        } else if !self.moved(node) && !self.factor(node) && !self.sum(node) {
             let mut node = node.clone();
             for input in &mut node.input {
                 if let Some(name) = self.renamed.get(input) {
@@ -281,6 +281,27 @@ impl Rewriter<'_> {
                 self.reshape(&source, name, shape);
             }
         }
+    }
+
+    /// The sum of two images, of which one is known with channels last.
+    fn sum(&mut self, node: &pb::NodeProto) -> bool {
+        let output = first_output(node);
+        let Some(shape) = image_shape(self.shapes, output).filter(|_| node.op_type == "Add") else {
+            return false;
+        };
+        let fits = node.input.iter().all(|name| {
+            image_shape(self.shapes, name) == Some(shape)
+                && self.old.constant(self.index, name).is_none()
+        });
+        if !fits || !node.input.iter().any(|name| self.last.contains_key(name)) {
+            return false;
+        }
+        let inputs = node.input.iter().map(|name| self.last_of(name)).collect();
+        let name = format!("{output}{LAST}");
+        self.insert_shape(output, &name);
+        self.plain("Add", inputs, &name, None);
+        self.leave(&name, output);
+        true
     }
 
     /// An image times a constant per channel.

@@ -265,6 +265,8 @@ impl Context<'_> {
                 spec.activation = activation;
                 spec.residual_first = spec.residual;
             }
+            // The gate of SiLU, which is found with the product after it.
+            _ if activation == Activation::Sigmoid => return None,
             _ => return Some(finish_of(&value, activation)),
         }
         Some(Replacement {
