@@ -1,6 +1,6 @@
 //! Depthwise convolutions of images `[B, H, W, C]`.
 
-use super::window::{Source, with_source};
+use super::window::{Source, with_lines};
 use crate::runtime::Runtime;
 use crate::spec::DepthwiseSpec;
 use constancy_kernels::{
@@ -8,9 +8,10 @@ use constancy_kernels::{
 };
 use std::sync::Arc;
 
-/// Lines of the output that one task computes, block by block of channels, so that the lines of a block stay in the
-/// nearest cache.
-const LINES_PER_TASK: usize = 8;
+/// Values of the lines that one task reads, at most; but a task computes `LEAST_LINES`. It computes one block of channels after
+/// the other, and lines that it has just copied are in its core's own cache.
+const TASK_VALUES: usize = 64 << 10;
+const LEAST_LINES: usize = 4;
 
 /// The operator.
 pub(crate) struct Depthwise {
@@ -80,22 +81,34 @@ impl Depthwise {
         );
         let slack = window.channels.next_multiple_of(DEPTHWISE_BLOCK) - window.channels;
         let out = SharedMut::new(out);
-        let bands = height.div_ceil(LINES_PER_TASK);
-        let pool = &self.runtime.pool;
-        with_source(window, pool, x, 0.0, slack, |source| {
-            pool.run(images * bands, &|task| {
-                let (image, band) = (task / bands, task % bands);
-                let first = band * LINES_PER_TASK;
-                let count = LINES_PER_TASK.min(height - first);
+        let most = self.lines_per_task();
+        let bands = height.div_ceil(most);
+        let image_values = window.height * window.width * window.channels;
+        self.runtime.pool.run(images * bands, &|task| {
+            let (image, first) = (task / bands, task % bands * most);
+            let count = most.min(height - first);
+            let from = &x[image * image_values..][..image_values];
+            with_lines(window, from, first, count, slack, |source| {
                 self.lines(source, image, first, count, &out);
-                self.finish(
-                    (image * height + first) * width,
-                    count * width,
-                    residual,
-                    &out,
-                );
             });
+            self.finish(
+                (image * height + first) * width,
+                count * width,
+                residual,
+                &out,
+            );
         });
+    }
+
+    /// Lines of the output that a task computes: as many as fit, and no more than a thread's share.
+    fn lines_per_task(&self) -> usize {
+        let window = &self.spec.window;
+        let line = window.covered().1 * window.channels * window.stride;
+        let share = window.out.0.div_ceil(self.runtime.pool.threads());
+        (TASK_VALUES / line.max(1))
+            .saturating_sub(window.size.0)
+            .min(share)
+            .max(LEAST_LINES)
     }
 
     /// The lines `first..first + count` of an image, without what follows the convolution.
@@ -120,7 +133,7 @@ impl Depthwise {
                     filters: self.spec.filters,
                     window: window.size,
                     stride: window.stride,
-                    input: source.at(image, y).wrapping_add(channel),
+                    input: source.at(0, y - first).wrapping_add(channel),
                     pixel_stride: source.pixel,
                     line_stride: source.line,
                     weights: self.weights.as_floats()[block * group * taps..].as_ptr(),

@@ -42,7 +42,7 @@ fn max_pool(window: &Window, runtime: &Runtime, x: &[f32], out: &mut [f32]) {
     let lines = out.len() / line.max(1);
     let out = SharedMut::new(out);
     let pool = &runtime.pool;
-    with_source(window, pool, x, f32::NEG_INFINITY, 0, |source| {
+    with_source(window, pool, x, f32::NEG_INFINITY, |source| {
         pool.run(lines, &|l| {
             let args = PoolArgs {
                 pixels: window.out.1,

@@ -24,18 +24,16 @@ impl Source<'_> {
     }
 }
 
-/// Calls `work` with the images `x`, with `fill` around them where windows reach beyond them. Where `slack` is not 0, as many
-/// values may be read past the last window.
+/// Calls `work` with the images `x`, with `fill` around them where windows reach beyond them.
 pub(super) fn with_source<T>(
     window: &Window,
     pool: &Pool,
     x: &[f32],
     fill: f32,
-    slack: usize,
     work: impl FnOnce(&Source<'_>) -> T,
 ) -> T {
     let pixel = window.channels;
-    if window.is_inside() && slack == 0 {
+    if window.is_inside() {
         return work(&Source {
             values: x,
             window,
@@ -47,7 +45,7 @@ pub(super) fn with_source<T>(
     let (height, width) = window.covered();
     let (line, from_image) = (width * pixel, window.height * window.width * pixel);
     let images = x.len() / from_image.max(1);
-    with_floats(images * height * line + slack, |padded| {
+    with_floats(images * height * line, |padded| {
         let lines = SharedMut::new(padded);
         pool.run((images * height).div_ceil(LINES_PER_TASK), &|task| {
             let first = task * LINES_PER_TASK;
@@ -64,6 +62,44 @@ pub(super) fn with_source<T>(
             pixel,
             line,
             image: height * line,
+        })
+    })
+}
+
+/// Calls `work` with the part of an image that the lines `first..first + count` of the output need: its line 0 is the first
+/// of them. `slack` values may be read past the last window.
+pub(super) fn with_lines<T>(
+    window: &Window,
+    image: &[f32],
+    first: usize,
+    count: usize,
+    slack: usize,
+    work: impl FnOnce(&Source<'_>) -> T,
+) -> T {
+    let pixel = window.channels;
+    let top = first * window.stride;
+    if window.is_inside() && slack == 0 {
+        let line = window.width * pixel;
+        return work(&Source {
+            values: &image[top * line..],
+            window,
+            pixel,
+            line,
+            image: 0,
+        });
+    }
+    let line = window.covered().1 * pixel;
+    let lines = (count - 1) * window.stride + window.size.0;
+    with_floats(lines * line + slack, |padded| {
+        for (y, to) in padded.chunks_exact_mut(line).take(lines).enumerate() {
+            copy_line(window, image, top + y, 0.0, to);
+        }
+        work(&Source {
+            values: padded,
+            window,
+            pixel,
+            line,
+            image: 0,
         })
     })
 }

@@ -30,7 +30,7 @@ struct Rows<'a> {
 impl Linear {
     pub(super) fn run_f32(&self, weights: &F32Weights, call: &Call<'_>) {
         if let Some(window) = &self.window {
-            return with_source(window, &self.runtime.pool, call.x, 0.0, 0, |source| {
+            return with_source(window, &self.runtime.pool, call.x, 0.0, |source| {
                 self.convolve(weights, window, source, call);
             });
         }
