@@ -1,6 +1,7 @@
 //! Depthwise convolutions of images `[B, H, W, C]`.
 
-use super::window::{Source, with_lines};
+use super::scratch::with_floats;
+use super::window::{block_lines, copy_block};
 use crate::runtime::Runtime;
 use crate::spec::DepthwiseSpec;
 use constancy_kernels::{
@@ -8,10 +9,10 @@ use constancy_kernels::{
 };
 use std::sync::Arc;
 
-/// Values of the lines that one task reads, at most; but a task computes `LEAST_LINES`. It computes one block of channels after
-/// the other, and lines that it has just copied are in its core's own cache.
-const TASK_VALUES: usize = 64 << 10;
-const LEAST_LINES: usize = 4;
+/// Values of a block of channels that a task copies, about: 32 KB. But a task computes `LEAST_LINES` lines, since neighbouring
+/// tasks copy some lines twice.
+const BLOCK_VALUES: usize = 8 << 10;
+const LEAST_LINES: usize = 8;
 
 /// The operator.
 pub(crate) struct Depthwise {
@@ -79,7 +80,6 @@ impl Depthwise {
                 && residual.is_none_or(|r| r.len() == out.len()),
             "input, output and residual fit the convolution's shape"
         );
-        let slack = window.channels.next_multiple_of(DEPTHWISE_BLOCK) - window.channels;
         let out = SharedMut::new(out);
         let most = self.lines_per_task();
         let bands = height.div_ceil(most);
@@ -87,66 +87,65 @@ impl Depthwise {
         self.runtime.pool.run(images * bands, &|task| {
             let (image, first) = (task / bands, task % bands * most);
             let count = most.min(height - first);
+            let at = (image * height + first) * width;
             let from = &x[image * image_values..][..image_values];
-            with_lines(window, from, first, count, slack, |source| {
-                self.lines(source, image, first, count, &out);
-            });
-            self.finish(
-                (image * height + first) * width,
-                count * width,
-                residual,
-                &out,
-            );
+            self.lines(from, (first, count), at * columns, &out);
+            self.finish(at, count * width, residual, &out);
         });
     }
 
     /// Lines of the output that a task computes: as many as fit, and no more than a thread's share.
     fn lines_per_task(&self) -> usize {
         let window = &self.spec.window;
-        let line = window.covered().1 * window.channels * window.stride;
+        let line = window.covered().1 * DEPTHWISE_BLOCK;
         let share = window.out.0.div_ceil(self.runtime.pool.threads());
-        (TASK_VALUES / line.max(1))
+        (BLOCK_VALUES / line.max(1))
             .saturating_sub(window.size.0)
-            .min(share)
+            .div_ceil(window.stride)
             .max(LEAST_LINES)
+            .min(share)
+            .max(1)
     }
 
-    /// The lines `first..first + count` of an image, without what follows the convolution.
+    /// The lines `first..first + count` of an image, which begin at `at` in the output, without what follows the
+    /// convolution.
     fn lines(
         &self,
-        source: &Source<'_>,
-        image: usize,
-        first: usize,
-        count: usize,
+        image: &[f32],
+        (first, count): (usize, usize),
+        at: usize,
         out: &SharedMut<f32>,
     ) {
         let window = &self.spec.window;
-        let (height, width, columns) = self.output();
+        let (_, width, columns) = self.output();
         let group = self.spec.filters * DEPTHWISE_BLOCK;
         let taps = window.size.0 * window.size.1;
-        for block in 0..window.channels.div_ceil(DEPTHWISE_BLOCK) {
-            let channel = block * DEPTHWISE_BLOCK;
-            for y in first..first + count {
-                let args = DepthwiseArgs {
-                    pixels: width,
-                    channels: DEPTHWISE_BLOCK.min(window.channels - channel),
-                    filters: self.spec.filters,
-                    window: window.size,
-                    stride: window.stride,
-                    input: source.at(0, y - first).wrapping_add(channel),
-                    pixel_stride: source.pixel,
-                    line_stride: source.line,
-                    weights: self.weights.as_floats()[block * group * taps..].as_ptr(),
-                    bias: self.bias[block * group..].as_ptr(),
-                    out: out
-                        .at((image * height + y) * width * columns + channel * self.spec.filters),
-                    out_stride: columns,
-                };
-                // SAFETY: the source holds all windows and, past the last one, the padding of the last block; the tables
-                // hold whole blocks; no other task writes these lines.
-                unsafe { (self.runtime.kernels.depthwise)(&args) };
+        let len = block_lines(window, count) * window.covered().1 * DEPTHWISE_BLOCK;
+        with_floats(len, |copied| {
+            for block in 0..window.channels.div_ceil(DEPTHWISE_BLOCK) {
+                let channel = block * DEPTHWISE_BLOCK;
+                let line = copy_block(window, image, (first, count), channel, copied);
+                for y in 0..count {
+                    let args = DepthwiseArgs {
+                        pixels: width,
+                        channels: DEPTHWISE_BLOCK.min(window.channels - channel),
+                        filters: self.spec.filters,
+                        window: window.size,
+                        stride: window.stride,
+                        input: copied[y * window.stride * line..].as_ptr(),
+                        pixel_stride: DEPTHWISE_BLOCK,
+                        line_stride: line,
+                        weights: self.weights.as_floats()[block * group * taps..].as_ptr(),
+                        bias: self.bias[block * group..].as_ptr(),
+                        out: out.at(at + y * width * columns + channel * self.spec.filters),
+                        out_stride: columns,
+                    };
+                    // SAFETY: the copy holds all windows of these lines, the tables hold whole blocks, and no other task
+                    // writes these lines.
+                    unsafe { (self.runtime.kernels.depthwise)(&args) };
+                }
             }
-        }
+        });
     }
 
     /// Activates `rows` pixels from `first` on and adds their residual.

@@ -15,8 +15,9 @@ use constancy_kernels::{Activation, EpilogueArgs, Range, SharedMut};
 use std::sync::Arc;
 use tract_onnx::prelude::{TVec, tvec};
 
-/// Rows that one task prepares.
+/// Fewest rows that one task prepares.
 const ROWS_PER_TASK: usize = 4;
+const TASKS_PER_THREAD: usize = 16;
 
 /// The operator.
 pub(crate) struct Linear {
@@ -160,15 +161,16 @@ impl Linear {
         self.patches.is_some() || self.window.is_some() || self.norm.is_some()
     }
 
-    /// Calls `work` on the threads for every row, with a buffer `[depth]`.
+    /// Calls `work` on the threads for every row, with a buffer `[depth]` if rows are prepared.
     fn for_each_row(&self, rows: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-        self.runtime
-            .pool
-            .run(rows.div_ceil(ROWS_PER_TASK), &|task| {
-                let mut buffer = vec![0.0; self.depth];
-                let first = task * ROWS_PER_TASK;
-                (first..rows.min(first + ROWS_PER_TASK)).for_each(|row| work(row, &mut buffer));
-            });
+        // Many rows in fewer tasks: a row may take less time than a task's start.
+        let per_task = (rows / (TASKS_PER_THREAD * self.runtime.pool.threads())).max(ROWS_PER_TASK);
+        let depth = if self.prepares_rows() { self.depth } else { 0 };
+        self.runtime.pool.run(rows.div_ceil(per_task), &|task| {
+            let mut buffer = vec![0.0; depth];
+            let first = task * per_task;
+            (first..rows.min(first + per_task)).for_each(|row| work(row, &mut buffer));
+        });
     }
 
     /// The arguments that int8 and f32 products share, for the rows `r..r + rows` and the panel of

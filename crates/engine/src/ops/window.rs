@@ -2,7 +2,7 @@
 
 use super::scratch::with_floats;
 use crate::spec::Window;
-use constancy_kernels::{Pool, SharedMut};
+use constancy_kernels::{DEPTHWISE_BLOCK, Pool, SharedMut};
 
 /// Lines that one task copies.
 const LINES_PER_TASK: usize = 8;
@@ -66,42 +66,47 @@ pub(super) fn with_source<T>(
     })
 }
 
-/// Calls `work` with the part of an image that the lines `first..first + count` of the output need: its line 0 is the first
-/// of them. `slack` values may be read past the last window.
-pub(super) fn with_lines<T>(
+/// Copies the part of an image that the lines `first..first + count` of the output need of the channels `channel..`, up to
+/// [`DEPTHWISE_BLOCK`] of them, to `to` `[lines, columns, block]`; gives the distance of its lines. Side by side, these channels
+/// stay in the nearest cache, however many others there are.
+pub(super) fn copy_block(
     window: &Window,
     image: &[f32],
-    first: usize,
-    count: usize,
-    slack: usize,
-    work: impl FnOnce(&Source<'_>) -> T,
-) -> T {
-    let pixel = window.channels;
-    let top = first * window.stride;
-    if window.is_inside() && slack == 0 {
-        let line = window.width * pixel;
-        return work(&Source {
-            values: &image[top * line..],
-            window,
-            pixel,
-            line,
-            image: 0,
-        });
-    }
-    let line = window.covered().1 * pixel;
-    let lines = (count - 1) * window.stride + window.size.0;
-    with_floats(lines * line + slack, |padded| {
-        for (y, to) in padded.chunks_exact_mut(line).take(lines).enumerate() {
-            copy_line(window, image, top + y, 0.0, to);
+    (first, count): (usize, usize),
+    channel: usize,
+    to: &mut [f32],
+) -> usize {
+    const B: usize = DEPTHWISE_BLOCK;
+    let (_, width) = window.covered();
+    let channels = B.min(window.channels - channel);
+    let lines = block_lines(window, count);
+    for (l, to) in to.chunks_exact_mut(width * B).take(lines).enumerate() {
+        let y = (first * window.stride + l).checked_sub(window.pad.0);
+        let Some(y) = y.filter(|&y| y < window.height) else {
+            to.fill(0.0);
+            continue;
+        };
+        let left = window.pad.1.min(width);
+        let right = (left + window.width).min(width);
+        to[..left * B].fill(0.0);
+        to[right * B..].fill(0.0);
+        let from = &image[y * window.width * window.channels + channel..];
+        let pixels = from.chunks(window.channels);
+        for (to, from) in to[left * B..right * B].chunks_exact_mut(B).zip(pixels) {
+            if channels == B {
+                to.copy_from_slice(&from[..B]);
+            } else {
+                to[..channels].copy_from_slice(&from[..channels]);
+                to[channels..].fill(0.0);
+            }
         }
-        work(&Source {
-            values: padded,
-            window,
-            pixel,
-            line,
-            image: 0,
-        })
-    })
+    }
+    width * B
+}
+
+/// Lines of the image that `count` lines of the output need.
+pub(super) fn block_lines(window: &Window, count: usize) -> usize {
+    (count.max(1) - 1) * window.stride + window.size.0
 }
 
 /// Line `y` of the padded image.
