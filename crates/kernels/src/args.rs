@@ -191,6 +191,38 @@ pub struct FinishArgs {
     pub stride: usize,
 }
 
+/// The pixels of one tile of a 3 × 3 convolution by Winograd's algorithm: `[edge + 2, edge + 2]` pixels become as many
+/// positions, `position_stride` values apart, each with all channels.
+#[derive(Clone, Copy)]
+pub struct WinogradInput {
+    /// Outputs along an edge of a tile: 2 or 4.
+    pub edge: usize,
+    pub channels: usize,
+    pub input: *const f32,
+    pub pixel_stride: usize,
+    pub line_stride: usize,
+    pub out: *mut f32,
+    pub position_stride: usize,
+}
+
+/// The sums of products of one tile, one for each of its positions and columns, as `[lines, pixels]` outputs plus `bias`.
+#[derive(Clone, Copy)]
+pub struct WinogradOutput {
+    /// Outputs along an edge of a tile: 2 or 4.
+    pub edge: usize,
+    /// Sums and bias reach up to a whole vector of them.
+    pub columns: usize,
+    pub sums: *const f32,
+    pub position_stride: usize,
+    pub bias: *const f32,
+    /// Outputs that are stored, up to `edge`.
+    pub lines: usize,
+    pub pixels: usize,
+    pub out: *mut f32,
+    pub pixel_stride: usize,
+    pub line_stride: usize,
+}
+
 /// One attention head: `out [queries, depth] = softmax(scale · q kᵀ) v`, q `[queries, depth]`, k and v
 /// `[keys, depth]`, rows `*_stride` values apart.
 pub struct AttentionArgs {

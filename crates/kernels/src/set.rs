@@ -2,7 +2,7 @@
 
 use super::args::{
     AttentionArgs, CACHE_LINE, DepthwiseArgs, EpilogueArgs, FinishArgs, NormArgs, PoolArgs,
-    Product, QuantisedRow, Range,
+    Product, QuantisedRow, Range, WinogradInput, WinogradOutput,
 };
 use super::int8::Int8Kernel;
 use super::isa::Isa;
@@ -43,6 +43,9 @@ pub struct Kernels {
     pub product: unsafe fn(&Product),
     /// One line of a depthwise convolution.
     pub depthwise: unsafe fn(&DepthwiseArgs),
+    /// The two transforms of a 3 × 3 convolution in tiles.
+    pub winograd_input: unsafe fn(&WinogradInput),
+    pub winograd_output: unsafe fn(&WinogradOutput),
     /// Scale, activation and residual of pixels.
     pub finish: unsafe fn(&FinishArgs),
     /// One line of a maximum over windows.

@@ -2,7 +2,7 @@
 
 use super::args::{
     AttentionArgs, DepthwiseArgs, EpilogueArgs, FinishArgs, NormArgs, PoolArgs, Product,
-    QuantisedRow, Range,
+    QuantisedRow, Range, WinogradInput, WinogradOutput,
 };
 #[cfg(target_arch = "aarch64")]
 use super::arm;
@@ -73,6 +73,16 @@ macro_rules! instance {
                 unsafe { generic::depthwise::<$vector>(args) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn winograd_input(args: &WinogradInput) {
+                // SAFETY: the contract of `WinogradInput`, under this function's features.
+                unsafe { generic::winograd_input::<$vector>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn winograd_output(args: &WinogradOutput) {
+                // SAFETY: the contract of `WinogradOutput`, under this function's features.
+                unsafe { generic::winograd_output::<$vector>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn finish(args: &FinishArgs) {
                 // SAFETY: the contract of `FinishArgs`, under this function's features.
                 unsafe { generic::finish::<$vector>(args) }
@@ -101,6 +111,8 @@ macro_rules! instance {
                 epilogue_f32,
                 product,
                 depthwise,
+                winograd_input,
+                winograd_output,
                 finish,
                 max_pool,
                 mean,

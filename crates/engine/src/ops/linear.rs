@@ -3,6 +3,9 @@
 
 mod float;
 mod int8;
+mod winograd;
+
+pub(super) use winograd::WinogradWeights;
 
 use super::norm::norm_args;
 use super::patches::cut_patch;
@@ -77,7 +80,7 @@ impl Linear {
             (Weights::Int8(_), false, false) => "linear int8",
             (Weights::F32(_), false, false) => "linear f32",
             (Weights::Int8(_), false, true) => "convolution int8",
-            (Weights::F32(_), false, true) => "convolution f32",
+            (Weights::F32(_) | Weights::Winograd(_), false, _) => "convolution f32",
         }
     }
 
@@ -129,6 +132,11 @@ impl Linear {
         match &self.weights {
             Weights::Int8(weights) => self.run_int8(weights, &call),
             Weights::F32(weights) => self.run_f32(weights, &call),
+            Weights::Winograd(weights) => {
+                if let Some(window) = &self.window {
+                    self.run_winograd(weights, window, &call);
+                }
+            }
         }
     }
 

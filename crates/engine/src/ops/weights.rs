@@ -1,5 +1,6 @@
 //! The weights of a product, packed for the kernels of this machine.
 
+use super::linear::WinogradWeights;
 use crate::onnx::ElementType;
 use crate::runtime::Runtime;
 use crate::spec::{LinearSpec, NormSpec, WeightSpec};
@@ -26,6 +27,7 @@ const UNSIGNED_OFFSET: i16 = 128;
 pub(super) enum Weights {
     Int8(Int8Weights),
     F32(F32Weights),
+    Winograd(WinogradWeights),
 }
 
 /// int8 weights with their scales; every table is padded to whole panels of columns.
@@ -58,7 +60,10 @@ impl Weights {
         let weights = if int8 {
             Self::Int8(Int8Weights::pack(name, spec, runtime.kernels)?)
         } else {
-            Self::F32(F32Weights::pack(name, spec, runtime.kernels)?)
+            match WinogradWeights::pack(name, spec, runtime.kernels) {
+                Some(weights) => Self::Winograd(weights?),
+                None => Self::F32(F32Weights::pack(name, spec, runtime.kernels)?),
+            }
         };
         spec.parts.iter().for_each(|part| part.data.data.release());
         Ok(weights)
@@ -69,6 +74,7 @@ impl Weights {
         match self {
             Self::Int8(w) => w.packed.size(),
             Self::F32(w) => w.bytes.size(),
+            Self::Winograd(w) => w.bytes(),
         }
     }
 }
@@ -76,7 +82,7 @@ impl Weights {
 impl WeightSpec {
     /// Calls `each(depth, column, stored value)` for the columns `first..end`, in the order of the
     /// file.
-    fn visit(&self, first: usize, end: usize, mut each: impl FnMut(usize, usize, f32)) {
+    pub(super) fn visit(&self, first: usize, end: usize, mut each: impl FnMut(usize, usize, f32)) {
         let bytes = self.data.data.bytes();
         let (depth, columns) = (self.depth(), self.columns());
         let mut all = |value: &dyn Fn(usize) -> f32| {
@@ -104,7 +110,7 @@ impl WeightSpec {
     }
 
     /// `(q − zero) · scale` of a stored value of column `c`.
-    fn dequantise(&self, c: usize, value: f32) -> f32 {
+    pub(super) fn dequantise(&self, c: usize, value: f32) -> f32 {
         let zero = for_column(&self.zeros, c).map_or(0.0, |z| z as f32);
         let scale = for_column(&self.scales, c).unwrap_or(1.0);
         (value - zero) * scale

@@ -13,6 +13,7 @@ mod pixels;
 mod product;
 mod quantise;
 mod row;
+mod winograd;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use activation::LOG2_E;
@@ -28,3 +29,4 @@ pub(super) use product::MultiplyAdd;
 pub(super) use product::{F32, product};
 pub(super) use quantise::quantise_row;
 pub(super) use row::range;
+pub(super) use winograd::{winograd_input, winograd_output};

@@ -3,7 +3,9 @@
 
 use super::guarded::Guarded;
 use super::products::{ACTIVATIONS, activate};
-use crate::{DEPTHWISE_BLOCK, DepthwiseArgs, FinishArgs, Kernels, PoolArgs};
+use crate::{
+    DEPTHWISE_BLOCK, DepthwiseArgs, FinishArgs, Kernels, PoolArgs, WinogradInput, WinogradOutput,
+};
 use proptest::prelude::*;
 use std::ptr::null;
 
@@ -67,6 +69,77 @@ fn guarded(values: &[f32]) -> (Guarded, *mut f32) {
 
 fn is_close(ours: f32, want: f64) -> bool {
     (f64::from(ours) - want).abs() < 2e-5 * (1.0 + want.abs())
+}
+
+/// One tile of a 3 × 3 convolution of each channel by itself, through both transforms, as `[edge, edge, channels]`.
+fn winograd_tile(
+    kernels: &Kernels,
+    edge: usize,
+    channels: usize,
+    x: &[f32],
+    w: &[f32],
+) -> Vec<f32> {
+    let (across, whole) = (edge + 2, channels.next_multiple_of(16));
+    let (_input_memory, input) = guarded(x);
+    let (_positions_memory, positions) = guarded(&vec![f32::NAN; across * across * channels]);
+    let args = WinogradInput {
+        edge,
+        channels,
+        input,
+        pixel_stride: channels,
+        line_stride: across * channels,
+        out: positions,
+        position_stride: channels,
+    };
+    // SAFETY: the operands match the arguments' shapes.
+    unsafe { (kernels.winograd_input)(&args) };
+    let filter: &[[f32; 3]] = if edge == 2 {
+        &[
+            [1.0, 0.0, 0.0],
+            [0.5, 0.5, 0.5],
+            [0.5, -0.5, 0.5],
+            [0.0, 0.0, 1.0],
+        ]
+    } else {
+        &[
+            [0.25, 0.0, 0.0],
+            [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+            [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+            [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+            [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+            [0.0, 0.0, 1.0],
+        ]
+    };
+    let mut sums = vec![0.0f32; across * across * whole];
+    for (at, sums) in sums.chunks_exact_mut(whole).enumerate() {
+        for (c, sum) in sums.iter_mut().enumerate().take(channels) {
+            let taps = (0..9).map(|t| {
+                filter[at / across][t / 3] * filter[at % across][t % 3] * w[t * channels + c]
+            });
+            // SAFETY: within the positions.
+            *sum = taps.sum::<f32>() * unsafe { *positions.add(at * channels + c) };
+        }
+    }
+    let (_sums_memory, sums) = guarded(&sums);
+    let (_bias_memory, bias) = guarded(&vec![0.25; whole]);
+    let (_out_memory, out) = guarded(&vec![f32::NAN; edge * edge * channels]);
+    let args = WinogradOutput {
+        edge,
+        columns: channels,
+        sums,
+        position_stride: whole,
+        bias,
+        lines: edge,
+        pixels: edge,
+        out,
+        pixel_stride: channels,
+        line_stride: edge * channels,
+    };
+    // SAFETY: the operands match the arguments' shapes; what was written is read before it is unmapped.
+    unsafe {
+        (kernels.winograd_output)(&args);
+        std::slice::from_raw_parts(out, edge * edge * channels).to_vec()
+    }
 }
 
 proptest! {
@@ -204,6 +277,25 @@ proptest! {
             for (c, &ours) in out.iter().enumerate() {
                 let sum: f64 = (0..rows).map(|r| f64::from(x[r * columns + c])).sum();
                 prop_assert!(is_close(ours, sum / rows as f64), "{}", kernels.isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_tile_is_the_convolution(four in any::<bool>(), channels in 1..=40usize, seed in any::<u64>()) {
+        let edge = if four { 4 } else { 2 };
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut noise = |n: usize| (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect::<Vec<f32>>();
+        let (x, w) = (noise((edge + 2) * (edge + 2) * channels), noise(9 * channels));
+        for kernels in Kernels::all() {
+            for (i, ours) in winograd_tile(kernels, edge, channels, &x, &w).into_iter().enumerate() {
+                let (y, p, c) = (i / channels / edge, i / channels % edge, i % channels);
+                let taps = (0..9).map(|t| {
+                    let at = (y + t / 3) * (edge + 2) + p + t % 3;
+                    f64::from(x[at * channels + c]) * f64::from(w[t * channels + c])
+                });
+                let want = taps.sum::<f64>() + 0.25;
+                prop_assert!((f64::from(ours) - want).abs() < 1e-4, "{}: {ours} for {want}", kernels.isa.name());
             }
         }
     }
