@@ -265,7 +265,7 @@ mod tests {
     use crate::precision::Precision;
     use crate::rewrite::fuse_with_shapes;
     use crate::runtime::Runtime;
-    use crate::spec::{LinearSpec, Spec};
+    use crate::spec::{LinearSpec, PoolSpec, Spec};
     use constancy_kernels::{Activation, Kernels, Pool};
     use std::path::Path;
     use std::sync::Arc;
@@ -320,9 +320,57 @@ mod tests {
         "vision-static-qlinear",
     ];
 
+    const CONVOLUTIONS: [&str; 4] = [
+        "conv-fastvit",
+        "conv-resnet",
+        "conv-convnext",
+        "conv-mobilenet",
+    ];
+
+    /// Blocks of images are compared one by one, in the layout that they are computed in.
+    #[test]
+    fn a_convolution_that_computes_something_else_is_found() {
+        for model in CONVOLUTIONS {
+            let found = disagreement(model, |_, spec| match spec {
+                Spec::Linear(linear) if linear.window.is_some() => {
+                    linear.parts[0].bias = vec![2.0; linear.columns];
+                }
+                _ => {}
+            });
+            let (output, cosine) = found.expect(model);
+            assert!(
+                output.ends_with("channels_last") && cosine < 0.9999,
+                "{model}"
+            );
+        }
+        for model in ["conv-fastvit", "conv-mobilenet"] {
+            let changes: [&dyn Fn(&mut Spec); 3] = [
+                &|spec| {
+                    if let Spec::Depthwise(depthwise) = spec {
+                        depthwise.weights.reverse();
+                    }
+                },
+                &|spec| {
+                    if let Spec::Finish(finish) = spec {
+                        finish.activation = Activation::Relu;
+                    }
+                },
+                &|spec| {
+                    if let Spec::Pool(PoolSpec::Mean(window)) = spec {
+                        *spec = Spec::Pool(PoolSpec::Max(*window));
+                    }
+                },
+            ];
+            for (i, change) in changes.iter().enumerate() {
+                let found = disagreement(model, |_, spec| change(spec));
+                assert!(found.is_some(), "{model}, {i}");
+            }
+        }
+    }
+
     #[test]
     fn right_blocks_agree() {
-        for model in TOWERS {
+        for model in TOWERS.into_iter().chain(CONVOLUTIONS) {
             assert_eq!(disagreement(model, |_, _| ()), None, "{model}");
         }
     }

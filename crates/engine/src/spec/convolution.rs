@@ -68,7 +68,9 @@ impl ConvolutionSpec {
         let mut weights = self.weights.floats();
         let filter = weights.len() / self.columns().max(1);
         for (filter, scale) in weights.chunks_exact_mut(filter.max(1)).zip(&self.scales) {
-            filter.iter_mut().for_each(|w| *w *= scale);
+            for weight in filter {
+                *weight *= scale;
+            }
         }
         weights
     }

@@ -1,7 +1,7 @@
 //! Convolutions of every channel by itself, over pixels whose channels lie side by side.
 //!
-//! A vector holds neighbouring channels of one pixel, a tile several pixels of a line. Where windows overlap (stride 1),
-//! the compiler keeps a value in its register for all windows of the tile that need it.
+//! A vector holds neighbouring channels of one pixel, a tile several pixels of a line. Where windows overlap, the
+//! compiler keeps a value in its register for all windows of the tile that need it.
 
 use crate::args::{DEPTHWISE_BLOCK, DepthwiseArgs};
 use crate::vector::Vector;
@@ -23,10 +23,12 @@ pub(crate) unsafe fn depthwise<V: Vector>(args: &DepthwiseArgs) {
                     channels: V::LEN.min(args.channels - first),
                 };
                 match (args.stride, args.window.1) {
-                    (1, 3) => line::<V, 3>(args, &lane),
-                    (1, 5) => line::<V, 5>(args, &lane),
-                    (1, 7) => line::<V, 7>(args, &lane),
-                    _ => line::<V, 0>(args, &lane),
+                    (1, 3) => line::<V, 3, 1>(args, &lane),
+                    (1, 5) => line::<V, 5, 1>(args, &lane),
+                    (1, 7) => line::<V, 7, 1>(args, &lane),
+                    (2, 3) => line::<V, 3, 2>(args, &lane),
+                    (2, 7) => line::<V, 7, 2>(args, &lane),
+                    _ => line::<V, 0, 0>(args, &lane),
                 }
             }
         }
@@ -42,9 +44,9 @@ struct Lane {
     channels: usize,
 }
 
-/// All pixels of a line, for a window of `K` columns and stride 1, or any window and stride if `K` is 0.
+/// All pixels of a line, for a window of `K` columns and stride `S`, or any if both are 0.
 #[inline(always)]
-unsafe fn line<V: Vector, const K: usize>(args: &DepthwiseArgs, lane: &Lane) {
+unsafe fn line<V: Vector, const K: usize, const S: usize>(args: &DepthwiseArgs, lane: &Lane) {
     let count = args.pixels.div_ceil(V::DEPTHWISE_PIXELS).max(1);
     let size = args.pixels.div_ceil(count);
     // The last tile ends with the line and may overlap the one before.
@@ -53,7 +55,7 @@ unsafe fn line<V: Vector, const K: usize>(args: &DepthwiseArgs, lane: &Lane) {
             for t in 0..args.pixels.div_ceil($n) {
                 let first = (t * $n).min(args.pixels.saturating_sub($n));
                 // SAFETY: as in `depthwise`; the tile lies within the line.
-                unsafe { tile::<V, K, $n>(args, lane, first) }
+                unsafe { tile::<V, K, S, $n>(args, lane, first) }
             }
         };
     }
@@ -62,7 +64,6 @@ unsafe fn line<V: Vector, const K: usize>(args: &DepthwiseArgs, lane: &Lane) {
         1 => tiles!(1),
         2 => tiles!(2),
         3 => tiles!(3),
-        4 => tiles!(4),
         5 | 6 if args.pixels >= 6 => tiles!(6),
         7 | 8 if args.pixels >= 8 => tiles!(8),
         _ => tiles!(4),
@@ -71,7 +72,7 @@ unsafe fn line<V: Vector, const K: usize>(args: &DepthwiseArgs, lane: &Lane) {
 
 /// `P` pixels from `first` on.
 #[inline(always)]
-unsafe fn tile<V: Vector, const K: usize, const P: usize>(
+unsafe fn tile<V: Vector, const K: usize, const S: usize, const P: usize>(
     args: &DepthwiseArgs,
     lane: &Lane,
     first: usize,
@@ -81,7 +82,7 @@ unsafe fn tile<V: Vector, const K: usize, const P: usize>(
         let (stride, columns) = if K == 0 {
             (args.stride, args.window.1)
         } else {
-            (1, K)
+            (S, K)
         };
         let mut sums = [V::load(lane.bias); P];
         let mut weights = lane.weights;

@@ -61,6 +61,10 @@ impl Line {
 /// `values` at the end of guarded memory, as floats.
 fn guarded(values: &[f32]) -> (Guarded, *mut f32) {
     let memory = Guarded::new(size_of_val(values));
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "a page's end less whole floats is aligned"
+    )]
     let start = memory.last(size_of_val(values)).cast::<f32>();
     // SAFETY: the memory holds as many values.
     unsafe { start.copy_from_nonoverlapping(values.as_ptr(), values.len()) };

@@ -52,10 +52,9 @@ fn best_edge(window: &Window, columns: usize) -> Option<usize> {
         && columns >= LEAST_CHANNELS;
     let tiles = |edge: usize| window.out.0.div_ceil(edge) * window.out.1.div_ceil(edge);
     let direct = window.out.0 * window.out.1 * 9;
-    let edges = [4, 2].into_iter();
-    let edge = edges
-        .filter(|&edge| suits && tiles(edge) >= LEAST_TILES)
-        .next()?;
+    let edge = [4, 2]
+        .into_iter()
+        .find(|&edge| suits && tiles(edge) >= LEAST_TILES)?;
     (tiles(edge) * (edge + 2).pow(2) < direct).then_some(edge)
 }
 

@@ -254,33 +254,29 @@ impl Rewriter<'_> {
             .filter(|l| alone && !l.residual && l.patches.is_none() && l.window.is_none())
             .cloned();
         let producer = self.index.producer(source).map(|i| &self.old.nodes[i]);
-        match (linear, producer) {
-            (Some(linear), Some(producer)) => {
-                let rows = format!("{name}.rows");
-                let mut of_rows = shape.to_vec();
-                of_rows[3] = linear.depth;
-                self.shapes.insert(&rows, of_rows.clone());
-                let input = nth_input(producer, 0);
-                let input = self
-                    .renamed
-                    .get(input)
-                    .map_or(input, String::as_str)
-                    .to_owned();
-                self.reshape(&input, &rows, &of_rows);
-                let spec = Spec::Linear(linear);
-                self.nodes
-                    .push(fused_node(&spec, vec![rows], name.to_owned()));
-                self.specs.insert(name.to_owned(), spec);
-            }
-            _ => {
-                let source = self
-                    .renamed
-                    .get(source)
-                    .map_or(source, String::as_str)
-                    .to_owned();
-                self.reshape(&source, name, shape);
-            }
-        }
+        let (Some(linear), Some(producer)) = (linear, producer) else {
+            let source = self
+                .renamed
+                .get(source)
+                .map_or(source, String::as_str)
+                .to_owned();
+            return self.reshape(&source, name, shape);
+        };
+        let rows = format!("{name}.rows");
+        let mut of_rows = shape.to_vec();
+        of_rows[3] = linear.depth;
+        self.shapes.insert(&rows, of_rows.clone());
+        let input = nth_input(producer, 0);
+        let input = self
+            .renamed
+            .get(input)
+            .map_or(input, String::as_str)
+            .to_owned();
+        self.reshape(&input, &rows, &of_rows);
+        let spec = Spec::Linear(linear);
+        self.nodes
+            .push(fused_node(&spec, vec![rows], name.to_owned()));
+        self.specs.insert(name.to_owned(), spec);
     }
 
     /// The sum of two images, of which one is known with channels last.

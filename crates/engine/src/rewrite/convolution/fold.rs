@@ -6,7 +6,7 @@ use super::super::pass::{Replacement, either_order};
 use super::super::shapes::Shapes;
 use super::merge::{identity, merged};
 use super::pooling::{finish_of, gate, pool};
-use super::{image_shape, is_image_spec, per_channel};
+use super::{image_shape, is_bounded, is_image_spec, per_channel};
 use crate::onnx::{
     Constant, ElementType, Graph, Index, attribute_float, attribute_int, attribute_ints,
     first_output, nth_input, pb,
@@ -96,10 +96,9 @@ impl Context<'_> {
             return None;
         };
         let fits = of_columns == columns
-            && (groups == 1 || groups == channels)
+            && (groups == 1 || groups == channels && channels > 0)
             && of_channels * groups == channels
-            && columns.is_multiple_of(groups)
-            && kernel_lines * kernel_columns > 0;
+            && columns.is_multiple_of(groups);
         let (stride, pad) = steps(node)?;
         let bias = match nth_input(node, 2) {
             "" => vec![0.0; columns],
@@ -117,6 +116,9 @@ impl Context<'_> {
             pad,
             out: (lines, across),
         };
+        if !is_bounded(&window) {
+            return None;
+        }
         Some(Replacement {
             inputs: vec![input.to_owned()],
             spec: Spec::Convolution(ConvolutionSpec {

@@ -3,7 +3,7 @@
 use super::super::pass::{Replacement, either_order};
 use super::super::shapes::Shapes;
 use super::fold::steps;
-use super::{image_shape, is_image_spec};
+use super::{image_shape, is_bounded, is_image_spec};
 use crate::onnx::{Graph, Index, attribute_ints, first_output, nth_input, pb};
 use crate::spec::{FinishSpec, PoolSpec, Spec, Specs, Window};
 use constancy_kernels::Activation;
@@ -36,9 +36,9 @@ pub(super) fn pool(
         let (stride, pad) = steps(node)?;
         let [_, _, out_lines, out_across] = image_shape(shapes, first_output(node))?;
         let size = (usize::try_from(lines).ok()?, usize::try_from(across).ok()?);
+        let window = window(size, stride, pad, (out_lines, out_across));
         // Indices of the largest values are not computed.
-        (node.output.len() == 1 && size.0 * size.1 > 0).then_some(())?;
-        PoolSpec::Max(window(size, stride, pad, (out_lines, out_across)))
+        (node.output.len() == 1 && is_bounded(&window)).then_some(PoolSpec::Max(window))?
     } else {
         let over_pixels = node.op_type == "GlobalAveragePool" || {
             let axes = match attribute_ints(node, "axes") {
