@@ -5,8 +5,6 @@ mod float;
 mod int8;
 mod winograd;
 
-pub(super) use winograd::WinogradWeights;
-
 use super::norm::norm_args;
 use super::patches::cut_patch;
 use super::shape::{image_shape, with_last_axis};

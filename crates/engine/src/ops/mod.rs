@@ -17,6 +17,7 @@ mod scratch;
 mod shape;
 mod weights;
 mod window;
+mod winograd_weights;
 
 pub(crate) use fused_node::FusedNode;
 pub(crate) use fused_op::FusedOp;

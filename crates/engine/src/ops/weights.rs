@@ -1,6 +1,6 @@
 //! The weights of a product, packed for the kernels of this machine.
 
-use super::linear::WinogradWeights;
+use super::winograd_weights::WinogradWeights;
 use crate::onnx::ElementType;
 use crate::runtime::Runtime;
 use crate::spec::{LinearSpec, NormSpec, WeightSpec};
@@ -60,8 +60,11 @@ impl Weights {
         let weights = if int8 {
             Self::Int8(Int8Weights::pack(name, spec, runtime.kernels)?)
         } else {
-            match WinogradWeights::pack(name, spec, runtime.kernels) {
-                Some(weights) => Self::Winograd(weights?),
+            match WinogradWeights::pack(spec, runtime.kernels) {
+                Some(weights) if !weights.finite => {
+                    return Err(PackError::NotFinite { name: name.into() });
+                }
+                Some(weights) => Self::Winograd(weights),
                 None => Self::F32(F32Weights::pack(name, spec, runtime.kernels)?),
             }
         };
@@ -74,7 +77,7 @@ impl Weights {
         match self {
             Self::Int8(w) => w.packed.size(),
             Self::F32(w) => w.bytes.size(),
-            Self::Winograd(w) => w.bytes(),
+            Self::Winograd(w) => w.bytes.size(),
         }
     }
 }

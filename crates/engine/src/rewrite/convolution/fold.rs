@@ -6,10 +6,11 @@ use super::super::pass::{Replacement, either_order};
 use super::super::shapes::Shapes;
 use super::merge::{identity, merged};
 use super::pooling::{finish_of, gate, pool};
-use super::{image_shape, is_bounded, is_image_spec, per_channel};
+use super::windows::{is_bounded, steps};
+use super::{image_shape, is_image_spec, per_channel};
 use crate::onnx::{
-    Constant, ElementType, Graph, Index, attribute_float, attribute_int, attribute_ints,
-    first_output, nth_input, pb,
+    Constant, ElementType, Graph, Index, attribute_float, attribute_int, first_output, nth_input,
+    pb,
 };
 use crate::spec::{ConvolutionSpec, FinishSpec, Spec, Specs, Window};
 use constancy_kernels::Activation;
@@ -291,27 +292,4 @@ fn scaled(spec: &ConvolutionSpec, factors: &[f32], addends: &[f32]) -> Convoluti
         *bias = *bias * factor + addend;
     }
     spec
-}
-
-/// Stride and the padding above and left of a window's operator that steps equally in both directions, without dilation.
-pub(super) fn steps(node: &pb::NodeProto) -> Option<(usize, (usize, usize))> {
-    let all_one = |name| attribute_ints(node, name).is_none_or(|v| v.iter().all(|&x| x == 1));
-    let padded = node
-        .attribute
-        .iter()
-        .any(|a| a.name == "auto_pad" && a.s != b"NOTSET" && a.s != b"VALID");
-    if padded || !all_one("dilations") {
-        return None;
-    }
-    let stride = match attribute_ints(node, "strides") {
-        None => 1,
-        Some(&[a, b]) if a == b => usize::try_from(a).ok().filter(|&s| s > 0)?,
-        Some(_) => return None,
-    };
-    let pad = match attribute_ints(node, "pads") {
-        None => (0, 0),
-        Some(&[top, left, _, _]) => (usize::try_from(top).ok()?, usize::try_from(left).ok()?),
-        Some(_) => return None,
-    };
-    Some((stride, pad))
 }

@@ -6,6 +6,7 @@ mod channels_last;
 mod fold;
 mod merge;
 mod pooling;
+mod windows;
 
 pub(super) use channels_last::channels_last;
 pub(crate) use channels_last::image_of;
@@ -13,7 +14,7 @@ pub(super) use fold::fold;
 
 use super::shapes::Shapes;
 use crate::onnx::{Constant, ElementType};
-use crate::spec::{Spec, Window};
+use crate::spec::Spec;
 
 /// Batch, channels, lines and columns of an f32 image.
 fn image_shape(shapes: &Shapes, name: &str) -> Option<[usize; 4]> {
@@ -27,20 +28,6 @@ fn image_shape(shapes: &Shapes, name: &str) -> Option<[usize; 4]> {
 /// Whether a spec computes an image in the file's layout.
 fn is_image_spec(spec: &Spec) -> bool {
     matches!(spec, Spec::Convolution(_) | Spec::Pool(_) | Spec::Finish(_))
-}
-
-/// Whether windows are about as large as their image. Others make no sense, and may need any amount of memory.
-fn is_bounded(window: &Window) -> bool {
-    let along = |pixels: usize, size: usize, pad: usize| {
-        (1..=3 * pixels).contains(&size) && pad < size && pad <= pixels
-    };
-    let bounded = along(window.height, window.size.0, window.pad.0)
-        && along(window.width, window.size.1, window.pad.1)
-        && window.channels > 0;
-    bounded && {
-        let (height, width) = window.covered();
-        height <= 3 * window.height + window.size.0 && width <= 3 * window.width + window.size.1
-    }
 }
 
 /// A constant that has one value per channel of `[B, C, H, W]`, or one for all.

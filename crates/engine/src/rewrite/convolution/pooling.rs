@@ -2,8 +2,8 @@
 
 use super::super::pass::{Replacement, either_order};
 use super::super::shapes::Shapes;
-use super::fold::steps;
-use super::{image_shape, is_bounded, is_image_spec};
+use super::windows::{is_bounded, steps};
+use super::{image_shape, is_image_spec};
 use crate::onnx::{Graph, Index, attribute_ints, first_output, nth_input, pb};
 use crate::spec::{FinishSpec, PoolSpec, Spec, Specs, Window};
 use constancy_kernels::Activation;
