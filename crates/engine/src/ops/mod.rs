@@ -21,7 +21,7 @@ mod winograd_weights;
 
 pub(crate) use fused_node::FusedNode;
 pub(crate) use fused_op::FusedOp;
-pub(crate) use operator::{Operators, pack};
+pub(crate) use operator::{Operators, SHALLOW, pack};
 #[cfg(feature = "gpu")]
 pub(crate) use shape::with_last_axis;
 #[cfg(feature = "gpu")]

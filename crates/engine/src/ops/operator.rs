@@ -32,7 +32,7 @@ pub(crate) enum Operator {
 }
 
 /// Fewest channels of a convolution in int8.
-const SHALLOW: usize = 8;
+pub(crate) const SHALLOW: usize = 8;
 
 /// The operators of a graph, by the name of their output.
 pub(crate) type Operators = HashMap<String, Arc<Operator>>;

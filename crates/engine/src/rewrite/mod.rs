@@ -26,7 +26,7 @@ mod tables;
 mod to_tract;
 mod unsupported;
 
-pub(crate) use convolution::image_of;
+pub(crate) use convolution::{image_of, steps};
 pub(crate) use ignored::ignored_attribute;
 pub(crate) use pass::is_fused;
 pub(crate) use quantised::prepare_quantised;

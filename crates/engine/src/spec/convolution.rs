@@ -40,7 +40,7 @@ impl Window {
 /// A convolution of an image `[B, C, H, W]`, with what follows it.
 #[derive(Clone)]
 pub(crate) struct ConvolutionSpec {
-    /// `[columns, C / groups, lines, columns of the window]`, floats.
+    /// `[columns, C / groups, lines, columns of the window]`, floats or int8.
     pub(crate) weights: Constant,
     /// A factor of the weights of each column, or empty.
     pub(crate) scales: Vec<f32>,

@@ -88,9 +88,7 @@ impl Context<'_> {
         let input = nth_input(node, 0);
         let [_, channels, height, width] = image_shape(self.shapes, input)?;
         let [_, columns, lines, across] = image_shape(self.shapes, first_output(node))?;
-        let weights = self
-            .constant(nth_input(node, 1))
-            .filter(|w| matches!(w.element, ElementType::F32 | ElementType::F16))?;
+        let (weights, scales) = self.weights(nth_input(node, 1))?;
         let groups = usize::try_from(attribute_int(node, "group").unwrap_or(1)).ok()?;
         let &[of_columns, of_channels, kernel_lines, kernel_columns] = weights.shape.as_slice()
         else {
@@ -99,6 +97,7 @@ impl Context<'_> {
         let fits = of_columns == columns
             && (groups == 1 || groups == channels && channels > 0)
             && of_channels * groups == channels
+            && (scales.is_empty() || scales.len() == columns)
             && columns.is_multiple_of(groups);
         let (stride, pad) = steps(node)?;
         let bias = match nth_input(node, 2) {
@@ -124,7 +123,7 @@ impl Context<'_> {
             inputs: vec![input.to_owned()],
             spec: Spec::Convolution(ConvolutionSpec {
                 weights,
-                scales: vec![],
+                scales,
                 bias,
                 groups,
                 window,
@@ -133,6 +132,31 @@ impl Context<'_> {
                 residual_first: false,
             }),
         })
+    }
+
+    /// Constant weights and a factor for each of their columns: floats without factors, or int8 behind `DequantizeLinear`.
+    fn weights(&self, name: &str) -> Option<(Constant, Vec<f32>)> {
+        if let Some(weights) = self.constant(name) {
+            let floats = matches!(weights.element, ElementType::F32 | ElementType::F16);
+            return floats.then_some((weights, vec![]));
+        }
+        let node = &self.graph.nodes[self.index.producer(name)?];
+        let weights = self.constant(nth_input(node, 0))?;
+        let scales = self.constant(nth_input(node, 1))?.floats();
+        let zeros = match nth_input(node, 2) {
+            "" => vec![],
+            name => self.constant(name)?.integers(),
+        };
+        let columns = *weights.shape.first()?;
+        let scales = match (scales.as_slice(), attribute_int(node, "axis")) {
+            (&[one], _) => vec![one; columns],
+            (_, Some(0)) => scales,
+            _ => return None,
+        };
+        let signed = node.op_type == "DequantizeLinear"
+            && weights.element == ElementType::I8
+            && zeros.iter().all(|&z| z == 0);
+        signed.then_some((weights, scales))
     }
 
     /// `BatchNormalization` with the statistics of the training, which is a factor and an addend per channel: folded into the

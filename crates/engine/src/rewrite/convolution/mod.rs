@@ -11,6 +11,7 @@ mod windows;
 pub(super) use channels_last::channels_last;
 pub(crate) use channels_last::image_of;
 pub(super) use fold::fold;
+pub(crate) use windows::steps;
 
 use super::shapes::Shapes;
 use crate::onnx::{Constant, ElementType};

@@ -18,7 +18,7 @@ pub(super) fn is_bounded(window: &Window) -> bool {
 }
 
 /// Stride and the padding above and left of a window's operator that steps equally in both directions, without dilation.
-pub(super) fn steps(node: &pb::NodeProto) -> Option<(usize, (usize, usize))> {
+pub(crate) fn steps(node: &pb::NodeProto) -> Option<(usize, (usize, usize))> {
     let all_one = |name| attribute_ints(node, name).is_none_or(|v| v.iter().all(|&x| x == 1));
     let padded = node
         .attribute
