@@ -7,7 +7,7 @@ Writes to tests/fixtures/encoder: `conv-*.onnx` with seeded random weights, thei
 with one tensor of embeddings per tower for the inputs of `golden.safetensors`.
 
 - `fastvit`: MobileCLIP's and FastViT's parallel branches, layer scale, squeeze and excite, attention.
-- `resnet`: bottlenecks with BatchNormalization, and its stem.
+- `resnet`: bottlenecks with BatchNormalization, its stem, and the mean of windows in a shortcut.
 - `convnext`: depthwise 7 x 7, LayerNormalization of channels between transposes.
 - `mobilenet`: inverted residuals with SiLU, HardSwish and ReLU6.
 """
@@ -190,7 +190,12 @@ def resnet(size, width, stem=16, depths=(2, 1), normalised=True):
         inner, outer = stem << stage, 4 * stem << stage
         for block in range(depth):
             stride = 2 if stage and not block else 1
-            shortcut = x if block else conv(x, channels, outer, 1, stride=stride, gain=1.0)
+            shortcut, step = x, stride
+            if stride == 2 and normalised:
+                # As CLIP's ResNets have it.
+                shortcut, step = b.node("AveragePool", [x], kernel_shape=[2, 2], strides=[2, 2]), 1
+            if not block:
+                shortcut = conv(shortcut, channels, outer, 1, stride=step, gain=1.0)
             y = b.node("Relu", [conv(x, channels, inner, 1)])
             y = b.node("Relu", [conv(y, inner, inner, 3, stride=stride)])
             y = conv(y, inner, outer, 1, gain=0.5)

@@ -4,13 +4,13 @@
 use super::super::epilogue::activation;
 use super::super::pass::{Replacement, either_order};
 use super::super::shapes::Shapes;
-use super::merge::{identity, merged};
+use super::merge::{identity, mean, merged};
 use super::pooling::{finish_of, gate, pool};
 use super::windows::{is_bounded, steps};
 use super::{image_shape, is_image_spec, per_channel};
 use crate::onnx::{
-    Constant, ElementType, Graph, Index, attribute_float, attribute_int, first_output, nth_input,
-    pb,
+    Constant, ElementType, Graph, Index, attribute_float, attribute_int, attribute_ints,
+    first_output, nth_input, pb,
 };
 use crate::spec::{ConvolutionSpec, FinishSpec, Spec, Specs, Window};
 use constancy_kernels::Activation;
@@ -32,6 +32,7 @@ pub(in super::super) fn fold(
     match node.op_type.as_str() {
         "Conv" => context.convolution(node),
         "BatchNormalization" => context.normalisation(node),
+        "AveragePool" => context.average(node),
         "MaxPool" | "GlobalAveragePool" | "ReduceMean" => pool(graph, index, node, shapes),
         "Add" | "Sub" => context
             .factor(node)
@@ -131,6 +132,37 @@ impl Context<'_> {
                 residual: false,
                 residual_first: false,
             }),
+        })
+    }
+
+    /// The mean of windows that lie within the image is a convolution of each channel by itself.
+    fn average(&self, node: &pb::NodeProto) -> Option<Replacement> {
+        let input = nth_input(node, 0);
+        let [_, channels, height, width] = image_shape(self.shapes, input)?;
+        let [_, _, lines, across] = image_shape(self.shapes, first_output(node))?;
+        let &[kernel_lines, kernel_columns] = attribute_ints(node, "kernel_shape")? else {
+            return None;
+        };
+        let size = (
+            usize::try_from(kernel_lines).ok()?,
+            usize::try_from(kernel_columns).ok()?,
+        );
+        let (stride, pad) = steps(node)?;
+        let window = Window {
+            channels,
+            height,
+            width,
+            size,
+            stride,
+            pad,
+            out: (lines, across),
+        };
+        if channels < 2 || !is_bounded(&window) || !window.is_inside() {
+            return None;
+        }
+        Some(Replacement {
+            inputs: vec![input.to_owned()],
+            spec: Spec::Convolution(mean(&window)),
         })
     }
 

@@ -5,6 +5,18 @@ use crate::onnx::{Constant, ElementType};
 use crate::spec::{ConvolutionSpec, Window};
 use constancy_kernels::Activation;
 
+/// The convolution that gives the mean of each window.
+pub(super) fn mean(window: &Window) -> ConvolutionSpec {
+    let (channels, (lines, across)) = (window.channels, window.size);
+    let weight = 1.0 / (lines * across) as f32;
+    let weights = vec![weight; channels * lines * across];
+    ConvolutionSpec {
+        weights: floats(vec![channels, 1, lines, across], &weights),
+        window: *window,
+        ..identity(window)
+    }
+}
+
 /// The convolution that leaves the images of a window's operator as they are.
 pub(super) fn identity(of: &Window) -> ConvolutionSpec {
     let channels = of.channels;
