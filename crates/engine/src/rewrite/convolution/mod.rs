@@ -1,5 +1,5 @@
-//! Convolution towers, in two steps: [`fold`] finds convolutions with all that follows them, still in the file's layout
-//! `[B, C, H, W]`; [`channels_last`] turns them into operators on `[B, H, W, C]`, where a 1 × 1 convolution is a product of
+//! Convolution towers, in two steps: [`mod@fold`] finds convolutions with all that follows them, still in the file's layout
+//! `[B, C, H, W]`; [`mod@channels_last`] turns them into operators on `[B, H, W, C]`, where a 1 × 1 convolution is a product of
 //! rows.
 
 mod channels_last;
