@@ -45,7 +45,8 @@ pub struct Range {
     pub high: f32,
 }
 
-/// `c [rows, columns] = a [rows, segments · depth] · b [segments · depth, columns]`, rows `*_stride` values apart.
+/// `c [rows, columns] = a [rows, segments · depth] · b [segments · depth, columns]`, rows `*_stride` values apart. `b` and `c` reach
+/// up to whole panels of columns.
 #[derive(Clone, Copy)]
 pub struct Product {
     pub rows: usize,

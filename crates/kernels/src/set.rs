@@ -39,7 +39,7 @@ pub struct Kernels {
     pub epilogue: unsafe fn(&EpilogueArgs<'_>),
     /// Adds bias, activation and residual to a tile of the f32 product.
     pub epilogue_f32: unsafe fn(*const f32, &EpilogueArgs<'_>),
-    /// The f32 product of up to [`Self::f32_rows`] rows and whole panels of columns.
+    /// The f32 product of up to [`Self::f32_rows`] rows.
     pub product: unsafe fn(&Product),
     /// One line of a depthwise convolution.
     pub depthwise: unsafe fn(&DepthwiseArgs),

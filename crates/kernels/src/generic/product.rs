@@ -88,10 +88,16 @@ pub(crate) unsafe fn product<V: Vector, M: MultiplyAdd<V>>(p: &Product) {
                 c: p.c.add(c),
                 ..*p
             };
-            match V::TILE_VECTORS {
-                4 => product_rows::<V, M, 4>(&panel),
+            // The last panel may have fewer vectors.
+            let vectors = (p.columns - c).div_ceil(V::LEN);
+            match V::TILE_VECTORS.min(vectors) {
+                1 => product_rows::<V, M, 1>(&panel),
                 2 => product_rows::<V, M, 2>(&panel),
-                _ => product_rows::<V, M, 1>(&panel),
+                _ => match V::TILE_VECTORS {
+                    4 => product_rows::<V, M, 4>(&panel),
+                    2 => product_rows::<V, M, 2>(&panel),
+                    _ => product_rows::<V, M, 1>(&panel),
+                },
             }
         }
     }

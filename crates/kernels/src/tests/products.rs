@@ -262,7 +262,7 @@ impl Layer {
                 let args = self.epilogue((r, rows), (first, panel), &bias, &mut out);
                 let product = Product {
                     rows,
-                    columns: panel,
+                    columns,
                     depth: self.depth,
                     segments: 1,
                     a: self.x[r * self.depth..].as_ptr(),

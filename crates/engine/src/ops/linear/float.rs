@@ -145,7 +145,7 @@ impl Linear {
             for (r, count) in tiles(rows.per_line.min(call.rows - start), kernels.f32_rows) {
                 let product = Product {
                     rows: count,
-                    columns: panel,
+                    columns: panel.min(self.columns - p * panel),
                     depth: rows.depth,
                     segments: rows.segments,
                     a: from.wrapping_add(r * rows.row),
