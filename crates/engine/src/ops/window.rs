@@ -24,7 +24,7 @@ impl Source<'_> {
     }
 }
 
-/// Calls `work` with the images `x`, with `fill` around them where windows reach beyond them.
+/// Calls `work` with the images `x`, with `fill` around them where windows reach beyond them, and channels side by side.
 pub(super) fn with_source<T>(
     window: &Window,
     pool: &Pool,
@@ -33,7 +33,7 @@ pub(super) fn with_source<T>(
     work: impl FnOnce(&Source<'_>) -> T,
 ) -> T {
     let pixel = window.channels;
-    if window.is_inside() {
+    if window.is_inside() && !window.planar {
         return work(&Source {
             values: x,
             window,
@@ -53,7 +53,11 @@ pub(super) fn with_source<T>(
                 // SAFETY: every line is written by one task.
                 let to = unsafe { lines.slice(l * line, line) };
                 let image = &x[l / height * from_image..][..from_image];
-                copy_line(window, image, l % height, fill, to);
+                if window.planar {
+                    join_line(window, image, l % height, fill, to);
+                } else {
+                    copy_line(window, image, l % height, fill, to);
+                }
             }
         });
         work(&Source {
@@ -122,8 +126,27 @@ fn copy_line(window: &Window, image: &[f32], y: usize, fill: f32, to: &mut [f32]
     let left = (window.pad.1 * window.channels).min(to.len());
     let count = line.min(to.len() - left);
     to[..left].fill(fill);
-    to[left..left + count].copy_from_slice(&from[..count]);
     to[left + count..].fill(fill);
+    to[left..left + count].copy_from_slice(&from[..count]);
+}
+
+/// Line `y` of the padded image that is made from planes.
+fn join_line(window: &Window, image: &[f32], y: usize, fill: f32, to: &mut [f32]) {
+    let Some(y) = y.checked_sub(window.pad.0).filter(|&y| y < window.height) else {
+        return to.fill(fill);
+    };
+    let channels = window.channels;
+    let left = (window.pad.1 * channels).min(to.len());
+    let count = (window.width * channels).min(to.len() - left);
+    to[..left].fill(fill);
+    to[left + count..].fill(fill);
+    let to = &mut to[left..left + count];
+    for c in 0..channels {
+        let plane = &image[(c * window.height + y) * window.width..][..window.width];
+        for (to, from) in to[c..].iter_mut().step_by(channels).zip(plane) {
+            *to = *from;
+        }
+    }
 }
 
 /// Writes window `r` of `images` to `to` `[lines, columns, C]`.

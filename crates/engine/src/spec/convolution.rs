@@ -18,6 +18,8 @@ pub(crate) struct Window {
     pub(crate) pad: (usize, usize),
     /// Lines and columns of the output.
     pub(crate) out: (usize, usize),
+    /// The images are `[B, channels, height, width]`: a tower's input, whose few channels are put side by side on the way.
+    pub(crate) planar: bool,
 }
 
 impl Window {

@@ -8,6 +8,7 @@ use super::super::pass::{either_order, fused_node, prune};
 use super::super::shapes::Shapes;
 use super::{image_shape, is_image_spec, per_channel};
 use crate::onnx::{Graph, Index, attribute_ints, first_output, nth_input, pb};
+use crate::ops::SHALLOW;
 use crate::spec::{ConvolutionSpec, DepthwiseSpec, FinishSpec, LinearSpec, PoolSpec, Spec, Specs};
 use constancy_kernels::Activation;
 use std::collections::HashMap;
@@ -88,7 +89,16 @@ impl Rewriter<'_> {
     /// An operator on images, as one on images with channels last.
     fn operator(&mut self, node: &pb::NodeProto, spec: Spec) {
         let output = first_output(node);
-        let inputs: Vec<String> = node.input.iter().map(|name| self.last_of(name)).collect();
+        let mut spec = spec;
+        let planar = self.make_planar(node, &mut spec);
+        let mut inputs: Vec<String> = Vec::new();
+        for (i, name) in node.input.iter().enumerate() {
+            inputs.push(if planar && i == 0 {
+                name.clone()
+            } else {
+                self.last_of(name)
+            });
+        }
         let name = format!("{output}{LAST}");
         let batch = self.shapes.get(output).and_then(|s| s.first()).copied();
         if let Spec::Pool(PoolSpec::Mean(window)) = &spec {
@@ -110,6 +120,19 @@ impl Rewriter<'_> {
             }
         }
         self.leave(&name, output);
+    }
+
+    /// Whether an operator reads the tower's input as it is: a convolution of few channels, which copies them anyway.
+    fn make_planar(&self, node: &pb::NodeProto, spec: &mut Spec) -> bool {
+        let Spec::Convolution(convolution) = spec else {
+            return false;
+        };
+        let planar = convolution.groups == 1
+            && convolution.window.channels < SHALLOW
+            && self.index.producer(nth_input(node, 0)).is_none()
+            && !self.last.contains_key(nth_input(node, 0));
+        convolution.window.planar = planar;
+        planar
     }
 
     /// The shape of `name`, which is the image `of` with its channels last.
@@ -355,7 +378,8 @@ fn final_form(spec: Spec) -> Spec {
 /// A convolution over all channels as a product of windows, or of pixels where these are the windows.
 fn product(spec: &ConvolutionSpec) -> LinearSpec {
     let window = spec.window;
-    let by_pixel = window.size == (1, 1)
+    let by_pixel = !window.planar
+        && window.size == (1, 1)
         && window.stride == 1
         && window.pad == (0, 0)
         && window.out == (window.height, window.width);

@@ -116,6 +116,7 @@ impl Context<'_> {
             stride,
             pad,
             out: (lines, across),
+            planar: false,
         };
         if !is_bounded(&window) {
             return None;
@@ -156,6 +157,7 @@ impl Context<'_> {
             stride,
             pad,
             out: (lines, across),
+            planar: false,
         };
         if channels < 2 || !is_bounded(&window) || !window.is_inside() {
             return None;
@@ -220,6 +222,7 @@ impl Context<'_> {
             stride: 1,
             pad: (0, 0),
             out: (height, width),
+            planar: false,
         });
         spec.scales = factors;
         spec.bias = addends;

@@ -133,6 +133,7 @@ mod tests {
             stride: 1,
             pad: (size / 2, size / 2),
             out: (5, 5),
+            planar: false,
         };
         let channels = 2 / groups;
         let weights: Vec<f32> = (0..2 * channels * size * size).map(|i| i as f32).collect();

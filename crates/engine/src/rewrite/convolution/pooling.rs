@@ -28,6 +28,7 @@ pub(super) fn pool(
         stride,
         pad,
         out,
+        planar: false,
     };
     let spec = if node.op_type == "MaxPool" {
         let &[lines, across] = attribute_ints(node, "kernel_shape")? else {
