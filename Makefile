@@ -154,6 +154,6 @@ golden: setup
 	@mkdir -p $(target)
 	python3 -m venv $(target)/venv-golden
 	$(target)/venv-golden/bin/pip install --quiet -r tests/golden/requirements.txt
-	for script in preprocess cameras interventions text encoder projection icm whitening confidence reliability; do $(target)/venv-golden/bin/python tests/golden/$$script.py; done
+	for script in preprocess cameras interventions text encoder convolution projection icm whitening confidence reliability; do $(target)/venv-golden/bin/python tests/golden/$$script.py; done
 	cargo build --release --locked --bin constancy
 	$(target)/venv-golden/bin/python tests/golden/quantise.py --constancy $(target)/release/constancy

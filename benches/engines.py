@@ -6,6 +6,7 @@
     cargo install rten-cli                             optional
     benches/engines.py MANIFEST.toml…                  prints medians over rounds, and constancy ÷ each engine
     benches/engines.py --threads 2 MANIFEST.toml…      threads per engine; defaults to 1
+    benches/engines.py --precision int8 MANIFEST.toml… constancy computes in int8, the others as the file is
 
 The figure for constancy is the median that `constancy bench` reports. Those for ONNX Runtime and OpenVINO are medians of
 the same number of runs in this process; that for rten is the median of the runs that `rten` prints. The order of the
@@ -24,6 +25,8 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 def constancy(manifest, args, *more):
     command = [TARGET / "release" / "constancy", "bench", "--model", manifest, "--json", *more]
     command += ["--threads", str(args.threads), "--runs", str(args.runs)]
+    if args.precision and "--plain" not in more:
+        command += ["--precision", args.precision]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return report["median_ms"], report["device"]
 
@@ -101,6 +104,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", nargs="+")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", help="number format of constancy's products: file, int8 or fp32")
     parser.add_argument("--runs", type=int, default=20, help="runs of each engine per round")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()

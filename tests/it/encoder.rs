@@ -88,6 +88,10 @@ fn a_batch_is_bit_identical_to_its_images_one_by_one() {
         "vision-int8-tensor",
         "vision-int8-channel",
         "vision-static-qdq",
+        "conv-fastvit",
+        "conv-resnet",
+        "conv-convnext",
+        "conv-mobilenet",
     ] {
         let encoder = load(name, &EngineOptions::default());
         let one_by_one: Vec<f32> = images
@@ -127,6 +131,59 @@ fn fused_operators_change_nothing() {
         for image in Rows::golden("input").rows() {
             let embed = |encoder: &Encoder| encoder.embed(image).expect("embedding");
             assert!(cosine(&embed(&fused), &embed(&plain)) >= 0.99999, "{name}");
+        }
+    }
+}
+
+const CONVOLUTIONS: [&str; 4] = [
+    "conv-fastvit",
+    "conv-resnet",
+    "conv-convnext",
+    "conv-mobilenet",
+];
+
+/// These embeddings lack what all images have in common, which makes errors of int8 look ten times larger.
+#[test]
+fn convolution_towers_match_onnx_runtime() {
+    for name in CONVOLUTIONS {
+        let manifest = fixture(&format!("encoder/{name}.toml"));
+        let golden = Rows::of_convolutions(name);
+        for (precision, least) in [(Precision::File, 0.99999), (Precision::Int8, 0.95)] {
+            let options = EngineOptions {
+                precision,
+                ..EngineOptions::default()
+            };
+            let found = least_cosine_to(&manifest, &options, &golden);
+            println!("{name}, {precision:?}: least cosine {found:.7}");
+            assert!(found >= least, "{name}, {precision:?}: {found}");
+        }
+    }
+}
+
+/// What is left to tract only changes the shape of what was pooled.
+#[test]
+fn convolution_towers_are_fused_as_a_whole() {
+    const OURS: [&str; 8] = [
+        "linear f32",
+        "convolution f32",
+        "depthwise",
+        "attention",
+        "norm",
+        "pooling",
+        "elementwise",
+        "Source",
+    ];
+    let image = Rows::golden("input");
+    let image = image.rows().next().expect("an image");
+    for name in CONVOLUTIONS {
+        let profile = load(name, &EngineOptions::default())
+            .profile(image, 1)
+            .expect("profile");
+        for (kind, calls, _) in profile {
+            assert!(
+                OURS.contains(&kind.as_str()) || kind == "IntoShape",
+                "{name}: {calls} calls of {kind}"
+            );
         }
     }
 }

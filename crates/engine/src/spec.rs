@@ -1,9 +1,13 @@
 //! What the fused operators compute, before their weights are read: the rewrite of a graph makes
 //! these specs, and the CPU's and the GPU's operators are made from them.
 
+mod convolution;
+
 use crate::onnx::{Constant, ElementType};
 use constancy_kernels::Activation;
 use std::collections::HashMap;
+
+pub(crate) use convolution::{ConvolutionSpec, DepthwiseSpec, FinishSpec, PoolSpec, Window};
 
 /// The fused nodes of a graph, by the name of their output.
 pub(crate) type Specs = HashMap<String, Spec>;
@@ -15,6 +19,11 @@ pub(crate) enum Spec {
     Attention(AttentionSpec),
     Norm(NormSpec),
     Round(Grid),
+    /// A convolution of images `[B, C, H, W]`, as files have them, until its layout is chosen: it does not run.
+    Convolution(ConvolutionSpec),
+    Depthwise(DepthwiseSpec),
+    Pool(PoolSpec),
+    Finish(FinishSpec),
 }
 
 impl Spec {
@@ -26,7 +35,7 @@ impl Spec {
     }
 }
 
-/// `y = activation(round(norm(x)) · W + b) + residual`.
+/// `y = activation(round(norm(x)) · W + b) + residual`, or `activation(… + residual)`.
 #[derive(Clone)]
 pub(crate) struct LinearSpec {
     /// Matrices that share their input; their columns are concatenated.
@@ -40,8 +49,12 @@ pub(crate) struct LinearSpec {
     pub(crate) activation: Activation,
     /// The node has a second input, which is added to the product.
     pub(crate) residual: bool,
+    /// It is added before the activation.
+    pub(crate) residual_first: bool,
     /// The input is an image, and its patches are the rows.
     pub(crate) patches: Option<Patches>,
+    /// The input is an image `[B, H, W, C]`, and its windows are the rows: a convolution.
+    pub(crate) window: Option<Window>,
 }
 
 impl LinearSpec {
@@ -56,7 +69,9 @@ impl LinearSpec {
             grid: None,
             activation: Activation::None,
             residual: false,
+            residual_first: false,
             patches: None,
+            window: None,
         }
     }
 
@@ -85,7 +100,7 @@ pub(crate) struct WeightSpec {
     /// `[depth, columns]`, or `[columns, depth]` where `transposed`.
     pub(crate) data: Constant,
     pub(crate) transposed: bool,
-    /// One, or one per column; empty for floats.
+    /// One, or one per column; empty for 1.
     pub(crate) scales: Vec<f32>,
     /// One, or one per column; empty for 0.
     pub(crate) zeros: Vec<i32>,

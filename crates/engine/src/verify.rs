@@ -6,7 +6,7 @@
 use crate::agreement::cosine;
 use crate::onnx::{Graph, pb};
 use crate::ops::Operators;
-use crate::rewrite::{Shapes, is_fused};
+use crate::rewrite::{Shapes, image_of, is_fused};
 use crate::spec::{Spec, Specs};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use tract_onnx::prelude::*;
@@ -74,6 +74,7 @@ impl Rewritten<'_> {
     fn blocks(&self) -> Vec<Block> {
         let index = self.original.index();
         let in_file = |name: &str| {
+            let name = in_original(name);
             index.producer(name).is_some() || self.original.inputs().any(|i| i.name == name)
         };
         let fused = self.fused.index();
@@ -103,7 +104,8 @@ impl Rewritten<'_> {
                 let shapes: Option<Vec<_>> = inputs.iter().map(|i| self.shapes.get(i)).collect();
                 kinds.push(format!("{:?}", shapes?));
                 let inputs: Vec<String> = inputs.into_iter().collect();
-                kinds.push(self.replaced(&inputs, &node.name));
+                let of_file: Vec<&str> = inputs.iter().map(|i| in_original(i)).collect();
+                kinds.push(self.replaced(&of_file, in_original(&node.name)));
                 Some(Block {
                     inputs,
                     output: node.name.clone(),
@@ -118,14 +120,16 @@ impl Rewritten<'_> {
     fn kind(&self, node: &pb::NodeProto) -> String {
         match self.specs.get(&node.name) {
             Some(Spec::Linear(l)) => format!(
-                "linear {} {} {} {} {:?} {} {:?} {:?}",
+                "linear {} {} {} {} {} {:?} {} {:?} {:?} {:?}",
                 l.depth,
                 l.columns,
                 l.norm.is_some(),
                 l.residual,
+                l.residual_first,
                 l.activation,
                 l.grid.is_some(),
                 l.patches,
+                l.window,
                 l.parts
                     .iter()
                     .map(|p| (p.data.element, p.transposed, p.zeros.len(), p.bias.len()))
@@ -134,17 +138,23 @@ impl Rewritten<'_> {
             Some(Spec::Attention(a)) => format!("{a:?}"),
             Some(Spec::Norm(n)) => format!("norm {}", n.gain.len()),
             Some(Spec::Round(grid)) => format!("round {}", grid.is_8_bit()),
-            None => node.op_type.clone(),
+            Some(Spec::Depthwise(d)) => format!(
+                "depthwise {} {:?} {:?} {} {}",
+                d.filters, d.window, d.activation, d.residual, d.residual_first
+            ),
+            Some(Spec::Pool(pool)) => format!("{pool:?}"),
+            Some(Spec::Finish(finish)) => format!("{finish:?}"),
+            Some(Spec::Convolution(_)) | None => node.op_type.clone(),
         }
     }
 
     /// The operators of the file between `inputs` and `output`.
-    fn replaced(&self, inputs: &[String], output: &str) -> String {
+    fn replaced(&self, inputs: &[&str], output: &str) -> String {
         let index = self.original.index();
         let (mut kinds, mut seen) = (Vec::new(), HashSet::new());
         let mut stack = vec![output];
         while let Some(name) = stack.pop() {
-            if inputs.iter().any(|i| i == name) || !seen.insert(name) {
+            if inputs.contains(&name) || !seen.insert(name) {
                 continue;
             }
             let Some(i) = index.producer(name) else {
@@ -168,46 +178,71 @@ impl Rewritten<'_> {
         block: &Block,
         build: &dyn Fn(&Graph, &Specs, &Operators) -> TractResult<InferenceModel>,
     ) -> TractResult<f64> {
-        let shapes: HashMap<&str, &Vec<usize>> = block
-            .inputs
-            .iter()
-            .filter_map(|name| Some((name.as_str(), self.shapes.get(name)?)))
-            .collect();
-        let run = |graph: &Graph, specs: &Specs| -> TractResult<Vec<f32>> {
+        let mut noise: HashMap<&str, Vec<f32>> = HashMap::new();
+        let mut rng = fastrand::Rng::with_seed(SEED);
+        for name in block.inputs.iter().map(|name| in_original(name)) {
+            let len = self.shapes.get(name).map_or(0, |s| s.iter().product());
+            noise
+                .entry(name)
+                .or_insert_with(|| (0..len).map(|_| rng.f32() * 4.0 - 2.0).collect());
+        }
+        let run = |graph: &Graph, specs: &Specs, inputs: &[String], output: &str| {
             let mut part = graph.clone();
             self.shapes.fold_constants(&mut part);
-            part.cut(&block.inputs, &block.output);
+            part.cut(inputs, output);
             let mut model = build(&part, specs, self.operators)?;
             let outlets = model.input_outlets()?.to_vec();
-            let mut rng = fastrand::Rng::with_seed(SEED);
-            let noise: HashMap<&String, Vec<f32>> = block
-                .inputs
-                .iter()
-                .map(|name| {
-                    let len = shapes.get(name.as_str()).map_or(0, |s| s.iter().product());
-                    (name, (0..len).map(|_| rng.f32() * 4.0 - 2.0).collect())
-                })
-                .collect();
             let mut values: TVec<TValue> = tvec!();
             for (slot, outlet) in outlets.iter().enumerate() {
                 let name = model.node(outlet.node).name.clone();
-                let shape = shapes.get(name.as_str()).copied();
-                let (Some(shape), Some(values_of)) = (shape, noise.get(&name)) else {
+                let Some(value) = self.noise_as(&name, &noise) else {
                     return Err(TractError::msg(format!("`{name}` is needed besides")));
                 };
-                model.set_input_fact(slot, f32::fact(shape).into())?;
-                values.push(Tensor::from_shape(shape, values_of)?.into());
+                let value = value?;
+                model.set_input_fact(slot, f32::fact(value.shape()).into())?;
+                values.push(value.into());
             }
-            let model = model.with_outputs_by_name([&block.output])?;
+            let model = model.with_outputs_by_name([output])?;
             let plan = model.into_typed()?.into_optimized()?.into_runnable()?;
-            let output = plan.run(values)?[0].clone().into_tensor();
-            let output = output.cast_to::<f32>()?;
-            Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+            plan.run(values)?[0]
+                .clone()
+                .into_tensor()
+                .cast_to::<f32>()
+                .map(std::borrow::Cow::into_owned)
         };
-        let original = run(self.original, &Specs::new())?;
-        let fused = run(self.fused, self.specs)?;
-        Ok(agreement(&original, &fused))
+        let of_file: BTreeSet<String> = noise.keys().map(|&name| name.to_owned()).collect();
+        let of_file: Vec<String> = of_file.into_iter().collect();
+        let output = in_original(&block.output);
+        let mut original = run(self.original, &Specs::new(), &of_file, output)?;
+        if output != block.output && original.rank() == 4 {
+            original = original.permute_axes(&CHANNELS_LAST)?;
+        }
+        let fused = run(self.fused, self.specs, &block.inputs, &block.output)?;
+        let values = |tensor: &Tensor| -> TractResult<Vec<f32>> {
+            Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+        };
+        Ok(agreement(&values(&original)?, &values(&fused)?))
     }
+
+    /// The noise for the input `name`, in its layout.
+    fn noise_as(&self, name: &str, noise: &HashMap<&str, Vec<f32>>) -> Option<TractResult<Tensor>> {
+        let image = in_original(name);
+        let (shape, values) = (self.shapes.get(image)?, noise.get(image)?);
+        let tensor = Tensor::from_shape(shape, values);
+        Some(if image == name {
+            tensor
+        } else {
+            tensor.and_then(|t| t.permute_axes(&CHANNELS_LAST))
+        })
+    }
+}
+
+/// From an image of the file to one with its channels last.
+const CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
+
+/// The value of the file that a value of the fused graph stands for.
+fn in_original(name: &str) -> &str {
+    image_of(name).unwrap_or(name)
 }
 
 /// The cosine of two outputs; 1 where both are the same, zeros for example.
@@ -230,7 +265,7 @@ mod tests {
     use crate::precision::Precision;
     use crate::rewrite::fuse_with_shapes;
     use crate::runtime::Runtime;
-    use crate::spec::{LinearSpec, Spec};
+    use crate::spec::{LinearSpec, PoolSpec, Spec};
     use constancy_kernels::{Activation, Kernels, Pool};
     use std::path::Path;
     use std::sync::Arc;
@@ -285,9 +320,57 @@ mod tests {
         "vision-static-qlinear",
     ];
 
+    const CONVOLUTIONS: [&str; 4] = [
+        "conv-fastvit",
+        "conv-resnet",
+        "conv-convnext",
+        "conv-mobilenet",
+    ];
+
+    /// Blocks of images are compared one by one, in the layout that they are computed in.
+    #[test]
+    fn a_convolution_that_computes_something_else_is_found() {
+        for model in CONVOLUTIONS {
+            let found = disagreement(model, |_, spec| match spec {
+                Spec::Linear(linear) if linear.window.is_some() => {
+                    linear.parts[0].bias = vec![2.0; linear.columns];
+                }
+                _ => {}
+            });
+            let (output, cosine) = found.expect(model);
+            assert!(
+                output.ends_with("channels_last") && cosine < 0.9999,
+                "{model}"
+            );
+        }
+        for model in ["conv-fastvit", "conv-mobilenet"] {
+            let changes: [&dyn Fn(&mut Spec); 3] = [
+                &|spec| {
+                    if let Spec::Depthwise(depthwise) = spec {
+                        depthwise.weights.reverse();
+                    }
+                },
+                &|spec| {
+                    if let Spec::Finish(finish) = spec {
+                        finish.activation = Activation::Relu;
+                    }
+                },
+                &|spec| {
+                    if let Spec::Pool(PoolSpec::Mean(window)) = spec {
+                        *spec = Spec::Pool(PoolSpec::Max(*window));
+                    }
+                },
+            ];
+            for (i, change) in changes.iter().enumerate() {
+                let found = disagreement(model, |_, spec| change(spec));
+                assert!(found.is_some(), "{model}, {i}");
+            }
+        }
+    }
+
     #[test]
     fn right_blocks_agree() {
-        for model in TOWERS {
+        for model in TOWERS.into_iter().chain(CONVOLUTIONS) {
             assert_eq!(disagreement(model, |_, _| ()), None, "{model}");
         }
     }

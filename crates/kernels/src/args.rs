@@ -12,6 +12,13 @@ pub enum Activation {
     Gelu,
     /// GELU's tanh approximation.
     GeluTanh,
+    /// x · sigmoid(x), also called Swish.
+    Silu,
+    Sigmoid,
+    /// x clamped to 0..=6.
+    Relu6,
+    /// x · clamp(x + 3, 0, 6) / 6.
+    HardSwish,
 }
 
 /// A layer normalisation's parameters, each `[D]`.
@@ -38,14 +45,19 @@ pub struct Range {
     pub high: f32,
 }
 
-/// `c [rows, columns] = a [rows, depth] · b [depth, columns]`, rows `*_stride` values apart.
+/// `c [rows, columns] = a [rows, segments · depth] · b [segments · depth, columns]`, rows `*_stride` values apart. `b` and `c` reach
+/// up to whole panels of columns.
 #[derive(Clone, Copy)]
 pub struct Product {
     pub rows: usize,
     pub columns: usize,
     pub depth: usize,
+    /// Pieces of `depth` values that a row of `a` consists of, as the lines of a convolution's window; usually 1.
+    pub segments: usize,
     pub a: *const f32,
     pub a_stride: usize,
+    /// Distance of a row's pieces.
+    pub a_segment: usize,
     pub b: *const f32,
     pub b_stride: usize,
     pub c: *mut f32,
@@ -58,7 +70,7 @@ pub struct Product {
 
 /// Turns a tile of i32 sums into f32:
 /// `y = (Σqw · row scale + row offset · Σw + neg_sum · weight zero) · column scale + bias + outliers`, then the
-/// activation, then the residual.
+/// activation, then the residual, or the other way round.
 pub struct EpilogueArgs<'a> {
     pub rows: usize,
     /// Columns that are stored; the tables and `sums` reach up to `panel`.
@@ -84,6 +96,8 @@ pub struct EpilogueArgs<'a> {
     pub outlier_weights: *const f32,
     pub outlier_stride: usize,
     pub activation: Activation,
+    /// Whether the residual is added before the activation.
+    pub residual_first: bool,
     /// Null if there is none.
     pub residual: *const f32,
     pub residual_stride: usize,
@@ -108,12 +122,106 @@ impl Default for EpilogueArgs<'_> {
             outlier_weights: std::ptr::null(),
             outlier_stride: 0,
             activation: Activation::None,
+            residual_first: false,
             residual: std::ptr::null(),
             residual_stride: 0,
             out: std::ptr::null_mut(),
             out_stride: 0,
         }
     }
+}
+
+/// One line of a depthwise convolution over channels that lie side by side, for one block of channels:
+/// `out[x][c·m + j] = bias + Σ input[y][x·stride + k][c] · weights[j][y][k][c]`, for m filters per channel.
+#[derive(Clone, Copy)]
+pub struct DepthwiseArgs {
+    /// Pixels of the line.
+    pub pixels: usize,
+    /// Channels of the block that are computed, up to [`DEPTHWISE_BLOCK`].
+    pub channels: usize,
+    /// Filters per channel.
+    pub filters: usize,
+    /// Lines and columns of the window.
+    pub window: (usize, usize),
+    pub stride: usize,
+    /// The first channel of the window's first value. The block's padding is read as well.
+    pub input: *const f32,
+    /// Distance of pixels, and of lines.
+    pub pixel_stride: usize,
+    pub line_stride: usize,
+    /// `[filters][window][block]`, padded with zeros.
+    pub weights: *const f32,
+    /// `[filters][block]`, padded with zeros.
+    pub bias: *const f32,
+    pub out: *mut f32,
+    pub out_stride: usize,
+}
+
+/// The largest value of each window of a line, for pixels whose channels lie side by side.
+#[derive(Clone, Copy)]
+pub struct PoolArgs {
+    /// Pixels of the line.
+    pub pixels: usize,
+    pub channels: usize,
+    /// Lines and columns of the window.
+    pub window: (usize, usize),
+    pub stride: usize,
+    /// The window's first value.
+    pub input: *const f32,
+    /// Distance of pixels, and of lines.
+    pub pixel_stride: usize,
+    pub line_stride: usize,
+    /// Pixels are `channels` values apart.
+    pub out: *mut f32,
+}
+
+/// `y = activation(x · scale) + residual`, or `activation(x · scale + residual)`, for rows of channels.
+#[derive(Clone, Copy)]
+pub struct FinishArgs {
+    pub rows: usize,
+    pub columns: usize,
+    pub x: *const f32,
+    /// A factor per column, or null.
+    pub scales: *const f32,
+    /// Null if there is none.
+    pub residual: *const f32,
+    pub residual_first: bool,
+    pub activation: Activation,
+    /// May be `x`. Rows of all operands are `stride` values apart.
+    pub out: *mut f32,
+    pub stride: usize,
+}
+
+/// The pixels of one tile of a 3 × 3 convolution by Winograd's algorithm: `[edge + 2, edge + 2]` pixels become as many
+/// positions, `position_stride` values apart, each with all channels.
+#[derive(Clone, Copy)]
+pub struct WinogradInput {
+    /// Outputs along an edge of a tile: 2 or 4.
+    pub edge: usize,
+    pub channels: usize,
+    pub input: *const f32,
+    pub pixel_stride: usize,
+    pub line_stride: usize,
+    pub out: *mut f32,
+    pub position_stride: usize,
+}
+
+/// The sums of products of one tile, one for each of its positions and columns, as `[lines, pixels]` outputs plus `bias`.
+#[derive(Clone, Copy)]
+pub struct WinogradOutput {
+    /// Outputs along an edge of a tile: 2 or 4.
+    pub edge: usize,
+    /// Sums and bias reach up to a whole vector of them.
+    pub columns: usize,
+    pub sums: *const f32,
+    pub position_stride: usize,
+    pub bias: *const f32,
+    /// Outputs that are stored, up to `edge`.
+    pub lines: usize,
+    pub pixels: usize,
+    pub out: *mut f32,
+    pub pixel_stride: usize,
+    pub line_stride: usize,
 }
 
 /// One attention head: `out [queries, depth] = softmax(scale · q kᵀ) v`, q `[queries, depth]`, k and v
@@ -134,6 +242,9 @@ pub struct AttentionArgs {
     /// Room for [`Kernels::attention_scratch`](crate::Kernels::attention_scratch) values.
     pub scratch: *mut f32,
 }
+
+/// Channels that a call of the depthwise convolution computes at most: a cache line, and the most lanes of any set.
+pub const DEPTHWISE_BLOCK: usize = CACHE_LINE;
 
 /// f32 values per cache line.
 pub(super) const CACHE_LINE: usize = 16;

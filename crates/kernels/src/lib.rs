@@ -55,7 +55,10 @@ mod x86_amx;
 )]
 mod x86_bf16;
 
-pub use args::{Activation, AttentionArgs, EpilogueArgs, NormArgs, Product, QuantisedRow, Range};
+pub use args::{
+    Activation, AttentionArgs, DEPTHWISE_BLOCK, DepthwiseArgs, EpilogueArgs, FinishArgs, NormArgs,
+    PoolArgs, Product, QuantisedRow, Range, WinogradInput, WinogradOutput,
+};
 pub use int8::{Extra, Int8Args, Int8Kernel, Int8Tile};
 pub use isa::Isa;
 pub use memory::AlignedBytes;

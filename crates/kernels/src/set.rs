@@ -1,7 +1,8 @@
 //! One instruction set's kernels, as the operators call them.
 
 use super::args::{
-    AttentionArgs, CACHE_LINE, EpilogueArgs, NormArgs, Product, QuantisedRow, Range,
+    AttentionArgs, CACHE_LINE, DepthwiseArgs, EpilogueArgs, FinishArgs, NormArgs, PoolArgs,
+    Product, QuantisedRow, Range, WinogradInput, WinogradOutput,
 };
 use super::int8::Int8Kernel;
 use super::isa::Isa;
@@ -38,8 +39,18 @@ pub struct Kernels {
     pub epilogue: unsafe fn(&EpilogueArgs<'_>),
     /// Adds bias, activation and residual to a tile of the f32 product.
     pub epilogue_f32: unsafe fn(*const f32, &EpilogueArgs<'_>),
-    /// The f32 product of up to [`Self::f32_rows`] rows and whole panels of columns.
+    /// The f32 product of up to [`Self::f32_rows`] rows.
     pub product: unsafe fn(&Product),
+    /// One line of a depthwise convolution.
+    pub depthwise: unsafe fn(&DepthwiseArgs),
+    /// The two transforms of a 3 × 3 convolution in tiles.
+    pub winograd_input: unsafe fn(&WinogradInput),
+    pub winograd_output: unsafe fn(&WinogradOutput),
+    /// Scale, activation and residual of pixels.
+    pub finish: unsafe fn(&FinishArgs),
+    /// One line of a maximum over windows.
+    pub max_pool: unsafe fn(&PoolArgs),
+    pub(super) mean: unsafe fn(*const f32, usize, usize, usize, *mut f32),
     /// Most rows of queries that attention processes at a time.
     pub(super) attention_rows: usize,
     /// Attention in f32.
@@ -75,6 +86,17 @@ impl Kernels {
         let flip = self.int8.flip;
         // SAFETY: both hold `x.len()` values; the set is available.
         unsafe { (self.quantise_row)(x.as_ptr(), to.as_mut_ptr(), x.len(), range, flip) }
+    }
+
+    /// The mean of the rows of `x`, each `stride` values apart, over the first `out.len()` columns.
+    pub fn mean(&self, x: &[f32], stride: usize, out: &mut [f32]) {
+        assert!(
+            out.len() <= stride && x.len().is_multiple_of(stride) && !x.is_empty(),
+            "whole rows"
+        );
+        let rows = x.len() / stride;
+        // SAFETY: `x` holds `rows` rows, `out` its columns; the set is available.
+        unsafe { (self.mean)(x.as_ptr(), rows, out.len(), stride, out.as_mut_ptr()) }
     }
 
     /// Sum of stored activations; weights with zero points need it.

@@ -1,6 +1,9 @@
 //! The generic algorithms compiled for every instruction set, and the choice of a set at startup.
 
-use super::args::{AttentionArgs, EpilogueArgs, NormArgs, Product, QuantisedRow, Range};
+use super::args::{
+    AttentionArgs, DepthwiseArgs, EpilogueArgs, FinishArgs, NormArgs, PoolArgs, Product,
+    QuantisedRow, Range, WinogradInput, WinogradOutput,
+};
 #[cfg(target_arch = "aarch64")]
 use super::arm;
 use super::isa::Isa;
@@ -64,6 +67,37 @@ macro_rules! instance {
                 unsafe { generic::attention::<$vector>(args) }
             }
 
+            $(#[target_feature(enable = $features)])?
+            unsafe fn depthwise(args: &DepthwiseArgs) {
+                // SAFETY: the contract of `DepthwiseArgs`, under this function's features.
+                unsafe { generic::depthwise::<$vector>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn winograd_input(args: &WinogradInput) {
+                // SAFETY: the contract of `WinogradInput`, under this function's features.
+                unsafe { generic::winograd_input::<$vector>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn winograd_output(args: &WinogradOutput) {
+                // SAFETY: the contract of `WinogradOutput`, under this function's features.
+                unsafe { generic::winograd_output::<$vector>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn finish(args: &FinishArgs) {
+                // SAFETY: the contract of `FinishArgs`, under this function's features.
+                unsafe { generic::finish::<$vector>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn max_pool(args: &PoolArgs) {
+                // SAFETY: the contract of `PoolArgs`, under this function's features.
+                unsafe { generic::max_pool::<$vector>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn mean(x: *const f32, rows: usize, columns: usize, stride: usize, out: *mut f32) {
+                // SAFETY: the contract of `generic::mean`, under this function's features.
+                unsafe { generic::mean::<$vector>(x, rows, columns, stride, out) }
+            }
+
             pub(super) static KERNELS: Kernels = TABLE;
             pub(super) const TABLE: Kernels = Kernels {
                 isa: $isa,
@@ -76,6 +110,12 @@ macro_rules! instance {
                 epilogue,
                 epilogue_f32,
                 product,
+                depthwise,
+                winograd_input,
+                winograd_output,
+                finish,
+                max_pool,
+                mean,
                 attention_rows: <$vector>::TILE_ROWS,
                 attention,
                 low_precision_attention: attention,

@@ -1,5 +1,6 @@
 //! Compares every instruction set of this machine with plain loops, in odd shapes and with extreme values.
 
+mod convolution;
 mod guarded;
 mod products;
 

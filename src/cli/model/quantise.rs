@@ -25,7 +25,7 @@ pub(super) struct QuantiseArgs {
     /// File to write, .onnx or .toml; the model and its manifest are both written
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Storage format: int8 for linear layers (a quarter of the size), or fp16 for all weights, computed in fp32
+    /// Storage format: int8 for linear layers and convolutions (a quarter of the size), or fp16 for all weights, computed in fp32
     #[arg(long, value_enum, default_value_t = Format::Int8)]
     format: Format,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 use super::{FLOAT, FLOAT16, altered, change, decode, fp32, graph, report, text};
 use crate::support::golden::least_cosine_to_onnx_runtime;
 use crate::support::{constancy, fixture};
+use constancy_engine::{Encoder, EngineOptions};
 use serde_json::Value;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -59,6 +60,49 @@ fn the_quantised_file_embeds_nearly_as_the_original() {
         4,
         "nothing else is left"
     );
+}
+
+/// Their weights stand behind `DequantizeLinear`, and are multiplied in int8.
+#[test]
+fn convolutions_are_quantised() {
+    let folder = tempfile::tempdir().expect("folder");
+    for name in ["conv-resnet", "conv-convnext", "conv-mobilenet"] {
+        let out = folder.path().join(format!("{name}.onnx"));
+        let report = report(&fixture(&format!("encoder/{name}.toml")), &out, &[]);
+        assert!(
+            report["cosine"]["least"].as_f64() >= Some(0.99),
+            "{name}: {report}"
+        );
+        let layers = report["layers"].as_array().expect("layers");
+        assert!(
+            layers.iter().all(|l| l["form"] == "int8"),
+            "{name}: {report}"
+        );
+        let is_convolution = |l: &&Value| l["name"].as_str().is_some_and(|n| n.starts_with("conv"));
+        let convolutions = layers.iter().filter(is_convolution).count();
+        let model = decode(&out);
+        let dequantised = graph(&model).node.iter();
+        let dequantised = dequantised
+            .filter(|n| n.op_type == "DequantizeLinear")
+            .count();
+        assert!(
+            convolutions > 0 && dequantised == convolutions,
+            "{name}: {dequantised} of {convolutions}"
+        );
+        let options = EngineOptions::default();
+        let encoder = Encoder::load(&out.with_extension("toml"), &options).expect("tower");
+        let image = vec![0.5; 3 * 32 * 32];
+        let profile = encoder.profile(&image, 1).expect("profile");
+        let calls = |kind: &str| {
+            let found = profile.iter().find(|(k, ..)| k == kind);
+            found.map_or(0, |(_, calls, _)| *calls)
+        };
+        assert_eq!(
+            calls("linear int8") + calls("convolution int8"),
+            layers.len(),
+            "{name}: {profile:?}"
+        );
+    }
 }
 
 #[test]

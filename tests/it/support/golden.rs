@@ -22,6 +22,11 @@ impl Rows {
         Self::read("encoder/static.safetensors", name)
     }
 
+    /// The embeddings of a convolution tower, which `tests/golden/convolution.py` writes.
+    pub fn of_convolutions(name: &str) -> Self {
+        Self::read("encoder/convolution.safetensors", name)
+    }
+
     fn read(file: &str, name: &str) -> Self {
         let bytes = std::fs::read(fixture(file)).expect("golden");
         let file = SafeTensors::deserialize(&bytes).expect("golden");

@@ -130,6 +130,10 @@ __device__ __forceinline__ float activation(float x, int kind) {
     case 2: return x / (1.0f + __expf(-1.702f * x));
     case 3: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
     case 4: return 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    case 5: return x / (1.0f + __expf(-x));
+    case 6: return 1.0f / (1.0f + __expf(-x));
+    case 7: return fminf(fmaxf(x, 0.0f), 6.0f);
+    case 8: return x * fminf(fmaxf(x + 3.0f, 0.0f), 6.0f) / 6.0f;
     default: return x;
     }
 }

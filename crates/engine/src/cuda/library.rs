@@ -159,6 +159,10 @@ pub(super) fn activation_code(activation: Activation) -> Arg {
         Activation::QuickGelu => 2,
         Activation::Gelu => 3,
         Activation::GeluTanh => 4,
+        Activation::Silu => 5,
+        Activation::Sigmoid => 6,
+        Activation::Relu6 => 7,
+        Activation::HardSwish => 8,
     })
 }
 

@@ -12,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::onnx::OnnxFile;
 use crate::ops::FusedNode;
 use crate::output::finite_values;
-use crate::rewrite::{fuse, to_tract};
+use crate::rewrite::{fuse_blocks, to_tract};
 use crate::spec::{Spec, Specs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,7 +154,8 @@ impl DeviceTower {
         output: &str,
     ) -> Result<TypedModel, ModelError> {
         let mut graph = loader.graph(output)?;
-        let specs = fuse(&mut graph, &[(input.name, input.fact.clone())]).unwrap_or_default();
+        let specs =
+            fuse_blocks(&mut graph, &[(input.name, input.fact.clone())]).unwrap_or_default();
         let known = !specs.is_empty() && specs.keys().all(|name| self.wired.contains_key(name));
         let (graph, specs) = if known {
             (graph, specs)
@@ -194,7 +195,7 @@ pub(crate) fn pin(memory: &mut [u8]) {
 fn specs(loader: &Loader<'_>, manifest: &Manifest) -> Result<Specs, ModelError> {
     let input = TowerInput::image(manifest, ImageFormat::F32, 1);
     let mut graph = loader.graph(&manifest.output.name)?;
-    Ok(fuse(&mut graph, &[(input.name, input.fact)]).unwrap_or_default())
+    Ok(fuse_blocks(&mut graph, &[(input.name, input.fact)]).unwrap_or_default())
 }
 
 /// The depth of the tower's attention heads, for which the kernel is compiled.

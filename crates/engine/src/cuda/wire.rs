@@ -29,6 +29,9 @@ pub(super) fn upload(specs: &Specs, dt: DatumType, shared: &Arc<Shared>) -> Trac
     for (name, spec) in specs {
         let steps = match spec {
             Spec::Round(_) => bail!(STATIC),
+            Spec::Convolution(_) | Spec::Depthwise(_) | Spec::Pool(_) | Spec::Finish(_) => {
+                bail!("convolutions have operators of their own on the GPU")
+            }
             Spec::Linear(spec) if spec.grid.is_some() => bail!(STATIC),
             Spec::Linear(spec) => linear(spec, dt)?,
             Spec::Attention(spec) => vec![Step::Attention(spec.clone())],

@@ -25,7 +25,12 @@ pub(crate) type Wire =
 enum OutputShape {
     Same,
     LastAxis(usize),
-    Patches { count: usize, columns: usize },
+    Patches {
+        count: usize,
+        columns: usize,
+    },
+    /// Lines, columns and channels.
+    Image(usize, usize, usize),
 }
 
 impl FusedNode {
@@ -58,15 +63,24 @@ impl FusedNode {
 impl OutputShape {
     fn of(spec: &Spec) -> Self {
         match spec {
-            Spec::Linear(l) => match l.patches {
-                Some(p) => Self::Patches {
+            Spec::Linear(l) => match (l.patches, l.window) {
+                (Some(p), _) => Self::Patches {
                     count: p.rows * p.columns,
                     columns: l.columns,
                 },
-                None => Self::LastAxis(l.columns),
+                (None, Some(w)) => Self::Image(w.out.0, w.out.1, l.columns),
+                (None, None) => Self::LastAxis(l.columns),
             },
+            Spec::Depthwise(d) => {
+                let window = &d.window;
+                Self::Image(window.out.0, window.out.1, window.channels * d.filters)
+            }
+            Spec::Pool(p) => {
+                let window = p.window();
+                Self::Image(window.out.0, window.out.1, window.channels)
+            }
             Spec::Attention(a) => Self::LastAxis(a.heads * a.depth),
-            Spec::Norm(_) | Spec::Round(_) => Self::Same,
+            Spec::Norm(_) | Spec::Round(_) | Spec::Finish(_) | Spec::Convolution(_) => Self::Same,
         }
     }
 }
@@ -98,6 +112,14 @@ impl Expansion for FusedNode {
                         .last_mut()
                         .context("a product needs an input of rows")?;
                     *axis = last.to_dim();
+                }
+                OutputShape::Image(lines, columns, channels) => {
+                    shape = tvec![
+                        shape[0].clone(),
+                        lines.to_dim(),
+                        columns.to_dim(),
+                        channels.to_dim()
+                    ];
                 }
                 OutputShape::Patches { count, columns } => {
                     shape = tvec![shape[0].clone(), count.to_dim(), columns.to_dim()];

@@ -1,21 +1,24 @@
 //! The product of rows with a constant matrix, with what comes before and after it:
-//! `y = activation(round(norm(x)) · W + b) + residual`. [`int8`] and [`float`] compute it.
+//! `y = activation(round(norm(x)) · W + b) + residual`, or with the residual before the activation. [`int8`] and [`float`] compute it.
 
 mod float;
 mod int8;
+mod winograd;
 
 use super::norm::norm_args;
 use super::patches::cut_patch;
-use super::shape::with_last_axis;
+use super::shape::{image_shape, with_last_axis};
 use super::weights::{PackError, Weights};
+use super::window::copy_window;
 use crate::runtime::Runtime;
-use crate::spec::{Grid, LinearSpec, NormSpec, Patches};
+use crate::spec::{Grid, LinearSpec, NormSpec, Patches, Window};
 use constancy_kernels::{Activation, EpilogueArgs, Range, SharedMut};
 use std::sync::Arc;
 use tract_onnx::prelude::{TVec, tvec};
 
-/// Rows that one task prepares.
+/// Fewest rows that one task prepares.
 const ROWS_PER_TASK: usize = 4;
+const TASKS_PER_THREAD: usize = 16;
 
 /// The operator.
 pub(crate) struct Linear {
@@ -27,7 +30,9 @@ pub(crate) struct Linear {
     norm: Option<NormSpec>,
     grid: Option<Grid>,
     activation: Activation,
+    residual_first: bool,
     patches: Option<Patches>,
+    window: Option<Window>,
     runtime: Arc<Runtime>,
 }
 
@@ -60,16 +65,20 @@ impl Linear {
             norm: spec.norm.clone(),
             grid: spec.grid,
             activation: spec.activation,
+            residual_first: spec.residual_first,
             patches: spec.patches,
+            window: spec.window,
             runtime: Arc::clone(runtime),
         })
     }
 
     pub(super) fn kind(&self) -> &'static str {
-        match (&self.weights, self.patches.is_some()) {
-            (_, true) => "patch embedding",
-            (Weights::Int8(_), false) => "linear int8",
-            (Weights::F32(_), false) => "linear f32",
+        match (&self.weights, self.patches.is_some(), self.window.is_some()) {
+            (_, true, _) => "patch embedding",
+            (Weights::Int8(_), false, false) => "linear int8",
+            (Weights::F32(_), false, false) => "linear f32",
+            (Weights::Int8(_), false, true) => "convolution int8",
+            (Weights::F32(_) | Weights::Winograd(_), false, _) => "convolution f32",
         }
     }
 
@@ -83,6 +92,9 @@ impl Linear {
     }
 
     pub(super) fn output_shape(&self, input: &[usize]) -> TVec<usize> {
+        if let Some(window) = &self.window {
+            return image_shape(input, (window.out.0, window.out.1, self.columns));
+        }
         match self.patches {
             Some(p) => tvec![
                 input.first().copied().unwrap_or(1),
@@ -93,12 +105,16 @@ impl Linear {
         }
     }
 
-    /// `x` is `[rows, depth]`, or images `[B, C, H, W]` where the operator embeds patches; `out` is
-    /// `[rows, columns]`.
+    /// `x` is `[rows, depth]`, or images: `[B, C, H, W]` where the operator embeds patches, `[B, H, W, C]` where it is a
+    /// convolution; `out` is `[rows, columns]`.
     pub(super) fn run(&self, x: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
         let rows = out.len() / self.columns.max(1);
+        let values = match &self.window {
+            Some(w) => rows / (w.out.0 * w.out.1).max(1) * w.height * w.width * w.channels,
+            None => rows * self.depth,
+        };
         assert!(
-            x.len() == rows * self.depth && out.len() == rows * self.columns,
+            x.len() == values && out.len() == rows * self.columns,
             "input and output fit the product's shape"
         );
         assert!(
@@ -114,6 +130,11 @@ impl Linear {
         match &self.weights {
             Weights::Int8(weights) => self.run_int8(weights, &call),
             Weights::F32(weights) => self.run_f32(weights, &call),
+            Weights::Winograd(weights) => {
+                if let Some(window) = &self.window {
+                    self.run_winograd(weights, window, &call);
+                }
+            }
         }
     }
 
@@ -129,6 +150,10 @@ impl Linear {
             cut_patch(&patches, call.x, r, buffer);
             return (buffer, None);
         }
+        if let Some(window) = &self.window {
+            copy_window(window, call.x, r, buffer);
+            return (buffer, None);
+        }
         let x = &call.x[r * self.depth..(r + 1) * self.depth];
         let Some(norm) = &self.norm else {
             return (x, None);
@@ -139,18 +164,19 @@ impl Linear {
 
     /// Whether rows are cut from an image or normalised before they are multiplied.
     fn prepares_rows(&self) -> bool {
-        self.patches.is_some() || self.norm.is_some()
+        self.patches.is_some() || self.window.is_some() || self.norm.is_some()
     }
 
-    /// Calls `work` on the threads for every row, with a buffer `[depth]`.
+    /// Calls `work` on the threads for every row, with a buffer `[depth]` if rows are prepared.
     fn for_each_row(&self, rows: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-        self.runtime
-            .pool
-            .run(rows.div_ceil(ROWS_PER_TASK), &|task| {
-                let mut buffer = vec![0.0; self.depth];
-                let first = task * ROWS_PER_TASK;
-                (first..rows.min(first + ROWS_PER_TASK)).for_each(|row| work(row, &mut buffer));
-            });
+        // Many rows in fewer tasks: a row may take less time than a task's start.
+        let per_task = (rows / (TASKS_PER_THREAD * self.runtime.pool.threads())).max(ROWS_PER_TASK);
+        let depth = if self.prepares_rows() { self.depth } else { 0 };
+        self.runtime.pool.run(rows.div_ceil(per_task), &|task| {
+            let mut buffer = vec![0.0; depth];
+            let first = task * per_task;
+            (first..rows.min(first + per_task)).for_each(|row| work(row, &mut buffer));
+        });
     }
 
     /// The arguments that int8 and f32 products share, for the rows `r..r + rows` and the panel of
@@ -170,6 +196,7 @@ impl Linear {
             panel,
             bias: self.bias[first..].as_ptr(),
             activation: self.activation,
+            residual_first: self.residual_first,
             residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
             residual_stride: self.columns,
             out: call.out.at(at),

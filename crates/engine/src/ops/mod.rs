@@ -5,19 +5,23 @@
 //! share a [`Runtime`](crate::runtime::Runtime): the kernels for this machine, and threads.
 
 mod attention;
+mod depthwise;
 mod fused_node;
 mod fused_op;
 mod linear;
 mod norm;
 mod operator;
 mod patches;
+mod pixels;
 mod scratch;
 mod shape;
 mod weights;
+mod window;
+mod winograd_weights;
 
 pub(crate) use fused_node::FusedNode;
 pub(crate) use fused_op::FusedOp;
-pub(crate) use operator::{Operators, pack};
+pub(crate) use operator::{Operators, SHALLOW, pack};
 #[cfg(feature = "gpu")]
 pub(crate) use shape::with_last_axis;
 #[cfg(feature = "gpu")]

@@ -1,13 +1,15 @@
 //! [`Operator`]: a fused operator with its packed weights.
 
 use super::attention::attention;
+use super::depthwise::Depthwise;
 use super::linear::Linear;
 use super::norm::normalise;
-use super::shape::with_last_axis;
+use super::pixels::{finish, pool};
+use super::shape::{image_shape, with_last_axis};
 use super::weights::PackError;
 use crate::precision::Precision;
 use crate::runtime::Runtime;
-use crate::spec::{AttentionSpec, Grid, NormSpec, Spec, Specs};
+use crate::spec::{AttentionSpec, FinishSpec, Grid, NormSpec, PoolSpec, Spec, Specs};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::{PlainView, *};
@@ -24,7 +26,13 @@ pub(crate) enum Operator {
     },
     Norm(NormSpec, Arc<Runtime>),
     Round(Grid),
+    Depthwise(Box<Depthwise>),
+    Pool(PoolSpec, Arc<Runtime>),
+    Finish(FinishSpec, Arc<Runtime>),
 }
+
+/// Fewest channels of a convolution in int8.
+pub(crate) const SHALLOW: usize = 8;
 
 /// The operators of a graph, by the name of their output.
 pub(crate) type Operators = HashMap<String, Arc<Operator>>;
@@ -48,12 +56,17 @@ pub(crate) fn pack(
     names.sort();
     names
         .into_iter()
-        .map(|name| {
+        .filter_map(|name| {
             let operator = match &specs[name] {
                 Spec::Linear(spec) => {
                     let patches = spec.patches.is_some() && spec.grid.is_none();
-                    let int8 = precision.is_int8(spec) || all_int8 && patches;
-                    Operator::Linear(Box::new(Linear::new(name, spec, runtime, int8)?))
+                    // Windows of few channels, as of an image's colours, take longer to quantise than to multiply.
+                    let shallow = spec.window.is_some_and(|w| w.channels < SHALLOW);
+                    let int8 = precision.is_int8(spec) && !shallow || all_int8 && patches;
+                    match Linear::new(name, spec, runtime, int8) {
+                        Ok(linear) => Operator::Linear(Box::new(linear)),
+                        Err(e) => return Some(Err(e)),
+                    }
                 }
                 Spec::Attention(spec) => Operator::Attention {
                     spec: spec.clone(),
@@ -62,8 +75,14 @@ pub(crate) fn pack(
                 },
                 Spec::Norm(spec) => Operator::Norm(spec.clone(), Arc::clone(runtime)),
                 Spec::Round(grid) => Operator::Round(*grid),
+                Spec::Depthwise(spec) => {
+                    Operator::Depthwise(Box::new(Depthwise::new(spec, runtime)))
+                }
+                Spec::Pool(spec) => Operator::Pool(*spec, Arc::clone(runtime)),
+                Spec::Finish(spec) => Operator::Finish(*spec, Arc::clone(runtime)),
+                Spec::Convolution(_) => return None,
             };
-            Ok((name.clone(), Arc::new(operator)))
+            Some(Ok((name.clone(), Arc::new(operator))))
         })
         .collect()
 }
@@ -76,6 +95,9 @@ impl Operator {
             Self::Attention { .. } => "attention",
             Self::Norm(..) => "norm",
             Self::Round(_) => "rounding",
+            Self::Depthwise(_) => "depthwise",
+            Self::Pool(..) => "pooling",
+            Self::Finish(..) => "elementwise",
         }
     }
 
@@ -88,7 +110,8 @@ impl Operator {
     pub(crate) fn weight_bytes(&self) -> usize {
         match self {
             Self::Linear(linear) => linear.weight_bytes(),
-            Self::Attention { .. } | Self::Round(_) => 0,
+            Self::Depthwise(depthwise) => depthwise.weight_bytes(),
+            Self::Attention { .. } | Self::Round(_) | Self::Pool(..) | Self::Finish(..) => 0,
             Self::Norm(norm, _) => (norm.gain.len() + norm.shift.len()) * size_of::<f32>(),
         }
     }
@@ -116,6 +139,9 @@ impl Operator {
                 low_precision,
             } => attention(spec, runtime, *low_precision, &shapes, &slices, out)?,
             Self::Norm(spec, runtime) => normalise(spec, runtime, shapes[0], slices[0], out)?,
+            Self::Depthwise(depthwise) => depthwise.run(slices[0], slices.get(1).copied(), out),
+            Self::Pool(spec, runtime) => pool(spec, runtime, slices[0], out)?,
+            Self::Finish(spec, runtime) => finish(spec, runtime, shapes[0], &slices, out)?,
             Self::Round(grid) => {
                 for (y, &x) in out.iter_mut().zip(slices[0]) {
                     *y = grid.round(x);
@@ -129,7 +155,12 @@ impl Operator {
         match self {
             Self::Linear(linear) => linear.output_shape(input),
             Self::Attention { spec, .. } => with_last_axis(input, spec.heads * spec.depth),
-            Self::Norm(..) | Self::Round(_) => input.into(),
+            Self::Norm(..) | Self::Round(_) | Self::Finish(..) => input.into(),
+            Self::Depthwise(depthwise) => image_shape(input, depthwise.output()),
+            Self::Pool(spec, _) => {
+                let window = spec.window();
+                image_shape(input, (window.out.0, window.out.1, window.channels))
+            }
         }
     }
 }

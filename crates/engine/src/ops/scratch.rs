@@ -4,18 +4,23 @@ use constancy_kernels::AlignedBytes;
 use std::cell::Cell;
 
 thread_local! {
-    static FLOATS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// As many as calls were ever nested.
+    static FLOATS: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
     static BYTES: Cell<Option<AlignedBytes>> = const { Cell::new(None) };
 }
 
 /// Lends `len` f32 values of this thread; they hold arbitrary values of earlier calls.
 pub(super) fn with_floats<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
-    let mut floats = FLOATS.take();
+    let mut free = FLOATS.take();
+    let mut floats = free.pop().unwrap_or_default();
+    FLOATS.set(free);
     if floats.len() < len {
         floats.resize(len, 0.0);
     }
     let result = work(&mut floats[..len]);
-    FLOATS.set(floats);
+    let mut free = FLOATS.take();
+    free.push(floats);
+    FLOATS.set(free);
     result
 }
 

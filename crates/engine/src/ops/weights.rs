@@ -1,5 +1,6 @@
 //! The weights of a product, packed for the kernels of this machine.
 
+use super::winograd_weights::WinogradWeights;
 use crate::onnx::ElementType;
 use crate::runtime::Runtime;
 use crate::spec::{LinearSpec, NormSpec, WeightSpec};
@@ -26,6 +27,7 @@ const UNSIGNED_OFFSET: i16 = 128;
 pub(super) enum Weights {
     Int8(Int8Weights),
     F32(F32Weights),
+    Winograd(WinogradWeights),
 }
 
 /// int8 weights with their scales; every table is padded to whole panels of columns.
@@ -58,7 +60,13 @@ impl Weights {
         let weights = if int8 {
             Self::Int8(Int8Weights::pack(name, spec, runtime.kernels)?)
         } else {
-            Self::F32(F32Weights::pack(name, spec, runtime.kernels)?)
+            match WinogradWeights::pack(spec, runtime.kernels) {
+                Some(weights) if !weights.finite => {
+                    return Err(PackError::NotFinite { name: name.into() });
+                }
+                Some(weights) => Self::Winograd(weights),
+                None => Self::F32(F32Weights::pack(name, spec, runtime.kernels)?),
+            }
         };
         spec.parts.iter().for_each(|part| part.data.data.release());
         Ok(weights)
@@ -69,6 +77,7 @@ impl Weights {
         match self {
             Self::Int8(w) => w.packed.size(),
             Self::F32(w) => w.bytes.size(),
+            Self::Winograd(w) => w.bytes.size(),
         }
     }
 }
@@ -76,7 +85,7 @@ impl Weights {
 impl WeightSpec {
     /// Calls `each(depth, column, stored value)` for the columns `first..end`, in the order of the
     /// file.
-    fn visit(&self, first: usize, end: usize, mut each: impl FnMut(usize, usize, f32)) {
+    pub(super) fn visit(&self, first: usize, end: usize, mut each: impl FnMut(usize, usize, f32)) {
         let bytes = self.data.data.bytes();
         let (depth, columns) = (self.depth(), self.columns());
         let mut all = |value: &dyn Fn(usize) -> f32| {
@@ -104,7 +113,7 @@ impl WeightSpec {
     }
 
     /// `(q − zero) · scale` of a stored value of column `c`.
-    fn dequantise(&self, c: usize, value: f32) -> f32 {
+    pub(super) fn dequantise(&self, c: usize, value: f32) -> f32 {
         let zero = for_column(&self.zeros, c).map_or(0.0, |z| z as f32);
         let scale = for_column(&self.scales, c).unwrap_or(1.0);
         (value - zero) * scale
@@ -216,7 +225,7 @@ fn scales_and_zeros(
 }
 
 /// The int8 value that is packed for a value of the file, given its column in `part`.
-fn stored_values(part: &WeightSpec, scales: &[f32]) -> impl Fn(usize, f32) -> i8 {
+fn stored_values<'a>(part: &'a WeightSpec, scales: &'a [f32]) -> impl Fn(usize, f32) -> i8 + 'a {
     let is_float = !part.is_int8();
     let offset = if part.data.element == ElementType::U8 {
         f32::from(UNSIGNED_OFFSET)
@@ -225,7 +234,7 @@ fn stored_values(part: &WeightSpec, scales: &[f32]) -> impl Fn(usize, f32) -> i8
     };
     move |c, value| {
         let value = if is_float {
-            (value / scales[c]).round_ties_even()
+            (part.dequantise(c, value) / scales[c]).round_ties_even()
         } else {
             value - offset
         };
@@ -240,6 +249,7 @@ fn float_scales(name: &str, part: &WeightSpec, scales: &mut [f32]) -> Result<(),
     let mut largest = vec![0.0f32; scales.len()];
     let mut finite = true;
     part.visit(0, scales.len(), |_, c, value| {
+        let value = part.dequantise(c, value);
         finite &= value.is_finite();
         largest[c] = largest[c].max(value.abs());
     });

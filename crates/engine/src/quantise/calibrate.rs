@@ -1,6 +1,6 @@
 //! Records the inputs of a tower's layers: a sample of the rows that each reads, over a few images.
 
-use super::layers::Group;
+use super::layers::{Group, Windows};
 use crate::error::ModelError;
 use crate::input::ImageFormat;
 use crate::load::{Loader, Plan};
@@ -47,8 +47,37 @@ impl Activations {
     }
 }
 
+/// Adds windows of one image `[channels, height, width]` to a sample, as [`Activations::add`] does rows.
+fn add_windows(
+    rows: &mut Vec<f32>,
+    values: &[f32],
+    (height, width): (usize, usize),
+    windows: Windows,
+    (count, shift): (usize, usize),
+) {
+    let along = |pixels: usize, size: usize, pad: usize| {
+        (pixels + 2 * pad).saturating_sub(size) / windows.stride + 1
+    };
+    let across = along(width, windows.size.1, windows.pad.1);
+    let all = along(height, windows.size.0, windows.pad.0) * across;
+    let count = count.min(all);
+    for i in 0..count {
+        let at = (i * all / count + shift) % all;
+        let first = (at / across * windows.stride, at % across * windows.stride);
+        for k in 0..windows.size.0 * windows.size.1 {
+            let y = (first.0 + k / windows.size.1).checked_sub(windows.pad.0);
+            let x = (first.1 + k % windows.size.1).checked_sub(windows.pad.1);
+            let pixel = y.zip(x).filter(|&(y, x)| y < height && x < width);
+            rows.extend((0..windows.channels).map(|c| match pixel {
+                Some((y, x)) => values[(c * height + y) * width + x],
+                None => 0.0,
+            }));
+        }
+    }
+}
+
 /// Runs the tower on `images` (each `[1, 3, size, size]`) and records the input of each group, by
-/// its name.
+/// its key.
 pub(super) fn record_activations(
     path: &Path,
     source: &Manifest,
@@ -57,7 +86,9 @@ pub(super) fn record_activations(
     runtime: &Arc<Runtime>,
 ) -> Result<HashMap<String, Activations>, ModelError> {
     let failed = |e: TractError| ModelError::run(path, &e);
-    let names: Vec<&str> = groups.iter().map(|g| g.input.as_str()).collect();
+    let mut names: Vec<&str> = groups.iter().map(|g| g.input.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
     let file = OnnxFile::open(path).map_err(|reason| ModelError::Parse {
         path: path.into(),
         reason,
@@ -75,7 +106,7 @@ pub(super) fn record_activations(
     for (i, image) in images.iter().enumerate() {
         let input = format.tensor(source, image, 1).map_err(failed)?;
         let outputs = plan.run(tvec!(input.into())).map_err(failed)?;
-        for (group, output) in groups.iter().zip(outputs) {
+        for (name, output) in names.iter().zip(outputs) {
             let output = output
                 .into_tensor()
                 .cast_to::<f32>()
@@ -83,8 +114,19 @@ pub(super) fn record_activations(
                 .into_owned();
             let plain = output.try_as_plain_ram().map_err(failed)?;
             let values = plain.as_slice::<f32>().map_err(failed)?;
-            let activations = found.entry(group.input.clone()).or_default();
-            activations.add(values, group.layers[0].depth, count, i);
+            for group in groups.iter().filter(|g| g.input == **name) {
+                let activations = found.entry(group.key().to_owned()).or_default();
+                match (group.convolution(), output.shape()) {
+                    (Some((_, windows)), &[1, channels, height, width])
+                        if channels == windows.channels =>
+                    {
+                        let size = (height, width);
+                        add_windows(&mut activations.rows, values, size, windows, (count, i));
+                    }
+                    (Some(_), _) => {}
+                    (None, _) => activations.add(values, group.layers[0].depth, count, i),
+                }
+            }
         }
     }
     Ok(found)

@@ -97,7 +97,8 @@ fn quantise_layers(
             done,
             total: layers.groups.len(),
         });
-        let Some(activations) = activations.get(&group.input) else {
+        let recorded = activations.get(group.key());
+        let Some(activations) = recorded.filter(|a| !a.rows.is_empty()) else {
             continue;
         };
         let choice = Measurement::new(layers, group, activations, &runtime)
@@ -123,6 +124,9 @@ fn apply(editor: &mut GraphEditor, layers: &Layers, group: &Group, choice: &Choi
             None => quantised(&weights, layer.columns),
         }
     };
+    if let Some((layer, windows)) = group.convolution() {
+        return editor.quantise_convolution(layer, windows, &weights(layer));
+    }
     editor.quantise(group, group.layers.iter().map(weights).collect());
 }
 

@@ -1,6 +1,8 @@
 //! Edits the graph of a tower: int8 products take the form that ONNX Runtime's `quantize_dynamic`
-//! writes, and other large weights are stored in fp16 behind a `Cast`. Names, inputs, outputs and
+//! writes, int8 weights of convolutions stand behind `DequantizeLinear`, and other large weights are stored in fp16 behind a `Cast`. Names, inputs, outputs and
 //! all other nodes stay.
+
+mod convolution;
 
 use super::layers::{Group, Layer, captured};
 use super::weights::Int8Weights;

@@ -22,7 +22,7 @@ pub enum QuantiseError {
     )]
     NotFinite { path: PathBuf, tensor: String },
     #[error(
-        "model {path}: it has no linear layers with constant weights; `--format fp16` halves the file of a convolutional tower"
+        "model {path}: it has no layers that can be quantised; `--format fp16` halves the file"
     )]
     NoLayers { path: PathBuf },
     #[error("model {path}: nothing would become smaller, its large weights are in fp16 already")]

@@ -1,12 +1,27 @@
 //! The layers of a tower that can be quantised: its products with constant matrices, grouped by the
-//! value that they read.
+//! value that they read, and its convolutions over all channels.
 
 use crate::onnx::{
     ElementType, Graph, Index, OnnxFile, attribute_float, attribute_int, nth_input, pb,
 };
-use crate::rewrite::norm_specs;
+use crate::ops::SHALLOW;
+use crate::rewrite::{norm_specs, steps};
 use crate::spec::NormSpec;
 use std::collections::{HashMap, HashSet};
+
+/// The first version of ONNX's operators in which `DequantizeLinear` takes a scale per column.
+const MIN_CONVOLUTION_OPSET: i64 = 13;
+
+/// The windows of a convolution, which are the rows of its product.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Windows {
+    pub(super) channels: usize,
+    /// Lines and columns.
+    pub(super) size: (usize, usize),
+    pub(super) stride: usize,
+    /// Lines above and columns left of the image in the first window.
+    pub(super) pad: (usize, usize),
+}
 
 /// A product with a constant matrix.
 pub(super) struct Layer {
@@ -18,6 +33,8 @@ pub(super) struct Layer {
     transposed: bool,
     pub(super) depth: usize,
     pub(super) columns: usize,
+    /// Of a convolution, whose weights are `[columns, channels, lines, columns of the window]` in the file.
+    pub(super) windows: Option<Windows>,
 }
 
 /// Products that read the same value, and so share its quantisation and the normalisation before
@@ -27,6 +44,20 @@ pub(super) struct Group {
     pub(super) layers: Vec<Layer>,
     /// The normalisation that makes the value, if nothing else reads it.
     pub(super) norm: Option<NormSpec>,
+}
+
+impl Group {
+    /// The convolution that this group consists of, and its windows.
+    pub(super) fn convolution(&self) -> Option<(&Layer, Windows)> {
+        let layer = self.layers.first()?;
+        Some((layer, layer.windows?))
+    }
+
+    /// What tells this group from all others: a convolution shares its windows with no other layer.
+    pub(super) fn key(&self) -> &str {
+        self.convolution()
+            .map_or(&self.input, |(layer, _)| &layer.output)
+    }
 }
 
 /// The graph of a tower and the layers in it that can be quantised.
@@ -62,7 +93,9 @@ impl Layers {
                 layer.name.clone_from(name);
             }
             let input = nth_input(node, 0);
-            match found.groups.iter_mut().find(|g| g.input == *input) {
+            let same = |g: &Group| g.input == *input && g.convolution().is_none();
+            let group = found.groups.iter_mut().find(|g| same(g));
+            match group.filter(|_| layer.windows.is_none()) {
                 Some(group) => group.layers.push(layer),
                 None => found.groups.push(Group {
                     input: input.to_owned(),
@@ -77,7 +110,9 @@ impl Layers {
             .collect();
         for i in 0..found.groups.len() {
             let group = &found.groups[i];
-            let alone = !captured.contains(&group.input) && found.feeds_only(group);
+            let alone = group.convolution().is_none()
+                && !captured.contains(&group.input)
+                && found.feeds_only(group);
             found.groups[i].norm = norms.get(&group.input).filter(|_| alone).cloned();
         }
         Ok(found)
@@ -88,6 +123,7 @@ impl Layers {
         let mut transposed = false;
         match node.op_type.as_str() {
             "MatMul" => {}
+            "Conv" => return self.convolution(node),
             "Gemm" => {
                 let plain = |name| {
                     attribute_float(node, name).is_none_or(|v| (v - 1.0).abs() < f32::EPSILON)
@@ -128,6 +164,39 @@ impl Layers {
             transposed,
             depth,
             columns,
+            windows: None,
+        })
+    }
+
+    /// The layer that a convolution is: over all channels of an image that has more than a few.
+    fn convolution(&self, node: &pb::NodeProto) -> Option<Layer> {
+        let weight = nth_input(node, 1);
+        let constant = self.graph.constant(&self.index, weight)?;
+        let &[columns, channels, lines, across] = constant.shape.as_slice() else {
+            return None;
+        };
+        let (stride, pad) = steps(node)?;
+        let depth = lines * across * channels;
+        let fits = node.domain.is_empty()
+            && self.graph.opset() >= MIN_CONVOLUTION_OPSET
+            && attribute_int(node, "group").unwrap_or(1) == 1
+            && matches!(constant.element, ElementType::F32 | ElementType::F16)
+            && channels >= SHALLOW
+            && columns > 0
+            && depth > 0;
+        fits.then(|| Layer {
+            output: node.name.clone(),
+            name: node.name.clone(),
+            weight: weight.to_owned(),
+            transposed: true,
+            depth,
+            columns,
+            windows: Some(Windows {
+                channels,
+                size: (lines, across),
+                stride,
+                pad,
+            }),
         })
     }
 
@@ -148,8 +217,11 @@ impl Layers {
         let Some(constant) = self.graph.constant(&self.index, &layer.weight) else {
             return Vec::new();
         };
-        let values = constant.floats();
+        let mut values = constant.floats();
         constant.data.release();
+        if let Some(windows) = layer.windows {
+            values = channels_last(&values, windows);
+        }
         if !layer.transposed {
             return values;
         }
@@ -161,6 +233,17 @@ impl Layers {
         }
         transposed
     }
+}
+
+/// Filters `[columns, channels, pixels]` as `[columns, pixels, channels]`.
+fn channels_last(filters: &[f32], windows: Windows) -> Vec<f32> {
+    let (channels, pixels) = (windows.channels, windows.size.0 * windows.size.1);
+    let filters = filters.chunks_exact(channels * pixels);
+    filters
+        .flat_map(|filter| {
+            (0..pixels).flat_map(move |p| (0..channels).map(move |c| filter[c * pixels + p]))
+        })
+        .collect()
 }
 
 /// The names of nodes, by their first outputs.

@@ -33,6 +33,43 @@ pub(super) fn biases(
     })
 }
 
+/// Replaces a `Mul` of a product by a constant row (layer scale).
+pub(super) fn factors(
+    graph: &Graph,
+    index: &Index,
+    specs: &Specs,
+    node: &pb::NodeProto,
+) -> Option<Replacement> {
+    if node.op_type != "Mul" {
+        return None;
+    }
+    either_order(node)
+        .into_iter()
+        .find_map(|(product, factors)| {
+            let mut spec = linear_of(specs, product)?.clone();
+            let plain =
+                spec.activation == Activation::None && !spec.residual && spec.parts.len() == 1;
+            if !plain || index.only_consumer(product).is_none() {
+                return None;
+            }
+            let factors = row_vector(&graph.constant(index, factors)?, spec.columns)?;
+            let part = &mut spec.parts[0];
+            for (bias, factor) in part.bias.iter_mut().zip(&factors) {
+                *bias *= factor;
+            }
+            let scale = |c: usize| match part.scales.as_slice() {
+                [] => 1.0,
+                [one] => *one,
+                all => all[c],
+            };
+            part.scales = (0..spec.columns).map(|c| scale(c) * factors[c]).collect();
+            Some(Replacement {
+                inputs: graph.nodes[index.producer(product)?].input.clone(),
+                spec: Spec::Linear(spec),
+            })
+        })
+}
+
 /// Replaces an activation after a product: ReLU, GELU (one node, or five with `Erf`), QuickGELU
 /// (one node, or three with `Sigmoid`).
 pub(super) fn activations(
@@ -57,7 +94,7 @@ pub(super) fn activations(
 }
 
 /// Input and kind of the activation that ends with `node`, and how often it reads the input.
-fn activation(
+pub(super) fn activation(
     graph: &Graph,
     index: &Index,
     node: &pb::NodeProto,
@@ -65,6 +102,9 @@ fn activation(
     let one_node = |kind| Some((node.input.first()?.clone(), kind, 1));
     match node.op_type.as_str() {
         "Relu" => one_node(Activation::Relu),
+        "Sigmoid" => one_node(Activation::Sigmoid),
+        "HardSwish" => one_node(Activation::HardSwish),
+        "Clip" if is_relu6(graph, index, node) => one_node(Activation::Relu6),
         "Gelu" => {
             let is_tanh = |a: &pb::AttributeProto| a.name == "approximate" && a.s == b"tanh";
             one_node(if node.attribute.iter().any(is_tanh) {
@@ -80,6 +120,9 @@ fn activation(
             quick_gelu(graph, index, a, b)
                 .map(|x| (x, Activation::QuickGelu, 2))
                 .or_else(|| erf_gelu(graph, index, a, b).map(|x| (x, Activation::Gelu, 2)))
+                .or_else(|| {
+                    gated(graph, index, a, b).map(|activation| (a.to_owned(), activation, 2))
+                })
         }),
         _ => None,
     }
@@ -87,6 +130,34 @@ fn activation(
 
 fn is_quick_alpha(alpha: f32) -> bool {
     (alpha - 1.702).abs() < 1e-4
+}
+
+/// Whether a `Clip` is to 0..=6.
+fn is_relu6(graph: &Graph, index: &Index, node: &pb::NodeProto) -> bool {
+    let bound = |slot: usize, name: &str| match nth_input(node, slot) {
+        "" => attribute_float(node, name),
+        input => graph.scalar(index, input),
+    };
+    let is = |found: Option<f32>, bound: f32| found.is_some_and(|v| (v - bound).abs() < 1e-6);
+    is(bound(1, "min"), 0.0) && is(bound(2, "max"), 6.0)
+}
+
+/// The activation `x · gate` whose gate is computed from x by one node.
+fn gated(graph: &Graph, index: &Index, x: &str, gate: &str) -> Option<Activation> {
+    let gate = &graph.nodes[index.producer(gate)?];
+    if nth_input(gate, 0) != x {
+        return None;
+    }
+    match gate.op_type.as_str() {
+        "Sigmoid" => Some(Activation::Silu),
+        "HardSigmoid" => {
+            let is = |name: &str, default: f32, value: f32| {
+                (attribute_float(gate, name).unwrap_or(default) - value).abs() < 1e-4
+            };
+            (is("alpha", 0.2, 1.0 / 6.0) && is("beta", 0.5, 0.5)).then_some(Activation::HardSwish)
+        }
+        _ => None,
+    }
 }
 
 /// The `x` of `x · Sigmoid(1.702 x)`.

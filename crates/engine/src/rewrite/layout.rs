@@ -48,7 +48,7 @@ impl Layout {
             return Some(start());
         };
         let from = |input: &str| Self::trace_behind(graph, index, shapes, input, depth - 1);
-        let factor = |name: &str| graph.scalar(index, name);
+        let factor = |name: &str| graph.scalar(index, name).or_else(|| shapes.scalar(name));
         let layout = match node.op_type.as_str() {
             "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" => {
                 from(nth_input(node, 0))

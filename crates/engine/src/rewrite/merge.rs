@@ -17,8 +17,10 @@ pub(super) fn merge_siblings(graph: &mut Graph, specs: &mut Specs) {
         let Some(Spec::Linear(linear)) = specs.get(&n.name) else {
             continue;
         };
-        let plain =
-            linear.activation == Activation::None && !linear.residual && linear.patches.is_none();
+        let plain = linear.activation == Activation::None
+            && !linear.residual
+            && linear.patches.is_none()
+            && linear.window.is_none();
         // Only attention can read its operands as columns of a larger matrix.
         let readers = index.consumers(&n.name);
         let for_attention = readers

@@ -1,4 +1,4 @@
-//! Recognises the blocks of a transformer in an ONNX graph and replaces each by one fused node.
+//! Recognises the blocks of transformers and convolution towers in an ONNX graph and replaces each by one fused node.
 //!
 //! The passes run in the order of [`fuse`]. Each looks for one pattern, in every form that
 //! exporters and quantisers write, and replaces the node that ends it; nodes that then feed nothing
@@ -6,6 +6,7 @@
 //! operators.
 
 mod attention;
+mod convolution;
 mod epilogue;
 mod grid;
 mod ignored;
@@ -25,6 +26,7 @@ mod tables;
 mod to_tract;
 mod unsupported;
 
+pub(crate) use convolution::{image_of, steps};
 pub(crate) use ignored::ignored_attribute;
 pub(crate) use pass::is_fused;
 pub(crate) use quantised::prepare_quantised;
@@ -47,10 +49,27 @@ pub(crate) fn fuse(
     fuse_with_shapes(graph, inputs).map(|(specs, _)| specs)
 }
 
+/// Like [`fuse`], but leaves convolutions as they are, for a GPU that has its own.
+#[cfg(feature = "gpu")]
+pub(crate) fn fuse_blocks(
+    graph: &mut Graph,
+    inputs: &[(&str, InferenceFact)],
+) -> Result<Specs, TractError> {
+    fuse_all(graph, inputs, false).map(|(specs, _)| specs)
+}
+
 /// Like [`fuse`], and gives the shapes of the values.
 pub(crate) fn fuse_with_shapes(
     graph: &mut Graph,
     inputs: &[(&str, InferenceFact)],
+) -> Result<(Specs, Shapes), TractError> {
+    fuse_all(graph, inputs, true)
+}
+
+fn fuse_all(
+    graph: &mut Graph,
+    inputs: &[(&str, InferenceFact)],
+    convolutions: bool,
 ) -> Result<(Specs, Shapes), TractError> {
     let mut specs = Specs::new();
     run_pass(graph, &mut specs, products::products);
@@ -58,12 +77,19 @@ pub(crate) fn fuse_with_shapes(
     run_pass(graph, &mut specs, norm::norms);
     run_pass(graph, &mut specs, epilogue::activations);
     run_pass(graph, &mut specs, grid::grids);
-    let shapes = Shapes::of(graph, &specs, inputs)?;
+    let mut shapes = Shapes::of(graph, &specs, inputs)?;
     shapes.fold_constants(graph);
     run_pass(graph, &mut specs, |g, i, s, n| {
         patches::patches(g, i, s, n, &shapes)
     });
+    if convolutions {
+        run_pass(graph, &mut specs, |g, i, s, n| {
+            convolution::fold(g, i, s, n, &shapes)
+        });
+        convolution::channels_last(graph, &mut specs, &mut shapes);
+    }
     run_pass(graph, &mut specs, epilogue::biases);
+    run_pass(graph, &mut specs, epilogue::factors);
     run_pass(graph, &mut specs, |g, i, s, n| {
         attention::attention(g, i, s, n, &shapes)
     });

@@ -113,7 +113,8 @@ pub(super) fn move_into_products(graph: &mut Graph, specs: &mut Specs) {
             let node = &graph.nodes[i];
             let can_normalise = matches!(
                 specs.get(&node.name),
-                Some(Spec::Linear(l)) if l.norm.is_none() && l.patches.is_none()
+                Some(Spec::Linear(l))
+                    if l.norm.is_none() && l.patches.is_none() && l.window.is_none()
             );
             can_normalise
                 && nth_input(node, 0) == name

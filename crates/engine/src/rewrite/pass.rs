@@ -52,6 +52,10 @@ pub(super) fn fused_node(spec: &Spec, inputs: Vec<String>, output: String) -> pb
         Spec::Attention(_) => "Attention",
         Spec::Norm(_) => "Norm",
         Spec::Round(_) => "Round",
+        Spec::Convolution(_) => "Convolution",
+        Spec::Depthwise(_) => "Depthwise",
+        Spec::Pool(_) => "Pool",
+        Spec::Finish(_) => "Finish",
     };
     pb::NodeProto {
         op_type: format!("{FUSED}{kind}"),

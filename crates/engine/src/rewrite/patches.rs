@@ -73,6 +73,8 @@ pub(super) fn patches(
         grid,
         activation: Activation::None,
         residual: false,
+        residual_first: false,
+        window: None,
         patches: Some(patches),
     };
     Some(Replacement {

@@ -6,7 +6,9 @@
 //! pairs that are left.
 
 use super::grid::Parameters;
-use crate::onnx::{Constant, ElementType, Graph, Index, first_output, nth_input, pb};
+use crate::onnx::{
+    Constant, ElementType, Graph, Index, attribute_int, first_output, nth_input, pb,
+};
 use std::collections::HashSet;
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -86,8 +88,8 @@ fn quantised(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<pb::T
     Some(tensor(node, &data, kind, bytes))
 }
 
-/// The floats of a dequantised constant; `None` for the weights of a product, which stay as they
-/// are.
+/// The floats of a dequantised constant; `None` for the weights of a product or convolution, which
+/// stay as they are.
 fn dequantised(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<pb::TensorProto> {
     let data = graph.constant(index, node.input.first()?)?;
     let is_byte = matches!(data.element, ElementType::I8 | ElementType::U8);
@@ -98,6 +100,9 @@ fn dequantised(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<pb:
             || reader.op_type == "Transpose"
     };
     let readers = index.consumers(node.output.first()?);
+    if is_byte && !readers.is_empty() && readers.iter().all(|&i| convolves(graph, index, node, i)) {
+        return None;
+    }
     if is_byte && data.shape.len() == 2 && !readers.is_empty() && readers.iter().all(multiplies) {
         return None;
     }
@@ -111,6 +116,18 @@ fn dequantised(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<pb:
     let bytes = integers.iter().enumerate().flat_map(float).collect();
     data.data.release();
     Some(tensor(node, &data, DataType::Float, bytes))
+}
+
+/// Whether the node at `reader` is a convolution over all channels that reads what `node` makes as its weights, and a value
+/// that is not quantised as its input.
+fn convolves(graph: &Graph, index: &Index, node: &pb::NodeProto, reader: usize) -> bool {
+    let reader = &graph.nodes[reader];
+    let input = index.producer(nth_input(reader, 0));
+    reader.op_type == "Conv"
+        && attribute_int(reader, "group").unwrap_or(1) == 1
+        && nth_input(reader, 1) == first_output(node)
+        && nth_input(reader, 2) != first_output(node)
+        && input.is_none_or(|i| graph.nodes[i].op_type != DEQUANTISE)
 }
 
 /// Which scale belongs to each element of a tensor of this shape.

@@ -65,9 +65,9 @@ fn movable_producer(
     }
     let producer = &graph.nodes[index.producer(nth_input(gather, 0))?];
     let by_row = match specs.get(&producer.name)? {
-        Spec::Linear(linear) => linear.patches.is_none(),
+        Spec::Linear(linear) => linear.patches.is_none() && linear.window.is_none(),
         Spec::Attention(_) => true,
-        Spec::Norm(_) | Spec::Round(_) => false,
+        _ => false,
     };
     let all_select_it = index
         .consumers(&producer.name)

@@ -21,6 +21,8 @@ pub(crate) struct Shapes {
     /// Integers that do not depend on the image, such as the target shapes of reshapes: shape and
     /// elements.
     integers: HashMap<String, (Vec<usize>, Vec<i64>)>,
+    /// Single f32 values that do not depend on the image, such as scales that are computed from a shape.
+    scalars: HashMap<String, f32>,
 }
 
 impl Shapes {
@@ -42,7 +44,7 @@ impl Shapes {
         }
         model.analyse(true)?;
         let (mut shapes, mut integers) = (HashMap::new(), HashMap::new());
-        let mut floats = HashSet::new();
+        let (mut floats, mut scalars) = (HashSet::new(), HashMap::new());
         for node in model.nodes() {
             for (slot, output) in node.outputs.iter().enumerate() {
                 let label = model.outlet_label(OutletId::new(node.id, slot));
@@ -51,6 +53,11 @@ impl Shapes {
                 };
                 if output.fact.datum_type.concretize() == Some(DatumType::F32) {
                     floats.insert(name.to_owned());
+                }
+                if let Some(value) = output.fact.value.concretize()
+                    && let Some(value) = as_scalar(&value)
+                {
+                    scalars.insert(name.to_owned(), value);
                 }
                 let Some(dims) = output.fact.shape.concretize() else {
                     continue;
@@ -69,7 +76,14 @@ impl Shapes {
             dims: shapes,
             floats,
             integers,
+            scalars,
         })
+    }
+
+    /// Adds the shape of an f32 value that is not in the file.
+    pub(super) fn insert(&mut self, name: &str, shape: Vec<usize>) {
+        self.floats.insert(name.to_owned());
+        self.dims.insert(name.to_owned(), shape);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Vec<usize>> {
@@ -79,6 +93,11 @@ impl Shapes {
     /// Whether a value is an integer that does not depend on the image.
     pub(crate) fn is_integer(&self, name: &str) -> bool {
         self.integers.contains_key(name)
+    }
+
+    /// The value of a single f32 that does not depend on the image.
+    pub(super) fn scalar(&self, name: &str) -> Option<f32> {
+        self.scalars.get(name).copied()
     }
 
     /// Whether a value is f32, which fused operators need.
@@ -115,6 +134,20 @@ impl Shapes {
         }
         graph.drop_unused();
     }
+}
+
+/// The value of a tensor that has one f32 only.
+fn as_scalar(value: &Tensor) -> Option<f32> {
+    if value.datum_type() != DatumType::F32 || value.len() != 1 {
+        return None;
+    }
+    value
+        .try_as_plain_ram()
+        .ok()?
+        .as_slice::<f32>()
+        .ok()?
+        .first()
+        .copied()
 }
 
 /// The elements of a small integer tensor, as shapes and indices are; `None` for any other.

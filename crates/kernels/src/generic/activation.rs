@@ -49,28 +49,68 @@ pub(super) unsafe fn gelu_tanh<V: Vector>(x: V) -> V {
     }
 }
 
-/// ½ x (1 + erf(x / √2)) with erf by Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7.
+/// ½ x (1 + erf(x / √2)), absolute error below 1e-6.
+///
+/// erf(x / √2) / 2x is even. Here it is a polynomial of `2 x² / 5.5² − 1`, fitted for the least error of the result, and ½ / 5.5
+/// at x = 5.5, beyond which erf differs from 1 by less than 4e-8. A third of the time of a formula with an exponential.
 #[inline(always)]
 pub(super) unsafe fn gelu<V: Vector>(x: V) -> V {
+    const END: f32 = 5.5;
+    const COEFFICIENTS: [f32; 13] = [
+        2.584_990_3e-3,
+        -2.573_958_8e-3,
+        2.493_837_6e-3,
+        -6.232_341_3e-3,
+        1.140_790_7e-2,
+        -1.540_426_9e-2,
+        2.003_692_8e-2,
+        -2.593_426e-2,
+        3.211_220_7e-2,
+        -3.880_548_5e-2,
+        4.773_57e-2,
+        -6.417_195_5e-2,
+        1.285_519_5e-1,
+    ];
     // SAFETY: this function inherits the caller's features.
     unsafe {
-        let zero = V::splat(0.0);
-        let one = V::splat(1.0);
-        let a = x
-            .max(zero.sub(x))
-            .mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
-        let t = a.fma(V::splat(0.327_591_1), one).reciprocal();
-        let p = V::splat(1.061_405_4);
-        let p = p.fma(t, V::splat(-1.453_152));
-        let p = p.fma(t, V::splat(1.421_413_8));
-        let p = p.fma(t, V::splat(-0.284_496_74));
-        let p = p.fma(t, V::splat(0.254_829_6)).mul(t);
-        // For x < 0, 1 + erf = p·e^(−a²), without cancellation; for x > 0 it is 2 − p·e^(−a²).
-        let tail = p
-            .mul(exp2(a.mul(a).mul(V::splat(-LOG2_E))))
-            .mul(V::splat(0.5));
-        x.max(zero).sub(x.max(zero.sub(x)).mul(tail))
+        let clamped = x.max(V::splat(-END)).min(V::splat(END));
+        let u = clamped
+            .mul(clamped)
+            .fma(V::splat(2.0 / (END * END)), V::splat(-1.0));
+        let mut p = V::splat(-8.921_498e-4);
+        for coefficient in COEFFICIENTS {
+            p = p.fma(u, V::splat(coefficient));
+        }
+        x.mul(clamped.fma(p, V::splat(0.5)))
     }
+}
+
+/// x · sigmoid(x).
+#[inline(always)]
+pub(super) unsafe fn silu<V: Vector>(x: V) -> V {
+    // SAFETY: this function inherits the caller's features.
+    unsafe { sigmoid_gate(x, x.mul(V::splat(-LOG2_E))) }
+}
+
+/// 1 / (1 + e^−x).
+#[inline(always)]
+pub(super) unsafe fn sigmoid<V: Vector>(x: V) -> V {
+    // SAFETY: this function inherits the caller's features.
+    unsafe { sigmoid_gate(V::splat(1.0), x.mul(V::splat(-LOG2_E))) }
+}
+
+/// x clamped to 0..=6.
+#[inline(always)]
+pub(super) unsafe fn relu6<V: Vector>(x: V) -> V {
+    // SAFETY: this function inherits the caller's features.
+    unsafe { x.max(V::splat(0.0)).min(V::splat(6.0)) }
+}
+
+/// x · clamp(x + 3, 0, 6) / 6.
+#[inline(always)]
+pub(super) unsafe fn hard_swish<V: Vector>(x: V) -> V {
+    // SAFETY: this function inherits the caller's features.
+    unsafe { x.mul(relu6(x.add(V::splat(3.0))).mul(V::splat(1.0 / 6.0))) }
 }
 
 /// Calls `$work` with a closure that computes `$activation`, so that a tile branches once, not once per vector.
@@ -82,6 +122,10 @@ macro_rules! with_activation {
             Activation::QuickGelu => $work::<$vector>($($argument,)* #[inline(always)] |x| quick_gelu(x)),
             Activation::Gelu => $work::<$vector>($($argument,)* #[inline(always)] |x| gelu(x)),
             Activation::GeluTanh => $work::<$vector>($($argument,)* #[inline(always)] |x| gelu_tanh(x)),
+            Activation::Silu => $work::<$vector>($($argument,)* #[inline(always)] |x| silu(x)),
+            Activation::Sigmoid => $work::<$vector>($($argument,)* #[inline(always)] |x| sigmoid(x)),
+            Activation::Relu6 => $work::<$vector>($($argument,)* #[inline(always)] |x| relu6(x)),
+            Activation::HardSwish => $work::<$vector>($($argument,)* #[inline(always)] |x| hard_swish(x)),
         }
     };
 }

@@ -1,6 +1,8 @@
 //! The epilogue of a product: scales, bias, activation, residual.
 
-use super::activation::{gelu, gelu_tanh, quick_gelu, with_activation};
+use super::activation::{
+    gelu, gelu_tanh, hard_swish, quick_gelu, relu6, sigmoid, silu, with_activation,
+};
 use crate::args::{Activation, EpilogueArgs};
 use crate::vector::Vector;
 
@@ -107,32 +109,46 @@ unsafe fn general_epilogue<V: Vector>(args: &EpilogueArgs<'_>, activate: impl Fn
                             V::load(args.outlier_weights.add(j * args.outlier_stride + c));
                         y = V::splat(*args.outlier_rows.add(r * args.outliers + j)).fma(weights, y);
                     }
-                    activate(y)
+                    y
                 },
+                &activate,
             );
             c += V::LEN;
         }
     }
 }
 
-/// Stores the vector that `of` computes for each row at column `c`, with the residual added.
+/// Stores the vector that `of` computes for each row at column `c`, activated and with the residual added.
 #[inline(always)]
-unsafe fn store_column<V: Vector>(args: &EpilogueArgs<'_>, c: usize, of: impl Fn(usize) -> V) {
+unsafe fn store_column<V: Vector>(
+    args: &EpilogueArgs<'_>,
+    c: usize,
+    of: impl Fn(usize) -> V,
+    activate: &impl Fn(V) -> V,
+) {
     // SAFETY: `out` and the residual hold `columns` values per row; this function inherits the caller's features.
     unsafe {
         let (mut out, mut residual) = (args.out.add(c), args.residual.wrapping_add(c));
         let left = args.columns - c;
         for r in 0..args.rows {
             let mut y = of(r);
+            if args.residual.is_null() {
+                y = activate(y);
+            } else {
+                let residual = if left >= V::LEN {
+                    V::load(residual)
+                } else {
+                    V::load_partial(residual, left, 0.0)
+                };
+                y = if args.residual_first {
+                    activate(y.add(residual))
+                } else {
+                    activate(y).add(residual)
+                };
+            }
             if left >= V::LEN {
-                if !args.residual.is_null() {
-                    y = y.add(V::load(residual));
-                }
                 y.store(out);
             } else {
-                if !args.residual.is_null() {
-                    y = y.add(V::load_partial(residual, left, 0.0));
-                }
                 y.store_partial(out, left);
             }
             out = out.wrapping_add(args.out_stride);
@@ -163,7 +179,8 @@ unsafe fn biased_epilogue<V: Vector>(
                 args,
                 c,
                 #[inline(always)]
-                |r| activate(V::load(sums.add(r * args.panel + c)).add(bias)),
+                |r| V::load(sums.add(r * args.panel + c)).add(bias),
+                &activate,
             );
             c += V::LEN;
         }

@@ -26,27 +26,30 @@ unsafe fn product_tile<V: Vector, M: MultiplyAdd<V>, const R: usize, const N: us
     // SAFETY: the pointers match the shapes; this function inherits the caller's features.
     unsafe {
         let mut sums = [[V::splat(0.0); N]; R];
-        let (mut column, mut row) = (p.a, p.b);
+        let mut row = p.b;
         let mut next = if p.prefetch.is_null() {
             p.b
         } else {
             p.prefetch
         };
-        for _ in 0..p.depth {
-            V::prefetch(next);
-            next = next.wrapping_byte_add(p.prefetch_step);
-            let mut columns = [V::splat(0.0); N];
-            for (n, column) in columns.iter_mut().enumerate() {
-                *column = V::load(row.add(n * V::LEN));
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let value = V::broadcast(column.add(r * p.a_stride));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = M::multiply_add(value, column, *sum);
+        for segment in 0..p.segments {
+            let mut column = p.a.add(segment * p.a_segment);
+            for _ in 0..p.depth {
+                V::prefetch(next);
+                next = next.wrapping_byte_add(p.prefetch_step);
+                let mut columns = [V::splat(0.0); N];
+                for (n, column) in columns.iter_mut().enumerate() {
+                    *column = V::load(row.add(n * V::LEN));
                 }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let value = V::broadcast(column.add(r * p.a_stride));
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = M::multiply_add(value, column, *sum);
+                    }
+                }
+                column = column.add(1);
+                row = row.add(p.b_stride);
             }
-            column = column.add(1);
-            row = row.add(p.b_stride);
         }
         for (r, sums) in sums.iter().enumerate() {
             for (n, sum) in sums.iter().enumerate() {
@@ -85,10 +88,16 @@ pub(crate) unsafe fn product<V: Vector, M: MultiplyAdd<V>>(p: &Product) {
                 c: p.c.add(c),
                 ..*p
             };
-            match V::TILE_VECTORS {
-                4 => product_rows::<V, M, 4>(&panel),
+            // The last panel may have fewer vectors.
+            let vectors = (p.columns - c).div_ceil(V::LEN);
+            match V::TILE_VECTORS.min(vectors) {
+                1 => product_rows::<V, M, 1>(&panel),
                 2 => product_rows::<V, M, 2>(&panel),
-                _ => product_rows::<V, M, 1>(&panel),
+                _ => match V::TILE_VECTORS {
+                    4 => product_rows::<V, M, 4>(&panel),
+                    2 => product_rows::<V, M, 2>(&panel),
+                    _ => product_rows::<V, M, 1>(&panel),
+                },
             }
         }
     }

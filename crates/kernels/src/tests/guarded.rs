@@ -5,14 +5,14 @@ use crate::{Int8Args, Kernels};
 use std::ptr::null_mut;
 
 /// Zeroed bytes that end at an inaccessible page.
-struct Guarded {
+pub(super) struct Guarded {
     start: *mut u8,
     mapped: usize,
     len: usize,
 }
 
 impl Guarded {
-    fn new(len: usize) -> Self {
+    pub(super) fn new(len: usize) -> Self {
         // SAFETY: the call takes no pointers.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
         let mapped = len.next_multiple_of(page) + page;
@@ -37,7 +37,7 @@ impl Guarded {
     }
 
     /// The last `len` bytes.
-    fn last(&self, len: usize) -> *mut u8 {
+    pub(super) fn last(&self, len: usize) -> *mut u8 {
         self.start.wrapping_add(self.len - len)
     }
 }

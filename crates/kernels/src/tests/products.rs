@@ -4,12 +4,16 @@ use super::{product, value};
 use crate::{Activation, EpilogueArgs, Kernels, Product};
 use proptest::prelude::*;
 
-const ACTIVATIONS: [Activation; 5] = [
+pub(super) const ACTIVATIONS: [Activation; 9] = [
     Activation::None,
     Activation::Relu,
     Activation::QuickGelu,
     Activation::Gelu,
     Activation::GeluTanh,
+    Activation::Silu,
+    Activation::Sigmoid,
+    Activation::Relu6,
+    Activation::HardSwish,
 ];
 
 /// `y = activation(x · (w − zeros) · scales + outlier x · outlier weights + bias) + residual`, x `[rows, depth]`, w
@@ -29,6 +33,7 @@ struct Layer {
     bias: Vec<f32>,
     residual: Option<Vec<f32>>,
     activation: Activation,
+    residual_first: bool,
 }
 
 fn layers() -> impl Strategy<Value = Layer> {
@@ -36,10 +41,17 @@ fn layers() -> impl Strategy<Value = Layer> {
         0..ACTIVATIONS.len(),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
         0..3usize,
     );
     (1..=70usize, 1..=80usize, 1..=40usize, options, any::<u64>()).prop_map(
-        |(rows, depth, columns, (activation, with_residual, with_zeros, outliers), seed)| {
+        |(
+            rows,
+            depth,
+            columns,
+            (activation, with_residual, residual_first, with_zeros, outliers),
+            seed,
+        )| {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut noise = |n: usize| (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect::<Vec<f32>>();
             let mut x = noise(rows * depth);
@@ -71,6 +83,7 @@ fn layers() -> impl Strategy<Value = Layer> {
                 bias,
                 residual,
                 activation: ACTIVATIONS[activation],
+                residual_first,
             }
         },
     )
@@ -111,7 +124,12 @@ impl Layer {
                 .residual
                 .as_ref()
                 .map_or(0.0, |v| f64::from(v[r * self.columns + c]));
-            activate(sum + f64::from(self.bias[c]), self.activation) + residual
+            let sum = sum + f64::from(self.bias[c]);
+            if self.residual_first {
+                activate(sum + residual, self.activation)
+            } else {
+                activate(sum, self.activation) + residual
+            }
         };
         (0..self.rows)
             .flat_map(|r| (0..self.columns).map(move |c| (r, c)))
@@ -134,6 +152,7 @@ impl Layer {
             panel,
             bias: bias[first..].as_ptr(),
             activation: self.activation,
+            residual_first: self.residual_first,
             residual: self
                 .residual
                 .as_ref()
@@ -243,10 +262,12 @@ impl Layer {
                 let args = self.epilogue((r, rows), (first, panel), &bias, &mut out);
                 let product = Product {
                     rows,
-                    columns: panel,
+                    columns,
                     depth: self.depth,
+                    segments: 1,
                     a: self.x[r * self.depth..].as_ptr(),
                     a_stride: self.depth,
+                    a_segment: 0,
                     b: weights.as_ptr(),
                     b_stride: panel,
                     c: sums.as_mut_ptr(),
@@ -272,13 +293,17 @@ fn resized<T: Copy + Default>(values: &[T], len: usize) -> Vec<T> {
     values
 }
 
-fn activate(x: f64, activation: Activation) -> f64 {
+pub(super) fn activate(x: f64, activation: Activation) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match activation {
         Activation::None => x,
         Activation::Relu => x.max(0.0),
         Activation::QuickGelu => x * sigmoid(1.702 * x),
         Activation::Gelu => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+        Activation::Silu => x * sigmoid(x),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
         Activation::GeluTanh => {
             0.5 * x * (1.0 + (0.797_884_560_8 * (x + 0.044_715 * x * x * x)).tanh())
         }

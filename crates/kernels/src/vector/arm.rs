@@ -19,6 +19,7 @@ impl Vector for Neon {
     const LEN: usize = 4;
     const TILE_ROWS: usize = 6;
     const TILE_VECTORS: usize = 4;
+    const DEPTHWISE_PIXELS: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {

@@ -21,6 +21,9 @@ pub(super) trait Vector: Copy {
     /// Vectors across a tile of the f32 product.
     const TILE_VECTORS: usize;
 
+    /// Pixels of a tile of a depthwise convolution: 1, 2, 3, 4, 6 or 8, as accumulators and inputs fit the registers.
+    const DEPTHWISE_PIXELS: usize;
+
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// The value at `from` in every lane, as a product needs it.

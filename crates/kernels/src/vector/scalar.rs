@@ -17,6 +17,7 @@ impl Vector for Scalar {
     const LEN: usize = 8;
     const TILE_ROWS: usize = 4;
     const TILE_VECTORS: usize = 1;
+    const DEPTHWISE_PIXELS: usize = 4;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {

@@ -18,6 +18,7 @@ impl Vector for Avx2 {
     const LEN: usize = 8;
     const TILE_ROWS: usize = 6;
     const TILE_VECTORS: usize = 2;
+    const DEPTHWISE_PIXELS: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -34,6 +35,22 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_partial(from: *const f32, len: usize, fill: f32) -> Self {
+        unsafe {
+            let mask = first_lanes(len);
+            let loaded = _mm256_maskload_ps(from, mask);
+            Self(_mm256_blendv_ps(
+                _mm256_set1_ps(fill),
+                loaded,
+                _mm256_castsi256_ps(mask),
+            ))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_partial(self, to: *mut f32, len: usize) {
+        unsafe { _mm256_maskstore_ps(to, first_lanes(len), self.0) }
     }
     #[inline(always)]
     unsafe fn load_i32(from: *const i32) -> Self {
@@ -101,6 +118,13 @@ impl Vector for Avx2 {
     }
 }
 
+/// A mask of the first `len < 8` lanes. Nothing is read or written where it is not set, and no fault is raised there.
+#[inline(always)]
+unsafe fn first_lanes(len: usize) -> __m256i {
+    const LANES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    unsafe { _mm256_loadu_si256(LANES.as_ptr().add(8 - len).cast()) }
+}
+
 /// Sixteen lanes of AVX-512 F.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -111,6 +135,7 @@ impl Vector for Avx512 {
     const LEN: usize = 16;
     const TILE_ROWS: usize = 12;
     const TILE_VECTORS: usize = 2;
+    const DEPTHWISE_PIXELS: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -127,6 +152,20 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_partial(from: *const f32, len: usize, fill: f32) -> Self {
+        unsafe {
+            Self(_mm512_mask_loadu_ps(
+                _mm512_set1_ps(fill),
+                first_of_16(len),
+                from,
+            ))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_partial(self, to: *mut f32, len: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, first_of_16(len), self.0) }
     }
     #[inline(always)]
     unsafe fn load_i32(from: *const i32) -> Self {
@@ -258,4 +297,10 @@ impl Vector for Avx512 {
             );
         }
     }
+}
+
+/// A mask of the first `len < 16` lanes.
+#[inline(always)]
+fn first_of_16(len: usize) -> __mmask16 {
+    (1 << len) - 1
 }
