@@ -110,6 +110,38 @@ def controls(daemon):
     passed("controls", " ".join(found))
 
 
+def intervention(daemon):
+    """Moves the sensor's own controls while the picture stands still; they are put back at the end, and after SIGKILL by
+    the daemon. `vivid` shows its gain in a line of text alone."""
+    names = "brightness,contrast,saturation,hue,gain_automatic"
+    read = f"v4l2-ctl -d /dev/video0 -C {names}"
+    daemon.configure(camera())
+    daemon.stop()
+    daemon.board.run("v4l2-ctl -d /dev/video0 -c osd_text_mode=2,brightness=120,hue=5")
+    before = daemon.board.run(read)
+    intervene = ("STATE_DIRECTORY=/var/lib/constancy constancy camera intervene belt --config /etc/constancy/constancy.toml "
+                 "--output /tmp/pairs --steps 1")
+    text = daemon.board.run(intervene)
+    pairs = next((line for line in text.splitlines() if line.startswith("pairs ")), "no pairs")
+    absent = [f for f in ["brightness", "contrast", "saturation", "hue"] if f"2 physical-{f}" not in pairs]
+    if absent or daemon.board.run(read) != before:
+        raise Failed(f"camera intervene: no pairs of {absent}; {text}; the controls were {before} and are {daemon.board.run(read)}")
+    passed("camera intervene", pairs)
+    # Killed while a control is moved.
+    daemon.board.run(f"{intervene} --controls brightness --settle 30 >/tmp/out 2>&1 & echo $! >/tmp/pid")
+    daemon.board.wait(lambda: "brightness: 120" not in daemon.board.run(read), "no control is moved")
+    daemon.board.run("kill -9 $(cat /tmp/pid); wait $(cat /tmp/pid)", check=False)
+    left = daemon.board.run(read)
+    if left == before:
+        raise Failed("the killed intervention left nothing to put back")
+    daemon.broker.event("belt", daemon.restart(camera()))
+    if daemon.board.run(read) != before:
+        raise Failed(f"after a killed intervention the controls are {daemon.board.run(read)}, not {before}")
+    daemon.stop()
+    daemon.board.run("rm -r /tmp/pairs /tmp/out /tmp/pid; v4l2-ctl -d /dev/video0 -c osd_text_mode=0,brightness=128,hue=0")
+    passed("intervention killed", "the daemon put back " + " ".join(left.split()))
+
+
 def two(daemon):
     mark = daemon.restart(camera(), camera("gate", "/dev/video1"))
     for name in ["belt", "gate"]:
@@ -302,5 +334,5 @@ def network(daemon):
     passed("network gone for 5 s", f"{len(seqs)} events, none missing")
 
 
-CASES = [driver, commands, start, formats, sizes, controls, two, lost_buffers, streams_that_end, frozen, slower, unplugged,
+CASES = [driver, commands, start, formats, sizes, controls, intervention, two, lost_buffers, streams_that_end, frozen, slower, unplugged,
          clock_jumps, network]

@@ -13,11 +13,12 @@ mod mqtt;
 mod publish;
 mod queue;
 mod settings;
+mod synthetic;
 mod warnings;
 
 pub use camera::{
-    CameraSettings, PipeFormat, PipeSettings, ReplaySettings, SourceSettings, SyntheticSettings,
-    V4lFormat, V4lSettings,
+    CameraSettings, PipeFormat, PipeSettings, ReplaySettings, SourceSettings, V4lFormat,
+    V4lSettings,
 };
 pub use classes::{ClassCost, ClassSettings, Wanted};
 pub use error::ConfigError;
@@ -26,4 +27,5 @@ pub use mqtt::{BrokerAddress, CommandName, MqttSettings, PayloadFormat, is_topic
 pub use publish::{PublishSettings, PublishWhen};
 pub use queue::QueueSettings;
 pub use settings::{HomeAssistantSettings, ModelSettings, Settings, SnapshotSettings};
+pub use synthetic::{SyntheticControls, SyntheticSettings};
 pub use warnings::Warning;

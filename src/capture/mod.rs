@@ -12,9 +12,11 @@ mod pace;
 mod pipe;
 mod printable;
 mod replay;
+mod sensor;
 mod sniff;
 mod source;
 mod synthetic;
+mod synthetic_controls;
 pub(crate) mod v4l;
 mod yuv4mpeg;
 
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 pub(crate) use error::CaptureError;
 pub(crate) use pipe::run_guard;
+pub(crate) use sensor::{Effect, Sensor, SensorControl, Setting, restore};
 pub(crate) use source::{Next, Source};
 
 /// Opens the source that a camera's settings name.
@@ -35,5 +38,16 @@ pub(crate) fn open(settings: &CameraSettings) -> Result<Box<dyn Source>, Capture
         SourceSettings::Synthetic(synthetic) => {
             Box::new(synthetic::SyntheticSource::open(synthetic)?)
         }
+    })
+}
+
+/// The controls of a camera's sensor, without its frames; `None` if it has none that outlive a program.
+pub(crate) fn sensor(settings: &CameraSettings) -> Result<Option<Box<dyn Sensor>>, CaptureError> {
+    Ok(match &settings.source {
+        SourceSettings::V4l(v4l) => Some(Box::new(v4l::V4lSensor::open(&v4l.device)?)),
+        SourceSettings::Synthetic(synthetic) if synthetic.controls_file.is_some() => {
+            Some(Box::new(synthetic_controls::SyntheticSensor::of(synthetic)))
+        }
+        _ => None,
     })
 }

@@ -2,6 +2,7 @@
 
 use super::arrived::Instead;
 use super::error::CaptureError;
+use super::sensor::Sensor;
 use constancy_core::frame::Frame;
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ pub(crate) trait Source {
     /// What came since the last frame, for the fault of a source that is silent.
     fn came_instead(&self) -> Option<Instead> {
         None
+    }
+
+    /// The controls of its sensor; `None` if there are none that this program can reach.
+    fn sensor(&self) -> Result<Option<Box<dyn Sensor>>, CaptureError> {
+        Ok(None)
     }
 
     /// The opened source, for the log.

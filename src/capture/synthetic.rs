@@ -3,7 +3,9 @@
 
 use super::error::CaptureError;
 use super::pace::Pace;
+use super::sensor::Sensor;
 use super::source::{Next, Source};
+use super::synthetic_controls::SyntheticSensor;
 use crate::clock;
 use crate::config::SyntheticSettings;
 use constancy_core::frame::{Frame, GroundTruth};
@@ -19,6 +21,7 @@ pub(super) struct SyntheticSource {
     /// The number of the next frame.
     next_frame: u64,
     pace: Pace,
+    sensor: SyntheticSensor,
 }
 
 impl SyntheticSource {
@@ -42,12 +45,13 @@ impl SyntheticSource {
             environments,
             next_frame: 0,
             pace: Pace::new(settings.rate),
+            sensor: SyntheticSensor::of(settings),
         })
     }
 
-    /// The environment of the next frame.
-    fn environment(&self) -> &'static Environment {
-        let turn = self.next_frame / self.settings.frames_each % self.environments.len() as u64;
+    /// The environment of a scene that begins with this frame.
+    fn environment(&self, first_frame: u64) -> &'static Environment {
+        let turn = first_frame / self.settings.frames_each % self.environments.len() as u64;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "below the number of environments"
@@ -65,10 +69,15 @@ impl Source for SyntheticSource {
         if !self.pace.wait(timeout) {
             return Ok(Next::Nothing);
         }
-        let seed = (self.settings.seed << 32) + self.next_frame;
-        let environment = self.environment();
+        let (number, moment) = (
+            self.next_frame / self.settings.hold,
+            self.next_frame % self.settings.hold,
+        );
+        let seed = (self.settings.seed << 32) + number;
+        let environment = self.environment(number * self.settings.hold);
         self.next_frame += 1;
-        let scene = Scene::from_seed(seed, environment);
+        let scene = Scene::from_seed(seed, environment).at(moment);
+        let scene = scene.through(self.sensor.controls()?);
         let (width, height) = (self.settings.width, self.settings.height);
         let data = render(&scene, width, height);
         let truth = GroundTruth {
@@ -93,6 +102,10 @@ impl Source for SyntheticSource {
         self.settings.rate.is_none()
     }
 
+    fn sensor(&self) -> Result<Option<Box<dyn Sensor>>, CaptureError> {
+        Ok(Some(Box::new(self.sensor.clone())))
+    }
+
     fn describe(&self) -> String {
         let names: Vec<&str> = self.environments.iter().map(|e| e.name).collect();
         format!("a rendered workshop: {}", names.join(", "))
@@ -102,6 +115,7 @@ impl Source for SyntheticSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::{Effect, Setting};
     use constancy_core::workshop::ENVIRONMENTS;
 
     fn settings(environments: &[&str]) -> SyntheticSettings {
@@ -124,6 +138,35 @@ mod tests {
         })
         .collect();
         assert_eq!(shown, [names[0], names[0], names[1], names[1], names[0]]);
+    }
+
+    #[test]
+    fn a_held_scene_changes_by_its_noise_alone_and_controls_act_at_once() {
+        let mut held = settings(&[ENVIRONMENTS[0].name, ENVIRONMENTS[1].name]);
+        (held.hold, held.width, held.height) = (3, 64, 48);
+        let mut source = SyntheticSource::open(&held).expect("opened");
+        let mut sensor = source.sensor().expect("sensor").expect("a sensor");
+        let mut next = || match source.next(Duration::ZERO) {
+            Ok(Next::Frame(frame)) => (frame.truth.expect("truth").seed, frame.data),
+            other => panic!("{other:?}"),
+        };
+        let mean =
+            |data: &[u8]| data.iter().map(|&v| u64::from(v)).sum::<u64>() / data.len() as u64;
+        let (first, still) = (next(), next());
+        assert_eq!(first.0, still.0);
+        assert_ne!(first.1, still.1);
+        assert!(mean(&first.1).abs_diff(mean(&still.1)) <= 1);
+        let controls = sensor.controls().expect("controls");
+        let exposure = controls
+            .iter()
+            .find(|c| c.effect() == Some(Effect::Exposure));
+        let exposure = Setting::new(exposure.expect("exposure"), 25);
+        assert_eq!(sensor.value(&exposure).expect("value"), 100);
+        assert_eq!(sensor.set(&exposure, 25).expect("set"), 25);
+        let (darker, other) = (next(), next());
+        assert_eq!(darker.0, first.0);
+        assert!(mean(&darker.1) * 3 < mean(&first.1) * 2);
+        assert_ne!(other.0, first.0, "the fourth frame is another scene");
     }
 
     #[test]

@@ -4,11 +4,14 @@ mod controls;
 mod device;
 mod formats;
 mod listing;
+mod sensor;
 
 pub(crate) use listing::{ControlInfo, controls, devices, formats};
+pub(crate) use sensor::V4lSensor;
 
 use super::arrived::Instead;
 use super::error::CaptureError;
+use super::sensor::Sensor;
 use super::source::{Next, Source};
 use crate::clock;
 use crate::config::{V4lFormat, V4lSettings};
@@ -151,6 +154,10 @@ impl Source for V4lSource {
         } else {
             "the driver delivers no buffers: cable, power or USB bandwidth, or a format or rate that the camera lists and cannot send"
         }))
+    }
+
+    fn sensor(&self) -> Result<Option<Box<dyn Sensor>>, CaptureError> {
+        Ok(Some(Box::new(V4lSensor::open(&self.path)?)))
     }
 
     fn describe(&self) -> String {

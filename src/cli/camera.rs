@@ -1,5 +1,7 @@
-//! `constancy camera`: lists cameras, their formats and controls, saves a frame, and shows references.
+//! `constancy camera`: lists cameras, their formats and controls, saves a frame, intervenes, and shows references.
 
+mod intervene;
+mod picture;
 mod reference;
 
 use super::output::{Target, check_targets, json_line, line, write_file};
@@ -9,14 +11,11 @@ use crate::capture::{self, CaptureError, Next};
 use crate::config::{CameraSettings, Settings, SourceSettings, V4lFormat, V4lSettings};
 use clap::{Args, Subcommand};
 use constancy_core::frame::{Frame, PixelFormat};
-use constancy_core::preprocess::{RgbImage, View, ViewMasker, is_whole_jpeg, jpeg_within};
+use constancy_core::preprocess::{View, is_whole_jpeg, jpeg_within};
+use picture::{png, visible};
 use std::collections::BTreeMap;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// Fills masked areas of a saved frame. The daemon fills them with the model's mean, which is also a grey.
-const MASK_COLOUR: [u8; 3] = [128; 3];
 
 #[derive(Debug, Args)]
 pub(super) struct CameraArgs {
@@ -50,6 +49,12 @@ enum CameraCommand {
     },
     /// Save one frame as PNG, with the camera's region and masks applied, or as the camera's own JPEG
     Grab(GrabArgs),
+    /// Move the sensor's own exposure, gain, white balance and more while the scene stands still, and store pairs of
+    /// images for `fit --pairs`
+    ///
+    /// The daemon must not run on the camera: stop it first. Every control is put back at the end, also after Ctrl-C or an
+    /// error; if this is killed, by the next start of it or of the daemon.
+    Intervene(intervene::InterveneArgs),
     /// Show or renew the reference picture by which the daemon tells a camera's faults
     Reference(reference::ReferenceArgs),
 }
@@ -75,6 +80,7 @@ pub(super) fn run(args: &CameraArgs) -> Result<(), CliError> {
         CameraCommand::Formats { device, json } => formats(device, *json),
         CameraCommand::Controls { device, json } => controls(device, *json),
         CameraCommand::Grab(args) => grab(args),
+        CameraCommand::Intervene(args) => intervene::run(args),
         CameraCommand::Reference(args) => reference::run(args),
     }
 }
@@ -237,35 +243,10 @@ fn encode(frame: &Frame, view: &View, output: &Path) -> Result<Vec<u8>, CliError
                 source: std::io::Error::other("the frame cannot be encoded as a JPEG"),
             })
         }
-        "png" => {
-            let rgb = visible(frame, view)?;
-            let mut png = Cursor::new(Vec::new());
-            image::write_buffer_with_format(
-                &mut png,
-                &rgb.data,
-                rgb.width,
-                rgb.height,
-                image::ColorType::Rgb8,
-                image::ImageFormat::Png,
-            )
-            .map_err(|e| CliError::Write {
-                path: output.into(),
-                source: std::io::Error::other(e),
-            })?;
-            Ok(png.into_inner())
-        }
+        "png" => png(&visible(frame, view)?, output),
         _ => Err(CliError::Usage(format!(
             "{}: name a .png file; .jpg needs a camera that sends JPEG and has no region or mask",
             output.display()
         ))),
     }
-}
-
-/// The visible part of a frame.
-fn visible(frame: &Frame, view: &View) -> Result<RgbImage, CliError> {
-    let mut rgb = RgbImage::default();
-    ViewMasker::new(MASK_COLOUR)
-        .decode(frame, view, &mut rgb)
-        .map_err(crate::recognizer::FrameError::Decode)?;
-    Ok(rgb)
 }

@@ -3,6 +3,7 @@
 use crate::capture::CaptureError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
+use crate::daemon::control_journal::JournalError;
 use crate::embedding_cache::{CacheError, EmbedError};
 use crate::files::ImagesError;
 use crate::publish::BrokerError;
@@ -57,6 +58,27 @@ pub enum CliError {
     Projection(#[from] ProjectionError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    #[error(
+        "{source}; while the daemon runs on camera {camera}, its controls are the daemon's: stop it first (`systemctl stop constancy`)"
+    )]
+    Busy {
+        camera: String,
+        source: CaptureError,
+    },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("the light could not be set: `{command}` {reason}")]
+    Light { command: String, reason: String },
+    #[error("{path}, line {line}: {reason}")]
+    PairLine {
+        path: PathBuf,
+        line: usize,
+        reason: String,
+    },
+    #[error(
+        "stopped by signal {signal}; what was moved is put back, and the pairs so far are kept"
+    )]
+    Stopped { signal: usize },
     #[error(transparent)]
     Images(#[from] ImagesError),
     #[error(transparent)]
@@ -102,4 +124,14 @@ pub enum CliError {
         total: usize,
         code: u8,
     },
+}
+
+impl CliError {
+    /// A camera on which something cannot be done.
+    pub(super) fn refused(camera: &str, reason: &str) -> Self {
+        Self::Refused {
+            camera: camera.into(),
+            reason: reason.into(),
+        }
+    }
 }

@@ -4,6 +4,7 @@ use super::CliError;
 use crate::capture::CaptureError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
+use crate::daemon::control_journal::JournalError;
 use crate::embedding_cache::EmbedError;
 use crate::files::ImagesError;
 use crate::publish::{BrokerError, PublishError};
@@ -48,6 +49,7 @@ impl CliError {
             | Self::Caption(_)
             | Self::Moments(_)
             | Self::MomentsFile { .. }
+            | Self::PairLine { .. }
             | Self::Reference { .. }
             | Self::Refused { .. }
             | Self::Select(_)
@@ -58,11 +60,14 @@ impl CliError {
             | Self::Embed(EmbedError::Model(e)) => model(e),
             Self::Quantise(e) => quantise(e),
             Self::Capture(e) => capture(e),
+            Self::Journal(e) => journal(e),
+            // As a shell has it.
+            Self::Stopped { signal } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             Self::Images(e) => images(e),
             Self::Broker(e) => broker(e),
             Self::Read { source, .. } => input(source),
             Self::Write { .. } | Self::Unwritable { .. } => CANNOT_CREATE,
-            Self::Start { .. } => UNAVAILABLE,
+            Self::Start { .. } | Self::Busy { .. } | Self::Light { .. } => UNAVAILABLE,
             Self::Frame(
                 FrameError::Internal(_) | FrameError::DecodePanic(_) | FrameError::ModelPanic(_),
             )
@@ -163,6 +168,15 @@ pub(super) fn capture(error: &CaptureError) -> u8 {
         CaptureError::Control { .. } => CONFIG,
         CaptureError::Internal(_) => INTERNAL,
         _ => UNAVAILABLE,
+    }
+}
+
+fn journal(error: &JournalError) -> u8 {
+    match error {
+        JournalError::File { .. } => CANNOT_CREATE,
+        JournalError::Damaged { .. } | JournalError::OtherSensor { .. } => DATA,
+        JournalError::Running { .. } | JournalError::NotRestored { .. } => UNAVAILABLE,
+        JournalError::Capture(e) => capture(e),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod captions;
 mod choice;
+mod pairs;
 mod report;
 
 use super::CliError;
@@ -18,6 +19,7 @@ use constancy_core::icm::{
     Covariances, Domains, Fitter, FoldersError, Labelled, Map, MapSpec, Moments, Provenance,
     Selection,
 };
+use pairs::PairArgs;
 use report::{FitRecord, Report, Seconds};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -40,6 +42,8 @@ pub(super) struct FitArgs {
     draws: u32,
     #[command(flatten)]
     captions: TextArgs,
+    #[command(flatten)]
+    pairs: PairArgs,
     #[command(flatten)]
     choice: ChoiceArgs,
     /// Also write the moments that the map is fitted to; they contain no images, and --merge combines several
@@ -129,12 +133,11 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     if embedded.kept.is_empty() {
         return Err(some_failed());
     }
-    if let Some((originals, changed)) = captions {
-        embedded.interventions = embedded
-            .interventions
-            .with_pairs(CAPTIONS, originals, changed)
-            .map_err(EmbedError::Source)?;
-    }
+    let (pairs, pair_failures) = args.pairs.embeddings(&args.embedding, &loaded)?;
+    let captions = captions.map(|(originals, changed)| (CAPTIONS.into(), originals, changed));
+    embedded.interventions = args
+        .pairs
+        .join(embedded.interventions, captions.into_iter().chain(pairs))?;
     let domains = input.domains.as_ref();
     let data = args.fit_data(embedded, domains)?;
     let moments = data.moments(loaded.frame_encoder.encoder().sha256());
@@ -158,7 +161,7 @@ fn from_images(args: &FitArgs) -> Result<(), CliError> {
     if stats.unreadable > 0 {
         return Err(some_failed());
     }
-    Ok(())
+    pair_failures.into_result()
 }
 
 /// The images by class that `--for` names, under the same interventions.

@@ -22,6 +22,7 @@ mod logging;
 mod model;
 mod model_args;
 mod output;
+mod pairs;
 mod reports;
 mod synth;
 
@@ -86,7 +87,7 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// List cameras with their formats and controls, save a frame, or show a reference picture
+    /// List cameras with their formats and controls, save a frame, intervene on the sensor, or show a reference picture
     Camera(camera::CameraArgs),
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]

@@ -6,7 +6,7 @@ use crate::files::CAPTIONS;
 use clap::{Args, ValueEnum};
 use constancy_core::numeric::Rng;
 use constancy_core::workshop::{
-    ENVIRONMENTS, Environment, Part, Scene, caption, light_in_words, render,
+    Controls, ENVIRONMENTS, Environment, Part, Scene, caption, light_in_words, render,
 };
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use serde::Serialize;
@@ -46,9 +46,42 @@ pub(super) struct SynthArgs {
     /// Render pairs that differ only in light and camera
     #[arg(long, conflicts_with = "pairs")]
     relit: bool,
+    #[command(flatten)]
+    controls: ControlArgs,
     /// Write nothing; print the speed and a checksum
     #[arg(long)]
     bench: bool,
+}
+
+/// The sensor's controls, relative to what each environment's camera does by itself.
+#[derive(Debug, Args)]
+struct ControlArgs {
+    /// Factor of the exposure, 0.05 to 20
+    #[arg(long, value_name = "FACTOR", value_parser = |text: &str| within(text, Controls::EXPOSURES))]
+    exposure: Option<f32>,
+    /// Factor of the sensor's gain, which raises noise with the signal, 1 to 16
+    #[arg(long, value_name = "FACTOR", value_parser = |text: &str| within(text, Controls::GAINS))]
+    gain: Option<f32>,
+    /// White balance in kelvin, 2500 to 10000, instead of automatic
+    #[arg(long, value_name = "KELVIN", value_parser = |text: &str| within(text, Controls::WHITE_BALANCES))]
+    white_balance: Option<f32>,
+}
+
+fn within(text: &str, (least, most): (f32, f32)) -> Result<f32, String> {
+    let value: Option<f32> = text.parse().ok();
+    value
+        .filter(|value| (least..=most).contains(value))
+        .ok_or_else(|| format!("expected {least} to {most}"))
+}
+
+impl ControlArgs {
+    fn controls(&self) -> Controls {
+        Controls {
+            exposure: self.exposure.unwrap_or(1.0),
+            gain: self.gain.unwrap_or(1.0),
+            white_balance: self.white_balance,
+        }
+    }
 }
 
 /// The values of `--format`.
@@ -158,8 +191,13 @@ impl SynthArgs {
         }
     }
 
-    /// Scene, environment and seed of image `i`, independently of all other images.
+    /// Scene, environment and seed of image `i`, independently of all other images, through the sensor's controls.
     fn scene(&self, i: u64) -> (Scene, &'static Environment, u64) {
+        let (scene, environment, seed) = self.drawn(i);
+        (scene.through(self.controls.controls()), environment, seed)
+    }
+
+    fn drawn(&self, i: u64) -> (Scene, &'static Environment, u64) {
         let all = &self.environments.0;
         let number = |i: u64| (self.seed << 32) + i;
         if !(self.pairs || self.relit) {

@@ -1,6 +1,7 @@
 //! `[[camera]]`: where its frames come from, which part of them is recognised, and what is published.
 
 use super::publish::PublishSettings;
+use super::synthetic::SyntheticSettings;
 use constancy_core::preprocess::View;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -154,30 +155,6 @@ pub struct ReplaySettings {
     pub looping: bool,
 }
 
-/// `camera.synthetic`: a rendered workshop; what each frame shows is known.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SyntheticSettings {
-    /// Names of environments, shown in turn, over and over. Defaults to all.
-    #[serde(default = "every_environment")]
-    pub environments: Vec<String>,
-    /// Frames of one environment before the next.
-    #[serde(default = "default_frames_each")]
-    pub frames_each: u64,
-    /// Which scenes are drawn, below 2²¹.
-    #[serde(default)]
-    pub seed: u64,
-    /// Frames per second, as from a camera. Without a rate, every frame is recognised, as fast as possible.
-    pub rate: Option<f64>,
-    /// Frames until the source ends. Defaults to no end.
-    pub count: Option<u64>,
-    /// Pixels.
-    #[serde(default = "default_synthetic_width")]
-    pub width: u32,
-    #[serde(default = "default_synthetic_height")]
-    pub height: u32,
-}
-
 fn default_stall_s() -> f64 {
     5.0
 }
@@ -188,23 +165,4 @@ fn default_width() -> u32 {
 
 fn default_height() -> u32 {
     720
-}
-
-fn every_environment() -> Vec<String> {
-    constancy_core::workshop::ENVIRONMENTS
-        .iter()
-        .map(|e| e.name.to_owned())
-        .collect()
-}
-
-fn default_frames_each() -> u64 {
-    20
-}
-
-fn default_synthetic_width() -> u32 {
-    640
-}
-
-fn default_synthetic_height() -> u32 {
-    480
 }

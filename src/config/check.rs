@@ -1,14 +1,13 @@
 //! Checks that the types cannot express: ranges, names, combinations of keys, and files that must exist.
 
-use super::camera::{
-    CameraSettings, ReplaySettings, SourceSettings, SyntheticSettings, V4lSettings,
-};
+use super::camera::{CameraSettings, ReplaySettings, SourceSettings, V4lSettings};
 use super::classes::ClassSettings;
 use super::error::ConfigError;
 use super::mqtt::{BrokerAddress, MqttSettings, PayloadFormat, is_topic_name};
 use super::publish::PublishSettings;
 use super::queue::QueueSettings;
 use super::settings::{Settings, SnapshotSettings};
+use super::synthetic::SyntheticSettings;
 use crate::files;
 use constancy_core::classify::check_label;
 use constancy_core::preprocess::View;
@@ -201,6 +200,11 @@ fn synthetic(synthetic: &SyntheticSettings, key: impl Fn(&str) -> String) -> Res
     environments(&synthetic.environments, &key("synthetic.environments"))?;
     let frames_each = synthetic.frames_each as f64;
     within(&key("synthetic.frames_each"), frames_each, 1.0, 1e9)?;
+    within(&key("synthetic.hold"), synthetic.hold as f64, 1.0, 1e9)?;
+    for (name, value, (least, most)) in synthetic.controls.ranges() {
+        let name = key(&format!("synthetic.controls.{name}"));
+        within(&name, value.into(), least.into(), most.into())?;
+    }
     let (seed, max_seed) = (synthetic.seed as f64, f64::from(SYNTHETIC_SEEDS - 1));
     within(&key("synthetic.seed"), seed, 0.0, max_seed)?;
     let rate = synthetic.rate.unwrap_or(1.0);

@@ -34,8 +34,12 @@ impl Settings {
         self.model.projection.iter_mut().for_each(join);
         self.classes.bank.iter_mut().for_each(join);
         for camera in &mut self.cameras {
-            if let SourceSettings::Replay(replay) = &mut camera.source {
-                join(&mut replay.path);
+            match &mut camera.source {
+                SourceSettings::Replay(replay) => join(&mut replay.path),
+                SourceSettings::Synthetic(synthetic) => {
+                    synthetic.controls_file.iter_mut().for_each(join);
+                }
+                SourceSettings::V4l(_) | SourceSettings::Pipe(_) => {}
             }
         }
         let mqtt = &mut self.mqtt;

@@ -1,6 +1,7 @@
 //! One thread per camera: it opens the source, puts frames into the camera's slot, and reopens the source after a
 //! failure.
 
+use super::control_journal;
 use super::freshness::Staleness;
 use super::frozen::FrozenDetector;
 use super::slot::FrameSlots;
@@ -9,6 +10,7 @@ use crate::config::CameraSettings;
 use crate::threads::wait_for_end;
 use constancy_core::frame::Frame;
 use constancy_engine::catch_panic;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -31,7 +33,11 @@ pub(super) struct CaptureThreads {
 
 impl CaptureThreads {
     /// Starts one thread per camera; a camera's index in `settings` is its slot's index.
-    pub(super) fn start(settings: &[CameraSettings]) -> std::io::Result<Self> {
+    /// `folder` outlives restarts.
+    pub(super) fn start(
+        settings: &[CameraSettings],
+        folder: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let stall = |camera: &CameraSettings| Duration::from_secs_f64(camera.stall_s);
         let slots = Arc::new(FrameSlots::new(settings.iter().map(stall)));
         let stop = Arc::new(AtomicBool::new(false));
@@ -39,6 +45,7 @@ impl CaptureThreads {
             let thread = CaptureThread {
                 index,
                 settings: settings.clone(),
+                folder: folder.map(Path::to_owned),
                 slots: Arc::clone(&slots),
                 stop: Arc::clone(&stop),
                 stall: stall(settings),
@@ -78,6 +85,7 @@ struct Outage {
 struct CaptureThread {
     index: usize,
     settings: CameraSettings,
+    folder: Option<PathBuf>,
     slots: Arc<FrameSlots>,
     stop: Arc<AtomicBool>,
     /// How long no frame may be decoded.
@@ -150,6 +158,9 @@ impl CaptureThread {
 
     /// Opens the source and reads it until it ends or fails.
     fn run_once(&mut self) -> Result<(), CaptureError> {
+        if let Some(folder) = &self.folder {
+            control_journal::recover_and_log(folder, &self.settings);
+        }
         let mut source = capture::open(&self.settings)?;
         self.log_opened(source.as_ref());
         self.slots.opened(self.index);

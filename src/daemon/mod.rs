@@ -4,6 +4,7 @@
 //! processes them on the calling thread; the MQTT thread sends what the loop publishes.
 
 mod capture_threads;
+pub(crate) mod control_journal;
 mod error;
 mod freshness;
 mod frozen;
@@ -99,7 +100,7 @@ impl Daemon {
         };
         let mut daemon = Self {
             pipeline: Pipeline::new(&settings, recognizer, sink),
-            capture: CaptureThreads::start(&settings.cameras)?,
+            capture: CaptureThreads::start(&settings.cameras, settings.queue.folder.as_deref())?,
             settings,
             manager,
             loading: None,
@@ -203,9 +204,10 @@ impl Daemon {
             self.pipeline.forget_published();
         }
         if settings.cameras != self.settings.cameras {
-            let none = CaptureThreads::start(&[])?;
+            let none = CaptureThreads::start(&[], None)?;
             std::mem::replace(&mut self.capture, none).stop(STOP_FOR_RELOAD);
-            self.capture = CaptureThreads::start(&settings.cameras)?;
+            self.capture =
+                CaptureThreads::start(&settings.cameras, settings.queue.folder.as_deref())?;
         }
         self.settings = settings;
         self.open_snapshots()?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MODE: u32 = 0o640;
 
 /// Opens a regular file for reading and writing; `None` if there is nothing. Anything else is an error, and is not opened.
-pub(super) fn open(path: &Path) -> Result<Option<File>> {
+pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
         Ok(metadata) => return Err(irregular(path, metadata.file_type())),

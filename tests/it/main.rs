@@ -33,6 +33,7 @@ mod gpu;
 mod homeassistant;
 mod hostile_names;
 mod input_faults;
+mod intervene;
 mod model_faults;
 mod mqtt_limits;
 mod mqtt_others;

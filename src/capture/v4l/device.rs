@@ -163,16 +163,7 @@ impl Camera {
             Err(e) if is_absent(&e) => return Err(self.lacks(name)),
             Err(e) => return Err(self.control_error(name, format!("cannot be read: {e}"))),
         }
-        let wanted = Control {
-            id,
-            value: Value::Integer(value),
-        };
-        self.device
-            .set_control(wanted)
-            .map_err(|e| self.control_error(name, format!("does not take {value}: {e}")))?;
-        let kept = self
-            .value(id)
-            .map_err(|e| self.control_error(name, format!("cannot be read back: {e}")))?;
+        let kept = self.put(id, name, value)?;
         if kept != value {
             log::warn!(
                 "{}: control `{name}` was set to {value}, the camera keeps {kept}",
@@ -180,6 +171,25 @@ impl Camera {
             );
         }
         Ok(())
+    }
+
+    /// Sets a control that the camera has, and returns the value that the camera keeps.
+    pub(super) fn put(&self, id: u32, name: &str, value: i64) -> Result<i64, CaptureError> {
+        let wanted = Control {
+            id,
+            value: Value::Integer(value),
+        };
+        self.device
+            .set_control(wanted)
+            .map_err(|e| self.control_error(name, format!("does not take {value}: {e}")))?;
+        self.value(id)
+            .map_err(|e| self.control_error(name, format!("cannot be read back: {e}")))
+    }
+
+    /// [`Self::value`], with an error that names the control.
+    pub(super) fn named_value(&self, id: u32, name: &str) -> Result<i64, CaptureError> {
+        self.value(id)
+            .map_err(|e| self.control_error(name, format!("cannot be read: {e}")))
     }
 
     /// The error for a configured control that the camera lacks.

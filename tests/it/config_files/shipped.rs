@@ -46,7 +46,7 @@ fn shipped_configurations_are_valid() {
 }
 
 /// The tables whose keys the reference configuration must show.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "",
     "[model]",
     "[classes]",
@@ -55,6 +55,7 @@ const TABLES: [&str; 14] = [
     "[[camera]]\n[camera.pipe]",
     "[[camera]]\n[camera.replay]",
     "[[camera]]\n[camera.synthetic]",
+    "[[camera]]\n[camera.synthetic.controls]",
     "[[camera]]\n[camera.publish]",
     "[[camera]]\n[camera.view]",
     "[mqtt]",

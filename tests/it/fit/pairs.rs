@@ -1,7 +1,9 @@
-//! Pairs besides an image and the same image under an intervention: images of one class, and captions.
+//! Pairs besides an image and the same image under an intervention: images of one class, captions, and pictures of a
+//! camera's own interventions.
 
 use super::Workspace;
-use crate::support::{fixture, stderr};
+use crate::support::{fixture, picture, stderr};
+use std::path::Path;
 
 #[test]
 fn same_class_pairs_images_of_a_class() {
@@ -119,4 +121,96 @@ fn captions_that_cannot_be_used_are_refused() {
         "{}",
         stderr(&no_text_tower)
     );
+}
+
+/// Writes six pairs of pictures, of which the second is darker or redder, as `camera intervene` does.
+fn write_pairs(folder: &Path) {
+    std::fs::create_dir_all(folder).expect("folder");
+    let mut lines = String::new();
+    for i in 0..6 {
+        let reference = picture(96, 72, i / 3);
+        let family = ["exposure", "white-balance"][i as usize % 2];
+        let mut changed = reference.clone();
+        for pixel in changed.pixels_mut() {
+            let [r, g, b] = pixel.0;
+            pixel.0 = if i % 2 == 0 {
+                [r / 2, g / 2, b / 2]
+            } else {
+                [r, g, b / 3]
+            };
+        }
+        let (a, b) = (
+            format!("{}-reference.png", i / 3),
+            format!("{i}-changed.png"),
+        );
+        reference.save(folder.join(&a)).expect("image");
+        changed.save(folder.join(&b)).expect("image");
+        lines += &serde_json::json!({
+            "reference": a, "changed": b, "family": format!("physical-{family}"), "control": family, "from": 1, "to": 2,
+            "camera": "belt",
+        })
+        .to_string();
+        lines += "\n";
+    }
+    std::fs::write(folder.join("pairs.jsonl"), lines).expect("manifest");
+}
+
+#[test]
+fn pairs_of_a_cameras_own_interventions_join_the_fit() {
+    let workspace = Workspace::with_environments(&["noon", "dusk"], &["hex_bolt", "gear"], 6);
+    write_pairs(&workspace.path("pairs"));
+    let few = ["images", "--interventions", "exposure,haze"];
+    let with = |more: &[&str]| workspace.report(&[&few[..], more].concat());
+    let (without, both) = (
+        with(&["--map", "soft:1"]),
+        with(&["--map", "soft:1", "--pairs", "pairs"]),
+    );
+    assert_eq!(both["pairs"]["physical-exposure"], 3);
+    assert_eq!(both["pairs"]["physical-white-balance"], 3);
+    assert_eq!(both["pairs"]["haze"], 24);
+    assert_ne!(both["removed"], without["removed"]);
+    let alone = with(&["--map", "soft:1", "--pairs", "pairs", "--pairs-only"]);
+    let families: Vec<_> = alone["pairs"].as_object().expect("pairs").keys().collect();
+    assert_eq!(families, ["physical-exposure", "physical-white-balance"]);
+    assert_ne!(alone["removed"], both["removed"]);
+    // The interventions on images judge the maps even then.
+    let chosen = with(&[
+        "--pairs",
+        "pairs",
+        "--pairs-only",
+        "--select",
+        "interventions",
+    ]);
+    assert_eq!(chosen["selection"]["criterion"], "left_out_intervention");
+}
+
+#[test]
+fn pairs_that_cannot_be_used_are_named() {
+    let workspace = Workspace::with_environments(&["noon"], &["hex_bolt", "gear"], 6);
+    let folder = workspace.path("pairs");
+    write_pairs(&folder);
+    let manifest = folder.join("pairs.jsonl");
+    let whole = std::fs::read_to_string(&manifest).expect("manifest");
+    let fit = [
+        "images",
+        "--interventions",
+        "exposure,haze",
+        "--map",
+        "soft:1",
+        "--pairs",
+        "pairs",
+    ];
+    std::fs::write(&manifest, format!("{whole}{{\"reference\": 1}}\n")).expect("manifest");
+    workspace.assert_refused(&fit, 65, &["pairs.jsonl, line 7"]);
+    std::fs::write(&manifest, whole.replace("physical-exposure", "exposure")).expect("manifest");
+    workspace.assert_refused(&fit, 65, &["line 1", "`exposure`", "`physical-`"]);
+    std::fs::write(&manifest, "").expect("manifest");
+    workspace.assert_refused(&fit, 64, &["no pair is listed", "camera intervene"]);
+    std::fs::remove_file(&manifest).expect("manifest");
+    workspace.assert_refused(&fit, 66, &["pairs.jsonl"]);
+    // A picture that is gone costs its pairs, and is told.
+    std::fs::write(&manifest, &whole).expect("manifest");
+    std::fs::remove_file(folder.join("0-changed.png")).expect("image");
+    workspace.assert_refused(&fit, 65, &["0-changed.png", "1 of 8 images"]);
+    workspace.assert_refused(&["images", "--pairs-only"], 64, &["--pairs"]);
 }

@@ -91,7 +91,9 @@ struct Pairs {
 pub struct Interventions {
     originals: Embeddings,
     families: Vec<ChangedImages>,
-    pairs: Option<Pairs>,
+    pairs: Vec<Pairs>,
+    /// Whether maps are fitted to the families, which otherwise only judge them.
+    fits_families: bool,
 }
 
 impl Interventions {
@@ -129,20 +131,28 @@ impl Interventions {
         Ok(Self {
             originals,
             families,
-            pairs: None,
+            pairs: Vec::new(),
+            fits_families: true,
         })
     }
 
-    /// Adds a family of pairs that are not of these images, such as captions and their edits. Maps
-    /// are fitted to it but not scored by it: it is never left out.
+    /// Adds a family of pairs that are not of these images, such as captions and their edits, or
+    /// pictures of a camera's own interventions. Maps are fitted to it but not scored by it: it is
+    /// never left out.
     pub fn with_pairs(
-        self,
+        mut self,
         name: &str,
         originals: Embeddings,
         changed: Embeddings,
     ) -> Result<Self, SourceError> {
         let width = self.originals.width();
-        if self.families.iter().any(|f| f.name == name) {
+        let names = self.pairs.iter().map(|pairs| pairs.name.as_str());
+        if self
+            .family_names()
+            .into_iter()
+            .chain(names)
+            .any(|n| n == name)
+        {
             return Err(SourceError::Duplicate(name.into()));
         }
         if let Some(found) = [&originals, &changed]
@@ -163,14 +173,22 @@ impl Interventions {
                 images: changed.len(),
             });
         }
-        Ok(Self {
-            pairs: Some(Pairs {
-                name: name.into(),
-                originals,
-                changed,
-            }),
+        self.pairs.push(Pairs {
+            name: name.into(),
+            originals,
+            changed,
+        });
+        Ok(self)
+    }
+
+    /// Fits maps to the pairs that are not of these images, and to nothing else: the families of
+    /// interventions only judge the maps.
+    #[must_use]
+    pub fn fitted_to_pairs_alone(self) -> Self {
+        Self {
+            fits_families: false,
             ..self
-        })
+        }
     }
 
     /// The embeddings of the images as they are.
@@ -189,7 +207,7 @@ impl Interventions {
         self.families.iter().map(|f| f.name.as_str()).collect()
     }
 
-    /// The number of pairs in all families.
+    /// The number of pairs that maps are fitted to.
     #[must_use]
     pub fn pairs(&self) -> u64 {
         self.pairs_of(|_| true)
@@ -197,11 +215,16 @@ impl Interventions {
 
     /// The number of pairs in the families that `wanted` accepts.
     pub(super) fn pairs_of(&self, wanted: impl Fn(&str) -> bool) -> u64 {
-        let of_images = self.families.iter().filter(|family| wanted(&family.name));
+        let of_images = self.fitted_families().filter(|family| wanted(&family.name));
         let others = self.pairs.iter().filter(|pairs| wanted(&pairs.name));
         let counts = of_images.map(|family| family.of.len());
         let counts = counts.chain(others.map(|pairs| pairs.originals.len()));
         counts.sum::<usize>() as u64
+    }
+
+    /// The families that maps are fitted to.
+    fn fitted_families(&self) -> impl Iterator<Item = &ChangedImages> {
+        self.families.iter().filter(|_| self.fits_families)
     }
 
     /// The images at `indices`, in that order, with their changed versions.
@@ -216,6 +239,7 @@ impl Interventions {
                 .map(|family| family.pick(&place))
                 .collect(),
             pairs: self.pairs.clone(),
+            fits_families: self.fits_families,
         }
     }
 
@@ -246,7 +270,8 @@ impl Interventions {
         Self {
             originals: mapped(&self.originals),
             families: self.families.iter().map(family).collect(),
-            pairs: None,
+            pairs: Vec::new(),
+            fits_families: self.fits_families,
         }
     }
 
@@ -278,11 +303,16 @@ impl Interventions {
                     changed: next(&f.changed),
                 })
                 .collect(),
-            pairs: self.pairs.as_ref().map(|p| Pairs {
-                name: p.name.clone(),
-                originals: next(&p.originals),
-                changed: next(&p.changed),
-            }),
+            pairs: self
+                .pairs
+                .iter()
+                .map(|p| Pairs {
+                    name: p.name.clone(),
+                    originals: next(&p.originals),
+                    changed: next(&p.changed),
+                })
+                .collect(),
+            fits_families: self.fits_families,
         })
     }
 
@@ -295,7 +325,7 @@ impl Interventions {
     /// The images without the pairs that belong to every subset.
     pub(super) fn without_pairs(self) -> Self {
         Self {
-            pairs: None,
+            pairs: Vec::new(),
             ..self
         }
     }
@@ -305,7 +335,7 @@ impl Interventions {
     pub fn moments(&self, encoder_sha256: &str) -> Moments {
         let mut moments = self.moments_of_pairs(encoder_sha256);
         moments.add_units(self.originals.columns());
-        for family in self.families.iter().filter(|family| !family.of.is_empty()) {
+        for family in self.fitted_families().filter(|f| !f.of.is_empty()) {
             let differences =
                 self.originals.columns().select_columns(&family.of) - family.changed.columns();
             moments.add_differences(&family.name, &differences);
@@ -316,7 +346,7 @@ impl Interventions {
     /// The moments of the pairs that are not of these images.
     pub(super) fn moments_of_pairs(&self, encoder_sha256: &str) -> Moments {
         let mut moments = Moments::new(encoder_sha256, self.originals.width());
-        if let Some(pairs) = &self.pairs {
+        for pairs in &self.pairs {
             moments.add_differences(
                 &pairs.name,
                 &(pairs.originals.columns() - pairs.changed.columns()),
@@ -346,80 +376,4 @@ fn span_coordinates(parts: &[&Embeddings]) -> Option<DMatrix<f64>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub(in crate::icm) fn embeddings(values: &[f32]) -> Embeddings {
-        let rows: Vec<Vec<f32>> = values.iter().map(|&v| vec![v, 1.0]).collect();
-        Embeddings::new(2, &rows, |i| i.to_string()).unwrap()
-    }
-
-    pub(in crate::icm) fn family(of: &[usize], values: &[f32]) -> ChangedImages {
-        ChangedImages {
-            name: "blur".into(),
-            of: of.to_vec(),
-            changed: embeddings(values),
-        }
-    }
-
-    #[test]
-    fn changed_images_follow_their_originals() {
-        let images = Interventions::new(
-            embeddings(&[0.0, 1.0, 2.0]),
-            vec![family(&[2, 0, 2], &[5.0, 6.0, 7.0])],
-        )
-        .unwrap();
-        let picked = images.pick(&[2, 1]);
-        assert_eq!(picked.originals(), &embeddings(&[2.0, 1.0]));
-        assert_eq!(picked.families(), [family(&[0, 0], &[5.0, 7.0])]);
-        assert_eq!(picked.moments("aa").families()["blur"], 2);
-    }
-
-    #[test]
-    fn pairs_of_other_things_belong_to_every_subset() {
-        let images =
-            Interventions::new(embeddings(&[0.0, 1.0]), vec![family(&[0, 1], &[5.0, 6.0])])
-                .unwrap();
-        let refused = images
-            .clone()
-            .with_pairs("blur", embeddings(&[1.0]), embeddings(&[2.0]))
-            .unwrap_err();
-        assert_eq!(refused, SourceError::Duplicate("blur".into()));
-        let refused = images
-            .clone()
-            .with_pairs("captions", embeddings(&[1.0]), embeddings(&[2.0, 3.0]))
-            .unwrap_err();
-        assert_eq!(refused.to_string(), "there are 1 originals for 2 images");
-        let images = images
-            .with_pairs("captions", embeddings(&[1.0]), embeddings(&[2.0]))
-            .unwrap();
-        let counts = |images: &Interventions| {
-            images
-                .moments("aa")
-                .families()
-                .into_values()
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            (counts(&images), counts(&images.pick(&[1]))),
-            (vec![2, 1], vec![1, 1])
-        );
-    }
-
-    #[test]
-    fn mismatched_families_are_refused() {
-        let refused = |families| {
-            Interventions::new(embeddings(&[0.0, 1.0]), families)
-                .unwrap_err()
-                .to_string()
-        };
-        assert!(
-            refused(vec![family(&[0, 2], &[5.0, 6.0])])
-                .contains("`blur` changes image 2, but there are only 2 images")
-        );
-        assert!(refused(vec![family(&[0], &[5.0, 6.0])]).contains("1 originals for 2 images"));
-        assert!(
-            refused(vec![family(&[], &[]), family(&[], &[])]).contains("`blur` is given twice")
-        );
-    }
-}
+pub(super) mod tests;

@@ -209,6 +209,8 @@ pub struct Sensor {
     pub exposure: f32,
     /// Share of the colour cast that white balance removes, `0..=1`.
     pub white_balance: f32,
+    /// Colour temperature that appears white, kelvin; in place of `white_balance`.
+    pub white_point: Option<f32>,
     /// Standard deviation of shot noise in mid grey, in levels of 255.
     pub shot_noise: f32,
     /// Standard deviation of read noise in mid grey, in levels of 255; larger in the shadows.
@@ -234,6 +236,8 @@ pub struct Variant {
     pub sensor: Sensor,
     /// Seed of the surface's grain and of the noise.
     pub grain: u64,
+    /// Number of the frame of a scene that stands still: only the noise differs.
+    pub moment: u64,
 }
 
 impl Invariant {

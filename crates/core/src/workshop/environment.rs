@@ -244,6 +244,7 @@ impl Environment {
             pose: pose(rng),
             sensor: self.sensor(rng),
             grain: rng.next_u64(),
+            moment: 0,
         }
     }
 
@@ -272,6 +273,7 @@ impl Environment {
         Sensor {
             exposure: draw(self.exposure),
             white_balance: draw((0.2, 0.8)),
+            white_point: None,
             shot_noise: draw(self.shot_noise),
             read_noise: draw(self.read_noise),
             blur: draw(self.blur),

@@ -80,10 +80,16 @@ fn gain(light: &Light, sensor: &Sensor) -> [f32; 3] {
     let white = kelvin_rgb(light.kelvin);
     // Slightly over 1, so that mid grey surfaces appear a little brighter than mid grey.
     let level = 1.25 * light.level * sensor.exposure;
-    std::array::from_fn(|c| {
-        let colour = white[c] + (1.0 - white[c]) * sensor.white_balance;
-        level * colour * light.tint[c]
-    })
+    std::array::from_fn(|c| level * balanced(white, sensor)[c] * light.tint[c])
+}
+
+/// The light's colour as the sensor shows it. A fixed white point leaves green as it is.
+fn balanced(white: [f32; 3], sensor: &Sensor) -> [f32; 3] {
+    let Some(kelvin) = sensor.white_point else {
+        return white.map(|w| w + (1.0 - w) * sensor.white_balance);
+    };
+    let point = kelvin_rgb(kelvin);
+    std::array::from_fn(|c| white[c] * point[1] / point[c])
 }
 
 /// Colour of a black body relative to daylight at 6500 K, scaled so that the brightest channel is 1 (after M. Charity's
@@ -156,6 +162,27 @@ fn blur_rows_transposed(from: &[u8], to: &mut [u8], width: usize, radius: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn light_at_the_white_point_is_neutral_and_other_light_is_not() {
+        let environment = crate::workshop::Environment::named("noon");
+        let scene = environment.map(|noon| crate::workshop::Scene::from_seed(1, noon));
+        let mut variant = scene.expect("noon").variant;
+        let mut shown = |kelvin, white_point| {
+            (variant.light.kelvin, variant.light.tint) = (kelvin, [1.0; 3]);
+            variant.sensor.white_point = Some(white_point);
+            gain(&variant.light, &variant.sensor)
+        };
+        for kelvin in [2700.0, 4000.0, 6500.0, 9000.0] {
+            let [r, g, b] = shown(kelvin, kelvin);
+            assert!(
+                (r - g).abs() < 1e-3 && (b - g).abs() < 1e-3,
+                "{kelvin}: {r} {g} {b}"
+            );
+        }
+        let ([warm, _, cold], [blue, _, red]) = (shown(5000.0, 8000.0), shown(5000.0, 3000.0));
+        assert!(warm > cold && red > blue, "{warm} {cold}, {blue} {red}");
+    }
 
     #[test]
     fn warm_light_is_red_and_cold_light_is_blue() {

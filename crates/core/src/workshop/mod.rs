@@ -9,6 +9,7 @@
 mod background;
 mod caption;
 mod causes;
+mod controls;
 mod damage;
 mod draw;
 mod environment;
@@ -22,6 +23,7 @@ mod sensor;
 
 pub use caption::{article, caption, light_in_words};
 pub use causes::{Condition, Finish, Invariant, Light, Part, Pose, Sensor, Surface, Variant};
+pub use controls::Controls;
 pub use environment::{ENVIRONMENTS, Environment, Range, WIDE};
 pub use render::render;
 pub use scene::Scene;

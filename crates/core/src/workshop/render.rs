@@ -1,7 +1,7 @@
 //! Renders a scene: surface, part, damage, light, lens, sensor and compression, in this order.
 
 use super::background;
-use super::causes::Condition;
+use super::causes::{Condition, Variant};
 use super::damage::{fracture, mark, surrounding_square};
 use super::draw::{Canvas, Point};
 use super::light::{Cover, cast_shadow, illuminate};
@@ -38,12 +38,20 @@ pub fn render(scene: &Scene, width: u32, height: u32) -> Vec<u8> {
     };
     illuminate(&mut pixels, &cover, width, height, variant);
     sensor::blur(&mut pixels, width, height, &variant.sensor);
-    sensor::noise(&mut pixels, &variant.sensor, variant.grain);
+    sensor::noise(&mut pixels, &variant.sensor, noise_seed(variant));
     if variant.sensor.monochrome {
         sensor::grey(&mut pixels);
     }
     jpeg::round_trip(&mut pixels, width, height, variant.sensor.jpeg_quality);
     pixels
+}
+
+/// The seed of this moment's noise. A first moment's is the grain.
+fn noise_seed(variant: &Variant) -> u64 {
+    match variant.moment {
+        0 => variant.grain,
+        moment => Rng::new(variant.grain ^ moment.rotate_left(32)).next_u64(),
+    }
 }
 
 /// The part with its damage, on a transparent background.

@@ -124,6 +124,7 @@ mod tests {
         let sensor = Sensor {
             exposure: 1.0,
             white_balance: 0.0,
+            white_point: None,
             shot_noise: 0.0,
             read_noise: 0.0,
             blur: 0.1,

@@ -1,0 +1,129 @@
+//! `camera.synthetic`: a rendered workshop in place of a camera.
+
+use constancy_core::workshop::{Controls, ENVIRONMENTS};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// `camera.synthetic`: a rendered workshop; what each frame shows is known.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyntheticSettings {
+    /// Names of environments, shown in turn, over and over. Defaults to all.
+    #[serde(default = "every_environment")]
+    pub environments: Vec<String>,
+    /// Frames of one environment before the next.
+    #[serde(default = "default_frames_each")]
+    pub frames_each: u64,
+    /// Frames for which each scene stands still, with noise of their own.
+    #[serde(default = "default_hold")]
+    pub hold: u64,
+    /// Which scenes are drawn, below 2²¹.
+    #[serde(default)]
+    pub seed: u64,
+    /// Frames per second, as from a camera. Without a rate, every frame is recognised, as fast as possible.
+    pub rate: Option<f64>,
+    /// Frames until the source ends. Defaults to no end.
+    pub count: Option<u64>,
+    /// Pixels.
+    #[serde(default = "default_width")]
+    pub width: u32,
+    #[serde(default = "default_height")]
+    pub height: u32,
+    /// What the sensor's controls are set to.
+    #[serde(default)]
+    pub controls: SyntheticControls,
+    /// Keeps the controls when the program ends, as a camera's driver does; `controls` are its first content.
+    pub controls_file: Option<PathBuf>,
+}
+
+/// `camera.synthetic.controls`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyntheticControls {
+    /// Factor of the exposure that each environment's camera has.
+    pub exposure: f32,
+    /// Factor of the amplification, which raises noise with the signal.
+    pub gain: f32,
+    /// Kelvin. Defaults to automatic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub white_balance: Option<f32>,
+}
+
+impl Default for SyntheticControls {
+    fn default() -> Self {
+        Controls::NEUTRAL.into()
+    }
+}
+
+impl From<Controls> for SyntheticControls {
+    fn from(controls: Controls) -> Self {
+        let Controls {
+            exposure,
+            gain,
+            white_balance,
+        } = controls;
+        Self {
+            exposure,
+            gain,
+            white_balance,
+        }
+    }
+}
+
+impl From<SyntheticControls> for Controls {
+    fn from(controls: SyntheticControls) -> Self {
+        let SyntheticControls {
+            exposure,
+            gain,
+            white_balance,
+        } = controls;
+        Self {
+            exposure,
+            gain,
+            white_balance,
+        }
+    }
+}
+
+impl SyntheticControls {
+    /// Each key with its value and the least and most that it may be.
+    pub(super) fn ranges(&self) -> [(&'static str, f32, (f32, f32)); 3] {
+        let kelvin = Controls::WHITE_BALANCES;
+        [
+            ("exposure", self.exposure, Controls::EXPOSURES),
+            ("gain", self.gain, Controls::GAINS),
+            (
+                "white_balance",
+                self.white_balance.unwrap_or(kelvin.0),
+                kelvin,
+            ),
+        ]
+    }
+
+    /// Whether each value is one that a sensor takes.
+    pub(crate) fn are_in_range(&self) -> bool {
+        let within =
+            |(_, value, (least, most)): (_, f32, (f32, f32))| (least..=most).contains(&value);
+        self.ranges().into_iter().all(within)
+    }
+}
+
+fn every_environment() -> Vec<String> {
+    ENVIRONMENTS.iter().map(|e| e.name.to_owned()).collect()
+}
+
+fn default_frames_each() -> u64 {
+    20
+}
+
+fn default_hold() -> u64 {
+    1
+}
+
+fn default_width() -> u32 {
+    640
+}
+
+fn default_height() -> u32 {
+    480
+}
