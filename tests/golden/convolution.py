@@ -10,6 +10,7 @@ with one tensor of embeddings per tower for the inputs of `golden.safetensors`.
 - `resnet`: bottlenecks with BatchNormalization, its stem, and the mean of windows in a shortcut.
 - `convnext`: depthwise 7 x 7, LayerNormalization of channels between transposes.
 - `mobilenet`: inverted residuals with SiLU, HardSwish and ReLU6.
+- `forms`: what hardly anybody writes.
 """
 
 import argparse
@@ -254,7 +255,25 @@ def mobilenet(size, width):
     return b.model(size, width)
 
 
-TINY = {"fastvit": fastvit, "resnet": resnet, "convnext": convnext, "mobilenet": mobilenet}
+def forms(size, width):
+    """What no exporter of these towers writes, but an ONNX file may: an image that is read as if its last axis were lines,
+    means without their axes, and names that look like those of the rewrite."""
+    b = Builder()
+    x = b.node("Relu", [b.conv("pixel_values", 3, size // 2, 3, stride=2)])
+    turned = b.transpose(x, 0, 2, 3, 1)
+    x = b.add(x, b.node("Relu", [b.conv(turned, size // 2, size // 2, 1)]))
+    mean = b.node("ReduceMean", [x], axes=[2, 3], keepdims=0)
+    squeezed = b.node("Mul", [mean, b.node("Sigmoid", [mean])])
+    gate = b.node("Sigmoid", [b.linear(squeezed, size // 2, size // 2)])
+    x = b.node("Mul", [x, b.reshape(gate, -1, size // 2, 1, 1)])
+    name = f"{x}.factors"
+    b.weights.append(numpy_helper.from_array(np.linspace(0.5, 1.5, size // 2, dtype=np.float32)[:, None, None], name))
+    scaled = b.node("Mul", [x, name])
+    b.head(b.conv(b.add(b.node("Abs", [scaled]), name), size // 2, 24, 3), 24, width)
+    return b.model(size, width)
+
+
+TINY = {"fastvit": fastvit, "resnet": resnet, "convnext": convnext, "mobilenet": mobilenet, "forms": forms}
 
 # ResNet-50 as exporters write it, with the normalisation folded into the convolutions; ConvNeXt-T.
 FULL = {

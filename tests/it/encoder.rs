@@ -160,6 +160,15 @@ fn convolution_towers_match_onnx_runtime() {
     }
 }
 
+/// Images read with another axis as lines, means without their axes, names like those of the rewrite.
+#[test]
+fn rare_forms_of_convolution_towers_match_onnx_runtime() {
+    let manifest = fixture("encoder/conv-forms.toml");
+    let golden = Rows::of_convolutions("conv-forms");
+    let found = least_cosine_to(&manifest, &EngineOptions::default(), &golden);
+    assert!(found >= 0.99999, "{found}");
+}
+
 /// What is left to tract only changes the shape of what was pooled.
 #[test]
 fn convolution_towers_are_fused_as_a_whole() {

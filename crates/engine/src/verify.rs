@@ -264,6 +264,7 @@ mod tests {
     use crate::ops::pack;
     use crate::precision::Precision;
     use crate::rewrite::fuse_with_shapes;
+    use crate::rewrite::image_of;
     use crate::runtime::Runtime;
     use crate::spec::{LinearSpec, PoolSpec, Spec};
     use constancy_kernels::{Activation, Kernels, Pool};
@@ -338,10 +339,7 @@ mod tests {
                 _ => {}
             });
             let (output, cosine) = found.expect(model);
-            assert!(
-                output.ends_with("channels_last") && cosine < 0.9999,
-                "{model}"
-            );
+            assert!(image_of(&output).is_some() && cosine < 0.9999, "{model}");
         }
         for model in ["conv-fastvit", "conv-mobilenet"] {
             let changes: [&dyn Fn(&mut Spec); 3] = [

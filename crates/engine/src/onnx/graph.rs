@@ -12,6 +12,9 @@ use tract_onnx::pb;
 /// Nodes that may stand between a constant and its reader; exporters write one or two.
 const MAX_BEHIND: usize = 16;
 
+/// Between the name of a value and what was made beside it; no exporter writes it.
+pub(crate) const DERIVED: &str = " · ";
+
 /// The editable graph of a model.
 #[derive(Clone)]
 pub(crate) struct Graph {
@@ -21,6 +24,7 @@ pub(crate) struct Graph {
     initializers: HashMap<String, pb::TensorProto>,
     data: HashMap<String, TensorData>,
     outputs: Vec<String>,
+    ambiguous: bool,
 }
 
 impl Graph {
@@ -41,7 +45,9 @@ impl Graph {
             initializers,
             data: file.data,
             outputs,
+            ambiguous: false,
         };
+        new.ambiguous = new.has_derived_names();
         new.name_nodes();
         new
     }
@@ -64,6 +70,31 @@ impl Graph {
         let value = |name: &String| of_file(name).unwrap_or_else(|| float_value(name));
         graph.input = inputs.iter().map(value).collect();
         graph.output = vec![float_value(output)];
+    }
+
+    /// A name for what the rewrite makes beside the value `of`.
+    pub(crate) fn derived(of: &str, what: &str) -> String {
+        format!("{of}{DERIVED}{what}")
+    }
+
+    /// Whether the file itself has names like [`Self::derived`]: nothing can be made beside its values then.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        self.ambiguous
+    }
+
+    fn has_derived_names(&self) -> bool {
+        let values = self
+            .nodes
+            .iter()
+            .flat_map(|n| n.input.iter().chain(&n.output));
+        let declared = self
+            .model
+            .graph
+            .iter()
+            .flat_map(|g| &g.input)
+            .map(|v| &v.name);
+        let mut names = values.chain(self.initializers.keys()).chain(declared);
+        names.any(|name| name.contains(DERIVED))
     }
 
     /// Version of ONNX's operators.

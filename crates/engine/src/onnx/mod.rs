@@ -20,7 +20,7 @@ pub(crate) use attributes::{
 };
 pub(crate) use constant::{Constant, ElementType};
 pub(crate) use file::{OnnxFile, Unreadable};
-pub(crate) use graph::Graph;
+pub(crate) use graph::{DERIVED, Graph};
 pub(crate) use index::Index;
 pub(crate) use mapped::TensorData;
 pub use mapped::hex;

@@ -111,7 +111,11 @@ impl Written {
             .enumerate()
             .map(|(i, operand)| {
                 let axis = channel_axis(node, kind, i);
-                written.dequantised(&format!("{output}.operand.{i}"), operand, axis)
+                written.dequantised(
+                    &Graph::derived(output, &format!("operand {i}")),
+                    operand,
+                    axis,
+                )
             })
             .collect();
         if let Some(bias) = bias {
@@ -124,11 +128,11 @@ impl Written {
             // Gemm's alpha is part of the bias's scale but not of its product's bias.
             let factor = if kind == "Gemm" { alpha } else { 1.0 } * of_input.first()?;
             let bias = graph.constant(index, bias)?;
-            floats.push(written.bias(&format!("{output}.bias"), &bias, &of_weights, factor));
+            floats.push(written.bias(&Graph::derived(output, "bias"), &bias, &of_weights, factor));
         }
         let quantises = result.first().is_some_and(|s| !s.is_empty());
         let value = if quantises {
-            format!("{output}.value")
+            Graph::derived(output, "value")
         } else {
             output.to_owned()
         };

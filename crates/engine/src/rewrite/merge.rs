@@ -64,7 +64,7 @@ fn merge(graph: &mut Graph, specs: &mut Specs, members: &[String]) {
     let mut merged = linears[0].clone();
     merged.columns = columns;
     merged.parts = linears.iter().flat_map(|l| l.parts.clone()).collect();
-    let output = format!("{}.merged", members[0]);
+    let output = Graph::derived(&members[0], "merged");
     let Some(at) = graph.index().producer(&members[0]) else {
         return;
     };

@@ -72,6 +72,10 @@ fn fuse_all(
     convolutions: bool,
 ) -> Result<(Specs, Shapes), TractError> {
     let mut specs = Specs::new();
+    if graph.is_ambiguous() {
+        let shapes = Shapes::of(graph, &specs, inputs)?;
+        return Ok((specs, shapes));
+    }
     run_pass(graph, &mut specs, products::products);
     run_pass(graph, &mut specs, epilogue::biases);
     run_pass(graph, &mut specs, norm::norms);
@@ -186,6 +190,22 @@ mod tests {
         pb::ModelProto {
             graph: Some(graph),
             ..pb::ModelProto::default()
+        }
+    }
+
+    #[test]
+    fn a_file_with_names_like_those_of_the_rewrite_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names.onnx");
+        for (name, ambiguous) in [
+            ("x.factors", false),
+            (&*Graph::derived("x", "factors"), true),
+        ] {
+            let mut model = damaged(3);
+            model.graph.as_mut().unwrap().node[0].output[0] = name.into();
+            std::fs::write(&path, model.encode_to_vec()).unwrap();
+            let graph = Graph::new(OnnxFile::open(&path).unwrap());
+            assert_eq!(graph.is_ambiguous(), ambiguous, "{name}");
         }
     }
 

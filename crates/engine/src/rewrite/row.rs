@@ -24,7 +24,7 @@ pub(super) fn select_row_early(graph: &mut Graph, specs: &mut Specs) {
         };
         let mut inputs = producer.input.clone();
         for input in inputs.iter_mut().take(row_inputs) {
-            let name = format!("{input}.row.{}", nth_input(&gather, 1));
+            let name = Graph::derived(input, &format!("row {}", nth_input(&gather, 1)));
             if index.producer(&name).is_none() && !graph.nodes.iter().any(|n| n.name == name) {
                 waiting.push(graph.nodes.len());
                 let mut earlier = gather.clone();

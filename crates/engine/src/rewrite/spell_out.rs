@@ -67,17 +67,19 @@ impl Written {
         let mut value = input.to_owned();
         if node.op_type == DEQUANTISE {
             // Of floats, where a `QuantizeLinear` made them, or of a constant's bytes.
-            value = self.step("Cast", vec![value], format!("{output}.float"));
+            value = self.step("Cast", vec![value], Graph::derived(output, "float"));
         }
         for (i, &(kind, constant)) in steps.iter().enumerate() {
             let mut inputs = vec![value];
             if kind != "Round" {
-                inputs.push(self.constant(format!("{output}.constant.{i}"), constant));
+                inputs.push(
+                    self.constant(Graph::derived(output, &format!("constant {i}")), constant),
+                );
             }
             let name = if i + 1 == steps.len() {
                 output.to_owned()
             } else {
-                format!("{output}.{kind}")
+                Graph::derived(output, kind)
             };
             value = self.step(kind, inputs, name);
         }

@@ -58,10 +58,10 @@ impl Calibration<'_> {
                 classes.entry(class).or_default().push(image);
             }
         }
-        let mut sizes: Vec<usize> = classes.values().map(Vec::len).collect();
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        let least = sizes.get(MAX_CLASSES).map_or(MIN_IMAGES, |next| next + 1);
-        classes.retain(|_, images| images.len() >= least.max(MIN_IMAGES));
+        let mut largest: Vec<usize> = classes.keys().copied().collect();
+        largest.sort_by_key(|class| std::cmp::Reverse(classes[class].len()));
+        largest.truncate(MAX_CLASSES);
+        classes.retain(|class, images| largest.contains(class) && images.len() >= MIN_IMAGES);
         classes
     }
 }

@@ -2,8 +2,8 @@
 
 use nalgebra::DMatrix;
 
-/// Most classes whose mix is looked at: those of most images.
-pub(in crate::classify) const MAX_CLASSES: usize = 128;
+/// Most classes whose mix is looked at: those of most images. More would make the bank's file large, and hardly differ.
+pub(in crate::classify) const MAX_CLASSES: usize = 40;
 /// How far the share of each class among frames of all classes usually is from that in the calibration, in shares of its
 /// own.
 const VARIES: f64 = 0.3;

@@ -7,18 +7,18 @@ use super::super::layout::Layout;
 use super::super::pass::{either_order, fused_node, prune};
 use super::super::shapes::Shapes;
 use super::{image_shape, is_image_spec, per_channel};
-use crate::onnx::{Graph, Index, attribute_ints, first_output, nth_input, pb};
+use crate::onnx::{DERIVED, Graph, Index, attribute_ints, first_output, nth_input, pb};
 use crate::ops::SHALLOW;
 use crate::spec::{ConvolutionSpec, DepthwiseSpec, FinishSpec, LinearSpec, PoolSpec, Spec, Specs};
 use constancy_kernels::Activation;
 use std::collections::HashMap;
 
-/// Appended to the name of a value for the one with its channels last.
-const LAST: &str = ".channels_last";
+/// What the value is beside an image of the file.
+const LAST: &str = "channels last";
 
 /// The image of the file whose channels are last in `name`, if that is such a value.
 pub(crate) fn image_of(name: &str) -> Option<&str> {
-    name.strip_suffix(LAST)
+    name.strip_suffix(LAST)?.strip_suffix(DERIVED)
 }
 
 /// From the file's layout, and back to it.
@@ -99,7 +99,7 @@ impl Rewriter<'_> {
                 self.last_of(name)
             });
         }
-        let name = format!("{output}{LAST}");
+        let name = Graph::derived(output, LAST);
         let batch = self.shapes.get(output).and_then(|s| s.first()).copied();
         if let Spec::Pool(PoolSpec::Mean(window)) = &spec {
             let shape = vec![batch.unwrap_or(1), 1, 1, window.channels];
@@ -161,9 +161,14 @@ impl Rewriter<'_> {
         if let Some(name) = self.last.get(image) {
             return name.clone();
         }
-        let name = format!("{image}{LAST}");
+        let name = Graph::derived(image, LAST);
         self.insert_shape(image, &name);
-        self.plain("Transpose", vec![image.to_owned()], &name, Some(TO_LAST));
+        let source = self
+            .renamed
+            .get(image)
+            .map_or(image, String::as_str)
+            .to_owned();
+        self.plain("Transpose", vec![source], &name, Some(TO_LAST));
         self.last.insert(image.to_owned(), name.clone());
         name
     }
@@ -190,7 +195,7 @@ impl Rewriter<'_> {
             .iter()
             .filter_map(|&d| i64::try_from(d).ok())
             .collect();
-        let name = format!("{to}.shape");
+        let name = Graph::derived(to, "shape");
         self.graph.add_initializer(pb::TensorProto {
             name: name.clone(),
             data_type: pb::tensor_proto::DataType::Int64 as i32,
@@ -259,7 +264,7 @@ impl Rewriter<'_> {
         if !layout.indices.iter().copied().eq(want) {
             return None;
         }
-        let name = format!("{output}{LAST}");
+        let name = Graph::derived(output, LAST);
         self.shapes
             .insert(&name, vec![batch, height, width, channels]);
         self.product_of_pixels(&layout.source, &name, &[batch, height, width, channels]);
@@ -285,7 +290,7 @@ impl Rewriter<'_> {
                 .to_owned();
             return self.reshape(&source, name, shape);
         };
-        let rows = format!("{name}.rows");
+        let rows = Graph::derived(name, "rows");
         let mut of_rows = shape.to_vec();
         of_rows[3] = linear.depth;
         self.shapes.insert(&rows, of_rows.clone());
@@ -316,7 +321,7 @@ impl Rewriter<'_> {
             return false;
         }
         let inputs = node.input.iter().map(|name| self.last_of(name)).collect();
-        let name = format!("{output}{LAST}");
+        let name = Graph::derived(output, LAST);
         self.insert_shape(output, &name);
         self.plain("Add", inputs, &name, None);
         self.leave(&name, output);
@@ -343,7 +348,10 @@ impl Rewriter<'_> {
         let Some((image, factors)) = found else {
             return false;
         };
-        let (name, constant) = (format!("{output}{LAST}"), format!("{output}.factors"));
+        let (name, constant) = (
+            Graph::derived(output, LAST),
+            Graph::derived(output, "factors"),
+        );
         self.graph.add_initializer(pb::TensorProto {
             name: constant.clone(),
             data_type: pb::tensor_proto::DataType::Float as i32,

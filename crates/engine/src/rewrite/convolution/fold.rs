@@ -316,6 +316,8 @@ impl Context<'_> {
     fn activated(&self, node: &pb::NodeProto) -> Option<Replacement> {
         let (value, activation, uses) = activation(self.graph, self.index, node)?;
         let spec = self.specs.get(&value).filter(|spec| is_image_spec(spec))?;
+        // A mean may come without its last two axes: a vector, which is left to tract.
+        image_shape(self.shapes, &value)?;
         let only = self.index.consumers(&value).len() == uses && !self.index.is_output(&value);
         let mut spec = spec.clone();
         match &mut spec {
