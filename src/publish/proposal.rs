@@ -77,7 +77,7 @@ impl Proposal {
         let frames = offset.frames;
         let limited = match offset.kind {
             OffsetKind::Whole if offset.light < MOSTLY_LIGHT => {
-                ", whose mix of classes may be another, so hardly along what tells classes apart"
+                ", whose move may be another mix of classes, so little of it is undone"
             }
             OffsetKind::Whole => "",
             OffsetKind::Limited => " of few classes, so only where light moves most",

@@ -60,21 +60,16 @@ fn contrast(classifier: &Classifier, classes: &[u32], difference: &[f32]) -> DVe
 }
 
 impl ClassMix {
-    /// Splits the difference `[D]` between the mean of so many frames and that of the calibration: what another mix of
-    /// classes would do, and the share of it, `0..=1`, that is more than chance and changes of the mix would do.
-    pub(super) fn split(
+    /// The share of a difference `[D]` between the mean of so many frames and that of the calibration, `0..=1`, that is more
+    /// than chance and the usual changes of a mix would do along what tells classes apart.
+    pub(super) fn light(
         &self,
         classifier: &Classifier,
         difference: &[f32],
         frames: usize,
-    ) -> Option<(Vec<f32>, f32)> {
+    ) -> Option<f32> {
         let coordinates = Coordinates::new(classifier, &self.classes, &self.moves)?;
         let along = coordinates.of(difference);
-        let mut explained = vec![0.0; difference.len()];
-        for (a, class) in along.iter().zip(&self.moves) {
-            let terms = explained.iter_mut().zip(class);
-            terms.for_each(|(e, &m)| *e += narrow(a * f64::from(m)));
-        }
         let chance = self.chance(frames);
         let free = (self.classes.len() - 1) as f64;
         let inverse = chance
@@ -83,6 +78,6 @@ impl ClassMix {
             .ok()?;
         let size = (along.transpose() * inverse * &along)[(0, 0)];
         let light = (1.0 - MARGIN * free / size.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
-        Some((explained, narrow(light)))
+        Some(narrow(light))
     }
 }

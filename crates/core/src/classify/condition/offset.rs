@@ -35,8 +35,8 @@ pub struct Offset {
     pub kind: OffsetKind,
     /// Frames that it rests on.
     pub frames: u32,
-    /// How much of what another mix of classes could have moved is undone all the same, `0..=1`, since no usual mix and no
-    /// chance moves so much; 1 for [`OffsetKind::Limited`].
+    /// How much of the move counts as light, `0..=1`: what another mix of classes and chance could have moved along what
+    /// tells classes apart does not. 1 for [`OffsetKind::Limited`].
     pub light: f32,
 }
 
@@ -112,17 +112,17 @@ impl Classifier {
         })
     }
 
-    /// The offset of frames of several classes. What another mix of classes could have moved is undone as far as no mix
-    /// would, and the rest of the move as far as so many frames show it.
+    /// The offset of frames of several classes: the share of their move that is light rather than another mix of classes, as
+    /// far as so many frames show it.
     fn whole(&self, reference: &Reference, mean: &[f32], frames: usize) -> (Vec<f32>, f32) {
         let pairs = mean.iter().zip(&reference.mean);
         let difference: Vec<f32> = pairs.map(|(m, r)| m - r).collect();
-        let split = reference.mix.split(self, &difference, frames);
-        let (of_mix, light) = split.unwrap_or_else(|| (vec![0.0; difference.len()], 1.0));
-        let factor = shrunk(frames, SHRINK);
-        let terms = difference.iter().zip(&of_mix);
-        let vector = terms.map(|(d, m)| factor * (d - m) + light * m);
-        (vector.collect(), light)
+        let light = reference
+            .mix
+            .light(self, &difference, frames)
+            .unwrap_or(1.0);
+        let factor = light * shrunk(frames, SHRINK);
+        (difference.iter().map(|d| factor * d).collect(), light)
     }
 
     /// The share of the scatter of unit embeddings that lies between classes.
