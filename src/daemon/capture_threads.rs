@@ -51,6 +51,7 @@ impl CaptureThreads {
                 stall: stall(settings),
                 frozen: FrozenDetector::new(stall(settings)),
                 outage: None,
+                journal_told: None,
             };
             thread::Builder::new()
                 .name(format!("camera {}", settings.name))
@@ -92,6 +93,8 @@ struct CaptureThread {
     stall: Duration,
     frozen: FrozenDetector,
     outage: Option<Outage>,
+    /// Why controls could not be put back, as last logged.
+    journal_told: Option<String>,
 }
 
 impl CaptureThread {
@@ -159,7 +162,7 @@ impl CaptureThread {
     /// Opens the source and reads it until it ends or fails.
     fn run_once(&mut self) -> Result<(), CaptureError> {
         if let Some(folder) = &self.folder {
-            control_journal::recover_and_log(folder, &self.settings);
+            control_journal::recover_and_log(folder, &self.settings, &mut self.journal_told);
         }
         let mut source = capture::open(&self.settings)?;
         self.log_opened(source.as_ref());

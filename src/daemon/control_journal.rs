@@ -178,13 +178,21 @@ pub(crate) fn recover(
     Ok(Some(saved))
 }
 
-/// Does [`recover`] for the daemon, which goes on whatever comes of it.
-pub(super) fn recover_and_log(folder: &Path, settings: &CameraSettings) {
-    match recover(folder, settings) {
-        Ok(None) => {}
-        Ok(Some(saved)) => log::warn!("camera {}: {saved}", settings.name),
-        Err(error) => log::warn!("camera {}: {error}", settings.name),
+/// Does [`recover`] for the daemon, which goes on whatever comes of it. It tries again whenever the camera is opened, and
+/// `told` is the reason that was logged last: a camera that is away for days must not fill the journal.
+pub(super) fn recover_and_log(folder: &Path, settings: &CameraSettings, told: &mut Option<String>) {
+    let reason = match recover(folder, settings) {
+        Ok(None) => None,
+        Ok(Some(saved)) => {
+            log::warn!("camera {}: {saved}", settings.name);
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(reason) = reason.as_ref().filter(|r| told.as_ref() != Some(r)) {
+        log::warn!("camera {}: {reason}", settings.name);
     }
+    *told = reason;
 }
 
 impl std::fmt::Display for Saved {

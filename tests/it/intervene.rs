@@ -247,6 +247,23 @@ fn after_sigkill_the_next_start_puts_every_control_back() {
 }
 
 #[test]
+fn a_camera_that_is_opened_again_and_again_is_told_once_of_what_was_left() {
+    let setup = Setup::new(
+        "[queue]\nfolder = \".\"\n[[camera]]\nname = \"gate\"\n[camera.pipe]\ncommand = [\"sh\", \"-c\", \"cd DIR; echo >> starts\"]\n",
+    );
+    let left = r#"{"sensor": "/dev/video7", "started": "now", "controls": [{"id": 1, "name": "gain", "value": 3}], "light": []}"#;
+    std::fs::write(setup.path("controls-gate.json"), left).expect("journal");
+    let daemon = setup.start();
+    let starts = || std::fs::read_to_string(daemon.setup.path("starts")).unwrap_or_default();
+    wait_for("three starts of the camera", || {
+        (starts().lines().count() >= 3).then_some(())
+    });
+    let log = daemon.log();
+    let told = log.lines().filter(|l| l.contains("controls-gate.json"));
+    assert_eq!(told.count(), 1, "{log}");
+}
+
+#[test]
 fn a_hook_moves_the_light_and_puts_it_back() {
     let setup = setup(100_000, "");
     let log = setup.path("light.log");
