@@ -106,14 +106,14 @@ impl FrameEncoder {
         let (mut input, mut prepared) = (Vec::new(), Vec::new());
         for (index, (frame, view)) in frames.iter().enumerate() {
             let start = Instant::now();
-            prepared.push(self.prepare(frame, view).map(|tensor| {
+            prepared.push(self.prepare(frame, view).map(|()| {
                 let shown = Shown {
                     visible: self.preprocessor.decoded(),
                     seen: self.preprocessor.cropped(),
                 };
                 let known = look(index, &shown);
                 if known.is_none() {
-                    input.extend_from_slice(&tensor);
+                    input.extend(self.preprocessor.normalise(shown.seen));
                 }
                 Prepared {
                     preprocess_ms: ms_since(start),
@@ -144,11 +144,11 @@ impl FrameEncoder {
         }
     }
 
-    /// The encoder's input for one frame. After a panic the preprocessor's buffers hold anything; every frame overwrites
-    /// them.
-    fn prepare(&mut self, frame: &Frame, view: &View) -> Result<Vec<f32>, FrameError> {
-        let tensor = catch_panic(|| self.preprocessor.view_tensor(frame, view));
-        Ok(tensor.map_err(FrameError::DecodePanic)??)
+    /// Makes what the encoder sees of a frame. After a panic the preprocessor's buffers hold anything; every frame
+    /// overwrites them.
+    fn prepare(&mut self, frame: &Frame, view: &View) -> Result<(), FrameError> {
+        let cropped = catch_panic(|| self.preprocessor.crop_view(frame, view).map(|_| ()));
+        Ok(cropped.map_err(FrameError::DecodePanic)??)
     }
 
     /// The embeddings `[batch, width]`.

@@ -67,12 +67,7 @@ impl Preprocessor {
 
     /// The image tower's input, `[1, 3, size, size]` in row-major order.
     pub fn tensor(&mut self, frame: &Frame) -> Result<Vec<f32>, DecodeError> {
-        self.view_tensor(frame, &View::WHOLE)
-    }
-
-    /// The image tower's input for the part of the frame that `view` shows.
-    pub fn view_tensor(&mut self, frame: &Frame, view: &View) -> Result<Vec<f32>, DecodeError> {
-        self.crop_view(frame, view)?;
+        self.crop(frame)?;
         Ok(self.normalise(&self.cropped))
     }
 
@@ -111,7 +106,8 @@ impl Preprocessor {
         &self.cropped
     }
 
-    fn crop_view(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
+    /// [`Self::crop`] for the part of the frame that `view` shows.
+    pub fn crop_view(&mut self, frame: &Frame, view: &View) -> Result<&RgbImage, DecodeError> {
         self.decode_view(frame, view)?;
         let Self {
             resizer,
