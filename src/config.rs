@@ -27,5 +27,5 @@ pub use mqtt::{BrokerAddress, CommandName, MqttSettings, PayloadFormat, is_topic
 pub use publish::{PublishSettings, PublishWhen};
 pub use queue::QueueSettings;
 pub use settings::{HomeAssistantSettings, ModelSettings, Settings, SnapshotSettings};
-pub use synthetic::{SyntheticControls, SyntheticSettings};
+pub use synthetic::SyntheticSettings;
 pub use warnings::Warning;

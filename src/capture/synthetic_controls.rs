@@ -2,7 +2,7 @@
 
 use super::error::CaptureError;
 use super::sensor::{Effect, Sensor, SensorControl, Setting};
-use crate::config::{SyntheticControls, SyntheticSettings};
+use crate::config::SyntheticSettings;
 use crate::files::{self, MAX_TEXT_BYTES};
 use constancy_core::workshop::Controls;
 use std::io::ErrorKind;
@@ -29,7 +29,7 @@ pub(super) struct SyntheticSensor {
 
 #[derive(Debug, Clone, Copy)]
 struct State {
-    controls: SyntheticControls,
+    controls: Controls,
     /// The temperature to return to when automatic white balance is switched off.
     kelvin: i64,
 }
@@ -49,7 +49,7 @@ impl SyntheticSensor {
 
     /// What the sensor is set to now.
     pub(super) fn controls(&self) -> Result<Controls, CaptureError> {
-        Ok(self.state()?.controls.into())
+        Ok(self.state()?.controls)
     }
 
     fn state(&self) -> Result<State, CaptureError> {
@@ -72,15 +72,14 @@ impl SyntheticSensor {
 }
 
 /// The controls that a file keeps; `None` if there is no file.
-fn read(file: &Path) -> Result<Option<SyntheticControls>, CaptureError> {
+fn read(file: &Path) -> Result<Option<Controls>, CaptureError> {
     let text = match files::read_text(file, MAX_TEXT_BYTES) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(refused(file, "reading the controls", source)),
     };
     let controls = toml::from_str(&text).map_err(std::io::Error::other);
-    let controls: SyntheticControls =
-        controls.map_err(|e| refused(file, "reading the controls", e))?;
+    let controls: Controls = controls.map_err(|e| refused(file, "reading the controls", e))?;
     if !controls.are_in_range() {
         let reason = "a value is out of range; remove the file";
         let error = std::io::Error::new(ErrorKind::InvalidData, reason);
@@ -91,7 +90,7 @@ fn read(file: &Path) -> Result<Option<SyntheticControls>, CaptureError> {
 
 /// Writes the file in one go and at one length: another program may read it at any time. It need not outlive a power cut,
 /// which a driver's controls do not either.
-fn write(file: &Path, controls: &SyntheticControls) -> Result<(), CaptureError> {
+fn write(file: &Path, controls: &Controls) -> Result<(), CaptureError> {
     let failed = |e| refused(file, "writing the controls", e);
     let text = toml::to_string(controls).map_err(|e| failed(std::io::Error::other(e)))?;
     let text = format!("{text:\n<LENGTH$}");

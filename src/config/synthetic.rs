@@ -1,7 +1,7 @@
 //! `camera.synthetic`: a rendered workshop in place of a camera.
 
 use constancy_core::workshop::{Controls, ENVIRONMENTS};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::path::PathBuf;
 
 /// `camera.synthetic`: a rendered workshop; what each frame shows is known.
@@ -31,81 +31,9 @@ pub struct SyntheticSettings {
     pub height: u32,
     /// What the sensor's controls are set to.
     #[serde(default)]
-    pub controls: SyntheticControls,
+    pub controls: Controls,
     /// Keeps the controls when the program ends, as a camera's driver does; `controls` are its first content.
     pub controls_file: Option<PathBuf>,
-}
-
-/// `camera.synthetic.controls`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SyntheticControls {
-    /// Factor of the exposure that each environment's camera has.
-    pub exposure: f32,
-    /// Factor of the amplification, which raises noise with the signal.
-    pub gain: f32,
-    /// Kelvin. Defaults to automatic.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub white_balance: Option<f32>,
-}
-
-impl Default for SyntheticControls {
-    fn default() -> Self {
-        Controls::NEUTRAL.into()
-    }
-}
-
-impl From<Controls> for SyntheticControls {
-    fn from(controls: Controls) -> Self {
-        let Controls {
-            exposure,
-            gain,
-            white_balance,
-        } = controls;
-        Self {
-            exposure,
-            gain,
-            white_balance,
-        }
-    }
-}
-
-impl From<SyntheticControls> for Controls {
-    fn from(controls: SyntheticControls) -> Self {
-        let SyntheticControls {
-            exposure,
-            gain,
-            white_balance,
-        } = controls;
-        Self {
-            exposure,
-            gain,
-            white_balance,
-        }
-    }
-}
-
-impl SyntheticControls {
-    /// Each key with its value and the least and most that it may be.
-    pub(super) fn ranges(&self) -> [(&'static str, f32, (f32, f32)); 3] {
-        let kelvin = Controls::WHITE_BALANCES;
-        [
-            ("exposure", self.exposure, Controls::EXPOSURES),
-            ("gain", self.gain, Controls::GAINS),
-            (
-                "white_balance",
-                self.white_balance.unwrap_or(kelvin.0),
-                kelvin,
-            ),
-        ]
-    }
-
-    /// Whether each value is one that a sensor takes.
-    pub(crate) fn are_in_range(&self) -> bool {
-        let within =
-            |(_, value, (least, most)): (_, f32, (f32, f32))| (least..=most).contains(&value);
-        self.ranges().into_iter().all(within)
-    }
 }
 
 fn every_environment() -> Vec<String> {

@@ -41,26 +41,8 @@ impl Cells {
     /// The cells of a tower's input before normalisation.
     #[must_use]
     pub fn of(image: &RgbImage) -> Self {
-        let (width, height) = (image.width as usize, image.height as usize);
-        let (columns, rows) = (width.div_ceil(CELL), height.div_ceil(CELL));
-        let mut sums = vec![0u32; columns * rows * 3];
-        let mut counts = vec![0u32; columns * rows];
-        for (y, row) in image.data.chunks_exact((width * 3).max(1)).enumerate() {
-            let cells = y / CELL * columns;
-            for (x, pixel) in row.as_chunks::<3>().0.iter().enumerate() {
-                let cell = cells + x / CELL;
-                counts[cell] += 1;
-                for (sum, &level) in sums[cell * 3..].iter_mut().zip(pixel) {
-                    *sum += u32::from(level);
-                }
-            }
-        }
-        let mean = |(i, &sum): (usize, &u32)| {
-            #[expect(clippy::cast_precision_loss, reason = "64 bytes add up to little")]
-            let mean = sum as f32 / counts[i / 3].max(1) as f32;
-            mean
-        };
-        Self(sums.iter().enumerate().map(mean).collect())
+        let cells = |pixels: u32| (pixels as usize).div_ceil(CELL);
+        Self(image.cell_means(cells(image.width), cells(image.height)))
     }
 
     /// The greatest change of a cell, in levels; infinite if the pictures differ in size.

@@ -151,12 +151,9 @@ impl ChoiceArgs {
             return Ok((map, None));
         }
         let (grid, how) = (self.grid(data.images()), Sampling::new(seed));
-        let known = classes.is_some();
-        let classes = || {
-            let bank = classes.ok_or_else(|| {
-                CliError::Usage("no classes are known; name them with --for".into())
-            })?;
-            class_embeddings(bank, loaded)
+        let by_classes = |bank: &ClassBank| -> Result<Selection, CliError> {
+            let classes = class_embeddings(bank, loaded)?;
+            Ok(by_agreement(data.images(), &classes, &grid, &how)?)
         };
         let selection = match (self.select, data, judged) {
             (None, _, Some(judged)) => by_intervention(judged, &grid, &[Method::ClassMeans], &how)?,
@@ -171,16 +168,17 @@ impl ChoiceArgs {
                 by_held_out_images(images, seed)?
             }
             (Some(CriterionArg::Agreement), ..) => {
-                by_agreement(data.images(), &classes()?, &grid, &how)?
+                let unknown = "no classes are known; name them with --for";
+                by_classes(classes.ok_or_else(|| CliError::Usage(unknown.into()))?)?
             }
             (Some(_), ..) => by_identification(data.images(), &grid, &how)?,
-            (None, _, None) => match (known, data) {
-                (true, _) => by_agreement(data.images(), &classes()?, &grid, &how)?,
-                (false, FitData::Labelled(images, domains)) => {
+            (None, _, None) => match (classes, data) {
+                (Some(bank), _) => by_classes(bank)?,
+                (None, FitData::Labelled(images, domains)) => {
                     let methods = usual_methods(loaded, captions, domains)?;
                     by_intervention(images, &grid, &methods, &how)?
                 }
-                (false, FitData::Unlabelled(images)) => {
+                (None, FitData::Unlabelled(images)) => {
                     by_gentle_identification(images, &grid, &how)?
                 }
             },

@@ -2,15 +2,18 @@
 
 use super::causes::Sensor;
 use super::scene::Scene;
+use serde::{Deserialize, Serialize};
 
 /// What a person, or a program, sets on the sensor; relative to what the environment's camera does by itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Controls {
     /// Factor of the time in which light is collected.
     pub exposure: f32,
     /// Factor of the amplification after that, which raises noise with the signal.
     pub gain: f32,
     /// Colour temperature that appears white, kelvin. By default the camera balances by itself, in part.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub white_balance: Option<f32>,
 }
 
@@ -28,6 +31,26 @@ impl Controls {
         gain: 1.0,
         white_balance: None,
     };
+
+    /// Each control by name, with its value and the least and most that a sensor takes.
+    #[must_use]
+    pub fn ranges(&self) -> [(&'static str, f32, (f32, f32)); 3] {
+        let kelvin = Self::WHITE_BALANCES;
+        let white = self.white_balance.unwrap_or(kelvin.0);
+        [
+            ("exposure", self.exposure, Self::EXPOSURES),
+            ("gain", self.gain, Self::GAINS),
+            ("white_balance", white, kelvin),
+        ]
+    }
+
+    /// Whether each value is one that a sensor takes.
+    #[must_use]
+    pub fn are_in_range(&self) -> bool {
+        let within =
+            |(_, value, (least, most)): (_, f32, (f32, f32))| (least..=most).contains(&value);
+        self.ranges().into_iter().all(within)
+    }
 
     /// The sensor with these controls.
     ///

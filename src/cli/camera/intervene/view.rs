@@ -37,23 +37,7 @@ pub(super) struct Look(Vec<f32>);
 impl Look {
     pub(super) fn of(picture: &RgbImage) -> Self {
         let (width, height) = (picture.width as usize, picture.height as usize);
-        let (columns, rows) = (CELLS.0.min(width), CELLS.1.min(height));
-        let mut sums = vec![[0_u64; 4]; columns * rows];
-        for (y, row) in picture.data.chunks_exact(width.max(1) * 3).enumerate() {
-            for (x, pixel) in row.chunks_exact(3).enumerate() {
-                let cell = &mut sums[y * rows / height * columns + x * columns / width];
-                for (sum, value) in cell.iter_mut().zip(pixel) {
-                    *sum += u64::from(*value);
-                }
-                cell[3] += 1;
-            }
-        }
-        let mean = |cell: &[u64; 4], c: usize| cell[c] as f32 / cell[3].max(1) as f32;
-        Self(
-            sums.iter()
-                .flat_map(|cell| [0, 1, 2].map(|c| mean(cell, c)))
-                .collect(),
-        )
+        Self(picture.cell_means(CELLS.0.min(width), CELLS.1.min(height)))
     }
 
     /// Mean difference over all cells.

@@ -43,6 +43,19 @@ impl Projected {
     pub(super) fn of(&self, image: usize) -> &[Seen] {
         &self.0[image]
     }
+
+    /// The mean of these images as they are, of unit length each: `[D]`. There is at least one.
+    pub(super) fn mean(&self, images: &[usize]) -> Vec<f64> {
+        let mut sum = vec![0.0f64; images.first().map_or(0, |&i| self.of(i)[0].unit.len())];
+        for &image in images {
+            let unit = &self.of(image)[0].unit;
+            sum.iter_mut()
+                .zip(unit)
+                .for_each(|(s, &u)| *s += f64::from(u));
+        }
+        let count = images.len() as f64;
+        sum.iter().map(|s| s / count).collect()
+    }
 }
 
 /// One answer by a classifier that was made without the image.

@@ -85,26 +85,17 @@ impl Calibration<'_> {
 
     /// The mean of the clean images, every labelled class weighing the same.
     fn clean_mean(&self, projected: &Projected) -> Option<Vec<f32>> {
-        let mut sums = vec![(Vec::new(), 0usize); self.bank.rows.len() + 1];
+        let mut classes = vec![Vec::new(); self.bank.rows.len() + 1];
         for (i, image) in self.images.iter().enumerate() {
             let class = match image.truth {
                 Truth::Class(class) => class,
                 Truth::Unlabelled => self.bank.rows.len(),
                 Truth::Other => continue,
             };
-            let (sum, count) = &mut sums[class];
-            sum.resize(projected.of(i)[0].unit.len(), 0.0f64);
-            let unit = &projected.of(i)[0].unit;
-            sum.iter_mut()
-                .zip(unit)
-                .for_each(|(s, &u)| *s += f64::from(u));
-            *count += 1;
+            classes[class].push(i);
         }
-        let means: Vec<Vec<f64>> = sums
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(sum, count)| sum.iter().map(|s| s / count as f64).collect())
-            .collect();
+        classes.retain(|images| !images.is_empty());
+        let means: Vec<Vec<f64>> = classes.iter().map(|of| projected.mean(of)).collect();
         let width = means.first()?.len();
         let mean = |d: usize| narrow(means.iter().map(|m| m[d]).sum::<f64>() / means.len() as f64);
         Some((0..width).map(mean).collect())

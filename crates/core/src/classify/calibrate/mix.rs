@@ -117,18 +117,8 @@ fn moves(
     let of = |images: &Vec<usize>| {
         let some: Vec<usize> = images.iter().copied().filter(|&i| kept(i)).collect();
         let some = if some.is_empty() { images } else { &some };
-        let mut sum = vec![0.0f64; mean.len()];
-        for &image in some {
-            let unit = &projected.of(image)[0].unit;
-            sum.iter_mut()
-                .zip(unit)
-                .for_each(|(s, &u)| *s += f64::from(u));
-        }
-        let count = some.len() as f64;
-        let away = sum
-            .iter()
-            .zip(mean)
-            .map(|(s, &m)| narrow(s / count - f64::from(m)));
+        let own = projected.mean(some);
+        let away = own.iter().zip(mean).map(|(o, &m)| narrow(o - f64::from(m)));
         away.collect()
     };
     classes.values().map(of).collect()

@@ -21,7 +21,7 @@ const ROUNDS: usize = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OffsetKind {
-    /// All: the frames showed several classes.
+    /// All that counts as light: the frames showed several classes.
     Whole,
     /// What lies in the directions that light moves most: the frames were of one class or few.
     Limited,

@@ -84,6 +84,10 @@ pub(in crate::classify) fn read(
             entry.axes
         ))));
     }
+    let rows = |(shape, values): (Vec<usize>, Vec<f32>)| -> Vec<Vec<f32>> {
+        let rows = values.chunks(shape[1].max(1));
+        rows.map(<[f32]>::to_vec).collect()
+    };
     let axes = if entry.axes == 0 {
         Vec::new()
     } else {
@@ -94,12 +98,7 @@ pub(in crate::classify) fn read(
                 shape[0], entry.axes
             ))));
         }
-        let rows = values.chunks(shape[1].max(1));
-        rows.map(<[f32]>::to_vec).collect()
-    };
-    let rows = |(shape, values): (Vec<usize>, Vec<f32>)| -> Vec<Vec<f32>> {
-        let rows = values.chunks(shape[1].max(1));
-        rows.map(<[f32]>::to_vec).collect()
+        rows((shape, values))
     };
     let reference = Reference {
         mix: ClassMix {
