@@ -6,6 +6,7 @@
 //! [`graph`] can be searched and edited.
 
 mod attributes;
+pub(crate) mod build;
 mod constant;
 mod external;
 mod file;

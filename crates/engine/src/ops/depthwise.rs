@@ -1,12 +1,11 @@
 //! Depthwise convolutions of images `[B, H, W, C]`.
 
+use super::pixels::After;
 use super::scratch::with_floats;
 use super::window::{block_lines, copy_block};
 use crate::runtime::Runtime;
 use crate::spec::DepthwiseSpec;
-use constancy_kernels::{
-    Activation, AlignedBytes, DEPTHWISE_BLOCK, DepthwiseArgs, FinishArgs, SharedMut,
-};
+use constancy_kernels::{AlignedBytes, DEPTHWISE_BLOCK, DepthwiseArgs, SharedMut};
 use std::sync::Arc;
 
 /// Values of a block of channels that a task copies, about: 32 KB. But a task computes `LEAST_LINES` lines, since neighbouring
@@ -90,7 +89,13 @@ impl Depthwise {
             let at = (image * height + first) * width;
             let from = &x[image * image_values..][..image_values];
             self.lines(from, (first, count), at * columns, &out);
-            self.finish(at, count * width, residual, &out);
+            let after = After {
+                columns,
+                activation: self.spec.activation,
+                residual,
+                residual_first: self.spec.residual_first,
+            };
+            after.finish(self.runtime.kernels, at, count * width, &out);
         });
     }
 
@@ -146,27 +151,5 @@ impl Depthwise {
                 }
             }
         });
-    }
-
-    /// Activates `rows` pixels from `first` on and adds their residual.
-    fn finish(&self, first: usize, rows: usize, residual: Option<&[f32]>, out: &SharedMut<f32>) {
-        if self.spec.activation == Activation::None && residual.is_none() {
-            return;
-        }
-        let (_, _, columns) = self.output();
-        let at = out.at(first * columns);
-        let args = FinishArgs {
-            rows,
-            columns,
-            x: at,
-            scales: std::ptr::null(),
-            residual: residual.map_or(std::ptr::null(), |r| r[first * columns..].as_ptr()),
-            residual_first: self.spec.residual_first,
-            activation: self.spec.activation,
-            out: at,
-            stride: columns,
-        };
-        // SAFETY: output and residual hold these pixels, which only this task writes.
-        unsafe { (self.runtime.kernels.finish)(&args) };
     }
 }

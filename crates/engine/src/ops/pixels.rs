@@ -3,7 +3,7 @@
 use super::window::with_source;
 use crate::runtime::Runtime;
 use crate::spec::{FinishSpec, PoolSpec, Window};
-use constancy_kernels::{FinishArgs, PoolArgs, SharedMut};
+use constancy_kernels::{Activation, FinishArgs, Kernels, PoolArgs, SharedMut};
 use tract_onnx::prelude::TractResult;
 use tract_onnx::tract_hir::internal::ensure;
 
@@ -58,6 +58,46 @@ fn max_pool(window: &Window, runtime: &Runtime, x: &[f32], out: &mut [f32]) {
             unsafe { (runtime.kernels.max_pool)(&args) };
         });
     });
+}
+
+/// What follows a convolution whose kernel does not do it itself.
+pub(super) struct After<'a> {
+    /// Values of a pixel.
+    pub(super) columns: usize,
+    pub(super) activation: Activation,
+    /// Of the output's shape.
+    pub(super) residual: Option<&'a [f32]>,
+    pub(super) residual_first: bool,
+}
+
+impl After<'_> {
+    /// Activates the pixels `first..first + rows` in place and adds their residual. No other task may write these pixels.
+    pub(super) fn finish(
+        &self,
+        kernels: &Kernels,
+        first: usize,
+        rows: usize,
+        out: &SharedMut<f32>,
+    ) {
+        if self.activation == Activation::None && self.residual.is_none() {
+            return;
+        }
+        let at = first * self.columns;
+        let x = out.at(at);
+        let args = FinishArgs {
+            rows,
+            columns: self.columns,
+            x,
+            scales: std::ptr::null(),
+            residual: self.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
+            residual_first: self.residual_first,
+            activation: self.activation,
+            out: x,
+            stride: self.columns,
+        };
+        // SAFETY: output and residual hold these pixels, which only the caller's task writes.
+        unsafe { (kernels.finish)(&args) };
+    }
 }
 
 /// `shape` is that of `x`, `[B, H, W, C]`; the operands after it are the factors `[B, C]` and the residual, where there are

@@ -2,9 +2,8 @@
 //! operator on floats between `DequantizeLinear` and `QuantizeLinear`, which is what it means.
 
 use crate::onnx::{
-    Constant, ElementType, Graph, Index, attribute_float, attribute_int, first_output, pb,
+    Constant, ElementType, Graph, Index, attribute_float, attribute_int, build, first_output, pb,
 };
-use tract_onnx::pb::tensor_proto::DataType;
 
 /// How the inputs of an operator are ordered.
 #[derive(Clone, Copy)]
@@ -163,25 +162,17 @@ impl Written {
         let scale = |i: usize| of_weights.get(i).or(of_weights.first()).copied();
         let is_float = bias.element == ElementType::F32;
         let floats = bias.floats();
-        let values = floats.iter().enumerate().map(|(i, v)| {
+        let scaled = |(i, v): (usize, &f32)| {
             let scale = if is_float {
                 1.0
             } else {
                 scale(i).unwrap_or(1.0) * factor
             };
-            (v * scale).to_le_bytes()
-        });
-        self.constants.push(pb::TensorProto {
-            name: name.to_owned(),
-            data_type: DataType::Float as i32,
-            dims: bias
-                .shape
-                .iter()
-                .filter_map(|&d| i64::try_from(d).ok())
-                .collect(),
-            raw_data: values.flatten().collect(),
-            ..pb::TensorProto::default()
-        });
+            v * scale
+        };
+        let values: Vec<f32> = floats.iter().enumerate().map(scaled).collect();
+        self.constants
+            .push(build::floats(name, &bias.shape, &values));
         name.to_owned()
     }
 
@@ -192,14 +183,7 @@ impl Written {
             i,
             ..pb::AttributeProto::default()
         });
-        self.nodes.push(pb::NodeProto {
-            op_type: kind.into(),
-            name: output.to_owned(),
-            input,
-            output: vec![output.to_owned()],
-            attribute: axis.into_iter().collect(),
-            ..pb::NodeProto::default()
-        });
+        self.nodes.push(build::node(kind, input, output, axis));
     }
 }
 

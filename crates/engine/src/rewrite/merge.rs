@@ -70,9 +70,7 @@ fn merge(graph: &mut Graph, specs: &mut Specs, members: &[String]) {
     };
     let input = nth_input(&graph.nodes[at], 0).to_owned();
     let spec = Spec::Linear(merged);
-    graph
-        .nodes
-        .push(fused_node(&spec, vec![input], output.clone()));
+    graph.nodes.push(fused_node(&spec, vec![input], &output));
     specs.insert(output.clone(), spec);
     let names: HashSet<&str> = members.iter().map(String::as_str).collect();
     for n in &mut graph.nodes {

@@ -1,6 +1,6 @@
 //! What the passes share: running one over a graph, and the nodes that stand for specs.
 
-use crate::onnx::{Graph, Index, first_output, pb};
+use crate::onnx::{Graph, Index, build, first_output, pb};
 use crate::spec::{LinearSpec, Spec, Specs};
 
 /// Prefix of the operator types of fused nodes.
@@ -22,7 +22,7 @@ pub(super) fn run_pass(
     for i in 0..graph.nodes.len() {
         if let Some(Replacement { inputs, spec }) = find(graph, &index, specs, &graph.nodes[i]) {
             let output = first_output(&graph.nodes[i]).to_owned();
-            graph.replace(i, fused_node(&spec, inputs, output.clone()));
+            graph.replace(i, fused_node(&spec, inputs, &output));
             specs.insert(output, spec);
         }
     }
@@ -46,7 +46,7 @@ pub(crate) fn is_fused(node: &pb::NodeProto) -> bool {
 }
 
 /// The node that stands for a spec.
-pub(super) fn fused_node(spec: &Spec, inputs: Vec<String>, output: String) -> pb::NodeProto {
+pub(super) fn fused_node(spec: &Spec, inputs: Vec<String>, output: &str) -> pb::NodeProto {
     let kind = match spec {
         Spec::Linear(_) => "Linear",
         Spec::Attention(_) => "Attention",
@@ -57,13 +57,7 @@ pub(super) fn fused_node(spec: &Spec, inputs: Vec<String>, output: String) -> pb
         Spec::Pool(_) => "Pool",
         Spec::Finish(_) => "Finish",
     };
-    pb::NodeProto {
-        op_type: format!("{FUSED}{kind}"),
-        name: output.clone(),
-        input: inputs,
-        output: vec![output],
-        ..pb::NodeProto::default()
-    }
+    build::node(&format!("{FUSED}{kind}"), inputs, output, None)
 }
 
 /// The product that makes `value`.

@@ -6,9 +6,7 @@
 //! pairs that are left.
 
 use super::grid::Parameters;
-use crate::onnx::{
-    Constant, ElementType, Graph, Index, attribute_int, first_output, nth_input, pb,
-};
+use crate::onnx::{ElementType, Graph, Index, attribute_int, build, first_output, nth_input, pb};
 use std::collections::HashSet;
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -85,7 +83,7 @@ fn quantised(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<pb::T
         byte
     };
     let bytes = data.floats().iter().enumerate().map(byte).collect();
-    Some(tensor(node, &data, kind, bytes))
+    Some(build::tensor(first_output(node), kind, &data.shape, bytes))
 }
 
 /// The floats of a dequantised constant; `None` for the weights of a product or convolution, which
@@ -115,7 +113,12 @@ fn dequantised(graph: &Graph, index: &Index, node: &pb::NodeProto) -> Option<pb:
     let integers = data.integers();
     let bytes = integers.iter().enumerate().flat_map(float).collect();
     data.data.release();
-    Some(tensor(node, &data, DataType::Float, bytes))
+    Some(build::tensor(
+        first_output(node),
+        DataType::Float,
+        &data.shape,
+        bytes,
+    ))
 }
 
 /// Whether the node at `reader` is a convolution over all channels that reads what `node` makes as its weights, and a value
@@ -144,25 +147,6 @@ fn places(parameters: &Parameters, shape: &[usize]) -> Option<impl Fn(usize) -> 
             i / run.max(1) % count
         }
     })
-}
-
-fn tensor(
-    node: &pb::NodeProto,
-    data: &Constant,
-    kind: DataType,
-    raw_data: Vec<u8>,
-) -> pb::TensorProto {
-    pb::TensorProto {
-        name: first_output(node).to_owned(),
-        data_type: kind as i32,
-        dims: data
-            .shape
-            .iter()
-            .filter_map(|&d| i64::try_from(d).ok())
-            .collect(),
-        raw_data,
-        ..pb::TensorProto::default()
-    }
 }
 
 /// An error for what is neither folded nor understood.

@@ -43,7 +43,7 @@ pub(super) fn select_row_early(graph: &mut Graph, specs: &mut Specs) {
             .collect();
         for reader in readers {
             if let Some(i) = graph.index().producer(&reader) {
-                graph.replace(i, fused_node(&spec, inputs.clone(), reader.clone()));
+                graph.replace(i, fused_node(&spec, inputs.clone(), &reader));
                 specs.insert(reader, spec.clone());
             }
         }

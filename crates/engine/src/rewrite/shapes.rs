@@ -1,7 +1,7 @@
 //! The shape of every value by tract's own analysis, and the integers that turn out to be constant.
 
 use super::to_tract::to_tract;
-use crate::onnx::{Graph, first_output, pb};
+use crate::onnx::{Graph, build, first_output, pb};
 use crate::ops::FusedNode;
 use crate::spec::Specs;
 use std::collections::{HashMap, HashSet};
@@ -121,16 +121,7 @@ impl Shapes {
             .retain(|n| !n.output.first().is_some_and(|o| folded.contains(o)));
         for name in folded {
             let (shape, values) = &self.integers[&name];
-            graph.add_initializer(pb::TensorProto {
-                name,
-                data_type: pb::tensor_proto::DataType::Int64 as i32,
-                dims: shape
-                    .iter()
-                    .filter_map(|&d| i64::try_from(d).ok())
-                    .collect(),
-                raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-                ..pb::TensorProto::default()
-            });
+            graph.add_initializer(build::integers(&name, shape, values));
         }
         graph.drop_unused();
     }

@@ -6,7 +6,7 @@
 
 use super::grid::Parameters;
 use super::quantised::{DEQUANTISE, is_half};
-use crate::onnx::{Graph, Index, first_output, nth_input, pb};
+use crate::onnx::{Graph, Index, build, first_output, nth_input, pb};
 use pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -86,12 +86,7 @@ impl Written {
     }
 
     fn constant(&mut self, name: String, value: f32) -> String {
-        self.constants.push(pb::TensorProto {
-            name: name.clone(),
-            data_type: DataType::Float as i32,
-            raw_data: value.to_le_bytes().to_vec(),
-            ..pb::TensorProto::default()
-        });
+        self.constants.push(build::floats(&name, &[], &[value]));
         name
     }
 
@@ -102,14 +97,9 @@ impl Written {
             i: DataType::Float as i64,
             ..pb::AttributeProto::default()
         };
-        self.nodes.push(pb::NodeProto {
-            op_type: kind.into(),
-            name: output.clone(),
-            input,
-            output: vec![output.clone()],
-            attribute: (kind == "Cast").then_some(to_float).into_iter().collect(),
-            ..pb::NodeProto::default()
-        });
+        let attribute = (kind == "Cast").then_some(to_float);
+        self.nodes
+            .push(build::node(kind, input, &output, attribute));
         output
     }
 }

@@ -23,6 +23,20 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Windows of one pixel each.
+    pub(crate) fn of_pixels(channels: usize, height: usize, width: usize) -> Self {
+        Self {
+            channels,
+            height,
+            width,
+            size: (1, 1),
+            stride: 1,
+            pad: (0, 0),
+            out: (height, width),
+            planar: false,
+        }
+    }
+
     /// Lines and columns of the part of the padded image that the windows cover.
     pub(crate) fn covered(&self) -> (usize, usize) {
         let along = |out: usize, size: usize| (out.max(1) - 1) * self.stride + size;
@@ -155,4 +169,14 @@ pub(crate) struct FinishSpec {
     /// The last input is added.
     pub(crate) residual: bool,
     pub(crate) residual_first: bool,
+}
+
+impl FinishSpec {
+    /// Leaves the image as it is.
+    pub(crate) const NOTHING: Self = Self {
+        scaled: false,
+        activation: Activation::None,
+        residual: false,
+        residual_first: false,
+    };
 }

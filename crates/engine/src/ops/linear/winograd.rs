@@ -2,12 +2,13 @@
 //! computed from products of transformed pixels with transformed weights.
 
 use super::{Call, Linear, tiles};
+use crate::ops::pixels::After;
 use crate::ops::scratch::with_floats;
 use crate::ops::window::{Source, with_source};
 use crate::ops::winograd_weights::WinogradWeights;
 use crate::runtime::Runtime;
 use crate::spec::Window;
-use constancy_kernels::{FinishArgs, Product, SharedMut, WinogradInput, WinogradOutput};
+use constancy_kernels::{Product, SharedMut, WinogradInput, WinogradOutput};
 
 /// Transformed values that are computed at a time, so that they stay in a core's cache; but all of them where the weights
 /// do not.
@@ -100,20 +101,13 @@ impl Linear {
                 // lines.
                 unsafe { (kernels.winograd_output)(&args) };
             }
-            let at = row * self.columns;
-            let args = FinishArgs {
-                rows: lines * width,
+            let after = After {
                 columns: self.columns,
-                x: call.out.at(at),
-                scales: std::ptr::null(),
-                residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
-                residual_first: self.residual_first,
                 activation: self.activation,
-                out: call.out.at(at),
-                stride: self.columns,
+                residual: call.residual,
+                residual_first: self.residual_first,
             };
-            // SAFETY: output and residual hold these lines, which only this task writes.
-            unsafe { (kernels.finish)(&args) };
+            after.finish(kernels, row, lines * width, &call.out);
         });
     }
 }

@@ -7,7 +7,7 @@ use super::super::layout::Layout;
 use super::super::pass::{either_order, fused_node, prune};
 use super::super::shapes::Shapes;
 use super::{image_shape, is_image_spec, per_channel};
-use crate::onnx::{DERIVED, Graph, Index, attribute_ints, first_output, nth_input, pb};
+use crate::onnx::{DERIVED, Graph, Index, attribute_ints, build, first_output, nth_input, pb};
 use crate::ops::SHALLOW;
 use crate::spec::{ConvolutionSpec, DepthwiseSpec, FinishSpec, LinearSpec, PoolSpec, Spec, Specs};
 use constancy_kernels::Activation;
@@ -115,7 +115,7 @@ impl Rewriter<'_> {
             }) => self.plain("Add", inputs, &name, None),
             spec => {
                 let spec = final_form(spec);
-                self.nodes.push(fused_node(&spec, inputs, name.clone()));
+                self.nodes.push(fused_node(&spec, inputs, &name));
                 self.specs.insert(name.clone(), spec);
             }
         }
@@ -180,29 +180,15 @@ impl Rewriter<'_> {
             ints: perm.to_vec(),
             ..pb::AttributeProto::default()
         });
-        self.nodes.push(pb::NodeProto {
-            op_type: kind.into(),
-            name: output.to_owned(),
-            input,
-            output: vec![output.to_owned()],
-            attribute: perm.into_iter().collect(),
-            ..pb::NodeProto::default()
-        });
+        self.nodes.push(build::node(kind, input, output, perm));
     }
 
     fn reshape(&mut self, from: &str, to: &str, shape: &[usize]) {
-        let dims: Vec<i64> = shape
-            .iter()
-            .filter_map(|&d| i64::try_from(d).ok())
-            .collect();
+        let dims = shape.iter().filter_map(|&d| i64::try_from(d).ok());
+        let dims: Vec<i64> = dims.collect();
         let name = Graph::derived(to, "shape");
-        self.graph.add_initializer(pb::TensorProto {
-            name: name.clone(),
-            data_type: pb::tensor_proto::DataType::Int64 as i32,
-            dims: vec![i64::try_from(dims.len()).unwrap_or_default()],
-            raw_data: dims.iter().flat_map(|d| d.to_le_bytes()).collect(),
-            ..pb::TensorProto::default()
-        });
+        let tensor = build::integers(&name, &[dims.len()], &dims);
+        self.graph.add_initializer(tensor);
         self.plain("Reshape", vec![from.to_owned(), name], to, None);
     }
 
@@ -302,8 +288,7 @@ impl Rewriter<'_> {
             .to_owned();
         self.reshape(&input, &rows, &of_rows);
         let spec = Spec::Linear(linear);
-        self.nodes
-            .push(fused_node(&spec, vec![rows], name.to_owned()));
+        self.nodes.push(fused_node(&spec, vec![rows], name));
         self.specs.insert(name.to_owned(), spec);
     }
 
@@ -352,13 +337,8 @@ impl Rewriter<'_> {
             Graph::derived(output, LAST),
             Graph::derived(output, "factors"),
         );
-        self.graph.add_initializer(pb::TensorProto {
-            name: constant.clone(),
-            data_type: pb::tensor_proto::DataType::Float as i32,
-            dims: vec![i64::try_from(channels).unwrap_or_default()],
-            raw_data: factors.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            ..pb::TensorProto::default()
-        });
+        let tensor = build::floats(&constant, &[channels], &factors);
+        self.graph.add_initializer(tensor);
         self.insert_shape(output, &name);
         self.plain("Mul", vec![image, constant], &name, None);
         self.leave(&name, output);

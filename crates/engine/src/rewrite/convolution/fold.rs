@@ -6,11 +6,11 @@ use super::super::pass::{Replacement, either_order};
 use super::super::shapes::Shapes;
 use super::merge::{identity, mean, merged};
 use super::pooling::{finish_of, gate, pool};
-use super::windows::{is_bounded, steps};
+use super::windows::{pooled_window, window_of};
 use super::{image_shape, is_image_spec, per_channel};
 use crate::onnx::{
-    Constant, ElementType, Graph, Index, attribute_float, attribute_int, attribute_ints,
-    first_output, nth_input, pb,
+    Constant, ElementType, Graph, Index, attribute_float, attribute_int, first_output, nth_input,
+    pb,
 };
 use crate::spec::{ConvolutionSpec, FinishSpec, Spec, Specs, Window};
 use constancy_kernels::Activation;
@@ -87,8 +87,8 @@ impl Context<'_> {
     /// A convolution over all channels, or over each by itself; other groups are left to tract.
     fn convolution(&self, node: &pb::NodeProto) -> Option<Replacement> {
         let input = nth_input(node, 0);
-        let [_, channels, height, width] = image_shape(self.shapes, input)?;
-        let [_, columns, lines, across] = image_shape(self.shapes, first_output(node))?;
+        let [_, channels, ..] = image_shape(self.shapes, input)?;
+        let [_, columns, ..] = image_shape(self.shapes, first_output(node))?;
         let (weights, scales) = self.weights(nth_input(node, 1))?;
         let groups = usize::try_from(attribute_int(node, "group").unwrap_or(1)).ok()?;
         let &[of_columns, of_channels, kernel_lines, kernel_columns] = weights.shape.as_slice()
@@ -100,7 +100,6 @@ impl Context<'_> {
             && of_channels * groups == channels
             && (scales.is_empty() || scales.len() == columns)
             && columns.is_multiple_of(groups);
-        let (stride, pad) = steps(node)?;
         let bias = match nth_input(node, 2) {
             "" => vec![0.0; columns],
             name => self.constant(name)?.floats(),
@@ -108,19 +107,7 @@ impl Context<'_> {
         if !fits || bias.len() != columns {
             return None;
         }
-        let window = Window {
-            channels,
-            height,
-            width,
-            size: (kernel_lines, kernel_columns),
-            stride,
-            pad,
-            out: (lines, across),
-            planar: false,
-        };
-        if !is_bounded(&window) {
-            return None;
-        }
+        let window = window_of(node, self.shapes, (kernel_lines, kernel_columns))?;
         Some(Replacement {
             inputs: vec![input.to_owned()],
             spec: Spec::Convolution(ConvolutionSpec {
@@ -138,32 +125,9 @@ impl Context<'_> {
 
     /// The mean of windows that lie within the image is a convolution of each channel by itself.
     fn average(&self, node: &pb::NodeProto) -> Option<Replacement> {
-        let input = nth_input(node, 0);
-        let [_, channels, height, width] = image_shape(self.shapes, input)?;
-        let [_, _, lines, across] = image_shape(self.shapes, first_output(node))?;
-        let &[kernel_lines, kernel_columns] = attribute_ints(node, "kernel_shape")? else {
-            return None;
-        };
-        let size = (
-            usize::try_from(kernel_lines).ok()?,
-            usize::try_from(kernel_columns).ok()?,
-        );
-        let (stride, pad) = steps(node)?;
-        let window = Window {
-            channels,
-            height,
-            width,
-            size,
-            stride,
-            pad,
-            out: (lines, across),
-            planar: false,
-        };
-        if channels < 2 || !is_bounded(&window) || !window.is_inside() {
-            return None;
-        }
-        Some(Replacement {
-            inputs: vec![input.to_owned()],
+        let window = pooled_window(node, self.shapes)?;
+        (window.channels > 1 && window.is_inside()).then(|| Replacement {
+            inputs: vec![nth_input(node, 0).to_owned()],
             spec: Spec::Convolution(mean(&window)),
         })
     }
@@ -214,16 +178,7 @@ impl Context<'_> {
         if let Some(spec) = self.linear(input) {
             return self.replacement(input, scaled(spec, &factors, &addends));
         }
-        let mut spec = identity(&Window {
-            channels,
-            height,
-            width,
-            size: (1, 1),
-            stride: 1,
-            pad: (0, 0),
-            out: (height, width),
-            planar: false,
-        });
+        let mut spec = identity(&Window::of_pixels(channels, height, width));
         spec.scales = factors;
         spec.bias = addends;
         Some(Replacement {
@@ -303,10 +258,8 @@ impl Context<'_> {
             node.input.iter().any(known).then(|| Replacement {
                 inputs: node.input.clone(),
                 spec: Spec::Finish(FinishSpec {
-                    scaled: false,
-                    activation: Activation::None,
                     residual: true,
-                    residual_first: false,
+                    ..FinishSpec::NOTHING
                 }),
             })
         })

@@ -26,11 +26,8 @@ pub(super) fn identity(of: &Window) -> ConvolutionSpec {
         bias: vec![0.0; channels],
         groups: channels,
         window: Window {
-            size: (1, 1),
-            stride: 1,
-            pad: (0, 0),
-            out: (of.height, of.width),
-            ..*of
+            planar: of.planar,
+            ..Window::of_pixels(channels, of.height, of.width)
         },
         activation: Activation::None,
         residual: false,

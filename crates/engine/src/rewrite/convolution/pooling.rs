@@ -2,9 +2,9 @@
 
 use super::super::pass::{Replacement, either_order};
 use super::super::shapes::Shapes;
-use super::windows::{is_bounded, steps};
+use super::windows::pooled_window;
 use super::{image_shape, is_image_spec};
-use crate::onnx::{Graph, Index, attribute_ints, first_output, nth_input, pb};
+use crate::onnx::{Graph, Index, attribute_ints, nth_input, pb};
 use crate::spec::{FinishSpec, PoolSpec, Spec, Specs, Window};
 use constancy_kernels::Activation;
 
@@ -20,26 +20,10 @@ pub(super) fn pool(
     if channels * height * width == 0 {
         return None;
     }
-    let window = |size, stride, pad, out| Window {
-        channels,
-        height,
-        width,
-        size,
-        stride,
-        pad,
-        out,
-        planar: false,
-    };
     let spec = if node.op_type == "MaxPool" {
-        let &[lines, across] = attribute_ints(node, "kernel_shape")? else {
-            return None;
-        };
-        let (stride, pad) = steps(node)?;
-        let [_, _, out_lines, out_across] = image_shape(shapes, first_output(node))?;
-        let size = (usize::try_from(lines).ok()?, usize::try_from(across).ok()?);
-        let window = window(size, stride, pad, (out_lines, out_across));
+        let window = pooled_window(node, shapes)?;
         // Indices of the largest values are not computed.
-        (node.output.len() == 1 && is_bounded(&window)).then_some(PoolSpec::Max(window))?
+        (node.output.len() == 1).then_some(PoolSpec::Max(window))?
     } else {
         let over_pixels = node.op_type == "GlobalAveragePool" || {
             let axes = match attribute_ints(node, "axes") {
@@ -48,7 +32,13 @@ pub(super) fn pool(
             };
             matches!(*axes, [2, 3] | [-2, -1])
         };
-        over_pixels.then(|| PoolSpec::Mean(window((height, width), 1, (0, 0), (1, 1))))?
+        over_pixels.then(|| {
+            PoolSpec::Mean(Window {
+                size: (height, width),
+                out: (1, 1),
+                ..Window::of_pixels(channels, height, width)
+            })
+        })?
     };
     Some(Replacement {
         inputs: vec![input.to_owned()],
@@ -71,9 +61,7 @@ pub(super) fn gate(node: &pb::NodeProto, specs: &Specs, shapes: &Shapes) -> Opti
             inputs: vec![image.to_owned(), factors.to_owned()],
             spec: Spec::Finish(FinishSpec {
                 scaled: true,
-                activation: Activation::None,
-                residual: false,
-                residual_first: false,
+                ..FinishSpec::NOTHING
             }),
         })
     })
@@ -84,10 +72,8 @@ pub(super) fn finish_of(image: &str, activation: Activation) -> Replacement {
     Replacement {
         inputs: vec![image.to_owned()],
         spec: Spec::Finish(FinishSpec {
-            scaled: false,
             activation,
-            residual: false,
-            residual_first: false,
+            ..FinishSpec::NOTHING
         }),
     }
 }

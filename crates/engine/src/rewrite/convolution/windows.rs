@@ -1,10 +1,40 @@
 //! Windows of convolutions and pooling, as nodes describe them.
 
-use crate::onnx::{attribute_ints, pb};
+use super::super::shapes::Shapes;
+use super::image_shape;
+use crate::onnx::{attribute_ints, first_output, nth_input, pb};
 use crate::spec::Window;
 
+/// The windows of `size` that a node moves over an image; `None` where they cannot be computed here.
+pub(super) fn window_of(
+    node: &pb::NodeProto,
+    shapes: &Shapes,
+    size: (usize, usize),
+) -> Option<Window> {
+    let [_, channels, height, width] = image_shape(shapes, nth_input(node, 0))?;
+    let [_, _, lines, across] = image_shape(shapes, first_output(node))?;
+    let (stride, pad) = steps(node)?;
+    let window = Window {
+        size,
+        stride,
+        pad,
+        out: (lines, across),
+        ..Window::of_pixels(channels, height, width)
+    };
+    is_bounded(&window).then_some(window)
+}
+
+/// The windows of a node that says how large they are.
+pub(super) fn pooled_window(node: &pb::NodeProto, shapes: &Shapes) -> Option<Window> {
+    let &[lines, across] = attribute_ints(node, "kernel_shape")? else {
+        return None;
+    };
+    let size = (usize::try_from(lines).ok()?, usize::try_from(across).ok()?);
+    window_of(node, shapes, size)
+}
+
 /// Whether windows are about as large as their image. Others make no sense, and may need any amount of memory.
-pub(super) fn is_bounded(window: &Window) -> bool {
+fn is_bounded(window: &Window) -> bool {
     let along = |pixels: usize, size: usize, pad: usize| {
         (1..=3 * pixels).contains(&size) && pad < size && pad <= pixels
     };
